@@ -1,1 +1,14 @@
-//! (to be written)
+//! The protocols that clients and origins speak, as codecs without I/O.
+//!
+//! Bytes come in as slices (whatever a read returned), heads and payloads go out as slices of the same memory, and what is
+//! to be written is appended to a `Vec<u8>` of the caller. There are no sockets, no clocks and no state shared between
+//! connections, so everything that can be wrong in a parser is tested with literal bytes.
+//!
+//! # Layout
+//!
+//! * [`http1`]: HTTP/1.1 (RFC 9112), server role (used by the frontend) and client role (used by the outbound client).
+//!
+//! WebSocket frames will get a module of their own beside it.
+#![forbid(unsafe_code)]
+
+pub mod http1;

@@ -1,0 +1,105 @@
+//! How bodies are framed, and taking the payload out of the frame.
+
+use super::BodyError;
+use super::chunked::ChunkedDecoder;
+
+/// How the end of a body is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyFraming {
+    /// There is no body, and no field says so.
+    None,
+    /// `Content-Length`: this many bytes, possibly 0.
+    Length(u64),
+    /// `Transfer-Encoding: chunked`.
+    Chunked,
+    /// The body ends where the connection does. Only for responses.
+    UntilClose,
+}
+
+/// What one call of [`BodyDecoder::decode`] found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Decoded<'a> {
+    /// How many bytes of the input are dealt with: payload and what frames it.
+    pub consumed: usize,
+    /// Payload, a slice of the input.
+    pub payload: &'a [u8],
+}
+
+/// Takes the payload out of the bytes of one body, however they were split by the network.
+#[derive(Clone, Debug)]
+pub struct BodyDecoder {
+    state: State,
+}
+
+#[derive(Clone, Debug)]
+enum State {
+    Length(u64),
+    Chunked(ChunkedDecoder),
+    UntilClose,
+    Closed,
+}
+
+impl BodyDecoder {
+    /// A decoder for the body that a head with this framing announces.
+    pub fn new(framing: BodyFraming) -> Self {
+        let state = match framing {
+            BodyFraming::None => State::Length(0),
+            BodyFraming::Length(length) => State::Length(length),
+            BodyFraming::Chunked => State::Chunked(ChunkedDecoder::new()),
+            BodyFraming::UntilClose => State::UntilClose,
+        };
+        BodyDecoder { state }
+    }
+
+    /// Finds the next piece of payload, at most `max` bytes of it.
+    ///
+    /// Call it again with the rest of the input until it consumes nothing, or [`is_done`](Self::is_done). What frames the
+    /// payload is consumed along with it, so that the end of a body is noticed as early as possible, even with a `max` of 0.
+    pub fn decode<'a>(&mut self, input: &'a [u8], max: usize) -> Result<Decoded<'a>, BodyError> {
+        match &mut self.state {
+            State::Length(remaining) => {
+                let length = usize::try_from(*remaining).unwrap_or(usize::MAX).min(input.len()).min(max);
+                *remaining -= length as u64;
+                Ok(Decoded { consumed: length, payload: &input[..length] })
+            }
+            State::Chunked(decoder) => decoder.decode(input, max),
+            State::UntilClose => {
+                let length = input.len().min(max);
+                Ok(Decoded { consumed: length, payload: &input[..length] })
+            }
+            State::Closed => Ok(Decoded { consumed: 0, payload: &[] }),
+        }
+    }
+
+    /// Tells that the peer has closed and that all input has been decoded.
+    pub fn end_of_input(&mut self) -> Result<(), BodyError> {
+        match self.state {
+            State::UntilClose => {
+                self.state = State::Closed;
+                Ok(())
+            }
+            _ if self.is_done() => Ok(()),
+            _ => Err(BodyError::Truncated),
+        }
+    }
+
+    /// Whether the body is complete. Input after that belongs to the next message.
+    pub fn is_done(&self) -> bool {
+        match &self.state {
+            State::Length(remaining) => *remaining == 0,
+            State::Chunked(decoder) => decoder.is_done(),
+            State::UntilClose => false,
+            State::Closed => true,
+        }
+    }
+
+    /// Payload bytes that are known to be missing; `None` if the framing does not tell.
+    pub fn remaining(&self) -> Option<u64> {
+        match &self.state {
+            State::Length(remaining) => Some(*remaining),
+            State::Closed => Some(0),
+            State::Chunked(decoder) => decoder.is_done().then_some(0),
+            State::UntilClose => None,
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! HTTP/1.1 message syntax and framing (RFC 9112), for both roles.
+//!
+//! A message is read in two steps: [`parse_request`] or [`parse_response`] gives the head and says how the body is framed,
+//! a [`BodyDecoder`] then gives the payload, piece by piece, as slices of what was read. Writing is [`write_request_head`]
+//! or [`write_response_head`] followed by payload, which for a chunked body is put between [`chunk_prefix`] and
+//! [`CHUNK_SUFFIX`] and ends with [`LAST_CHUNK`].
+//!
+//! Reading is strict where two readers could disagree about where a message ends, because that is how requests are
+//! smuggled: both length headers at once, several lengths, codings other than `chunked`, whitespace before a colon, folded
+//! lines and control bytes are errors. It is lenient where nothing can go wrong: empty lines before a head, a bare LF as
+//! line end of a head, a missing `Host`.
+
+mod body;
+mod chunked;
+mod encode;
+mod error;
+mod fields;
+mod limits;
+mod request;
+mod response;
+
+pub use body::{BodyDecoder, BodyFraming, Decoded};
+pub use chunked::{CHUNK_SUFFIX, ChunkPrefix, LAST_CHUNK, chunk_prefix};
+pub use encode::{EncodeError, StatusLine, write_request_head, write_response_head};
+pub use error::{BodyError, HeadError};
+pub use fields::{Field, Version, list_contains};
+pub use limits::Limits;
+pub use request::{RequestHead, parse_request};
+pub use response::{ResponseHead, parse_response};
