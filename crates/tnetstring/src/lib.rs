@@ -1,1 +1,37 @@
-//! (to be written)
+//! Tagged netstrings: the data format of every packet inside the suite.
+//!
+//! A value is `<length>:<payload><type>`, where the length counts the payload's bytes in decimal and one byte after the
+//! payload tells what it is: `,` bytes, `#` integer, `^` float, `!` boolean, `~` null, `]` list, `}` map.
+//!
+//! # Layout
+//!
+//! - [`item`]: reading without copying. [`split`] takes one value off the front of the input; nothing inside a value is
+//!   looked at until somebody asks for it.
+//! - [`writer`]: writing without copying, from the last byte to the first.
+//! - [`value`]: a tree for data whose shape is not known beforehand.
+//! - [`de`] and [`ser`]: serde, for everything that is not on the data path ([`from_slice`], [`to_vec`]).
+//! - [`bytes`]: lets serde see a field as a byte string.
+//!
+//! The reader is forgiving where other programs are: bytes after the top-level value are ignored, an integer may carry
+//! a `+`, a null may have a payload. Duplicate keys are handed out as they come; the caller says which one counts.
+
+#![forbid(unsafe_code)]
+
+pub mod bytes;
+pub mod de;
+pub mod error;
+pub mod item;
+pub mod ser;
+pub mod value;
+pub mod writer;
+
+pub use de::from_slice;
+pub use error::Error;
+pub use item::{Entries, Item, Items, Kind, split};
+pub use ser::to_vec;
+pub use value::Value;
+pub use writer::{Mark, Writer};
+
+/// How deep lists and maps may be nested where a whole tree is built ([`Value`] and serde). Reading item by item has no
+/// such limit because it does not recurse.
+pub const MAX_DEPTH: usize = 32;
