@@ -13,7 +13,7 @@
 //! writer.bytes(b"code");
 //! writer.map(map);
 //! writer.raw(b"T");
-//! assert_eq!(writer.as_slice(), b"T15:4:code,3:200#}");
+//! assert_eq!(writer.as_slice(), b"T13:4:code,3:200#}");
 //! ```
 
 use crate::{Kind, Value};
