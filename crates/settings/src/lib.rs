@@ -1,1 +1,34 @@
-//! (to be written)
+//! Configuration of the whole suite: `pushpin.conf` and `routes`.
+//!
+//! Text comes in from files (or from the copy that is built in), typed and checked values go out to every process.
+//! The way of a value: [`ini`] splits text into keys with their line numbers, [`table`] knows what each key may hold,
+//! [`values`] replaces variables and converts, [`model`] is what the engines see. The routes file has a grammar of its
+//! own in [`routes`].
+//!
+//! A mistake is an [`Error`] that names file and line and says what to write instead; what does no harm (an unknown key)
+//! is a [`Warning`], so that the configuration of another version still starts.
+
+#![forbid(unsafe_code)]
+
+pub mod docs;
+mod error;
+pub mod ini;
+pub mod keys;
+pub mod listen;
+pub mod log_level;
+pub mod model;
+pub mod routes;
+mod source;
+pub mod specs;
+pub mod table;
+mod values;
+
+pub use error::{Error, Warning};
+pub use model::{Frontend, Global, Handler, Outbound, Proxy, Runner, Settings};
+pub use source::{Origin, Source};
+
+/// The configuration that is used when there is none, also shipped as a file to start from.
+pub const BUILT_IN_CONFIG: &str = include_str!("../../../config/pushpin.conf");
+
+/// The routes that belong to [`BUILT_IN_CONFIG`].
+pub const BUILT_IN_ROUTES: &str = include_str!("../../../config/routes");

@@ -1,0 +1,89 @@
+//! Keys of the GRIP signature as they are written in settings and routes.
+
+use std::fmt;
+use std::path::Path;
+
+use base64::Engine as _;
+
+/// A key to sign or verify with.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Key {
+    /// Shared secret for HS256.
+    Secret(Vec<u8>),
+    /// PEM text, an EC or RSA key.
+    Pem(String),
+}
+
+impl Key {
+    /// Reads a key string: `base64:...`, `file:...` (PEM, or the secret in hexadecimal; relative to `directory`), or the
+    /// secret itself. An empty string is no key.
+    pub fn parse(text: &str, directory: &Path) -> Result<Option<Self>, String> {
+        if let Some(encoded) = text.strip_prefix("base64:") {
+            let secret = base64::engine::general_purpose::STANDARD
+                .decode(encoded)
+                .map_err(|e| format!("what follows `base64:` cannot be decoded ({e})"))?;
+            return Ok(Some(Self::Secret(secret)));
+        }
+        if let Some(name) = text.strip_prefix("file:") {
+            let path = directory.join(name);
+            let content = std::fs::read_to_string(&path).map_err(|e| format!("can't read {}: {e}", path.display()))?;
+            if content.starts_with("-----BEGIN") {
+                return Ok(Some(Self::Pem(content)));
+            }
+            let secret = decode_hex(content.trim())
+                .ok_or_else(|| format!("{} must hold a PEM key or a secret in hexadecimal", path.display()))?;
+            return Ok(Some(Self::Secret(secret)));
+        }
+        Ok((!text.is_empty()).then(|| Self::Secret(text.as_bytes().to_vec())))
+    }
+}
+
+impl fmt::Debug for Key {
+    /// Never shows the key: settings are printed in logs.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Secret(_) => "Secret(..)",
+            Self::Pem(_) => "Pem(..)",
+        })
+    }
+}
+
+fn decode_hex(text: &str) -> Option<Vec<u8>> {
+    if text.is_empty() || !text.is_ascii() || !text.len().is_multiple_of(2) {
+        return None;
+    }
+    (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).ok()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Option<Key>, String> {
+        Key::parse(text, Path::new("."))
+    }
+
+    #[test]
+    fn plain_text_is_the_secret() {
+        assert_eq!(parse("changeme"), Ok(Some(Key::Secret(b"changeme".to_vec()))));
+        assert_eq!(parse(""), Ok(None));
+    }
+
+    #[test]
+    fn base64_is_decoded_or_refused() {
+        assert_eq!(parse("base64:AAE="), Ok(Some(Key::Secret(vec![0, 1]))));
+        assert!(parse("base64:!").unwrap_err().contains("base64:"));
+    }
+
+    #[test]
+    fn a_missing_key_file_is_named() {
+        assert!(parse("file:/nowhere/key").unwrap_err().contains("/nowhere/key"));
+    }
+
+    #[test]
+    fn hexadecimal_is_decoded() {
+        assert_eq!(decode_hex("00fF"), Some(vec![0, 255]));
+        assert_eq!(decode_hex("0"), None);
+        assert_eq!(decode_hex("zz"), None);
+    }
+}

@@ -1,0 +1,284 @@
+//! The routes file: which requests go where.
+//!
+//! [`line`] splits a line into sections and properties, [`rule`] gives them meaning, and this file keeps the rules in order
+//! and finds the one for a request. A table never changes once it is made; a reload makes a new one.
+
+mod line;
+mod rule;
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+pub use rule::{Jsonp, JsonpMode, Protocol, Route, Target, TargetKind};
+
+/// Where routes are written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RoutesSource {
+    /// In the program: everything to the test backend.
+    BuiltIn,
+    /// In a file, which may change.
+    File(PathBuf),
+    /// On the command line.
+    Lines(Vec<String>),
+}
+
+impl RoutesSource {
+    /// Reads the routes. Only a file can fail; bad lines come back as warnings.
+    pub fn load(&self) -> std::io::Result<(Routes, Vec<RouteWarning>)> {
+        Ok(match self {
+            Self::BuiltIn => Routes::parse(crate::BUILT_IN_ROUTES, "built-in routes", Path::new("")),
+            Self::Lines(lines) => Routes::parse(&lines.join("\n"), "--route", Path::new("")),
+            Self::File(path) => {
+                let text = String::from_utf8_lossy(&std::fs::read(path)?).into_owned();
+                Routes::parse(&text, &path.display().to_string(), path.parent().unwrap_or(Path::new("")))
+            }
+        })
+    }
+}
+
+/// A line that was left out, as `file:line: what is wrong`.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{file}:{line}: {problem}")]
+pub struct RouteWarning {
+    /// Name of the file.
+    pub file: String,
+    /// Line, from 1.
+    pub line: usize,
+    /// What is wrong.
+    pub problem: String,
+}
+
+/// All routes.
+#[derive(Debug, Default)]
+pub struct Routes {
+    /// By exact host, in file order.
+    by_host: HashMap<String, Vec<Arc<Route>>>,
+    /// For hosts that have none of their own: those of `*`.
+    by_default: Vec<Arc<Route>>,
+    /// By id; none where two routes have the same.
+    by_id: HashMap<String, Option<Arc<Route>>>,
+    count: usize,
+}
+
+/// What an id stands for.
+#[derive(Clone, Copy, Debug)]
+pub enum ById<'a> {
+    /// One route.
+    Found(&'a Arc<Route>),
+    /// Several, so that it cannot be used to choose one.
+    Shared,
+    /// None.
+    Unknown,
+}
+
+impl Routes {
+    /// Reads the text of a routes file. `file` is its name for messages, relative `file:` keys start from `directory`.
+    pub fn parse(text: &str, file: &str, directory: &Path) -> (Self, Vec<RouteWarning>) {
+        let mut routes = Self::default();
+        let mut warnings = Vec::new();
+        for (index, text) in text.lines().enumerate() {
+            let added = line::split(text).and_then(|sections| {
+                if sections.is_empty() {
+                    return Ok(());
+                }
+                routes.add(rule::route(&sections, directory)?)
+            });
+            if let Err(problem) = added {
+                warnings.push(RouteWarning { file: file.into(), line: index + 1, problem });
+            }
+        }
+        (routes, warnings)
+    }
+
+    fn add(&mut self, route: Route) -> Result<(), String> {
+        let route = Arc::new(route);
+        if let Some(domain) = &route.domain {
+            let rules = match domain.as_str() {
+                "*" => &mut self.by_default,
+                host => self.by_host.entry(host.into()).or_default(),
+            };
+            if rules.iter().any(|other| other.same_condition(&route)) {
+                return Err("skipping duplicate condition".into());
+            }
+            rules.push(route.clone());
+        }
+        self.by_id.entry(route.id.clone()).and_modify(|shared| *shared = None).or_insert(Some(route));
+        self.count += 1;
+        Ok(())
+    }
+
+    /// Number of routes.
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Every route once, in no particular order.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Route>> {
+        let of_hosts = self.by_host.values().flatten().chain(&self.by_default);
+        of_hosts.chain(self.by_id.values().flatten().filter(|route| route.domain.is_none()))
+    }
+
+    /// The route of a request: `host` is without port, `path` as the client sent it, without query.
+    ///
+    /// A host with routes of its own never falls back to those of `*`.
+    pub fn lookup(&self, protocol: Protocol, secure: bool, host: &str, path: &[u8]) -> Option<&Arc<Route>> {
+        let host = match host.bytes().any(|b| b.is_ascii_uppercase()) {
+            true => Cow::Owned(host.to_ascii_lowercase()),
+            false => Cow::Borrowed(host),
+        };
+        let rules = if self.by_host.is_empty() {
+            &self.by_default
+        } else {
+            self.by_host.get(&*host).unwrap_or(&self.by_default)
+        };
+        let mut matching = rules.iter().filter(|route| route.matches(protocol, secure, path));
+        let first = matching.next()?;
+        Some(matching.fold(first, |best, route| if route.beats(best) { route } else { best }))
+    }
+
+    /// The route with an id, be it written in the file or made up from the condition.
+    pub fn by_id(&self, id: &str) -> ById<'_> {
+        match self.by_id.get(id) {
+            Some(Some(route)) => ById::Found(route),
+            Some(None) => ById::Shared,
+            None => ById::Unknown,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn routes(text: &str) -> Routes {
+        let (routes, warnings) = Routes::parse(text, "routes", Path::new(""));
+        assert_eq!(warnings, []);
+        routes
+    }
+
+    fn port(routes: &Routes, protocol: Protocol, secure: bool, host: &str, path: &str) -> Option<u16> {
+        let route = routes.lookup(protocol, secure, host, path.as_bytes())?;
+        match &route.targets[0].kind {
+            TargetKind::Host { port, .. } => Some(*port),
+            _ => None,
+        }
+    }
+
+    fn http(routes: &Routes, host: &str, path: &str) -> Option<u16> {
+        port(routes, Protocol::Http, false, host, path)
+    }
+
+    fn problem(line: &str) -> String {
+        let (routes, warnings) = Routes::parse(line, "routes", Path::new(""));
+        assert!(routes.is_empty());
+        warnings.first().map(ToString::to_string).unwrap_or_default()
+    }
+
+    #[test]
+    fn a_host_of_its_own_never_falls_back_to_the_default() {
+        let routes = routes("a.com,path_beg=/x o:1\n* o:2\n");
+        assert_eq!(http(&routes, "a.com", "/x/y"), Some(1));
+        assert_eq!(http(&routes, "a.com", "/y"), None);
+        assert_eq!(http(&routes, "b.com", "/y"), Some(2));
+        assert_eq!(http(&routes, "A.com", "/x"), Some(1));
+    }
+
+    #[test]
+    fn the_longest_path_wins_wherever_it_stands() {
+        let routes = routes("*,path_beg=/a/b o:1\n* o:2\n*,path_beg=/a o:3\n");
+        assert_eq!(http(&routes, "h", "/a/b/c"), Some(1));
+        assert_eq!(http(&routes, "h", "/a/c"), Some(3));
+        assert_eq!(http(&routes, "h", "/c"), Some(2));
+    }
+
+    #[test]
+    fn a_protocol_of_its_own_beats_a_longer_path() {
+        let routes = routes("*,path_beg=/long o:1\n*,proto=ws o:2\n");
+        assert_eq!(port(&routes, Protocol::Ws, false, "h", "/long"), Some(2));
+        assert_eq!(port(&routes, Protocol::Http, false, "h", "/long"), Some(1));
+    }
+
+    #[test]
+    fn a_later_route_with_ssl_beats_a_longer_path_without() {
+        let routes = routes("*,path_beg=/long o:1\n*,ssl=yes o:2\n");
+        assert_eq!(port(&routes, Protocol::Http, true, "h", "/long"), Some(2));
+        assert_eq!(port(&routes, Protocol::Http, false, "h", "/long"), Some(1));
+    }
+
+    #[test]
+    fn ids_are_made_up_with_the_ssl_text_turned_round() {
+        let routes = routes("* o:1\n*,ssl=no,path_beg=/x o:2\na.com,proto=ws,ssl=yes o:3\n");
+        for id in ["*,*,*,*", "*,*,ssl,/x", "a.com,ws,no-ssl,*"] {
+            assert!(matches!(routes.by_id(id), ById::Found(route) if !route.explicit_id), "{id}");
+        }
+    }
+
+    #[test]
+    fn an_id_given_twice_is_of_no_use_but_the_routes_are() {
+        let routes = routes("a.com,id=x o:1\nb.com,id=x o:2\n");
+        assert!(matches!(routes.by_id("x"), ById::Shared));
+        assert_eq!(http(&routes, "b.com", "/"), Some(2));
+        assert!(matches!(routes.by_id("y"), ById::Unknown));
+    }
+
+    #[test]
+    fn a_route_without_domain_is_found_by_id_only() {
+        let routes = routes(",id=x o:1\nid=y o:2\n");
+        assert!(matches!(routes.by_id("x"), ById::Found(_)));
+        assert!(matches!(routes.by_id("y"), ById::Found(_)));
+        assert_eq!(http(&routes, "", "/"), None);
+        assert_eq!(routes.iter().count(), 2);
+    }
+
+    #[test]
+    fn one_bad_line_leaves_the_others() {
+        let (routes, warnings) = Routes::parse("# comment\n\n* o:1\n* o:2\n*,ssl=maybe o:3\n", "routes", Path::new(""));
+        assert_eq!(routes.len(), 1);
+        let texts: Vec<String> = warnings.iter().map(ToString::to_string).collect();
+        assert_eq!(texts[0], "routes:4: skipping duplicate condition");
+        assert!(texts[1].starts_with("routes:5: "), "{}", texts[1]);
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        assert_eq!(problem("*"), "routes:1: must specify condition and at least one target");
+        assert_eq!(problem("* \"x"), "routes:1: unterminated quoted section");
+        assert_eq!(problem("*, o:1"), "routes:1: expecting prop");
+        assert_eq!(problem("*,=x o:1"), "routes:1: empty prop name");
+        assert!(problem("* host:0").contains("target invalid port"));
+        assert!(problem("* host").contains("target bad format"));
+        assert!(problem("*,header=x o:1").contains("header"));
+    }
+
+    #[test]
+    fn everything_a_line_can_say_is_read() {
+        let text = "*,path_beg=/p,replace_beg=/q,as_host=h:1,prefix=pre-,header=\"A: b, c\",header=D:,debug,no_grip,log_level=3 \
+                    [::1]:80,ssl,untrusted,insecure,host=o.com,sub=c1,sub=c2,over_http test zhttpreq/ipc://x";
+        let routes = routes(text);
+        let route = routes.lookup(Protocol::Http, false, "h", b"/p/x").unwrap();
+        assert_eq!((route.path_remove, route.path_prepend.as_str()), (2, "/q"));
+        assert_eq!(route.as_host.as_deref(), Some("h:1"));
+        // The original applies repeated properties from the last to the first.
+        assert_eq!(route.headers, [("D".into(), "".into()), ("A".into(), "b, c".into())]);
+        assert!(route.debug && !route.grip);
+        assert_eq!(route.log_level, Some(3));
+        let target = &route.targets[0];
+        assert_eq!(target.kind, TargetKind::Host { host: "::1".into(), port: 80 });
+        assert!(target.tls && !target.trusted && target.insecure && target.over_http);
+        assert_eq!(target.subscriptions, ["c2", "c1"]);
+        assert_eq!(route.targets[1].kind, TargetKind::Test);
+        assert_eq!(route.targets[2].kind, TargetKind::ZhttpRequest { spec: "ipc://x".into() });
+    }
+
+    #[test]
+    fn a_missing_file_is_an_error() {
+        assert!(RoutesSource::File("/nowhere/routes".into()).load().is_err());
+    }
+}

@@ -1,0 +1,312 @@
+//! What one line of the routes file means.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::line::Section;
+use crate::keys::Key;
+
+/// What a client speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// Requests and responses.
+    Http,
+    /// WebSocket.
+    Ws,
+}
+
+/// One route: a condition, what to do with its requests, and where they may go.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// Written in the file, or made up from the condition.
+    pub id: String,
+    /// Whether it was written.
+    pub explicit_id: bool,
+    /// Host that it is for, `*` for any; none: it is found by id only.
+    pub domain: Option<String>,
+    /// Only for this protocol.
+    pub protocol: Option<Protocol>,
+    /// Only with (true) or without (false) TLS.
+    pub secure: Option<bool>,
+    /// Only for paths that begin so.
+    pub path_beg: String,
+    /// Issuer of Grip-Sig instead of the general one.
+    pub sig_iss: Option<String>,
+    /// Key of Grip-Sig instead of the general one.
+    pub sig_key: Option<Key>,
+    /// Put before channel names from instructions.
+    pub prefix: String,
+    /// Whether the original of headers is passed along.
+    pub orig_headers: bool,
+    /// `host[:port]` that replaces the request's.
+    pub as_host: Option<String>,
+    /// Bytes to take from the beginning of the path.
+    pub path_remove: usize,
+    /// Text to put there.
+    pub path_prepend: String,
+    /// Whether error responses say what went wrong.
+    pub debug: bool,
+    /// Whether responses get CORS headers and JSON-P is answered.
+    pub auto_cross_origin: bool,
+    /// How JSON-P is recognised.
+    pub jsonp: Jsonp,
+    /// Whether the handler keeps session information.
+    pub session: bool,
+    /// Path below which SockJS is spoken.
+    pub sockjs: Option<String>,
+    /// Path that the backend sees for SockJS sessions.
+    pub sockjs_as_path: Option<String>,
+    /// Headers to set (or, with an empty value, to remove) for the backend, in the order to apply them.
+    pub headers: Vec<(String, String)>,
+    /// Whether requests are signed and responses may hold.
+    pub grip: bool,
+    /// Log level from which request lines of this route are shown, instead of the general one.
+    pub log_level: Option<u8>,
+    /// Where to go, in order of preference; at least one.
+    pub targets: Vec<Target>,
+}
+
+/// JSON-P parameters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Jsonp {
+    /// How the response is packed.
+    pub mode: JsonpMode,
+    /// Query parameter with the callback's name.
+    pub callback: String,
+    /// Query parameter with the request's body.
+    pub body: Option<String>,
+    /// Callback when none is named.
+    pub default_callback: Option<String>,
+    /// Method when none is named.
+    pub default_method: String,
+}
+
+/// How a JSON-P response is packed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JsonpMode {
+    /// The body only.
+    Basic,
+    /// An object with status and headers.
+    Extended,
+}
+
+/// Where requests go.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// What kind of backend it is.
+    pub kind: TargetKind,
+    /// Whether to connect with TLS.
+    pub tls: bool,
+    /// Whether addresses of private networks are allowed.
+    pub trusted: bool,
+    /// Whether the certificate is verified against the host connected to.
+    pub trust_connect_host: bool,
+    /// Whether a bad certificate is accepted.
+    pub insecure: bool,
+    /// `host[:port]` that the backend sees.
+    pub host: Option<String>,
+    /// Channels that every request is subscribed to, in the order to apply them.
+    pub subscriptions: Vec<String>,
+    /// Whether WebSockets become requests.
+    pub over_http: bool,
+    /// One message per request of these.
+    pub one_event: bool,
+    /// Permissions of ZeroMQ socket files.
+    pub ipc_file_mode: Option<u32>,
+    /// Certificate to show, in PEM.
+    pub client_cert: Option<Arc<str>>,
+    /// Its key, in PEM.
+    pub client_key: Option<Arc<str>>,
+}
+
+/// A kind of backend.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TargetKind {
+    /// The built-in test backend.
+    Test,
+    /// A server.
+    Host {
+        /// Name or address, without brackets.
+        host: String,
+        /// TCP port.
+        port: u16,
+    },
+    /// ZHTTP on sockets bound by the proxy.
+    Zhttp {
+        /// First of three addresses, or beginning of their names.
+        spec: String,
+    },
+    /// ZHTTP with whole requests, on one socket bound by the proxy.
+    ZhttpRequest {
+        /// Its address.
+        spec: String,
+    },
+}
+
+impl Route {
+    /// Whether the condition holds.
+    pub(super) fn matches(&self, protocol: Protocol, secure: bool, path: &[u8]) -> bool {
+        self.protocol.is_none_or(|p| p == protocol)
+            && self.secure.is_none_or(|s| s == secure)
+            && path.starts_with(self.path_beg.as_bytes())
+    }
+
+    /// Whether this route, further down in the file, is to be preferred to `best`. As in the original, TLS counts even when
+    /// the path is shorter.
+    pub(super) fn beats(&self, best: &Self) -> bool {
+        match (best.protocol, self.protocol) {
+            (None, Some(_)) => true,
+            (Some(_), None) => false,
+            _ => self.path_beg.len() > best.path_beg.len() || (best.secure.is_none() && self.secure.is_some()),
+        }
+    }
+
+    pub(super) fn same_condition(&self, other: &Self) -> bool {
+        (self.protocol, self.secure, &self.path_beg) == (other.protocol, other.secure, &other.path_beg)
+    }
+
+    /// The id of a route that has none. That `ssl=no` is called `ssl` is the original's, and people's scripts know it.
+    fn made_up_id(&self) -> String {
+        let protocol = match self.protocol {
+            None => "*",
+            Some(Protocol::Http) => "http",
+            Some(Protocol::Ws) => "ws",
+        };
+        let ssl = match self.secure {
+            None => "*",
+            Some(false) => "ssl",
+            Some(true) => "no-ssl",
+        };
+        let path = if self.path_beg.is_empty() { "*" } else { &self.path_beg };
+        format!("{},{protocol},{ssl},{path}", self.domain.as_deref().unwrap_or("*"))
+    }
+}
+
+/// Gives meaning to the sections of a line.
+pub(super) fn route(sections: &[Section], directory: &Path) -> Result<Route, String> {
+    let [condition, targets @ ..] = sections else {
+        return Err("must specify condition and at least one target".into());
+    };
+    if targets.is_empty() {
+        return Err("must specify condition and at least one target".into());
+    }
+    let text = |name: &str| condition.prop(name).filter(|v| !v.is_empty()).map(String::from);
+    let path_beg = match condition.prop("path_beg") {
+        Some("") => return Err("path_beg cannot be empty".into()),
+        value => value.unwrap_or_default().to_string(),
+    };
+    let (path_remove, path_prepend) = match condition.prop("replace_beg") {
+        Some(replacement) => (path_beg.len(), replacement.to_string()),
+        None => (condition.prop("path_rem").and_then(|n| n.parse().ok()).unwrap_or(0), String::new()),
+    };
+    let mut route = Route {
+        id: String::new(),
+        explicit_id: false,
+        domain: Some(condition.value.clone()).filter(|d| !d.is_empty()),
+        protocol: match condition.prop("proto") {
+            None => None,
+            Some("http") => Some(Protocol::Http),
+            Some("ws") => Some(Protocol::Ws),
+            Some(other) => return Err(format!("proto must be http or ws, not `{other}`")),
+        },
+        secure: match condition.prop("ssl") {
+            None => None,
+            Some("yes") => Some(true),
+            Some("no") => Some(false),
+            Some(other) => return Err(format!("ssl must be yes or no, not `{other}`")),
+        },
+        path_beg,
+        sig_iss: text("sig_iss"),
+        sig_key: match condition.prop("sig_key") {
+            Some(key) => Key::parse(key, directory).map_err(|e| format!("sig_key: {e}"))?,
+            None => None,
+        },
+        prefix: text("prefix").unwrap_or_default(),
+        orig_headers: condition.has("orig_headers"),
+        as_host: text("as_host"),
+        path_remove,
+        path_prepend,
+        debug: condition.has("debug"),
+        auto_cross_origin: condition.has("aco"),
+        jsonp: jsonp(condition)?,
+        session: condition.has("session"),
+        sockjs: text("sockjs"),
+        sockjs_as_path: text("sockjs_as_path"),
+        headers: condition.each("header").map(header).collect::<Result<_, _>>()?,
+        grip: !condition.has("no_grip"),
+        log_level: condition.prop("log_level").and_then(|n| n.parse().ok()),
+        targets: targets.iter().map(target).collect::<Result<_, _>>()?,
+    };
+    match text("id") {
+        Some(id) => (route.id, route.explicit_id) = (id, true),
+        None => route.id = route.made_up_id(),
+    }
+    Ok(route)
+}
+
+fn jsonp(condition: &Section) -> Result<Jsonp, String> {
+    let mode = match condition.prop("jsonp_mode") {
+        None | Some("extended") => JsonpMode::Extended,
+        Some("basic") => JsonpMode::Basic,
+        Some(other) => return Err(format!("jsonp_mode must be basic or extended, not `{other}`")),
+    };
+    let text = |name: &str| condition.prop(name).filter(|v| !v.is_empty()).map(String::from);
+    let method = if mode == JsonpMode::Extended { "GET" } else { "POST" };
+    Ok(Jsonp {
+        mode,
+        callback: text("jsonp_cb").unwrap_or_else(|| "callback".into()),
+        body: text("jsonp_body"),
+        default_callback: text("jsonp_defcb"),
+        default_method: text("jsonp_defmethod").unwrap_or_else(|| method.into()),
+    })
+}
+
+fn header(text: &str) -> Result<(String, String), String> {
+    match text.split_once(':') {
+        Some((name, value)) if !name.is_empty() => Ok((name.into(), value.trim_start_matches(' ').into())),
+        _ => Err(format!("header must be in the form \"name: value\", not `{text}`")),
+    }
+}
+
+fn target(section: &Section) -> Result<Target, String> {
+    let text = |name: &str| section.prop(name).filter(|v| !v.is_empty());
+    let pem = |name: &str| -> Result<Option<Arc<str>>, String> {
+        let Some(path) = text(name) else { return Ok(None) };
+        let content = std::fs::read_to_string(path).map_err(|e| format!("can't read {name} {path}: {e}"))?;
+        Ok(Some(content.into()))
+    };
+    Ok(Target {
+        kind: target_kind(&section.value)?,
+        tls: section.has("ssl"),
+        trusted: !section.has("untrusted"),
+        trust_connect_host: section.has("trust_connect_host"),
+        insecure: section.has("insecure"),
+        host: text("host").map(String::from),
+        subscriptions: section.each("sub").filter(|c| !c.is_empty()).map(String::from).collect(),
+        over_http: section.has("over_http"),
+        one_event: section.has("one_event"),
+        ipc_file_mode: text("ipc_file_mode").and_then(|mode| u32::from_str_radix(mode, 8).ok()),
+        client_cert: pem("client_cert")?,
+        client_key: pem("client_key")?,
+    })
+}
+
+fn target_kind(text: &str) -> Result<TargetKind, String> {
+    if text == "test" {
+        return Ok(TargetKind::Test);
+    }
+    if let Some(spec) = text.strip_prefix("zhttp/") {
+        return Ok(TargetKind::Zhttp { spec: spec.into() });
+    }
+    if let Some(spec) = text.strip_prefix("zhttpreq/") {
+        return Ok(TargetKind::ZhttpRequest { spec: spec.into() });
+    }
+    let bracketed = text.strip_prefix('[').and_then(|rest| rest.split_once("]:"));
+    match bracketed.or_else(|| text.split_once(':')) {
+        Some((host, port)) if !host.is_empty() => match port.parse() {
+            Ok(port) if port > 0 => Ok(TargetKind::Host { host: host.into(), port }),
+            _ => Err(format!("target invalid port: `{text}`; a port is a number from 1 to 65535")),
+        },
+        _ => Err(format!("target bad format: `{text}`; write host:port, test, zhttp/... or zhttpreq/...")),
+    }
+}

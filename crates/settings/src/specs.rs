@@ -1,0 +1,85 @@
+//! Names of the ZeroMQ sockets inside the suite.
+//!
+//! Every process derives them from the same two settings, so that none has to be told where the others are:
+//! `ipc://{rundir}/{ipc_prefix}` and a name.
+
+/// The sockets that a frontend process binds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FrontendSpecs {
+    /// PUSH: first packets of requests.
+    pub out: String,
+    /// ROUTER: further packets of them, from whoever has the session.
+    pub out_stream: String,
+    /// SUB: packets of responses.
+    pub input: String,
+}
+
+/// The sockets that the outbound process binds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutboundSpecs {
+    /// PULL: first packets of requests.
+    pub input: String,
+    /// ROUTER: further packets of them.
+    pub in_stream: String,
+    /// XPUB: packets of responses.
+    pub out: String,
+}
+
+/// The sockets of frontend process `number` (from 0) under `base`, that is `ipc://{rundir}/{ipc_prefix}`.
+pub(crate) fn frontend(base: &str, number: usize) -> FrontendSpecs {
+    let name = match number {
+        0 => "frontend".to_string(),
+        n => format!("frontend-{n}"),
+    };
+    FrontendSpecs {
+        out: format!("{base}{name}-out"),
+        out_stream: format!("{base}{name}-out-stream"),
+        input: format!("{base}{name}-in"),
+    }
+}
+
+pub(crate) fn outbound(base: &str) -> OutboundSpecs {
+    OutboundSpecs {
+        input: format!("{base}outbound-in"),
+        in_stream: format!("{base}outbound-in-stream"),
+        out: format!("{base}outbound-out"),
+    }
+}
+
+/// The socket file behind an `ipc://` address; none for others.
+pub fn ipc_path(spec: &str) -> Option<&std::path::Path> {
+    spec.strip_prefix("ipc://").filter(|p| !p.starts_with('@')).map(std::path::Path::new)
+}
+
+/// Adds `offset` to the port of a `tcp://host:port` address. As in Pushpin, a bracketed IPv6 host is left alone.
+pub(crate) fn shift_port(value: &str, offset: u16) -> String {
+    let Some(start) = value.find("tcp://").map(|at| at + "tcp://".len()).filter(|_| offset > 0) else {
+        return value.into();
+    };
+    let Some((host, port)) = value[start..].split_once(':') else { return value.into() };
+    let digits = port.len() - port.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    match port[..digits].parse::<u32>() {
+        Ok(number) => format!("{}{host}:{}", &value[..start], number + u32::from(offset)),
+        Err(_) => value.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn further_frontends_have_a_number() {
+        assert_eq!(frontend("ipc://r/p-", 0).out_stream, "ipc://r/p-frontend-out-stream");
+        assert_eq!(frontend("ipc://r/p-", 2).input, "ipc://r/p-frontend-2-in");
+    }
+
+    #[test]
+    fn ports_move_by_the_offset() {
+        assert_eq!(shift_port("tcp://1.2.3.4:100", 10), "tcp://1.2.3.4:110");
+        assert_eq!(shift_port("tcp://1.2.3.4:100/x", 10), "tcp://1.2.3.4:110");
+        assert_eq!(shift_port("tcp://[::1]:100", 10), "tcp://[::1]:100");
+        assert_eq!(shift_port("ipc://a:1", 10), "ipc://a:1");
+        assert_eq!(shift_port("tcp://*:5560", 0), "tcp://*:5560");
+    }
+}

@@ -1,0 +1,248 @@
+//! Every setting there is, once: parsing, checks and `docs/configuration.md` are made from this table.
+//!
+//! All keys of both generations of Pushpin are here, so that its configuration files are read without complaint; those that
+//! do not have an effect yet say so in [`Setting::state`].
+
+use self::Kind::*;
+use self::State::*;
+
+/// What a key may hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Any text.
+    Text,
+    /// A path of a file or directory.
+    Path,
+    /// True or false.
+    Bool,
+    /// A whole number between the two.
+    Int(i64, i64),
+    /// File permissions in octal.
+    Octal,
+    /// Items separated by commas.
+    List,
+    /// A ZeroMQ address such as `tcp://127.0.0.1:5560`.
+    Spec,
+    /// Several ZeroMQ addresses.
+    Specs,
+    /// A literal IP address, or `localhost`.
+    Address,
+    /// Several `[addr:]port`.
+    Ports,
+    /// `N` and `name:N`.
+    Levels,
+    /// One of these words.
+    Choice(&'static [&'static str]),
+    /// A secret, `base64:...` or `file:...`.
+    Key,
+}
+
+/// Whether a key has an effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// It has.
+    Used,
+    /// Accepted; will have one. A value other than the default gets a warning.
+    Planned,
+    /// Accepted without a word: it concerns a part of Pushpin that has no counterpart here.
+    Ignored,
+}
+
+/// One key.
+#[derive(Clone, Copy, Debug)]
+pub struct Setting {
+    /// Section it stands in.
+    pub section: &'static str,
+    /// Its name.
+    pub name: &'static str,
+    /// What it may hold.
+    pub kind: Kind,
+    /// What counts when it is missing, as it would be written. Empty: nothing, or off.
+    pub default: &'static str,
+    /// What it does, for the user.
+    pub doc: &'static str,
+    /// The version of Pushpin that brought it, `own` if none has it, empty if it has always been there.
+    pub since: &'static str,
+    /// Whether it has an effect.
+    pub state: State,
+}
+
+const fn row(
+    section: &'static str,
+    name: &'static str,
+    kind: Kind,
+    default: &'static str,
+    since: &'static str,
+    state: State,
+    doc: &'static str,
+) -> Setting {
+    Setting { section, name, kind, default, doc, since, state }
+}
+
+/// Finds a key.
+pub fn find(section: &str, name: &str) -> Option<&'static Setting> {
+    SETTINGS.iter().find(|s| s.section == section && s.name == name)
+}
+
+const G: &str = "global";
+const R: &str = "runner";
+const P: &str = "proxy";
+const H: &str = "handler";
+
+const MAX: i64 = i32::MAX as i64;
+/// Numbers where -1 (or 0, as said there) stands for "off" or "unlimited".
+const OPTIONAL: Kind = Int(-1, MAX);
+const COUNT: Kind = Int(1, MAX);
+const SECONDS: Kind = Int(0, MAX);
+
+/// The table, by section and in the order of the shipped file.
+#[rustfmt::skip]
+pub const SETTINGS: &[Setting] = &[
+    row(G, "include", Path, "", "", Used, "A file whose settings count where this one has none. `{libdir}/internal.conf`, Pushpin's own wiring, is not read unless `libdir` is set: the built-in wiring takes its place."),
+    row(G, "rundir", Path, "run", "", Used, "Directory of sockets and pid files; made by the runner. Relative to the current directory."),
+    row(G, "libdir", Path, "", "", Used, "Value of `{libdir}`. Only needed to read a Pushpin `internal.conf`."),
+    row(G, "ipc_prefix", Text, "pushpin-", "", Used, "Begins the name of every socket file, so that several suites can share a `rundir`."),
+    row(G, "port_offset", Int(0, 65535), "0", "", Used, "Added to the port of every `tcp://` address and to `push_in_http_port`, but not to `http_port`."),
+    row(G, "stats_connection_ttl", SECONDS, "120", "1.17", Planned, "Seconds for which a connection counts in statistics after the last word of it."),
+    row(G, "stats_connection_send", Bool, "true", "1.37", Planned, "Whether statistics tell of each connection."),
+
+    row(R, "services", List, "", "", Used, "Which processes to start, by our names or Pushpin's. Empty: all four of the suite."),
+    row(R, "http_port", Ports, "", "", Used, "Where clients connect: a list of `[addr:]port`."),
+    row(R, "https_ports", List, "", "", Planned, "Where clients connect with TLS."),
+    row(R, "local_ports", List, "", "1.35", Planned, "Unix sockets where clients connect."),
+    row(R, "logdir", Path, "log", "", Used, "Directory of the log files, one per process; made by the runner. Not used when logs are merged."),
+    row(R, "log_level", Levels, "2", "1.10", Used, "0 errors, 1 warnings, 2 information, 3 debug, 4 trace; `name:N` for one process."),
+    row(R, "client_buffer_size", Int(1024, 16777216), "8192", "1.20", Used, "Bytes that the head of a client's request may take."),
+    row(R, "client_maxconn", COUNT, "50000", "", Used, "Client connections at a time, per frontend process. Further ones wait until one ends."),
+    row(R, "client_send_window", Int(4096, 1073741824), "65536", "own", Used, "Bytes a client connection may have under way inside the suite: what the frontend grants as credits."),
+    row(R, "frontend_processes", Int(1, 256), "1", "own", Used, "Frontend processes that share the client ports. More of them lift the limits of one core and of open files per process."),
+    row(R, "allow_compression", Bool, "false", "1.37", Planned, "Whether WebSocket messages may be compressed."),
+    row(R, "frontend_bin", Path, "", "own", Used, "Program to start instead of `pushpin-frontend`."),
+    row(R, "proxy_bin", Path, "", "own", Used, "Program to start instead of `pushpin-proxy`."),
+    row(R, "handler_bin", Path, "", "own", Used, "Program to start instead of `pushpin-handler`."),
+    row(R, "outbound_bin", Path, "", "own", Used, "Program to start instead of `pushpin-outbound`."),
+    row(R, "mongrel2_bin", Path, "mongrel2", "", Ignored, "Name of Mongrel2's program."),
+    row(R, "m2sh_bin", Path, "m2sh", "", Ignored, "Name of Mongrel2's configuration program."),
+    row(R, "zurl_bin", Path, "zurl", "", Ignored, "Name of Zurl's program."),
+    row(R, "condure_bin", Path, "condure", "1.30", Ignored, "Name of Condure's program."),
+    row(R, "rundir", Path, "", "", Used, "Old place of `rundir` in `[global]`."),
+
+    row(P, "routesfile", Path, "routes", "", Used, "The routes, relative to the directory of this file. Read again when it changes."),
+    row(P, "debug", Bool, "false", "1.11", Used, "Whether error responses say what went wrong."),
+    row(P, "auto_cross_origin", Bool, "false", "", Planned, "Whether responses get CORS headers and JSON-P is answered."),
+    row(P, "accept_x_forwarded_protocol", Bool, "false", "1.9", Used, "Whether a client's X-Forwarded-Proto header is believed."),
+    row(P, "set_x_forwarded_protocol", Choice(&["false", "true", "proto-only"]), "false", "1.12", Used, "Whether the backend gets X-Forwarded-Proto (`proto-only`), and X-Forwarded-Protocol with it (`true`)."),
+    row(P, "x_forwarded_for", List, "", "", Used, "What happens to X-Forwarded-For: `truncate:N` keeps the last N entries, `append` adds the client's address."),
+    row(P, "x_forwarded_for_trusted", List, "", "", Used, "The same for requests that another GRIP proxy has signed."),
+    row(P, "orig_headers_need_mark", List, "", "", Planned, "Headers whose original must be marked for routes with `orig_headers`."),
+    row(P, "accept_pushpin_route", Bool, "false", "1.35", Used, "Whether a client may choose a route by its id with the Pushpin-Route header."),
+    row(P, "cdn_loop", Text, "", "1.37", Used, "Token that is added to the CDN-Loop header; a request that already has it is refused."),
+    row(P, "log_from", Bool, "false", "1.16", Used, "Whether request lines in the log have the client's address."),
+    row(P, "log_user_agent", Bool, "false", "1.16", Used, "Whether request lines in the log have the User-Agent."),
+    row(P, "sig_iss", Text, "pushpin", "1.33", Used, "Issuer named in the Grip-Sig token."),
+    row(P, "sig_key", Key, "", "", Used, "Key that signs the Grip-Sig token: text, `base64:...`, or `file:...`. Empty: requests are not signed."),
+    row(P, "upstream_key", Key, "", "", Used, "Key that a GRIP proxy in front of us signs with."),
+    row(P, "sockjs_url", Text, "", "1.1", Planned, "Address of the SockJS client script."),
+    row(P, "workers", Int(1, 256), "1", "1.39", Planned, "Worker threads of the proxy."),
+    row(P, "max_open_requests", OPTIONAL, "-1", "", Used, "Requests under way at a time; -1: as many as `client_maxconn`."),
+    row(P, "ipc_file_mode", Octal, "", "", Used, "Permissions of the socket files that the proxy makes."),
+    row(P, "stats_connections_max_ttl", SECONDS, "60", "1.37", Planned, "Seconds for which a count of connections holds."),
+    row(P, "stats_report_interval", Int(-1, MAX), "10", "", Planned, "Seconds between reports; 0: none."),
+    row(P, "prometheus_port", Text, "", "1.35", Planned, "Where metrics are served."),
+    row(P, "prometheus_prefix", Text, "", "1.35", Planned, "Begins the name of every metric."),
+    row(P, "updates_check", Text, "", "1.13", Ignored, "Pushpin asked for newer versions of itself; we never do."),
+    row(P, "organization_name", Text, "", "1.13", Ignored, "Was sent along with that."),
+    row(P, "connmgr_in_specs", Specs, "", "1.38", Used, "Where requests come from (PULL), instead of the suite's frontends."),
+    row(P, "connmgr_in_stream_specs", Specs, "", "1.38", Used, "Where further packets of requests come from (ROUTER). The handler uses it as well."),
+    row(P, "connmgr_out_specs", Specs, "", "1.38", Used, "Where responses go (XPUB). The handler uses it as well."),
+    row(P, "condure_in_specs", Specs, "", "1.30", Used, "The same as `connmgr_in_specs`."),
+    row(P, "condure_in_stream_specs", Specs, "", "1.30", Used, "The same as `connmgr_in_stream_specs`."),
+    row(P, "condure_out_specs", Specs, "", "1.30", Used, "The same as `connmgr_out_specs`."),
+    row(P, "m2a_in_specs", Specs, "", "", Used, "The same as `connmgr_in_specs`, used when `services` has `mongrel2`."),
+    row(P, "m2a_in_stream_specs", Specs, "", "", Used, "The same as `connmgr_in_stream_specs`, used when `services` has `mongrel2`."),
+    row(P, "m2a_out_specs", Specs, "", "", Used, "The same as `connmgr_out_specs`, used when `services` has `mongrel2`."),
+    row(P, "connmgr_client_out_specs", Specs, "", "1.38", Used, "Where requests to backends go (PUSH), instead of the suite's outbound process."),
+    row(P, "connmgr_client_out_stream_specs", Specs, "", "1.38", Used, "Where further packets of them go (ROUTER)."),
+    row(P, "connmgr_client_in_specs", Specs, "", "1.38", Used, "Where their responses come from (SUB)."),
+    row(P, "condure_client_out_specs", Specs, "", "1.30", Used, "The same as `connmgr_client_out_specs`."),
+    row(P, "condure_client_out_stream_specs", Specs, "", "1.30", Used, "The same as `connmgr_client_out_stream_specs`."),
+    row(P, "condure_client_in_specs", Specs, "", "1.30", Used, "The same as `connmgr_client_in_specs`."),
+    row(P, "zurl_out_specs", Specs, "", "", Used, "The same as `connmgr_client_out_specs`."),
+    row(P, "zurl_out_stream_specs", Specs, "", "", Used, "The same as `connmgr_client_out_stream_specs`."),
+    row(P, "zurl_in_specs", Specs, "", "", Used, "The same as `connmgr_client_in_specs`."),
+    row(P, "handler_inspect_spec", Spec, "ipc://{rundir}/{ipc_prefix}inspect", "", Used, "Where the handler is asked about requests (DEALER)."),
+    row(P, "handler_accept_spec", Spec, "ipc://{rundir}/{ipc_prefix}accept", "", Used, "Where requests are handed to the handler (DEALER)."),
+    row(P, "handler_retry_in_spec", Spec, "ipc://{rundir}/{ipc_prefix}retry", "", Used, "Where the handler hands requests back (PULL)."),
+    row(P, "handler_ws_control_init_specs", Specs, "ipc://{rundir}/{ipc_prefix}ws-control-init", "1.39", Planned, "Control of WebSockets, first packets."),
+    row(P, "handler_ws_control_stream_specs", Specs, "ipc://{rundir}/{ipc_prefix}ws-control-stream", "1.39", Planned, "Control of WebSockets, further packets."),
+    row(P, "handler_ws_control_in_spec", Spec, "ipc://{rundir}/{ipc_prefix}ws-control-in", "", Planned, "Control of WebSockets from the handler, as in 1.36."),
+    row(P, "handler_ws_control_out_spec", Spec, "ipc://{rundir}/{ipc_prefix}ws-control-out", "", Planned, "Control of WebSockets to the handler, as in 1.36."),
+    row(P, "stats_spec", Spec, "ipc://{rundir}/{ipc_prefix}proxy-stats", "", Used, "Where the proxy tells statistics (PUB)."),
+    row(P, "command_spec", Spec, "ipc://{rundir}/{ipc_prefix}proxy-command", "", Used, "Where the proxy takes commands (ROUTER)."),
+    row(P, "intreq_in_specs", Specs, "ipc://{rundir}/{ipc_prefix}intreq-in", "", Used, "Where requests of the handler come in (PULL)."),
+    row(P, "intreq_in_stream_specs", Specs, "ipc://{rundir}/{ipc_prefix}intreq-in-stream", "", Used, "Where further packets of them come in (ROUTER)."),
+    row(P, "intreq_out_specs", Specs, "ipc://{rundir}/{ipc_prefix}intreq-out", "", Used, "Where their responses go (PUB)."),
+
+    row(H, "ipc_file_mode", Octal, "", "", Used, "Permissions of the socket files that the handler makes."),
+    row(H, "push_in_spec", Spec, "", "", Used, "Where messages to publish come in (PULL). Empty: off."),
+    row(H, "push_in_sub_specs", Specs, "", "1.23", Used, "Where publishers are listened to (SUB). Empty: off."),
+    row(H, "push_in_sub_spec", Spec, "", "1.1", Used, "Old name of `push_in_sub_specs`; added to it."),
+    row(H, "push_in_sub_connect", Bool, "false", "1.23", Used, "Whether `push_in_sub_specs` are connected to instead of bound."),
+    row(H, "push_in_http_addr", Address, "", "", Used, "Address of the HTTP publish port. Empty: all addresses."),
+    row(H, "push_in_http_port", Int(-1, 65535), "-1", "", Used, "HTTP publish port; 0 or -1: off."),
+    row(H, "push_in_http_max_headers_size", COUNT, "10000", "", Used, "Bytes that the head of a publish request may take."),
+    row(H, "push_in_http_max_body_size", COUNT, "1000000", "", Used, "Bytes that the body of a publish request may take."),
+    row(H, "stats_spec", Spec, "", "", Used, "Where statistics are told (PUB). Empty: off."),
+    row(H, "command_spec", Spec, "", "", Used, "Where commands come in (ROUTER). Empty: off."),
+    row(H, "state_spec", Spec, "", "", Planned, "Where a state service is."),
+    row(H, "message_rate", OPTIONAL, "-1", "1.13", Used, "Deliveries per second and route, over all its clients; -1 or 0: no limit. Mind that one message to 1000 clients is 1000 deliveries."),
+    row(H, "message_hwm", OPTIONAL, "-1", "1.13", Used, "Deliveries that may wait because of `message_rate`; more are dropped. -1 or 0: no limit."),
+    row(H, "message_block_size", OPTIONAL, "-1", "1.15", Used, "Bytes of content that count as one delivery; -1 or 0: every message counts as one."),
+    row(H, "message_wait", Int(0, MAX), "5000", "1.34", Used, "Milliseconds to wait for a message that another one names as its predecessor."),
+    row(H, "id_cache_ttl", SECONDS, "0", "1.17", Used, "Seconds for which a message id is remembered, to drop duplicates; 0: not at all."),
+    row(H, "update_on_first_subscription", Bool, "true", "1.41", Used, "Whether the backend is asked again when a channel gets its first subscriber."),
+    row(H, "connection_subscription_max", COUNT, "20", "1.17", Used, "Channels a connection may be subscribed to."),
+    row(H, "subscription_linger", SECONDS, "60", "1.17", Used, "Seconds for which a long-poll's subscription stays after the response."),
+    row(H, "session_queue_bytes", COUNT, "4194304", "own", Used, "Bytes that may wait for one client that reads slowly; it is closed when there are more."),
+    row(H, "stats_subscription_ttl", SECONDS, "60", "1.17", Planned, "Seconds for which a subscription counts in statistics after the last word of it."),
+    row(H, "stats_report_interval", Int(-1, MAX), "10", "1.17", Planned, "Seconds between reports; 0: none."),
+    row(H, "stats_format", Choice(&["tnetstring", "json"]), "tnetstring", "1.20", Planned, "Format of statistics."),
+    row(H, "prometheus_port", Text, "", "1.35", Planned, "Where metrics are served."),
+    row(H, "prometheus_prefix", Text, "", "1.35", Planned, "Begins the name of every metric."),
+    row(H, "share_all", Bool, "false", "", Planned, "Whether requests with the same method and address share one request to the backend."),
+    row(H, "connmgr_in_stream_specs", Specs, "", "1.38", Ignored, "The key of the same name in `[proxy]` counts."),
+    row(H, "connmgr_out_specs", Specs, "", "1.38", Ignored, "The key of the same name in `[proxy]` counts."),
+    row(H, "condure_in_stream_specs", Specs, "", "1.30", Ignored, "The key of the same name in `[proxy]` counts."),
+    row(H, "condure_out_specs", Specs, "", "1.30", Ignored, "The key of the same name in `[proxy]` counts."),
+    row(H, "m2a_in_stream_specs", Specs, "", "", Ignored, "The key of the same name in `[proxy]` counts."),
+    row(H, "m2a_out_specs", Specs, "", "", Ignored, "The key of the same name in `[proxy]` counts."),
+    row(H, "proxy_inspect_specs", Specs, "", "1.39", Used, "Where the proxy asks about requests. Default: `handler_inspect_spec` of `[proxy]`."),
+    row(H, "proxy_accept_specs", Specs, "", "1.39", Used, "Where the proxy hands requests over. Default: `handler_accept_spec` of `[proxy]`."),
+    row(H, "proxy_retry_out_specs", Specs, "", "1.39", Used, "Where requests are handed back. Default: `handler_retry_in_spec` of `[proxy]`."),
+    row(H, "proxy_inspect_spec", Spec, "", "", Used, "Old name of `proxy_inspect_specs`; added to it."),
+    row(H, "proxy_accept_spec", Spec, "", "", Used, "Old name of `proxy_accept_specs`; added to it."),
+    row(H, "proxy_retry_out_spec", Spec, "", "", Used, "Old name of `proxy_retry_out_specs`; added to it."),
+    row(H, "proxy_ws_control_init_specs", Specs, "", "1.39", Planned, "Control of WebSockets, first packets."),
+    row(H, "proxy_ws_control_stream_specs", Specs, "", "1.39", Planned, "Control of WebSockets, further packets."),
+    row(H, "proxy_ws_control_in_spec", Spec, "", "", Planned, "Control of WebSockets, as in 1.36."),
+    row(H, "proxy_ws_control_out_spec", Spec, "", "", Planned, "Control of WebSockets, as in 1.36."),
+    row(H, "proxy_stats_specs", Specs, "", "1.39", Used, "Where the proxy tells statistics. Default: `stats_spec` of `[proxy]`."),
+    row(H, "proxy_stats_spec", Spec, "", "", Used, "Old name of `proxy_stats_specs`; added to it."),
+    row(H, "proxy_command_spec", Spec, "", "", Used, "Where the proxy takes commands. Default: `command_spec` of `[proxy]`."),
+    row(H, "proxy_intreq_out_specs", Specs, "", "", Used, "Where requests of the handler go. Default: `intreq_in_specs` of `[proxy]`."),
+    row(H, "proxy_intreq_out_stream_specs", Specs, "", "", Used, "Where further packets of them go. Default: `intreq_in_stream_specs` of `[proxy]`."),
+    row(H, "proxy_intreq_in_specs", Specs, "", "", Used, "Where their responses come from. Default: `intreq_out_specs` of `[proxy]`."),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_key_is_there_twice() {
+        for (index, setting) in SETTINGS.iter().enumerate() {
+            let twin = SETTINGS[index + 1..].iter().any(|s| s.section == setting.section && s.name == setting.name);
+            assert!(!twin, "[{}] {}", setting.section, setting.name);
+        }
+    }
+}
