@@ -103,3 +103,43 @@ impl BodyDecoder {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_length_takes_its_bytes_and_leaves_the_next_message() {
+        let mut decoder = BodyDecoder::new(BodyFraming::Length(5));
+        assert_eq!(decoder.decode(b"abc", 100), Ok(Decoded { consumed: 3, payload: b"abc" }));
+        assert_eq!(decoder.remaining(), Some(2));
+        assert_eq!(decoder.decode(b"deGET", 100), Ok(Decoded { consumed: 2, payload: b"de" }));
+        assert!(decoder.is_done());
+        assert_eq!(decoder.decode(b"GET", 100), Ok(Decoded { consumed: 0, payload: b"" }));
+    }
+
+    #[test]
+    fn no_body_and_length_zero_are_done_at_once() {
+        assert!(BodyDecoder::new(BodyFraming::None).is_done());
+        assert!(BodyDecoder::new(BodyFraming::Length(0)).is_done());
+        assert!(!BodyDecoder::new(BodyFraming::Chunked).is_done());
+    }
+
+    #[test]
+    fn only_a_body_without_length_may_end_with_the_connection() {
+        let mut until_close = BodyDecoder::new(BodyFraming::UntilClose);
+        assert_eq!(until_close.decode(b"abc", 2), Ok(Decoded { consumed: 2, payload: b"ab" }));
+        assert!(!until_close.is_done());
+        assert_eq!(until_close.end_of_input(), Ok(()));
+        assert!(until_close.is_done());
+
+        let mut length = BodyDecoder::new(BodyFraming::Length(5));
+        length.decode(b"abc", 100).unwrap();
+        assert_eq!(length.end_of_input(), Err(BodyError::Truncated));
+        let mut chunked = BodyDecoder::new(BodyFraming::Chunked);
+        chunked.decode(b"3\r\nabc\r\n", 100).unwrap();
+        assert_eq!(chunked.end_of_input(), Err(BodyError::Truncated));
+        chunked.decode(b"0\r\n\r\n", 100).unwrap();
+        assert_eq!(chunked.end_of_input(), Ok(()));
+    }
+}

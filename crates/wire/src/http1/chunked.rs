@@ -126,10 +126,14 @@ impl ChunkedDecoder {
         match (self.expect, byte) {
             (Expect::Size { digits }, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => {
                 let digit = char::from(byte).to_digit(16).unwrap_or_default();
-                if digits == MAX_SIZE_DIGITS || self.chunk > MAX_CHUNK >> 4 {
+                if digits == MAX_SIZE_DIGITS {
                     return Err(BodyError::ChunkTooLarge);
                 }
+                // Sixteen digits fit, so nothing is shifted out.
                 self.chunk = self.chunk << 4 | u64::from(digit);
+                if self.chunk > MAX_CHUNK {
+                    return Err(BodyError::ChunkTooLarge);
+                }
                 Ok(Expect::Size { digits: digits + 1 })
             }
             (Expect::Size { digits: 1.. } | Expect::SizePadding | Expect::Extension, b'\r') => Ok(Expect::SizeLineFeed),
@@ -166,5 +170,114 @@ impl ChunkedDecoder {
         }
         self.skipped += 1;
         Ok(next)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Decodes all of `input` in reads of `step` bytes.
+    fn decode(input: &[u8], step: usize) -> Result<(Vec<u8>, usize, bool), BodyError> {
+        let (mut decoder, mut payload, mut consumed) = (ChunkedDecoder::new(), Vec::new(), 0);
+        let mut end = 0;
+        while end < input.len() && !decoder.is_done() {
+            end = (end + step).min(input.len());
+            loop {
+                let decoded = decoder.decode(&input[consumed..end], usize::MAX)?;
+                payload.extend_from_slice(decoded.payload);
+                consumed += decoded.consumed;
+                if decoded.consumed == 0 {
+                    break;
+                }
+            }
+        }
+        Ok((payload, consumed, decoder.is_done()))
+    }
+
+    #[test]
+    fn a_body_in_one_read_is_decoded_with_its_end_and_nothing_behind_it() {
+        assert_eq!(decode(b"3\r\nabc\r\n0\r\n\r\nGET /", 100), Ok((b"abc".to_vec(), 13, true)));
+        let decoded = ChunkedDecoder::new().decode(b"3\r\nabc\r\n0\r\n\r\n", 100).unwrap();
+        assert_eq!((decoded.payload, decoded.consumed), (&b"abc"[..], 13));
+    }
+
+    #[test]
+    fn a_body_read_byte_by_byte_is_the_same() {
+        let input = b"3;ext=\"1\"\r\nabc\r\n0A \r\n0123456789\r\n000\r\nTrailer: x\r\n\r\n";
+        assert_eq!(decode(input, 1), Ok((b"abc0123456789".to_vec(), input.len(), true)));
+    }
+
+    #[test]
+    fn no_more_payload_than_asked_for_is_taken_but_the_end_is_seen() {
+        let mut decoder = ChunkedDecoder::new();
+        let first = decoder.decode(b"3\r\nabc\r\n0\r\n\r\n", 2).unwrap();
+        assert_eq!((first.payload, first.consumed), (&b"ab"[..], 5));
+        assert_eq!(decoder.decode(b"c\r\n0\r\n\r\n", 0).unwrap().consumed, 0);
+        let last = decoder.decode(b"c\r\n0\r\n\r\n", 1).unwrap();
+        assert_eq!((last.payload, last.consumed, decoder.is_done()), (&b"c"[..], 8, true));
+
+        let mut empty = ChunkedDecoder::new();
+        assert_eq!(empty.decode(b"0\r\n\r\n", 0).unwrap().consumed, 5);
+        assert!(empty.is_done());
+    }
+
+    #[test]
+    fn what_other_readers_might_see_differently_is_refused() {
+        for (input, error) in [
+            (&b"zz\r\nabc\r\n"[..], BodyError::ChunkSize),
+            (b"-3\r\nabc\r\n", BodyError::ChunkSize),
+            (b"+3\r\nabc\r\n", BodyError::ChunkSize),
+            (b"0x3\r\nabc\r\n", BodyError::ChunkSize),
+            (b" 3\r\nabc\r\n", BodyError::ChunkSize),
+            (b"3 3\r\nabc\r\n", BodyError::ChunkSize),
+            (b"\r\nabc\r\n", BodyError::ChunkSize),
+            (b";ext\r\nabc\r\n", BodyError::ChunkSize),
+            (b"3\nabc\r\n", BodyError::ChunkSize),
+            (b"3\rabc\r\n", BodyError::ChunkSize),
+            (b"3;a\nb\r\nabc\r\n", BodyError::ChunkSize),
+            (b"3;a\rb\r\nabc\r\n", BodyError::ChunkSize),
+            (b"3;a\0b\r\nabc\r\n", BodyError::ChunkSize),
+            (b"3\r\nabcd\r\n", BodyError::ChunkSuffix),
+            (b"3\r\nabc\n0\r\n\r\n", BodyError::ChunkSuffix),
+            (b"3\r\nabc\r0\r\n\r\n", BodyError::ChunkSuffix),
+            (b"0\r\n\n", BodyError::Trailer),
+            (b"0\r\nA: b\n\r\n", BodyError::Trailer),
+            (b"0\r\nA: \0\r\n\r\n", BodyError::Trailer),
+            (b"0\r\n\rA: b\r\n\r\n", BodyError::Trailer),
+            (b"FFFFFFFFFFFFFFFFFF\r\n", BodyError::ChunkTooLarge),
+            (b"10000000000000000\r\n", BodyError::ChunkTooLarge),
+            (b"1000000000000001\r\n", BodyError::ChunkTooLarge),
+            (b"00000000000000003\r\nabc\r\n", BodyError::ChunkTooLarge),
+        ] {
+            for step in [1, 100] {
+                assert_eq!(decode(input, step), Err(error), "{}", input.escape_ascii());
+            }
+        }
+    }
+
+    #[test]
+    fn the_largest_chunk_is_2_to_the_60() {
+        let mut decoder = ChunkedDecoder::new();
+        decoder.decode(b"0fffffffffffffff\r\n", 0).unwrap();
+        assert_eq!(decoder.chunk, MAX_CHUNK - 1);
+    }
+
+    #[test]
+    fn endless_extensions_and_trailers_are_refused() {
+        let extension = [b"3;".as_slice(), &[b'a'; 300], b"\r\nabc\r\n"].concat();
+        assert_eq!(decode(&extension, 7), Err(BodyError::ExtensionTooLong));
+        assert_eq!(decode(&[b"3".as_slice(), &[b' '; 300]].concat(), 7), Err(BodyError::ExtensionTooLong));
+        let trailers = [b"0\r\n".as_slice(), &b"A: b\r\n".repeat(4000)].concat();
+        assert_eq!(decode(&trailers, 7), Err(BodyError::TrailerTooLong));
+    }
+
+    #[test]
+    fn prefixes_are_lower_case_hexadecimal() {
+        let prefix = |length| chunk_prefix(NonZeroUsize::new(length).unwrap()).as_slice().to_vec();
+        assert_eq!(prefix(1), b"1\r\n");
+        assert_eq!(prefix(255), b"ff\r\n");
+        assert_eq!(prefix(4096), b"1000\r\n");
+        assert_eq!(prefix(usize::MAX), b"ffffffffffffffff\r\n");
     }
 }

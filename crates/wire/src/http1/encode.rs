@@ -187,3 +187,89 @@ static TOKEN: [bool; 256] = {
     }
     table
 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Pairs<'a> = &'a [(&'a str, &'a str)];
+
+    fn pairs<'a>(headers: Pairs<'a>) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
+        headers.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()))
+    }
+
+    fn response(version: Version, code: u16, headers: Pairs<'_>, framing: BodyFraming, persistent: bool) -> String {
+        let mut out = Vec::new();
+        let status = StatusLine { version, code, reason: b"Reason" };
+        write_response_head(&mut out, status, pairs(headers), framing, persistent).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn a_response_keeps_its_fields_but_those_about_the_connection() {
+        let headers: Pairs<'_> = &[
+            ("x-b", "1"),
+            ("connection", "Upgrade"),
+            ("Content-length", "99"),
+            ("X-B", "2"),
+            ("Transfer-Encoding", "gzip"),
+        ];
+        assert_eq!(
+            response(Version::Http11, 200, headers, BodyFraming::Length(5), true),
+            "HTTP/1.1 200 Reason\r\nx-b: 1\r\nX-B: 2\r\nContent-Length: 5\r\n\r\n"
+        );
+        assert_eq!(
+            response(Version::Http11, 101, headers, BodyFraming::None, true),
+            "HTTP/1.1 101 Reason\r\nx-b: 1\r\nconnection: Upgrade\r\nX-B: 2\r\n\r\n"
+        );
+    }
+
+    #[test]
+    fn persistence_is_said_only_where_it_is_not_the_default() {
+        let none = BodyFraming::None;
+        assert_eq!(response(Version::Http11, 204, &[], none, true), "HTTP/1.1 204 Reason\r\n\r\n");
+        assert_eq!(
+            response(Version::Http11, 200, &[], BodyFraming::Chunked, false),
+            "HTTP/1.1 200 Reason\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
+        );
+        assert_eq!(
+            response(Version::Http10, 200, &[], BodyFraming::Length(0), true),
+            "HTTP/1.0 200 Reason\r\nConnection: keep-alive\r\nContent-Length: 0\r\n\r\n"
+        );
+        assert_eq!(response(Version::Http10, 200, &[], BodyFraming::UntilClose, false), "HTTP/1.0 200 Reason\r\n\r\n");
+    }
+
+    #[test]
+    fn a_request_begins_with_the_host_it_goes_to() {
+        let mut out = Vec::new();
+        let headers = pairs(&[("Host", "other"), ("X-A", "1"), ("Connection", "close"), ("Content-Length", "3")]);
+        write_request_head(&mut out, b"POST", b"/a?b", b"h:81", headers, BodyFraming::Length(7)).unwrap();
+        let expected = b"POST /a?b HTTP/1.1\r\nHost: h:81\r\nX-A: 1\r\nContent-Length: 7\r\n\r\n";
+        assert_eq!(out, expected);
+    }
+
+    #[test]
+    fn nothing_can_end_a_line_early_and_nothing_is_left_of_the_attempt() {
+        let mut out = b"before".to_vec();
+        let status = |reason| StatusLine { version: Version::Http11, code: 200, reason };
+        for (name, value) in [("A", "b\r\nX: y"), ("A", "b\nc"), ("A", "b\rc"), ("A", "b\0c")] {
+            let headers = [("Ok", "1"), (name, value)];
+            let error = write_response_head(&mut out, status(b"OK"), pairs(&headers), BodyFraming::None, true);
+            assert_eq!(error, Err(EncodeError::HeaderValue("A".into())));
+        }
+        for name in ["", "A b", "A:", "A\r\nB", "A\0", "Ä"] {
+            let error = write_request_head(&mut out, b"GET", b"/", b"h", pairs(&[(name, "v")]), BodyFraming::None);
+            assert_eq!(error, Err(EncodeError::HeaderName(name.into())));
+        }
+        let error = write_response_head(&mut out, status(b"OK\r\n"), pairs(&[]), BodyFraming::None, true);
+        assert_eq!(error, Err(EncodeError::Reason));
+        let mut request =
+            |method, target, host| write_request_head(&mut out, method, target, host, pairs(&[]), BodyFraming::None);
+        assert_eq!(request(b"GE T", b"/", b"h"), Err(EncodeError::Method));
+        assert_eq!(request(b"", b"/", b"h"), Err(EncodeError::Method));
+        assert_eq!(request(b"GET", b"/ HTTP/1.1\r\nX: y", b"h"), Err(EncodeError::Target));
+        assert_eq!(request(b"GET", b"/\xc3\xa4", b"h"), Err(EncodeError::Target));
+        assert_eq!(request(b"GET", b"/", b"h\r\nX: y"), Err(EncodeError::Host));
+        assert_eq!(out, b"before");
+    }
+}

@@ -93,3 +93,85 @@ fn reason(buf: &[u8]) -> &[u8] {
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     line.get("HTTP/1.1 200 ".len()..).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse<'a>(text: &'a str, method: &str) -> ResponseHead<'a> {
+        let (head, consumed) = parse_response(text.as_bytes(), &Limits::default(), method).unwrap().unwrap();
+        assert_eq!(consumed, text.len());
+        head
+    }
+
+    fn error(text: &[u8]) -> HeadError {
+        parse_response(text, &Limits::default(), "GET").unwrap_err()
+    }
+
+    #[test]
+    fn the_reason_is_kept_as_sent_or_empty() {
+        assert_eq!(parse("HTTP/1.1 200 Fine  by me\r\n\r\n", "GET").reason, b"Fine  by me");
+        assert_eq!(parse("HTTP/1.1 200 \r\n\r\n", "GET").reason, b"");
+        assert_eq!(parse("HTTP/1.1 200\r\n\r\n", "GET").reason, b"");
+        assert_eq!(parse("HTTP/1.1 200\n\n", "GET").reason, b"");
+        assert_eq!(
+            parse("\r\nHTTP/1.0 404 Nicht gefunden – schade\n\n", "GET").reason,
+            "Nicht gefunden – schade".as_bytes()
+        );
+    }
+
+    #[test]
+    fn the_body_is_framed_by_chunks_length_or_the_end_of_the_connection() {
+        assert_eq!(parse("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", "GET").framing, BodyFraming::Chunked);
+        assert_eq!(parse("HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\n", "GET").framing, BodyFraming::Length(7));
+        let head = parse("HTTP/1.1 200 OK\r\n\r\n", "GET");
+        assert_eq!((head.framing, head.persistent), (BodyFraming::UntilClose, false));
+    }
+
+    #[test]
+    fn responses_to_head_and_204_and_304_have_no_body_and_leave_the_connection_usable() {
+        for (text, method) in [
+            ("HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\n", "HEAD"),
+            ("HTTP/1.1 200 OK\r\n\r\n", "HEAD"),
+            ("HTTP/1.1 204 No Content\r\n\r\n", "GET"),
+            ("HTTP/1.1 304 Not Modified\r\nContent-Length: 7\r\n\r\n", "GET"),
+        ] {
+            let head = parse(text, method);
+            assert_eq!((head.framing, head.persistent), (BodyFraming::None, true), "{text}");
+        }
+    }
+
+    #[test]
+    fn interim_responses_are_marked_but_101_is_final() {
+        assert!(parse("HTTP/1.1 100 Continue\r\n\r\n", "GET").interim);
+        assert!(parse("HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n", "GET").interim);
+        let switched = parse("HTTP/1.1 101 Switching Protocols\r\n\r\n", "GET");
+        assert_eq!((switched.interim, switched.persistent), (false, false));
+    }
+
+    #[test]
+    fn a_host_field_means_nothing_in_a_response() {
+        assert_eq!(parse("HTTP/1.1 204 No\r\nHost: a\r\nHost: b/\r\n\r\n", "GET").headers.len(), 2);
+    }
+
+    #[test]
+    fn contradictions_about_the_length_are_refused() {
+        assert_eq!(
+            error(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n"),
+            HeadError::ContentLength
+        );
+        let both = b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n";
+        assert_eq!(error(both), HeadError::AmbiguousLength);
+        let coding = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n";
+        assert_eq!(error(coding), HeadError::TransferEncoding);
+    }
+
+    #[test]
+    fn what_is_not_a_response_is_refused() {
+        assert_eq!(error(b"NOT HTTP AT ALL\r\n\r\n"), HeadError::Version);
+        assert_eq!(error(b"HTTP/2.0 200 OK\r\n\r\n"), HeadError::Version);
+        assert_eq!(error(b"HTTP/1.1 abc OK\r\n\r\n"), HeadError::Status);
+        assert_eq!(error(b"HTTP/1.1 099 OK\r\n\r\n"), HeadError::Status);
+        assert_eq!(error(b"HTTP/1.1 200 OK\r\nA: b\r\n c\r\n\r\n"), HeadError::HeaderName);
+    }
+}
