@@ -1,1 +1,95 @@
-//! (to be written)
+//! `pushpin-frontend`: the HTTP server that clients connect to.
+//!
+//! Requests come from clients over TCP and leave as ZHTTP sessions for any proxy; responses come back from whoever has
+//! the session, proxy or handler, and leave as HTTP/1.1.
+//!
+//! # Layout
+//! - [`listen`]: listening sockets and the limit of clients.
+//! - [`connection`]: one client, HTTP on one side and ZHTTP on the other, without I/O.
+//! - [`output`], [`shared_body`]: what a client is to get; a fan-out's bytes are framed once and shared.
+//! - [`worker`]: the loop that joins them with sockets and clock.
+
+#![forbid(unsafe_code)]
+
+pub mod connection;
+pub mod listen;
+pub mod output;
+pub mod shared_body;
+pub mod worker;
+
+use std::os::fd::AsRawFd;
+use std::process::ExitCode;
+
+use mio::unix::SourceFd;
+use mio::{Interest, Token};
+use process::{Component, Failure, Signal, Started, inherit, instance_id};
+use wire::http1::Limits;
+
+use crate::connection::Config;
+use crate::listen::Listeners;
+use crate::worker::{Specs, Worker};
+
+/// What `--help` says.
+pub const COMPONENT: Component = Component {
+    name: "pushpin-frontend",
+    about: "HTTP server: passes requests of clients on to pushpin-proxy, and responses and pushed data back to them",
+    help: "Listens on http_port of [runner], or on the sockets that pushpin-runner has opened for it. Binds the sockets \
+           frontend-out, frontend-out-stream and frontend-in in the run directory, to which proxy and handler connect.\n\n\
+           Example: pushpin-frontend --config=/etc/pushpin/pushpin.conf",
+    routes: false,
+    several: true,
+};
+
+/// Token of the signals' descriptor; listeners are below it.
+const SIGNALS: usize = worker::FIRST_CLIENT - 1;
+
+/// Runs the program.
+pub fn main() -> ExitCode {
+    process::run(&COMPONENT, serve)
+}
+
+fn serve(mut started: Started) -> Result<(), Failure> {
+    let settings = &started.settings.frontend;
+    let specs = settings.processes.get(started.process).ok_or_else(|| {
+        let count = settings.processes.len();
+        format!(
+            "there is no frontend process {}: frontend_processes is {count}, and they count from 0",
+            started.process
+        )
+    })?;
+    let mut sockets = Vec::new();
+    for &address in &settings.http_ports {
+        sockets.push(inherit::listen(inherit::HTTP, address)?);
+        tracing::info!("listening on {address}");
+    }
+    let config = Config {
+        head: Limits { head_bytes: settings.client_buffer_size, ..Limits::default() },
+        window: u32::try_from(settings.client_send_window).unwrap_or(u32::MAX),
+    };
+    let specs = Specs {
+        instance: instance_id("frontend"),
+        out: specs.out.clone(),
+        out_stream: specs.out_stream.clone(),
+        responses: specs.input.clone(),
+        file_mode: settings.ipc_file_mode,
+    };
+    let mut worker = Worker::new(&specs, Listeners::new(sockets, settings.client_maxconn)?, config)?;
+    let fd = started.signals.as_raw_fd();
+    worker.registry().register(&mut SourceFd(&fd), Token(SIGNALS), Interest::READABLE)?;
+    tracing::info!("started");
+    let mut ready = Vec::new();
+    let mut stop = false;
+    while !stop {
+        worker.turn(&mut ready, |_| {
+            while let Some(signal) = started.signals.take() {
+                match signal {
+                    Signal::Stop => stop = true,
+                    Signal::Reload => process::log::reopen(),
+                }
+            }
+        })?;
+    }
+    tracing::info!("stopping...");
+    worker.shut_down();
+    Ok(())
+}
