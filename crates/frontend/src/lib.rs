@@ -6,6 +6,7 @@
 //! # Layout
 //! - [`listen`]: listening sockets and the limit of clients.
 //! - [`connection`]: one client, HTTP on one side and ZHTTP on the other, without I/O.
+//! - [`request`]: one request of a connection and its response.
 //! - [`output`], [`shared_body`]: what a client is to get; a fan-out's bytes are framed once and shared.
 //! - [`worker`]: the loop that joins them with sockets and clock.
 
@@ -14,6 +15,7 @@
 pub mod connection;
 pub mod listen;
 pub mod output;
+pub mod request;
 pub mod shared_body;
 pub mod worker;
 

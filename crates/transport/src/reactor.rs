@@ -57,11 +57,17 @@ impl Waker {
     }
 }
 
+struct Watched {
+    number: usize,
+    core: Handle,
+    paused: bool,
+}
+
 /// Waits for everything that concerns one thread.
 pub struct Reactor {
     poll: Poll,
     events: Events,
-    sockets: Vec<(usize, Handle)>,
+    sockets: Vec<Watched>,
     waker: Waker,
 }
 
@@ -78,8 +84,18 @@ impl Reactor {
         let core = socket.registration().0;
         let token = Token(FIRST_SOCKET + self.sockets.len());
         self.poll.registry().register(&mut SourceFd(&core.fd), token, Interest::READABLE)?;
-        self.sockets.push((number, core));
+        self.sockets.push(Watched { number, core, paused: false });
         Ok(())
+    }
+
+    /// Stops or resumes reporting a socket, for a worker that can not take more from it for now. Peers then feel the
+    /// socket's high-water mark.
+    pub fn pause(&mut self, number: usize, paused: bool) {
+        for socket in self.sockets.iter_mut().filter(|socket| socket.number == number) {
+            socket.paused = paused;
+            // What came in the meantime has had its edge; so ask again.
+            socket.core.touched.set(true);
+        }
     }
 
     /// Where sockets that are not ZeroMQ's are registered; any token up to `usize::MAX / 2` may be used.
@@ -96,12 +112,12 @@ impl Reactor {
     pub fn wait(&mut self, timeout: Option<Duration>, ready: &mut Vec<Event>) -> Result<(), Error> {
         ready.clear();
         let mut waiting = false;
-        for (number, core) in &self.sockets {
+        for Watched { number, core, paused } in &self.sockets {
             if core.waiting() > 0 {
                 core.flush();
                 waiting |= core.waiting() > 0;
             }
-            if core.touched.get() && core.readable() {
+            if !paused && core.touched.get() && core.readable() {
                 core.touched.set(true);
                 ready.push(Event::Socket(*number));
             }
@@ -120,9 +136,11 @@ impl Reactor {
         for event in &self.events {
             let token = event.token().0;
             if token >= FIRST_SOCKET {
-                let (number, core) = &self.sockets[token - FIRST_SOCKET];
+                let Watched { number, core, paused } = &self.sockets[token - FIRST_SOCKET];
                 // Reported above already if it was touched and readable.
-                if !core.touched.get() && core.readable() {
+                if *paused {
+                    core.touched.set(true);
+                } else if !core.touched.get() && core.readable() {
                     core.touched.set(true);
                     ready.push(Event::Socket(*number));
                 }
@@ -143,8 +161,8 @@ impl Reactor {
     pub fn drain(&mut self, patience: Duration) {
         let end = std::time::Instant::now() + patience;
         loop {
-            self.sockets.iter().for_each(|(_, core)| core.flush());
-            if self.sockets.iter().all(|(_, core)| core.waiting() == 0) || std::time::Instant::now() >= end {
+            self.sockets.iter().for_each(|socket| socket.core.flush());
+            if self.sockets.iter().all(|socket| socket.core.waiting() == 0) || std::time::Instant::now() >= end {
                 return;
             }
             std::thread::sleep(RETRY);

@@ -156,3 +156,23 @@ fn another_thread_can_end_the_wait() {
     }
     thread.join().unwrap();
 }
+
+#[test]
+fn a_paused_socket_is_not_reported_and_nothing_of_it_is_lost() {
+    let context = Context::new();
+    let push = Push::new(&context, &Options::default()).unwrap();
+    let pull = Pull::new(&context, &Options::default()).unwrap();
+    pull.bind("inproc://pause").unwrap();
+    push.connect("inproc://pause").unwrap();
+    let mut reactor = Reactor::new().unwrap();
+    reactor.add(1, &pull).unwrap();
+    reactor.pause(1, true);
+    push.send(b"x").unwrap();
+    let mut ready = Vec::new();
+    for _ in 0..3 {
+        reactor.wait(Some(Duration::from_millis(1)), &mut ready).unwrap();
+        assert_eq!(ready, []);
+    }
+    reactor.pause(1, false);
+    assert_eq!(&until(&mut reactor, |ready| ready.contains(&Event::Socket(1)).then(|| pull.recv()).flatten())[..], b"x");
+}
