@@ -1,1 +1,34 @@
-//! (to be written)
+//! GRIP, the agreement between a backend, the proxy that holds its clients, and whoever publishes to them. No I/O.
+//!
+//! A backend answers an ordinary request with an *instruct*: hold this client, subscribe it to these channels. Later
+//! somebody publishes an *item* to a channel, and each held client gets the item's content in the form its transport
+//! needs.
+//!
+//! # Layout
+//! - [`header`]: lists and parameters inside header values; every `Grip-*` header is written in them.
+//! - [`instruct`]: what a backend's response asks for, from headers or from JSON.
+//! - [`item`]: what a publisher sends, from JSON or tnetstring.
+//! - [`signature`]: the `Grip-Sig` token by which backend and proxy know each other.
+//! - [`reason`]: the standard text of each status code.
+//! - [`tree`]: one view on JSON and tnetstring data, with the error texts that clients know.
+
+#![forbid(unsafe_code)]
+
+pub mod header;
+pub mod instruct;
+pub mod item;
+pub mod reason;
+pub mod signature;
+pub mod tree;
+
+pub use instruct::{Channel, HoldMode, Instruct, KeepAlive, KeepAliveMode};
+pub use item::{Action, Formats, HttpResponse, Item, ResponseBody};
+pub use reason::default_reason;
+pub use tree::Malformed;
+
+/// Filters that one subscription may have (GRIP, header fields).
+pub const MAX_FILTERS: usize = 5;
+
+/// The `Grip-Feature` header, from which a backend learns what the proxy can do. Backends compare it as a whole.
+pub const FEATURES: &str = "status, session, link:next, link:gone, filter:skip-self, filter:skip-users, \
+                            filter:require-sub, filter:build-id, filter:var-subst, filter:http-check, filter:http-modify";

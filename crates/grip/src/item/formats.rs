@@ -1,0 +1,254 @@
+//! The formats of an item: `http-response` for long-polls, `http-stream` for streams, `ws-message` for WebSockets.
+
+use bytes::Bytes;
+
+use super::ITEM;
+use crate::reason::default_reason;
+use crate::tree::{HeaderList, Malformed, Node};
+
+/// What an item asks for in one format.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action<T> {
+    /// Deliver this.
+    Send(T),
+    /// There is something new: ask the backend.
+    Hint,
+    /// End the response or connection.
+    Close,
+    /// Make a WebSocket-over-HTTP connection ask its backend.
+    Refresh,
+}
+
+/// The formats of an item; at least one, unless only unknown ones were named.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Formats {
+    /// For clients that wait for a response.
+    pub http_response: Option<Action<HttpResponse>>,
+    /// For clients that read a stream.
+    pub http_stream: Option<Action<HttpStream>>,
+    /// For WebSockets.
+    pub ws_message: Option<WsMessage>,
+}
+
+/// A whole response.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HttpResponse {
+    /// Status, 0 to 999.
+    pub code: u16,
+    /// Status text, never empty.
+    pub reason: String,
+    /// Headers, in order; `Grip-*` included, which no client gets to see.
+    pub headers: HeaderList,
+    /// The content.
+    pub body: ResponseBody,
+    /// The content filters that the receiving subscription must have.
+    pub content_filters: Option<Vec<String>>,
+}
+
+/// The content of a published response.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ResponseBody {
+    /// These bytes.
+    Whole(Bytes),
+    /// Changes to the body of the receiver's own instruct (JSON Patch).
+    Patch(Vec<serde_json::Value>),
+}
+
+/// A piece of a stream.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HttpStream {
+    /// The bytes to append.
+    pub content: Bytes,
+    /// The content filters that the receiving subscription must have.
+    pub content_filters: Option<Vec<String>>,
+}
+
+/// What happens to a WebSocket.
+#[derive(Clone, Debug, PartialEq)]
+pub enum WsMessage {
+    /// A message.
+    Send(WsSend),
+    /// A close frame.
+    Close {
+        /// Status, if any.
+        code: Option<u64>,
+        /// Text.
+        reason: String,
+    },
+    /// A WebSocket-over-HTTP connection asks its backend.
+    Refresh,
+    /// Nothing.
+    Hint,
+}
+
+/// A WebSocket message.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WsSend {
+    /// Its type.
+    pub kind: WsType,
+    /// Its content; pings and pongs may have none.
+    pub content: Option<Bytes>,
+    /// The content filters that the receiving subscription must have.
+    pub content_filters: Option<Vec<String>>,
+}
+
+/// Types of WebSocket messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WsType {
+    /// UTF-8 text.
+    Text,
+    /// Bytes.
+    Binary,
+    /// A ping.
+    Ping,
+    /// A pong.
+    Pong,
+}
+
+const RESPONSE: &str = "'http-response'";
+const STREAM: &str = "'http-stream'";
+const WS: &str = "'ws-message'";
+
+impl Formats {
+    /// Reads the formats of an item, from `formats` or, if that is absent, from the item itself.
+    pub(super) fn read(item: Node<'_>) -> Result<Self, Malformed> {
+        let (holder, named) = match item.get("formats") {
+            Some(formats) => {
+                let entries = formats.entries().ok_or_else(|| Malformed::WrongType(ITEM.into(), "formats".into()))?;
+                (formats, !entries.is_empty())
+            }
+            None => (item, ["http-response", "http-stream", "ws-message"].iter().any(|f| item.get(f).is_some())),
+        };
+        if !named {
+            return Err(Malformed::other("no formats specified"));
+        }
+        Ok(Formats {
+            http_response: holder.get("http-response").map(read_http_response).transpose()?,
+            http_stream: holder.get("http-stream").map(read_http_stream).transpose()?,
+            ws_message: holder.get("ws-message").map(read_ws_message).transpose()?,
+        })
+    }
+}
+
+fn read_action(node: Node<'_>, format: &'static str) -> Result<Action<()>, Malformed> {
+    if !node.is_object() {
+        return Err(Malformed::NotObject(format.into()));
+    }
+    match node.string_member("action", format)?.as_deref() {
+        None | Some("send") => Ok(Action::Send(())),
+        Some("hint") => Ok(Action::Hint),
+        Some("close") => Ok(Action::Close),
+        Some("refresh") => Ok(Action::Refresh),
+        Some(_) => Err(Malformed::UnknownAction),
+    }
+}
+
+fn read_content_filters(node: Node<'_>, format: &'static str) -> Result<Option<Vec<String>>, Malformed> {
+    let Some(filters) = node.get("content-filters") else { return Ok(None) };
+    let list = filters.list().ok_or_else(|| Malformed::WrongType(format.into(), "content-filters".into()))?;
+    let name = |node: Node<'_>| match node.text() {
+        Some(name) => Ok(name.into_owned()),
+        None => Err(Malformed::other("content-filters contains element with wrong type")),
+    };
+    list.into_iter().map(name).collect::<Result<_, _>>().map(Some)
+}
+
+fn read_http_response(node: Node<'_>) -> Result<Action<HttpResponse>, Malformed> {
+    match read_action(node, RESPONSE)? {
+        Action::Send(()) => {}
+        Action::Hint => return Ok(Action::Hint),
+        Action::Close => return Ok(Action::Close),
+        Action::Refresh => return Ok(Action::Refresh),
+    }
+    let content_filters = read_content_filters(node, RESPONSE)?;
+    let code = node.number_member("code", RESPONSE, 0..=999)?.unwrap_or(200) as u16;
+    let reason = match node.string_member("reason", RESPONSE)? {
+        Some(reason) if !reason.is_empty() => reason.into_owned(),
+        _ => default_reason(code).to_string(),
+    };
+    let headers = node.headers_member(RESPONSE)?;
+    let body = read_response_body(node)?;
+    Ok(Action::Send(HttpResponse { code, reason, headers, body, content_filters }))
+}
+
+fn read_response_body(node: Node<'_>) -> Result<ResponseBody, Malformed> {
+    if node.is_json()
+        && let Some(body) = node.base64_member("body-bin", RESPONSE)?
+    {
+        return Ok(ResponseBody::Whole(body.into()));
+    }
+    if let Some(body) = node.get("body") {
+        let body = body.bytes().ok_or_else(|| Malformed::WrongType(RESPONSE.into(), "body".into()))?;
+        return Ok(ResponseBody::Whole(Bytes::copy_from_slice(body)));
+    }
+    if let Some(patch) = node.get("body-patch") {
+        let list = patch.list().ok_or_else(|| Malformed::WrongType(RESPONSE.into(), "body-patch".into()))?;
+        return Ok(ResponseBody::Patch(list.into_iter().map(Node::to_json).collect()));
+    }
+    let expected = if node.is_json() { "'body', 'body-bin', or 'body-patch'" } else { "'body' or 'body-patch'" };
+    Err(Malformed::Missing(RESPONSE.into(), expected))
+}
+
+fn read_http_stream(node: Node<'_>) -> Result<Action<HttpStream>, Malformed> {
+    match read_action(node, STREAM)? {
+        Action::Send(()) => {}
+        Action::Hint => return Ok(Action::Hint),
+        Action::Close => return Ok(Action::Close),
+        Action::Refresh => return Ok(Action::Refresh),
+    }
+    let content_filters = read_content_filters(node, STREAM)?;
+    let binary = if node.is_json() { node.base64_member("content-bin", STREAM)? } else { None };
+    let content = match (binary, node.get("content")) {
+        (Some(content), _) => content.into(),
+        (None, Some(content)) => {
+            let content = content.bytes().ok_or_else(|| Malformed::WrongType(STREAM.into(), "content".into()))?;
+            Bytes::copy_from_slice(content)
+        }
+        (None, None) => {
+            let expected = if node.is_json() { "'content' or 'content-bin'" } else { "'content'" };
+            return Err(Malformed::Missing(STREAM.into(), expected));
+        }
+    };
+    Ok(Action::Send(HttpStream { content, content_filters }))
+}
+
+fn read_ws_message(node: Node<'_>) -> Result<WsMessage, Malformed> {
+    match read_action(node, WS)? {
+        Action::Send(()) => {}
+        Action::Hint => return Ok(WsMessage::Hint),
+        Action::Refresh => return Ok(WsMessage::Refresh),
+        Action::Close => {
+            let code = node.number_member("code", WS, 0..=i64::MAX)?.map(|code| code as u64);
+            let reason = node.string_member("reason", WS)?.unwrap_or_default().into_owned();
+            return Ok(WsMessage::Close { code, reason });
+        }
+    }
+    let content_filters = read_content_filters(node, WS)?;
+    let named = match node.string_member("type", WS)?.as_deref() {
+        None => None,
+        Some("text") => Some(WsType::Text),
+        Some("binary") => Some(WsType::Binary),
+        Some("ping") => Some(WsType::Ping),
+        Some("pong") => Some(WsType::Pong),
+        Some(_) => return Err(Malformed::other("'ws-message' contains 'type' with unknown value")),
+    };
+    let binary = match node.get("content-bin") {
+        None => None,
+        Some(content) => {
+            let raw = content.bytes().ok_or_else(|| Malformed::WrongType(WS.into(), "content-bin".into()))?;
+            Some(if node.is_json() { crate::tree::decode_base64(raw).into() } else { Bytes::copy_from_slice(raw) })
+        }
+    };
+    let (implied, content) = match (binary, node.get("content")) {
+        (Some(content), _) => (WsType::Binary, Some(content)),
+        (None, Some(content)) => {
+            let content = content.bytes().ok_or_else(|| Malformed::WrongType(WS.into(), "content".into()))?;
+            (WsType::Text, Some(Bytes::copy_from_slice(content)))
+        }
+        (None, None) => match named {
+            Some(kind @ (WsType::Ping | WsType::Pong)) => (kind, None),
+            _ => return Err(Malformed::Missing(WS.into(), "'content' or 'content-bin'")),
+        },
+    };
+    Ok(WsMessage::Send(WsSend { kind: named.unwrap_or(implied), content, content_filters }))
+}
