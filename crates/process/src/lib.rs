@@ -1,1 +1,89 @@
-//! (to be written)
+//! What every process of the suite does alike: command line, settings, log, signals, inherited sockets, exit codes.
+//!
+//! A component's `main` is one call of [`run`], which prepares all of this and then gives control to the component's loop.
+
+#![deny(unsafe_code)]
+
+pub mod arguments;
+pub mod identity;
+pub mod inherit;
+pub mod limited;
+pub mod log;
+mod parent;
+pub mod signals;
+
+use std::fmt::Display;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+pub use arguments::{Arguments, Component};
+pub use identity::instance_id;
+pub use limited::Limited;
+pub use parent::{RUNNER, name_this_process};
+pub use signals::{Signal, Signals};
+
+use settings::Settings;
+
+/// Why a component ended early. At this edge only the text matters: it is shown to the user.
+pub type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// What a component's loop starts with.
+#[derive(Debug)]
+pub struct Started {
+    /// The checked configuration.
+    pub settings: Settings,
+    /// TERM, INT and HUP; they are blocked in this thread and in those it starts.
+    pub signals: Signals,
+    /// Which of several equal processes this is, from 0 (`--process`).
+    pub process: usize,
+}
+
+/// Runs a component with the arguments of this process: parses them, loads the settings, opens the log, and calls `body`.
+///
+/// Ends with 0 after an orderly stop, 1 when `body` fails or cannot be started (the reason is on stderr and in the log), 2 when
+/// the command line is wrong.
+pub fn run(component: &Component, body: impl FnOnce(Started) -> Result<(), Failure>) -> ExitCode {
+    let arguments = Arguments::parse(component);
+    match prepare(component, &arguments).and_then(body) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => fail(component.name, failure),
+    }
+}
+
+fn prepare(component: &Component, arguments: &Arguments) -> Result<Started, Failure> {
+    parent::die_with_runner();
+    // Before any thread is started, because threads inherit which signals are blocked.
+    let signals = Signals::block()?;
+    raise_file_limit();
+    let source = arguments.source();
+    let (settings, warnings) = Settings::load(&source)?;
+    let level = arguments.level().unwrap_or_else(|| settings.runner.log_levels.of(component.name));
+    log::start(level, arguments.logfile.as_deref().map(PathBuf::from))?;
+    // The runner has told the user already.
+    if !parent::started_by_runner() {
+        for warning in &warnings {
+            tracing::warn!("{warning}");
+        }
+    }
+    Ok(Started { settings, signals, process: arguments.process })
+}
+
+/// Shows why a program ends, where the user looks: on stderr, and in the log if that is a file.
+pub fn fail(program: &str, failure: impl Display) -> ExitCode {
+    eprintln!("{program}: {failure}");
+    if log::is_file() {
+        tracing::error!("{failure}");
+    }
+    ExitCode::from(1)
+}
+
+/// Allows this process as many open files as the system lets it have: every client connection is one.
+fn raise_file_limit() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && soft < hard
+    {
+        // Without it the limit is as it was, which is no reason not to start.
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+    }
+}

@@ -1,0 +1,138 @@
+//! Command line of a component.
+
+use std::path::Path;
+
+use clap::{Args, CommandFactory, FromArgMatches};
+use settings::{Origin, Source};
+
+/// What a component is called and what its help says.
+#[derive(Clone, Copy, Debug)]
+pub struct Component {
+    /// Name of the program.
+    pub name: &'static str,
+    /// One sentence: what it does.
+    pub about: &'static str,
+    /// Shown below the options: where data comes from and goes to, an example.
+    pub help: &'static str,
+    /// Whether `--route` makes sense.
+    pub routes: bool,
+    /// Whether several of it may run, told apart by `--process`.
+    pub several: bool,
+}
+
+/// Options of every component.
+#[derive(Args, Clone, Debug)]
+pub struct Arguments {
+    /// Configuration file [default: the first that exists of config/pushpin.conf, pushpin.conf,
+    /// examples/config/pushpin.conf, /etc/pushpin/pushpin.conf, else what is built in]
+    #[arg(short, long, value_name = "FILE")]
+    pub config: Option<String>,
+
+    /// Append log lines to this file instead of writing them to stdout; opened again on HUP
+    #[arg(short, long, value_name = "FILE")]
+    pub logfile: Option<String>,
+
+    /// 0 errors, 1 warnings, 2 information, 3 debug, 4 trace [default: log_level of the configuration]
+    #[arg(short = 'L', long, value_name = "N", value_parser = clap::value_parser!(u8).range(0..=4))]
+    pub loglevel: Option<u8>,
+
+    /// The same as --loglevel=3
+    #[arg(long)]
+    pub verbose: bool,
+
+    /// Begin the names of socket files so, instead of with ipc_prefix of the configuration
+    #[arg(long, value_name = "PREFIX")]
+    pub ipc_prefix: Option<String>,
+
+    /// Add this to ports, instead of port_offset of the configuration
+    #[arg(long, value_name = "N")]
+    pub port_offset: Option<u16>,
+
+    /// Use these lines (the option can be repeated) instead of the routes file
+    #[arg(long, value_name = "LINE")]
+    pub route: Vec<String>,
+
+    /// Which of several equal processes this is, from 0
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub process: usize,
+}
+
+#[derive(clap::Parser)]
+struct Parser {
+    #[command(flatten)]
+    arguments: Arguments,
+}
+
+impl Arguments {
+    /// Reads the arguments of this process. Ends it when they ask for help or are wrong.
+    pub fn parse(component: &Component) -> Self {
+        let matches = command(component).get_matches();
+        Self::from_arg_matches(&matches).unwrap_or_else(|e| e.exit())
+    }
+
+    /// The configuration that they name.
+    pub fn source(&self) -> Source {
+        Source {
+            origin: Origin::find(self.config.as_deref().map(Path::new)),
+            ipc_prefix: self.ipc_prefix.clone(),
+            port_offset: self.port_offset,
+            routes: self.route.clone(),
+        }
+    }
+
+    /// The log level that they name.
+    pub fn level(&self) -> Option<u8> {
+        self.loglevel.or(self.verbose.then_some(3))
+    }
+}
+
+fn command(component: &Component) -> clap::Command {
+    Parser::command()
+        .name(component.name)
+        .bin_name(component.name)
+        .version(env!("CARGO_PKG_VERSION"))
+        .about(component.about)
+        .after_help(component.help)
+        .mut_arg("route", |arg| arg.hide(!component.routes))
+        .mut_arg("process", |arg| arg.hide(!component.several))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const COMPONENT: Component =
+        Component { name: "pushpin-x", about: "Does x.", help: "Example: x", routes: false, several: false };
+
+    fn parse(line: &str) -> Result<Arguments, clap::Error> {
+        let matches = command(&COMPONENT).try_get_matches_from(line.split(' '))?;
+        Arguments::from_arg_matches(&matches)
+    }
+
+    #[test]
+    fn the_command_line_of_the_original_runner_is_understood() {
+        let line = "pushpin-x --config=c --ipc-prefix=p --port-offset=10 --logfile=l --loglevel=0";
+        let arguments = parse(line).unwrap();
+        assert_eq!((arguments.level(), arguments.port_offset), (Some(0), Some(10)));
+    }
+
+    #[test]
+    fn short_names_and_separate_values_work_as_well() {
+        let arguments = parse("pushpin-x -c c -l l -L 4").unwrap();
+        assert_eq!(arguments.level(), Some(4));
+        assert_eq!(parse("pushpin-x --verbose").unwrap().level(), Some(3));
+    }
+
+    #[test]
+    fn mistakes_end_with_status_2() {
+        for line in ["pushpin-x --nonsense", "pushpin-x -L 5", "pushpin-x stray"] {
+            assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line}");
+        }
+    }
+
+    #[test]
+    fn the_help_hides_what_makes_no_sense() {
+        let help = command(&COMPONENT).render_help().to_string();
+        assert!(help.contains("--config") && help.contains("Example: x") && !help.contains("--route"));
+    }
+}

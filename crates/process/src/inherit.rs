@@ -1,0 +1,133 @@
+//! Listening sockets, from the runner or opened here.
+//!
+//! The runner opens the sockets that the outside world connects to and leaves them open to the component, so that
+//! connections wait in the kernel while a component restarts. It names them in the variable [`LISTEN_FDS`]:
+//! `3:http:127.0.0.1:7999,4:publish:127.0.0.1:5561`.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::sync::{LazyLock, Mutex, PoisonError};
+
+use nix::sys::socket::{
+    AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, getsockopt, setsockopt, socket, sockopt,
+};
+
+/// Name of the variable.
+pub const LISTEN_FDS: &str = "PUSHPIN_LISTEN_FDS";
+
+/// What the sockets of the frontend are for.
+pub const HTTP: &str = "http";
+
+/// What the handler's socket is for.
+pub const PUBLISH: &str = "publish";
+
+/// Connections that may wait to be accepted. The kernel lowers it to net.core.somaxconn.
+const BACKLOG: i32 = 65535;
+
+/// A socket that cannot be listened on.
+#[derive(Debug, thiserror::Error)]
+#[error("unable to bind to {address}: {reason}{}", hint(reason))]
+pub struct ListenError {
+    /// Where.
+    pub address: SocketAddr,
+    /// What the system says.
+    pub reason: io::Error,
+}
+
+fn hint(reason: &io::Error) -> &'static str {
+    match reason.kind() {
+        io::ErrorKind::AddrInUse => {
+            " (another program, or another pushpin, listens there: stop it or choose another port)"
+        }
+        io::ErrorKind::PermissionDenied => " (ports below 1024 need root or CAP_NET_BIND_SERVICE)",
+        io::ErrorKind::AddrNotAvailable => " (no interface of this machine has that address)",
+        _ => "",
+    }
+}
+
+/// A non-blocking socket that listens on `address`: the one that was inherited for this use, else a new one.
+pub fn listen(usage: &str, address: SocketAddr) -> Result<TcpListener, ListenError> {
+    let inherited = INHERITED.lock().unwrap_or_else(PoisonError::into_inner).remove(&(usage.to_string(), address));
+    match inherited {
+        Some(fd) => Ok(TcpListener::from(fd)),
+        None => open(address, false),
+    }
+}
+
+/// Opens a non-blocking listening socket. With `shared`, others that ask for the same may listen on the address as well, and
+/// the kernel spreads connections over them.
+pub fn open(address: SocketAddr, shared: bool) -> Result<TcpListener, ListenError> {
+    let open = || -> nix::Result<OwnedFd> {
+        let family = if address.is_ipv6() { AddressFamily::Inet6 } else { AddressFamily::Inet };
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let fd = socket(family, SockType::Stream, flags, None)?;
+        setsockopt(&fd, sockopt::ReuseAddr, &true)?;
+        if shared {
+            setsockopt(&fd, sockopt::ReusePort, &true)?;
+        }
+        bind(std::os::fd::AsRawFd::as_raw_fd(&fd), &SockaddrStorage::from(address))?;
+        nix::sys::socket::listen(&fd, Backlog::new(BACKLOG).unwrap_or(Backlog::MAXCONN))?;
+        Ok(fd)
+    };
+    open().map(TcpListener::from).map_err(|reason| ListenError { address, reason: reason.into() })
+}
+
+/// What the runner left open, by use and address. Read once.
+static INHERITED: LazyLock<Mutex<HashMap<(String, SocketAddr), OwnedFd>>> = LazyLock::new(|| {
+    let text = std::env::var(LISTEN_FDS).unwrap_or_default();
+    Mutex::new(parse(&text).filter_map(|(fd, usage, address)| Some(((usage, address), adopt(fd)?))).collect())
+});
+
+fn parse(text: &str) -> impl Iterator<Item = (RawFd, String, SocketAddr)> {
+    text.split(',').filter_map(|item| {
+        let mut parts = item.splitn(3, ':');
+        let fd = parts.next()?.parse().ok().filter(|fd| *fd > 2)?;
+        Some((fd, parts.next()?.to_string(), parts.next()?.parse().ok()?))
+    })
+}
+
+/// Takes over a file descriptor that was open when this program started.
+#[allow(unsafe_code)]
+fn adopt(fd: RawFd) -> Option<OwnedFd> {
+    // SAFETY: the number comes from the process that started us, which left it open for us alone, and nothing in this program
+    // has it: it is taken once (the only caller fills a static), before the component opens sockets of its own. Whether it is
+    // a listening socket is checked next; if not, it is forgotten without being closed.
+    let owned = unsafe { OwnedFd::from_raw_fd(fd) };
+    if !getsockopt(&owned, sockopt::AcceptConn).unwrap_or(false) {
+        std::mem::forget(owned);
+        return None;
+    }
+    Some(owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_variable_names_sockets_by_use_and_address() {
+        let found: Vec<_> = parse("3:http:127.0.0.1:7999,4:publish:[::1]:5561").collect();
+        assert_eq!(found[0], (3, "http".into(), "127.0.0.1:7999".parse().unwrap()));
+        assert_eq!(found[1], (4, "publish".into(), "[::1]:5561".parse().unwrap()));
+    }
+
+    #[test]
+    fn nonsense_and_the_standard_descriptors_are_skipped() {
+        assert_eq!(parse("x,,1:http:127.0.0.1:1,5:http,6:http:nowhere").count(), 0);
+    }
+
+    #[test]
+    fn a_port_in_use_is_said_so() {
+        let first = open("127.0.0.1:0".parse().unwrap(), false).unwrap();
+        let error = open(first.local_addr().unwrap(), false).unwrap_err().to_string();
+        assert!(error.contains("another program"), "{error}");
+    }
+
+    #[test]
+    fn shared_sockets_have_the_same_port() {
+        let first = open("127.0.0.1:0".parse().unwrap(), true).unwrap();
+        open(first.local_addr().unwrap(), true).unwrap();
+    }
+}
