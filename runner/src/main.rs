@@ -1,2 +1,5 @@
-//! (to be written)
-fn main() {}
+//! `pushpin-runner`, and under other names every process that it starts. See the library.
+
+fn main() -> std::process::ExitCode {
+    runner::main()
+}

@@ -74,6 +74,14 @@ pub fn open(address: SocketAddr, shared: bool) -> Result<TcpListener, ListenErro
     open().map(TcpListener::from).map_err(|reason| ListenError { address, reason: reason.into() })
 }
 
+/// Addresses of the inherited sockets for this use that have not been taken yet.
+pub fn addresses(usage: &str) -> Vec<SocketAddr> {
+    let inherited = INHERITED.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut found: Vec<_> = inherited.keys().filter(|(u, _)| u == usage).map(|(_, address)| *address).collect();
+    found.sort();
+    found
+}
+
 /// What the runner left open, by use and address. Read once.
 static INHERITED: LazyLock<Mutex<HashMap<(String, SocketAddr), OwnedFd>>> = LazyLock::new(|| {
     let text = std::env::var(LISTEN_FDS).unwrap_or_default();

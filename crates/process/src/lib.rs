@@ -56,7 +56,12 @@ fn prepare(component: &Component, arguments: &Arguments) -> Result<Started, Fail
     let signals = Signals::block()?;
     raise_file_limit();
     let source = arguments.source();
-    let (settings, warnings) = Settings::load(&source)?;
+    let (mut settings, warnings) = Settings::load(&source)?;
+    // The runner may have been told other ports than the configuration has.
+    let inherited = inherit::addresses(inherit::HTTP);
+    if !inherited.is_empty() {
+        settings.frontend.http_ports = inherited;
+    }
     let level = arguments.level().unwrap_or_else(|| settings.runner.log_levels.of(component.name));
     log::start(level, arguments.logfile.as_deref().map(PathBuf::from))?;
     // The runner has told the user already.

@@ -1,0 +1,160 @@
+//! What the runner makes in the file system, and takes away again.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::FileTypeExt as _;
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::{Flock, FlockArg};
+use settings::{Settings, specs};
+
+/// A directory that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum FilesError {
+    /// It is not there and cannot be made.
+    #[error("failed to create directory: {} ({reason})", path.display())]
+    Create {
+        /// Which.
+        path: PathBuf,
+        /// What the system says.
+        reason: io::Error,
+    },
+    /// A file in it cannot be written.
+    #[error("can't write {}: {reason}", path.display())]
+    Write {
+        /// Which.
+        path: PathBuf,
+        /// What the system says.
+        reason: io::Error,
+    },
+    /// Two suites would take each other's sockets.
+    #[error("another pushpin-runner uses {} with the ipc_prefix `{prefix}`; give this one another rundir, or use --id", rundir.display())]
+    Taken {
+        /// The run directory.
+        rundir: PathBuf,
+        /// Of socket names.
+        prefix: String,
+    },
+}
+
+/// Directories of this instance, locked against another one.
+#[derive(Debug)]
+pub struct RunFiles {
+    rundir: PathBuf,
+    logdir: Option<PathBuf>,
+    prefix: String,
+    /// Socket files of all processes.
+    sockets: Vec<PathBuf>,
+    lock: (PathBuf, Flock<fs::File>),
+}
+
+impl RunFiles {
+    /// Makes run and log directory. With `merge` there are no log files. `prefix` begins the names of files.
+    pub fn prepare(settings: &Settings, prefix: String, merge: bool) -> Result<Self, FilesError> {
+        let rundir = settings.global.rundir.clone();
+        let logdir = (!merge).then(|| settings.runner.logdir.clone());
+        for path in [Some(&rundir), logdir.as_ref()].into_iter().flatten() {
+            fs::create_dir_all(path).map_err(|reason| FilesError::Create { path: path.clone(), reason })?;
+        }
+        let lock = lock(&rundir, &settings.global.ipc_prefix)?;
+        let sockets = bound_specs(settings).iter().filter_map(|s| specs::ipc_path(s)).map(Path::to_path_buf).collect();
+        Ok(Self { rundir, logdir, prefix, sockets, lock })
+    }
+
+    /// Log file of a program; none when logs are merged.
+    pub fn log(&self, name: &str) -> Option<PathBuf> {
+        Some(self.logdir.as_ref()?.join(format!("{}{name}.log", self.prefix)))
+    }
+
+    /// Notes the process id of a program.
+    pub fn write_pid(&self, name: &str, pid: u32) {
+        if let Err(error) = fs::write(self.pid_file(name), format!("{pid}\n")) {
+            tracing::warn!("can't write {}: {error}", self.pid_file(name).display());
+        }
+    }
+
+    /// Forgets the process id of a program.
+    pub fn remove_pid(&self, name: &str) {
+        // It may not have been written.
+        let _ = fs::remove_file(self.pid_file(name));
+    }
+
+    fn pid_file(&self, name: &str) -> PathBuf {
+        self.rundir.join(format!("{}{name}.pid", self.prefix))
+    }
+
+    /// Removes what processes that were killed could not: their sockets. Then the lock.
+    pub fn remove(self) {
+        for socket in &self.sockets {
+            if fs::symlink_metadata(socket).is_ok_and(|m| m.file_type().is_socket()) {
+                let _ = fs::remove_file(socket);
+            }
+        }
+        let _ = fs::remove_file(&self.lock.0);
+    }
+}
+
+/// The kernel drops the lock when the runner ends, however it ends.
+fn lock(rundir: &Path, prefix: &str) -> Result<(PathBuf, Flock<fs::File>), FilesError> {
+    let path = rundir.join(format!("{prefix}runner.lock"));
+    let file = fs::File::options().create(true).truncate(false).write(true).open(&path);
+    let file = file.map_err(|reason| FilesError::Write { path: path.clone(), reason })?;
+    let taken = |_| FilesError::Taken { rundir: rundir.into(), prefix: prefix.into() };
+    let lock = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(taken)?;
+    Ok((path, lock))
+}
+
+/// Every address that a process of the suite binds.
+fn bound_specs(settings: &Settings) -> Vec<String> {
+    let (proxy, handler) = (&settings.proxy, &settings.handler);
+    let mut specs = Vec::new();
+    for frontend in &settings.frontend.processes {
+        specs.extend([&frontend.out, &frontend.out_stream, &frontend.input].map(String::clone));
+    }
+    let outbound = &settings.outbound.specs;
+    specs.extend([&outbound.input, &outbound.in_stream, &outbound.out].map(String::clone));
+    let single = [&proxy.inspect_spec, &proxy.accept_spec, &proxy.retry_spec, &proxy.stats_spec, &proxy.command_spec];
+    specs.extend(single.map(String::clone));
+    let lists = [&proxy.internal_in_specs, &proxy.internal_in_stream_specs, &proxy.internal_out_specs];
+    specs.extend(lists.into_iter().flatten().cloned());
+    specs.extend([&handler.push_in_spec, &handler.stats_spec, &handler.command_spec].into_iter().flatten().cloned());
+    if !handler.push_in_sub_connect {
+        specs.extend(handler.push_in_sub_specs.first().cloned());
+    }
+    specs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use settings::{Origin, Source};
+
+    fn settings(directory: &Path) -> Settings {
+        let text = format!("[global]\nrundir={0}/run\n[runner]\nlogdir={0}/log\n", directory.display());
+        Settings::load(&Source { origin: Origin::Text(text), ..Source::default() }).unwrap().0
+    }
+
+    #[test]
+    fn a_second_runner_with_the_same_sockets_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let settings = settings(directory.path());
+        let first = RunFiles::prepare(&settings, String::new(), false).unwrap();
+        let error = RunFiles::prepare(&settings, String::new(), false).unwrap_err().to_string();
+        assert!(error.contains("another pushpin-runner"), "{error}");
+        first.remove();
+        RunFiles::prepare(&settings, String::new(), false).unwrap();
+    }
+
+    #[test]
+    fn sockets_of_the_dead_are_removed_and_other_files_are_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let files = RunFiles::prepare(&settings(directory.path()), String::new(), true).unwrap();
+        let socket = directory.path().join("run/pushpin-frontend-out");
+        let other = directory.path().join("run/pushpin-accept");
+        drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
+        fs::write(&other, "not a socket").unwrap();
+        files.remove();
+        assert!(!socket.exists() && other.exists());
+        assert!(!directory.path().join("log").exists());
+    }
+}

@@ -1,0 +1,115 @@
+//! The sockets that the outside world connects to.
+//!
+//! The runner keeps them open for as long as it runs. While a process that serves one is away, connections wait in the
+//! kernel's queue instead of being refused.
+
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::AsRawFd as _;
+
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use process::inherit::{self, ListenError};
+use settings::Settings;
+
+/// No socket to listen on, or none that can be.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenersError {
+    /// Nothing is configured.
+    #[error("no server ports configured; set http_port in [runner], or use --port")]
+    NoPorts,
+    /// One cannot be opened.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+}
+
+/// All sockets, by the process that they belong to.
+#[derive(Debug)]
+pub struct Listeners {
+    frontends: Vec<Vec<Listener>>,
+    handler: Vec<Listener>,
+}
+
+/// One listening socket.
+#[derive(Debug)]
+pub struct Listener {
+    usage: &'static str,
+    address: SocketAddr,
+    socket: TcpListener,
+}
+
+impl Listeners {
+    /// Opens the sockets of frontends and handler.
+    ///
+    /// Several frontends get a socket each on the same address, over which the kernel spreads connections. One socket for all
+    /// of them would wake all of them for each connection, and favour some.
+    pub fn open(settings: &Settings) -> Result<Self, ListenersError> {
+        let ports = &settings.runner.http_ports;
+        if ports.is_empty() {
+            return Err(ListenersError::NoPorts);
+        }
+        let count = settings.runner.frontend_processes;
+        if count > 1 {
+            // Shared sockets do not mind another program's shared ones. An exclusive one tells whether there are any.
+            for port in ports {
+                inherit::open(*port, false)?;
+            }
+        }
+        let mut frontends = Vec::new();
+        for _ in 0..count {
+            let open = |address: &SocketAddr| Listener::open(inherit::HTTP, *address, count > 1);
+            frontends.push(ports.iter().map(open).collect::<Result<Vec<_>, _>>()?);
+        }
+        let open = |address| Listener::open(inherit::PUBLISH, address, false);
+        let handler = settings.handler.push_in_http.into_iter().map(open).collect::<Result<Vec<_>, _>>()?;
+        Ok(Self { frontends, handler })
+    }
+
+    /// Those of frontend process `number`.
+    pub fn frontend(&self, number: usize) -> &[Listener] {
+        self.frontends.get(number).map_or(&[], Vec::as_slice)
+    }
+
+    /// Those of the handler.
+    pub fn handler(&self) -> &[Listener] {
+        &self.handler
+    }
+}
+
+impl Listener {
+    fn open(usage: &'static str, address: SocketAddr, shared: bool) -> Result<Self, ListenError> {
+        Ok(Self { usage, address, socket: inherit::open(address, shared)? })
+    }
+}
+
+/// Sockets that a process started now keeps open. Dropping it closes them again for processes started later, which would
+/// otherwise hold ports that are none of theirs.
+#[derive(Debug)]
+pub struct Passed<'a>(&'a [Listener]);
+
+impl<'a> Passed<'a> {
+    /// Leaves `listeners` open to the next process.
+    pub fn new(listeners: &'a [Listener]) -> std::io::Result<Self> {
+        let passed = Self(listeners);
+        passed.set(FdFlag::empty())?;
+        Ok(passed)
+    }
+
+    fn set(&self, flag: FdFlag) -> std::io::Result<()> {
+        for listener in self.0 {
+            fcntl(&listener.socket, FcntlArg::F_SETFD(flag))?;
+        }
+        Ok(())
+    }
+
+    /// What the process is told about them.
+    pub fn variable(&self) -> String {
+        let name = |l: &Listener| format!("{}:{}:{}", l.socket.as_raw_fd(), l.usage, l.address);
+        self.0.iter().map(name).collect::<Vec<_>>().join(",")
+    }
+}
+
+impl Drop for Passed<'_> {
+    fn drop(&mut self) {
+        // Cannot fail for a descriptor that is open.
+        let _ = self.set(FdFlag::FD_CLOEXEC);
+    }
+}
