@@ -1,1 +1,85 @@
-//! (to be written)
+//! `pushpin-outbound`: the HTTP client that talks to backends.
+//!
+//! Requests come in over ZHTTP from any proxy, are performed over HTTP/1.1, and their responses go back over ZHTTP, as
+//! fast as the proxy has granted credits for them.
+//!
+//! # Layout
+//! In the order in which a request meets them:
+//! - [`request`]: what a first packet asks for; [`target`]: where that is; [`policy`]: what may not be reached.
+//! - [`resolve`]: names to addresses; [`pool`]: connections that wait for their next request.
+//! - [`exchange`]: one request and its response, made of [`upload`] (bytes that go to the backend) and [`download`]
+//!   (bytes that come from it); these have no I/O and no clock.
+//! - `requesters`: the ZeroMQ sockets towards proxies.
+//! - `worker`: the loop that joins them with sockets and clock.
+//!
+//! WebSocket and TLS are not there yet: such a request is answered with an error that says so.
+
+#![forbid(unsafe_code)]
+
+mod connection;
+pub mod download;
+pub mod exchange;
+pub mod policy;
+pub mod pool;
+pub mod request;
+mod requesters;
+pub mod resolve;
+pub mod target;
+pub mod upload;
+mod worker;
+
+use std::os::fd::AsRawFd;
+use std::process::ExitCode;
+
+use mio::unix::SourceFd;
+use mio::{Interest, Token};
+use process::{Component, Failure, Signal, Started, instance_id};
+use transport::Event;
+
+use crate::worker::{Limits, Worker};
+
+/// What `--help` says.
+pub const COMPONENT: Component = Component {
+    name: "pushpin-outbound",
+    about: "HTTP client: performs the requests that pushpin-proxy sends to backends",
+    help: "Binds the sockets outbound-in, outbound-in-stream and outbound-out in the run directory, to which the proxy \
+           connects. Backends on this machine or in private networks are reached only if the proxy vouches for them, \
+           which it does for targets of the routes file.\n\n\
+           Example: pushpin-outbound --config=/etc/pushpin/pushpin.conf",
+    routes: false,
+    several: false,
+};
+
+/// Token of the signals' descriptor, above those of all connections.
+const SIGNALS: usize = usize::MAX / 2;
+
+/// Runs the program.
+pub fn main() -> ExitCode {
+    process::run(&COMPONENT, serve)
+}
+
+fn serve(mut started: Started) -> Result<(), Failure> {
+    let settings = &started.settings.outbound;
+    let limits = Limits::new(settings.maxconn, settings.buffer_size);
+    let mut worker = Worker::new(instance_id("outbound"), &settings.specs, settings.ipc_file_mode, limits)?;
+    let fd = started.signals.as_raw_fd();
+    worker.registry().register(&mut SourceFd(&fd), Token(SIGNALS), Interest::READABLE)?;
+    tracing::info!("started");
+    let mut ready = Vec::new();
+    let mut stop = false;
+    while !stop {
+        worker.turn(&mut ready)?;
+        let signalled = |event: &Event| matches!(event, Event::Source { token: SIGNALS, .. });
+        if ready.iter().any(signalled) {
+            while let Some(signal) = started.signals.take() {
+                match signal {
+                    Signal::Stop => stop = true,
+                    Signal::Reload => process::log::reopen(),
+                }
+            }
+        }
+    }
+    tracing::info!("stopping...");
+    worker.shut_down();
+    Ok(())
+}

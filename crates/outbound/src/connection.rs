@@ -1,0 +1,49 @@
+//! A TCP connection to a backend, and what is known about its readiness.
+
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use mio::net::TcpStream;
+
+use crate::pool::Place;
+
+/// A connection, being made, in use, or idle in the pool. It has no buffers of its own.
+pub(crate) struct Connection {
+    pub(crate) stream: TcpStream,
+    pub(crate) address: SocketAddr,
+    pub(crate) place: Rc<Place>,
+    /// The exchange that uses it; none if it is idle.
+    pub(crate) owner: Option<usize>,
+    /// There may be something to read. The system says so once; then it is on us to read until nothing is left.
+    pub(crate) readable: bool,
+    /// It may take bytes.
+    pub(crate) writable: bool,
+}
+
+impl Connection {
+    /// Begins to connect.
+    pub(crate) fn start(address: SocketAddr, place: Rc<Place>, owner: usize) -> io::Result<Self> {
+        let stream = TcpStream::connect(address)?;
+        Ok(Connection { stream, address, place, owner: Some(owner), readable: false, writable: false })
+    }
+
+    /// Whether the connection is made; `None` if that is not decided yet.
+    pub(crate) fn outcome(&self) -> Option<io::Result<()>> {
+        match self.stream.take_error() {
+            Ok(None) => {}
+            Ok(Some(error)) | Err(error) => return Some(Err(error)),
+        }
+        match self.stream.peer_addr() {
+            // Small requests must not wait for the answer to earlier packets.
+            Ok(_) => Some(self.stream.set_nodelay(true)),
+            Err(error) if error.kind() == io::ErrorKind::NotConnected => None,
+            Err(error) => Some(Err(error)),
+        }
+    }
+
+    /// Whether an idle connection is as it was left: still open, and nothing has come that nobody asked for.
+    pub(crate) fn is_quiet(&self) -> bool {
+        matches!(self.stream.peek(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    }
+}

@@ -1,0 +1,236 @@
+//! What comes from the backend: the head of its response, interim ones skipped, and the payload of the body.
+
+use wire::http1::{BodyDecoder, BodyError, BodyFraming, HeadError, Limits, ResponseHead, parse_response};
+
+/// The backend does not speak HTTP/1.1, or stops in the middle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DownloadError {
+    /// The head.
+    #[error("the response is not valid: {0}")]
+    Head(#[from] HeadError),
+    /// The body.
+    #[error("the body of the response is not valid: {0}")]
+    Body(#[from] BodyError),
+    /// A change of protocol that nobody asked for.
+    #[error("the backend changed the protocol without being asked")]
+    Switched,
+    /// Nothing, or half a head, and then the end of the connection.
+    #[error("the backend closed the connection before its response")]
+    NoResponse,
+    /// Interim responses without end.
+    #[error("the backend sends interim responses without end")]
+    Interim,
+}
+
+/// Interim responses before the real one.
+const MAX_INTERIM: u8 = 32;
+
+/// What a call found in the bytes it was given.
+#[derive(Debug)]
+pub struct Found<'a> {
+    /// How many bytes are dealt with; the others must be given again, followed by what comes next.
+    pub consumed: usize,
+    /// The head, once.
+    pub head: Option<ResponseHead<'a>>,
+    /// Payload.
+    pub payload: &'a [u8],
+}
+
+/// One response being read.
+#[derive(Debug)]
+pub struct Download {
+    request_is_head: bool,
+    limits: Limits,
+    state: State,
+    interim: u8,
+    persistent: bool,
+}
+
+#[derive(Debug)]
+enum State {
+    Head,
+    Body(BodyDecoder),
+}
+
+impl Download {
+    /// The response to a request. `request_is_head`: it is to `HEAD`.
+    pub fn new(request_is_head: bool, limits: Limits) -> Self {
+        Download { request_is_head, limits, state: State::Head, interim: 0, persistent: false }
+    }
+
+    /// Looks through what was read: gives the head when it is complete, and at most `max` bytes of payload.
+    ///
+    /// Payload that lies in several chunks is joined in `joined`. What is not consumed is the beginning of something, or
+    /// payload beyond `max`.
+    pub fn read<'a>(
+        &mut self,
+        input: &'a [u8],
+        max: usize,
+        joined: &'a mut Vec<u8>,
+    ) -> Result<Found<'a>, DownloadError> {
+        let mut consumed = 0;
+        let mut found = None;
+        let decoder = loop {
+            match &mut self.state {
+                State::Body(decoder) => break decoder,
+                State::Head => {
+                    let method = if self.request_is_head { "HEAD" } else { "" };
+                    let Some((head, length)) = parse_response(&input[consumed..], &self.limits, method)? else {
+                        return Ok(Found { consumed, head: None, payload: &[] });
+                    };
+                    consumed += length;
+                    if head.interim {
+                        self.interim += 1;
+                        if self.interim > MAX_INTERIM {
+                            return Err(DownloadError::Interim);
+                        }
+                        continue;
+                    }
+                    if head.code == 101 {
+                        return Err(DownloadError::Switched);
+                    }
+                    self.persistent = head.persistent;
+                    self.state = State::Body(BodyDecoder::new(head.framing));
+                    found = Some(head);
+                }
+            }
+        };
+        let payload = decode(decoder, input, &mut consumed, max, joined)?;
+        Ok(Found { consumed, head: found, payload })
+    }
+
+    /// The backend has closed, and all it sent has been read.
+    pub fn end_of_input(&mut self) -> Result<(), DownloadError> {
+        match &mut self.state {
+            State::Head => Err(DownloadError::NoResponse),
+            State::Body(decoder) => Ok(decoder.end_of_input()?),
+        }
+    }
+
+    /// Whether the head has come.
+    pub fn has_head(&self) -> bool {
+        matches!(self.state, State::Body(_))
+    }
+
+    /// Whether all of the response has come.
+    pub fn is_done(&self) -> bool {
+        matches!(&self.state, State::Body(decoder) if decoder.is_done())
+    }
+
+    /// Whether the backend allows another request on the connection.
+    pub fn is_persistent(&self) -> bool {
+        self.persistent
+    }
+}
+
+/// Decodes as much as is allowed. One piece, the usual case, is not copied.
+fn decode<'a>(
+    decoder: &mut BodyDecoder,
+    input: &'a [u8],
+    consumed: &mut usize,
+    max: usize,
+    joined: &'a mut Vec<u8>,
+) -> Result<&'a [u8], BodyError> {
+    joined.clear();
+    let mut first: &[u8] = &[];
+    let mut length = 0;
+    while !decoder.is_done() {
+        let piece = decoder.decode(&input[*consumed..], max - length)?;
+        *consumed += piece.consumed;
+        length += piece.payload.len();
+        if piece.consumed == 0 {
+            break;
+        }
+        if first.is_empty() {
+            first = piece.payload;
+        } else if !piece.payload.is_empty() {
+            if joined.is_empty() {
+                joined.extend_from_slice(first);
+            }
+            joined.extend_from_slice(piece.payload);
+        }
+    }
+    Ok(if joined.is_empty() { first } else { joined })
+}
+
+/// The length of the body if the head tells it.
+pub fn announced_length(head: &ResponseHead<'_>) -> Option<u64> {
+    match head.framing {
+        BodyFraming::None => Some(0),
+        BodyFraming::Length(length) => Some(length),
+        BodyFraming::Chunked | BodyFraming::UntilClose => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn download() -> Download {
+        Download::new(false, Limits::default())
+    }
+
+    #[test]
+    fn a_small_response_is_one_find() {
+        for input in [
+            &b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"[..],
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhe\r\n3\r\nllo\r\n0\r\n\r\n",
+        ] {
+            let (mut download, mut joined) = (download(), Vec::new());
+            let found = download.read(input, 100, &mut joined).unwrap();
+            assert_eq!((found.consumed, found.payload), (input.len(), &b"hello"[..]));
+            assert_eq!(found.head.unwrap().code, 200);
+            assert!(download.is_done() && download.is_persistent());
+        }
+    }
+
+    #[test]
+    fn without_credits_the_head_comes_alone() {
+        let (mut download, mut joined) = (download(), Vec::new());
+        let found = download.read(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello", 0, &mut joined).unwrap();
+        assert!(found.head.is_some() && found.payload.is_empty());
+        let found = download.read(b"hello", 3, &mut joined).unwrap();
+        assert_eq!((found.consumed, found.payload), (3, &b"hel"[..]));
+        assert!(!download.is_done());
+    }
+
+    #[test]
+    fn interim_responses_are_skipped_but_not_without_end() {
+        let (mut download, mut joined) = (download(), Vec::new());
+        let input = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nA: b\r\n\r\nHTTP/1.1 204 No\r\n\r\n";
+        let found = download.read(input, 0, &mut joined).unwrap();
+        assert_eq!((found.head.unwrap().code, found.consumed), (204, input.len()));
+        assert!(download.is_done());
+
+        let endless = b"HTTP/1.1 100 Continue\r\n\r\n".repeat(100);
+        let error = Download::new(false, Limits::default()).read(&endless, 0, &mut joined).unwrap_err();
+        assert_eq!(error, DownloadError::Interim);
+    }
+
+    #[test]
+    fn the_answer_to_head_ends_with_its_head() {
+        let (mut download, mut joined) = (Download::new(true, Limits::default()), Vec::new());
+        download.read(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", 100, &mut joined).unwrap();
+        assert!(download.is_done() && download.is_persistent());
+    }
+
+    #[test]
+    fn the_end_of_the_connection_completes_only_what_has_no_length() {
+        let mut joined = Vec::new();
+        assert_eq!(download().end_of_input(), Err(DownloadError::NoResponse));
+        let mut cut = download();
+        cut.read(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhe", 100, &mut joined).unwrap();
+        assert_eq!(cut.end_of_input(), Err(DownloadError::Body(BodyError::Truncated)));
+        let mut open = download();
+        open.read(b"HTTP/1.1 200 OK\r\n\r\nhe", 100, &mut joined).unwrap();
+        assert!(!open.is_done());
+        assert_eq!(open.end_of_input(), Ok(()));
+        assert!(open.is_done() && !open.is_persistent());
+    }
+
+    #[test]
+    fn an_unasked_change_of_protocol_is_an_error() {
+        let error = download().read(b"HTTP/1.1 101 Sure\r\n\r\n", 0, &mut Vec::new()).unwrap_err();
+        assert_eq!(error, DownloadError::Switched);
+    }
+}

@@ -1,0 +1,177 @@
+//! What the first packet of a session asks for, checked and turned into the bytes that go to the backend.
+
+use std::rc::Rc;
+
+use wire::http1::{BodyFraming, EncodeError, write_request_head};
+use zhttp::Packet;
+
+use crate::pool::Place;
+use crate::target::{Target, TargetError};
+use crate::upload::Upload;
+
+/// Why a request is not performed.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// The packet has no `uri` or no `method`.
+    #[error("the request has no {0}")]
+    Missing(&'static str),
+    /// The URI.
+    #[error("{0}")]
+    Target(#[from] TargetError),
+    /// A part of the head can not be sent.
+    #[error("{0}")]
+    Head(#[from] EncodeError),
+    /// `Content-Length` is no number, or not the one that the body has.
+    #[error("the length of the body is not the one that Content-Length says")]
+    Length,
+}
+
+impl Refusal {
+    /// The condition of the `error` packet (ZHTTP, error conditions).
+    pub fn condition(&self) -> &'static str {
+        match self {
+            Refusal::Target(TargetError::Tls) => "tls-error",
+            _ => "bad-request",
+        }
+    }
+}
+
+/// A request that can be performed.
+#[derive(Debug)]
+pub struct Request {
+    /// Whether it is `HEAD`, so that no body comes back.
+    pub is_head: bool,
+    /// Where to connect to.
+    pub place: Rc<Place>,
+    /// Whether internal addresses may be reached.
+    pub trusted: bool,
+    /// What goes to the backend.
+    pub upload: Upload,
+}
+
+impl Request {
+    /// Reads the first packet of a session. `window` is how many body bytes may be under way and waiting here.
+    pub fn from_packet(packet: &Packet<'_>, window: u32) -> Result<Self, Refusal> {
+        let target = Target::parse(packet.uri.ok_or(Refusal::Missing("uri"))?)?;
+        let method = packet.method.filter(|method| !method.is_empty()).ok_or(Refusal::Missing("method"))?;
+        let framing = framing(packet, method)?;
+
+        let mut slashed = Vec::new();
+        let path = match target.path.starts_with('/') {
+            true => target.path.as_bytes(),
+            false => {
+                slashed.push(b'/');
+                slashed.extend_from_slice(target.path.as_bytes());
+                &slashed
+            }
+        };
+        let mut out = Vec::with_capacity(512 + packet.body.len());
+        write_request_head(&mut out, method, path, target.authority.as_bytes(), packet.headers.iter(), framing)?;
+        let upload = Upload::start(out, framing, packet.body, packet.more, window).map_err(|_| Refusal::Length)?;
+
+        let connect_host =
+            packet.connect_host.and_then(|host| str::from_utf8(host).ok()).filter(|host| !host.is_empty());
+        let (host, port) = match connect_host {
+            Some(host) => {
+                let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+                (host, packet.connect_port.unwrap_or(target.port))
+            }
+            None => (target.host, target.port),
+        };
+        let place = Rc::new(Place { host: host.into(), port });
+        Ok(Request { is_head: method == b"HEAD", place, trusted: packet.ignore_policies, upload })
+    }
+}
+
+/// How the body is framed: by the length that is known, else in chunks.
+fn framing(packet: &Packet<'_>, method: &[u8]) -> Result<BodyFraming, Refusal> {
+    let declared = packet.headers.get("Content-Length");
+    if packet.more {
+        let Some(declared) = declared else { return Ok(BodyFraming::Chunked) };
+        let digits = declared.iter().all(u8::is_ascii_digit).then(|| str::from_utf8(declared).ok()).flatten();
+        let length = digits.and_then(|digits| digits.parse().ok()).ok_or(Refusal::Length)?;
+        return Ok(BodyFraming::Length(length));
+    }
+    // Methods that usually have no body do not say so; the others say that it is empty (RFC 9110, section 8.6).
+    let silent = matches!(method, b"GET" | b"HEAD" | b"OPTIONS");
+    match packet.body.len() {
+        0 if silent && declared.is_none() => Ok(BodyFraming::None),
+        length => Ok(BodyFraming::Length(length as u64)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use zhttp::Headers;
+
+    fn packet<'a>(method: &'a str, body: &'a str) -> Packet<'a> {
+        Packet {
+            method: Some(method.as_bytes()),
+            uri: Some(b"http://app.example:81/a?b#c"),
+            body: body.as_bytes(),
+            ..Packet::default()
+        }
+    }
+
+    fn sent(packet: &Packet<'_>) -> String {
+        let request = Request::from_packet(packet, 1000).unwrap();
+        String::from_utf8(request.upload.pending().to_vec()).unwrap()
+    }
+
+    fn condition(packet: &Packet<'_>) -> &'static str {
+        Request::from_packet(packet, 1000).unwrap_err().condition()
+    }
+
+    #[test]
+    fn a_get_says_nothing_about_a_body() {
+        assert_eq!(sent(&packet("GET", "")), "GET /a?b HTTP/1.1\r\nHost: app.example:81\r\n\r\n");
+    }
+
+    #[test]
+    fn other_methods_say_that_their_body_is_empty() {
+        assert!(sent(&packet("POST", "")).ends_with("\r\nContent-Length: 0\r\n\r\n"));
+        assert!(sent(&packet("DELETE", "")).ends_with("\r\nContent-Length: 0\r\n\r\n"));
+        assert!(!sent(&packet("OPTIONS", "")).contains("Content-Length"));
+    }
+
+    #[test]
+    fn a_complete_body_has_its_own_length_whatever_the_header_says() {
+        let headers: &[(&[u8], &[u8])] = &[(b"Content-Length", b"99"), (b"X-A", b"1")];
+        let packet = Packet { headers: Headers::Pairs(headers), ..packet("POST", "data") };
+        assert!(sent(&packet).ends_with("\r\nX-A: 1\r\nContent-Length: 4\r\n\r\ndata"));
+    }
+
+    #[test]
+    fn an_incomplete_body_has_the_length_of_the_header_or_goes_in_chunks() {
+        let more = Packet { more: true, ..packet("POST", "abc") };
+        assert!(sent(&more).ends_with("\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"));
+        let headers: &[(&[u8], &[u8])] = &[(b"content-length", b"9")];
+        let known = Packet { headers: Headers::Pairs(headers), ..more };
+        assert!(sent(&known).ends_with("\r\nContent-Length: 9\r\n\r\nabc"));
+        let headers: &[(&[u8], &[u8])] = &[(b"content-length", b"+9")];
+        assert_eq!(condition(&Packet { headers: Headers::Pairs(headers), ..more }), "bad-request");
+        let headers: &[(&[u8], &[u8])] = &[(b"content-length", b"2")];
+        assert_eq!(condition(&Packet { headers: Headers::Pairs(headers), ..more }), "bad-request");
+    }
+
+    #[test]
+    fn the_connection_goes_to_connect_host_and_the_request_to_the_uri() {
+        let packet = Packet { connect_host: Some(b"127.0.0.1"), connect_port: Some(8000), ..packet("GET", "") };
+        let request = Request::from_packet(&packet, 1000).unwrap();
+        assert_eq!((&*request.place.host, request.place.port), ("127.0.0.1", 8000));
+        assert!(sent(&packet).contains("\r\nHost: app.example:81\r\n"));
+    }
+
+    #[test]
+    fn what_can_not_be_sent_is_refused_with_a_condition() {
+        assert_eq!(condition(&Packet::default()), "bad-request");
+        assert_eq!(condition(&packet("", "")), "bad-request");
+        assert_eq!(condition(&packet("G T", "")), "bad-request");
+        assert_eq!(condition(&Packet { uri: Some(b"http://h/a b"), ..packet("GET", "") }), "bad-request");
+        assert_eq!(condition(&Packet { uri: Some(b"https://h/"), ..packet("GET", "") }), "tls-error");
+        assert_eq!(condition(&Packet { uri: Some(b"ws://h/"), ..packet("GET", "") }), "bad-request");
+        let headers: &[(&[u8], &[u8])] = &[(b"X", b"a\r\nHost: b")];
+        assert_eq!(condition(&Packet { headers: Headers::Pairs(headers), ..packet("GET", "") }), "bad-request");
+    }
+}

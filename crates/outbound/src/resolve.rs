@@ -1,0 +1,183 @@
+//! Names of backends to addresses, by the system's resolver.
+//!
+//! The resolver blocks, so it runs on a few threads of its own. Answers are remembered for some seconds, which is long
+//! enough to spare a busy proxy the question and short enough to follow a backend that moves.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, ToSocketAddrs};
+use std::rc::Rc;
+use std::sync::mpsc::{Receiver, Sender, SyncSender, TrySendError, channel, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use transport::Waker;
+
+/// Names that can be asked for at the same time.
+const THREADS: usize = 4;
+/// Names that can wait for their turn.
+const QUEUE: usize = 1024;
+/// Answers remembered.
+const MAX_CACHED: usize = 4096;
+/// How long an answer is good.
+const FRESH: Duration = Duration::from_secs(10);
+/// How long the lack of an answer is.
+const FAILED: Duration = Duration::from_secs(1);
+
+/// Addresses of a name, in the order in which to try them; empty if there are none.
+pub type Addresses = Rc<[IpAddr]>;
+
+/// What is known about a name.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Lookup {
+    /// These addresses; none if the name has none.
+    Known(Addresses),
+    /// The question has been asked; the answer comes out of [`Resolver::answered`].
+    Asked,
+    /// Too many questions wait.
+    Busy,
+}
+
+/// Someone who waits for an answer: slot and serial of an exchange.
+pub type Asker = (usize, u64);
+
+/// A name and its addresses.
+type Resolved = (Box<str>, Vec<IpAddr>);
+
+struct Answer {
+    addresses: Addresses,
+    until: Instant,
+}
+
+/// The names that are known, and the threads that ask for others.
+pub struct Resolver {
+    known: HashMap<Box<str>, Answer>,
+    asked: HashMap<Box<str>, Vec<Asker>>,
+    questions: SyncSender<Box<str>>,
+    answers: Receiver<Resolved>,
+    /// What threads are started with, until the first question.
+    unstarted: Option<(Receiver<Box<str>>, Sender<Resolved>, Waker)>,
+}
+
+impl Resolver {
+    /// A resolver that uses `waker` when there are answers. Threads are started by the first question.
+    pub fn new(waker: Waker) -> Self {
+        let (questions, to_ask) = sync_channel(QUEUE);
+        let (answer, answers) = channel();
+        let unstarted = Some((to_ask, answer, waker));
+        Resolver { known: HashMap::new(), asked: HashMap::new(), questions, answers, unstarted }
+    }
+
+    /// Looks a name up; an address means itself.
+    pub fn look_up(&mut self, host: &str, asker: Asker, now: Instant) -> Lookup {
+        if let Ok(address) = host.parse::<IpAddr>() {
+            return Lookup::Known(Rc::new([address]));
+        }
+        if let Some(answer) = self.known.get(host).filter(|answer| answer.until > now) {
+            return Lookup::Known(answer.addresses.clone());
+        }
+        if let Some(askers) = self.asked.get_mut(host) {
+            askers.push(asker);
+            return Lookup::Asked;
+        }
+        self.start_threads();
+        match self.questions.try_send(host.into()) {
+            Ok(()) => {
+                self.asked.insert(host.into(), vec![asker]);
+                Lookup::Asked
+            }
+            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => Lookup::Busy,
+        }
+    }
+
+    /// The next answer that has come, and who waits for it. Call when woken, until there is none.
+    pub fn answered(&mut self, now: Instant) -> Option<(Addresses, Vec<Asker>)> {
+        let (host, addresses) = self.answers.try_recv().ok()?;
+        let addresses: Addresses = addresses.into();
+        let askers = self.asked.remove(&host).unwrap_or_default();
+        if self.known.len() >= MAX_CACHED {
+            self.known.retain(|_, answer| answer.until > now);
+        }
+        if self.known.len() < MAX_CACHED {
+            let until = now + if addresses.is_empty() { FAILED } else { FRESH };
+            self.known.insert(host, Answer { addresses: addresses.clone(), until });
+        }
+        Some((addresses, askers))
+    }
+
+    fn start_threads(&mut self) {
+        let Some((questions, answers, waker)) = self.unstarted.take() else { return };
+        let questions = Arc::new(Mutex::new(questions));
+        for _ in 0..THREADS {
+            let (questions, answers, waker) = (questions.clone(), answers.clone(), waker.clone());
+            let ask = move || {
+                loop {
+                    // The lock is held while waiting: one thread waits for a question, the others for the lock.
+                    let question = questions.lock().unwrap_or_else(PoisonError::into_inner).recv();
+                    let Ok(host) = question else { return };
+                    let addresses = system_lookup(&host);
+                    if answers.send((host, addresses)).is_err() {
+                        return;
+                    }
+                    waker.wake();
+                }
+            };
+            if let Err(error) = thread::Builder::new().name("resolver".into()).spawn(ask) {
+                tracing::error!("unable to start a thread for DNS lookups: {error}");
+            }
+        }
+    }
+}
+
+fn system_lookup(host: &str) -> Vec<IpAddr> {
+    let mut addresses = Vec::new();
+    match (host, 0).to_socket_addrs() {
+        Ok(found) => {
+            for address in found.map(|address| address.ip()) {
+                if !addresses.contains(&address) {
+                    addresses.push(address);
+                }
+            }
+        }
+        Err(error) => tracing::debug!("unable to resolve {host}: {error}"),
+    }
+    addresses
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use transport::{Event, Reactor};
+
+    #[test]
+    fn addresses_mean_themselves() {
+        let reactor = Reactor::new().unwrap();
+        let mut resolver = Resolver::new(reactor.waker());
+        for host in ["127.0.0.1", "::1"] {
+            let address: IpAddr = host.parse().unwrap();
+            let lookup = resolver.look_up(host, (0, 0), Instant::now());
+            assert_eq!(lookup, Lookup::Known(Rc::new([address])));
+        }
+    }
+
+    #[test]
+    fn a_name_is_asked_for_once_and_its_answer_remembered() {
+        let mut reactor = Reactor::new().unwrap();
+        let mut resolver = Resolver::new(reactor.waker());
+        let now = Instant::now();
+        assert_eq!(resolver.look_up("localhost", (1, 10), now), Lookup::Asked);
+        assert_eq!(resolver.look_up("localhost", (2, 20), now), Lookup::Asked);
+        let mut ready = Vec::new();
+        let (addresses, askers) = loop {
+            reactor.wait(Some(Duration::from_secs(10)), &mut ready).unwrap();
+            assert_eq!(ready, [Event::Wake]);
+            if let Some(answer) = resolver.answered(now) {
+                break answer;
+            }
+        };
+        assert_eq!(askers, [(1, 10), (2, 20)]);
+        assert!(addresses.iter().all(IpAddr::is_loopback));
+        assert_eq!(resolver.look_up("localhost", (3, 30), now), Lookup::Known(addresses));
+        assert_eq!(resolver.look_up("localhost", (3, 30), now + FRESH), Lookup::Asked);
+    }
+}

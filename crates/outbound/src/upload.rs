@@ -1,0 +1,224 @@
+//! What goes to the backend: head and body of the request, as far as they have come from the requester.
+//!
+//! The requester may send the first packet's body without being asked; further body only within the window that is
+//! granted here, and granted again as it is written to the backend. So what waits is bounded.
+
+use std::num::NonZeroUsize;
+
+use wire::http1::{BodyFraming, CHUNK_SUFFIX, LAST_CHUNK, chunk_prefix};
+use zhttp::{Violation, Window};
+
+/// The requester breaks its own promises about the body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UploadError {
+    /// More or fewer bytes than `Content-Length` said.
+    #[error("the body is not as long as its Content-Length")]
+    Length,
+    /// Body after its end.
+    #[error("body bytes after the end of the body")]
+    AfterEnd,
+    /// More than was granted.
+    #[error("{0}")]
+    Window(#[from] Violation),
+}
+
+/// Bytes on their way to the backend.
+#[derive(Debug)]
+pub struct Upload {
+    out: Vec<u8>,
+    written: usize,
+    framing: Framing,
+    /// All of the request is in `out` or has been written.
+    complete: bool,
+    window: Window,
+    /// Bytes at the end of `out` that take up room in the window.
+    counted: usize,
+}
+
+#[derive(Debug)]
+enum Framing {
+    Length(u64),
+    Chunked,
+}
+
+impl Upload {
+    /// Begins with the head, framed as it says, and the body of the first packet.
+    pub fn start(
+        head: Vec<u8>,
+        framing: BodyFraming,
+        body: &[u8],
+        more: bool,
+        window: u32,
+    ) -> Result<Self, UploadError> {
+        let framing = match framing {
+            BodyFraming::Length(length) => Framing::Length(length),
+            BodyFraming::None => Framing::Length(0),
+            BodyFraming::Chunked | BodyFraming::UntilClose => Framing::Chunked,
+        };
+        let window = if more { Window::closed(window) } else { Window::granted(0) };
+        let mut upload = Upload { out: head, written: 0, framing, complete: false, window, counted: 0 };
+        upload.append(body, more)?;
+        Ok(upload)
+    }
+
+    /// Takes further body from the requester.
+    pub fn push(&mut self, body: &[u8], more: bool) -> Result<(), UploadError> {
+        if self.complete {
+            return Err(UploadError::AfterEnd);
+        }
+        self.window.receive(body.len())?;
+        self.counted += body.len();
+        self.append(body, more)
+    }
+
+    fn append(&mut self, body: &[u8], more: bool) -> Result<(), UploadError> {
+        match &mut self.framing {
+            Framing::Length(remaining) => {
+                *remaining = remaining.checked_sub(body.len() as u64).ok_or(UploadError::Length)?;
+                if !more && *remaining > 0 {
+                    return Err(UploadError::Length);
+                }
+                self.out.extend_from_slice(body);
+            }
+            Framing::Chunked => {
+                if let Some(length) = NonZeroUsize::new(body.len()) {
+                    self.out.extend_from_slice(chunk_prefix(length).as_slice());
+                    self.out.extend_from_slice(body);
+                    self.out.extend_from_slice(CHUNK_SUFFIX);
+                }
+                if !more {
+                    self.out.extend_from_slice(LAST_CHUNK);
+                }
+            }
+        }
+        self.complete = !more;
+        Ok(())
+    }
+
+    /// What is to be written next.
+    pub fn pending(&self) -> &[u8] {
+        &self.out[self.written..]
+    }
+
+    /// Takes note of what was written. `true` if credits are worth a packet.
+    pub fn wrote(&mut self, bytes: usize) -> bool {
+        self.written += bytes;
+        let left = self.out.len() - self.written;
+        let passed = self.counted.saturating_sub(left);
+        self.counted -= passed;
+        // A complete request stays here, in case it has to be sent again; see `rewind`.
+        if !self.complete && left == 0 {
+            self.out.clear();
+            self.written = 0;
+        }
+        passed > 0 && self.window.pass_on(passed) && !self.complete
+    }
+
+    /// Credits for the requester; call at the start, and when [`wrote`](Self::wrote) says so.
+    pub fn take_credits(&mut self) -> u32 {
+        self.window.take_owed()
+    }
+
+    /// Whether the whole request has been written.
+    pub fn is_finished(&self) -> bool {
+        self.complete && self.written == self.out.len()
+    }
+
+    /// Whether the whole request is here, so that it can be sent on a connection that may turn out to be dead.
+    pub fn is_complete(&self) -> bool {
+        self.complete
+    }
+
+    /// Starts again from the first byte. Only for requests that were complete from the start.
+    pub fn rewind(&mut self) {
+        self.written = 0;
+    }
+
+    /// Lets go of what was written: an answer has begun to come, so the request will not be sent again.
+    pub fn forget_written(&mut self) {
+        if self.is_finished() {
+            self.out = Vec::new();
+            self.written = 0;
+        }
+    }
+
+    /// The backend takes no more; what is left is dropped.
+    pub fn give_up(&mut self) {
+        self.out = Vec::new();
+        self.written = 0;
+        self.complete = true;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn start(framing: BodyFraming, body: &[u8], more: bool) -> Upload {
+        Upload::start(b"HEAD".to_vec(), framing, body, more, 1000).unwrap()
+    }
+
+    #[test]
+    fn a_complete_request_can_be_sent_again() {
+        let mut upload = start(BodyFraming::Length(3), b"abc", false);
+        assert!(!upload.wrote(5));
+        assert_eq!(upload.pending(), b"bc");
+        assert!(!upload.wrote(2) && upload.is_finished());
+        upload.rewind();
+        assert_eq!(upload.pending(), b"HEADabc");
+    }
+
+    #[test]
+    fn the_initial_body_takes_no_credits_and_the_rest_gives_back_half_windows() {
+        let mut upload = start(BodyFraming::Chunked, &[b'x'; 5000], true);
+        assert_eq!(upload.take_credits(), 1000);
+        assert!(!upload.wrote(upload.pending().len()));
+        upload.push(&[b'y'; 499], true).unwrap();
+        assert!(!upload.wrote(upload.pending().len()));
+        upload.push(b"z", true).unwrap();
+        assert!(upload.wrote(upload.pending().len()));
+        assert_eq!(upload.take_credits(), 500);
+        assert_eq!(upload.pending(), b"");
+    }
+
+    #[test]
+    fn nothing_is_given_back_before_it_is_written() {
+        let mut upload = start(BodyFraming::Length(900), b"", true);
+        upload.take_credits();
+        upload.push(&[b'y'; 800], true).unwrap();
+        assert!(!upload.wrote(4 + 499));
+        assert!(upload.wrote(1));
+    }
+
+    #[test]
+    fn more_than_granted_is_refused() {
+        let mut upload = start(BodyFraming::Chunked, b"", true);
+        assert!(matches!(upload.push(b"x", true), Err(UploadError::Window(_))));
+        upload.take_credits();
+        assert!(matches!(upload.push(&[b'x'; 1001], true), Err(UploadError::Window(_))));
+    }
+
+    #[test]
+    fn a_body_of_another_length_than_declared_is_refused() {
+        let mut upload = start(BodyFraming::Length(3), b"ab", true);
+        upload.take_credits();
+        assert_eq!(upload.push(b"cd", false), Err(UploadError::Length));
+        let mut upload = start(BodyFraming::Length(3), b"ab", true);
+        assert_eq!(upload.push(b"", false), Err(UploadError::Length));
+    }
+
+    #[test]
+    fn body_after_the_end_is_refused() {
+        let mut upload = start(BodyFraming::Length(0), b"", false);
+        assert_eq!(upload.push(b"", false), Err(UploadError::AfterEnd));
+    }
+
+    #[test]
+    fn chunks_end_with_the_last_chunk() {
+        let mut upload = start(BodyFraming::Chunked, b"ab", true);
+        upload.take_credits();
+        upload.push(b"c", false).unwrap();
+        assert_eq!(upload.pending(), b"HEAD2\r\nab\r\n1\r\nc\r\n0\r\n\r\n");
+        assert!(!upload.wrote(upload.pending().len()) && upload.is_finished());
+    }
+}
