@@ -1,2 +1,5 @@
-//! (to be written)
-fn main() {}
+//! `pushpin-publish`. See the library.
+
+fn main() -> std::process::ExitCode {
+    publish::main()
+}
