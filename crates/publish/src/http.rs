@@ -27,7 +27,7 @@ pub fn post(spec: &str, body: String, authorization: Option<String>) -> Result<(
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|e| Error::Connection(e.to_string()))?;
-    let answer = runtime.block_on(tokio::time::timeout(TIMEOUT, exchange(&uri, body)));
+    let answer = runtime.block_on(async { tokio::time::timeout(TIMEOUT, exchange(&uri, body)).await });
     let (status, text) = answer.map_err(|_| Error::Connection("no answer in time".into()))??;
     match status {
         StatusCode::OK => Ok(()),
