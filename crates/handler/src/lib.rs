@@ -1,1 +1,85 @@
-//! (to be written)
+//! `pushpin-handler`: holds clients and gives them what is published.
+//!
+//! Requests to hold come from the proxy with the backend's instruct, items from publishers over ZeroMQ and HTTP. Held
+//! clients are reached through their frontends directly.
+//!
+//! # Layout, along the way of the data
+//! - [`accept`]: what the proxy gives over; [`plan`]: what the backend wants, as holds keep it.
+//! - [`hold`], [`subscriptions`]: who is held, and for which channels.
+//! - [`publish_http`], [`publish_head`], [`command`]: where items come in, beside the ZeroMQ sockets.
+//! - [`sequencer`]: their order; [`rate`]: how fast they leave, if that is limited.
+//! - [`fanout`]: from an item to packets. [`engine`] joins all this, without I/O.
+//! - [`worker`]: sockets, clock and timers.
+
+#![forbid(unsafe_code)]
+
+pub mod accept;
+pub mod command;
+pub mod engine;
+pub mod fanout;
+pub mod hold;
+pub mod plan;
+pub mod publish_head;
+pub mod publish_http;
+pub mod rate;
+pub mod sequencer;
+pub mod subscriptions;
+pub mod worker;
+
+use std::os::fd::AsRawFd;
+use std::process::ExitCode;
+
+use mio::unix::SourceFd;
+use mio::{Interest, Token};
+use process::{Component, Failure, Signal, Started, inherit, instance_id};
+
+use crate::publish_http::RequestLimits;
+use crate::worker::Worker;
+
+/// What `--help` says.
+pub const COMPONENT: Component = Component {
+    name: "pushpin-handler",
+    about: "Holds clients and delivers what is published to the channels that they are subscribed to",
+    help: "Takes requests to hold from pushpin-proxy, and items to publish at push_in_spec (ZeroMQ PULL), \
+           push_in_sub_specs (SUB), push_in_http_port (HTTP POST /publish/) and command_spec of [handler].\n\n\
+           Example: pushpin-handler --config=/etc/pushpin/pushpin.conf",
+    routes: false,
+    several: false,
+};
+
+const SIGNALS: Token = Token(0);
+
+/// Runs the program.
+pub fn main() -> ExitCode {
+    process::run(&COMPONENT, serve)
+}
+
+fn serve(mut started: Started) -> Result<(), Failure> {
+    let settings = &started.settings.handler;
+    let mut worker = Worker::new(&instance_id("handler"), settings)?;
+    if let Some(address) = settings.push_in_http {
+        let limits =
+            RequestLimits { head: settings.push_in_http_max_headers_size, body: settings.push_in_http_max_body_size };
+        let (orders, waker) = worker.orders();
+        publish_http::start(inherit::listen(inherit::PUBLISH, address)?, orders, waker, limits)?;
+        tracing::info!("http control server: {address}");
+    }
+    let fd = started.signals.as_raw_fd();
+    worker.registry().register(&mut SourceFd(&fd), SIGNALS, Interest::READABLE)?;
+    tracing::info!("started");
+    let mut ready = Vec::new();
+    let mut stop = false;
+    while !stop {
+        worker.turn(&mut ready, |_| {
+            while let Some(signal) = started.signals.take() {
+                match signal {
+                    Signal::Stop => stop = true,
+                    Signal::Reload => process::log::reopen(),
+                }
+            }
+        })?;
+    }
+    tracing::info!("stopping...");
+    worker.shut_down();
+    Ok(())
+}

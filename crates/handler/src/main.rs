@@ -1,2 +1,5 @@
-//! (to be written)
-fn main() {}
+//! The program; everything is in the library.
+
+fn main() -> std::process::ExitCode {
+    handler::main()
+}

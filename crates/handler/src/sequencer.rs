@@ -1,0 +1,201 @@
+//! Order and uniqueness of published items (publishing, de-duplication and sequencing).
+//!
+//! An item with an id that was seen lately is dropped. An item whose `prev-id` is not the id of the channel's last item
+//! waits for the one between, up to a time. Only channels with subscribers have a last id.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use grip::Item;
+
+/// Items of one channel that may wait.
+const MAX_PENDING: usize = 100;
+/// Ids remembered at most; the oldest make room.
+const MAX_IDS: usize = 1_000_000;
+/// Channels whose last id is remembered at most.
+const MAX_CHANNELS: usize = 1_000_000;
+
+/// See the module.
+pub struct Sequencer {
+    wait: Duration,
+    id_ttl: Duration,
+    seen: HashMap<(String, String), Instant>,
+    /// The same in the order in which they expire.
+    expiry: VecDeque<(Instant, (String, String))>,
+    last: HashMap<String, String>,
+    pending: HashMap<String, Vec<(Instant, Item)>>,
+}
+
+impl Sequencer {
+    /// `wait` is `message_wait`, `id_ttl` is `id_cache_ttl`; zero of the latter switches de-duplication off.
+    pub fn new(wait: Duration, id_ttl: Duration) -> Self {
+        Sequencer {
+            wait,
+            id_ttl,
+            seen: HashMap::new(),
+            expiry: VecDeque::new(),
+            last: HashMap::new(),
+            pending: HashMap::new(),
+        }
+    }
+
+    /// An item has come. `deliver` gets it, and those that have waited for it, now or not at all.
+    pub fn push(&mut self, item: Item, subscribed: bool, now: Instant, deliver: &mut impl FnMut(Item)) {
+        if self.is_duplicate(&item, now) {
+            return;
+        }
+        if item.no_seq || !subscribed {
+            return deliver(item);
+        }
+        if let (Some(last), Some(prev)) = (self.last.get(&item.channel), &item.prev_id)
+            && last != prev
+        {
+            let pending = self.pending.entry(item.channel.clone()).or_default();
+            if pending.len() >= MAX_PENDING || pending.iter().any(|(_, other)| other.prev_id == item.prev_id) {
+                tracing::debug!("sequencer: dropping an item of channel {} that would wait in vain", item.channel);
+            } else {
+                pending.push((now, item));
+            }
+            return;
+        }
+        self.release(item, deliver);
+    }
+
+    fn is_duplicate(&mut self, item: &Item, now: Instant) -> bool {
+        let Some(id) = item.id.as_ref().filter(|_| !self.id_ttl.is_zero()) else { return false };
+        while let Some((end, _)) = self.expiry.front()
+            && (*end <= now || self.expiry.len() >= MAX_IDS)
+        {
+            if let Some((_, key)) = self.expiry.pop_front() {
+                self.seen.remove(&key);
+            }
+        }
+        let key = (item.channel.clone(), id.clone());
+        if self.seen.contains_key(&key) {
+            return true;
+        }
+        let end = now + self.id_ttl;
+        self.seen.insert(key.clone(), end);
+        self.expiry.push_back((end, key));
+        false
+    }
+
+    /// Delivers an item and all that follow it.
+    fn release(&mut self, item: Item, deliver: &mut impl FnMut(Item)) {
+        let mut next = Some(item);
+        while let Some(item) = next.take() {
+            let (channel, id) = (item.channel.clone(), item.id.clone());
+            deliver(item);
+            let Some(id) = id else {
+                self.last.remove(&channel);
+                return;
+            };
+            if let Some(pending) = self.pending.get_mut(&channel) {
+                if let Some(i) = pending.iter().position(|(_, item)| item.prev_id.as_ref() == Some(&id)) {
+                    next = Some(pending.remove(i).1);
+                }
+                if pending.is_empty() {
+                    self.pending.remove(&channel);
+                }
+            }
+            if self.last.len() < MAX_CHANNELS || self.last.contains_key(&channel) {
+                self.last.insert(channel, id);
+            }
+        }
+    }
+
+    /// Gives up on what is missing before items that have waited long enough. Call once a second.
+    pub fn expire(&mut self, now: Instant, deliver: &mut impl FnMut(Item)) {
+        loop {
+            let due = self.pending.iter().filter_map(|(channel, items)| {
+                let (since, _) = items.iter().min_by_key(|(since, _)| *since)?;
+                (now.duration_since(*since) >= self.wait).then(|| (*since, channel.clone()))
+            });
+            let Some((since, channel)) = due.min() else { return };
+            let Some(items) = self.pending.get_mut(&channel) else { return };
+            let Some(i) = items.iter().position(|(at, _)| *at == since) else { return };
+            let (_, item) = items.remove(i);
+            if items.is_empty() {
+                self.pending.remove(&channel);
+            }
+            self.release(item, deliver);
+        }
+    }
+
+    /// Whether items wait.
+    pub fn is_waiting(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
+    /// The channel has no subscribers any more.
+    pub fn forget(&mut self, channel: &str) {
+        self.last.remove(channel);
+        self.pending.remove(channel);
+    }
+
+    /// Forgets all last ids (command `recover`).
+    pub fn forget_last_ids(&mut self) {
+        self.last.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WAIT: Duration = Duration::from_secs(5);
+
+    fn item(id: &str, prev: &str) -> Item {
+        let prev = if prev.is_empty() { String::new() } else { format!(",\"prev-id\":\"{prev}\"") };
+        let text = format!(
+            "J{{\"channel\":\"c\",\"id\":\"{id}\"{prev},\"formats\":{{\"http-stream\":{{\"content\":\"x\"}}}}}}"
+        );
+        grip::item::from_message(text.as_bytes(), None).unwrap()
+    }
+
+    fn push(sequencer: &mut Sequencer, item: Item, now: Instant) -> Vec<String> {
+        let mut out = Vec::new();
+        sequencer.push(item, true, now, &mut |item| out.push(item.id.unwrap()));
+        out
+    }
+
+    #[test]
+    fn an_item_waits_for_the_one_before_it() {
+        let (mut s, now) = (Sequencer::new(WAIT, WAIT), Instant::now());
+        assert_eq!(push(&mut s, item("1", ""), now), ["1"]);
+        assert_eq!(push(&mut s, item("3", "2"), now), [""; 0]);
+        assert_eq!(push(&mut s, item("2", "1"), now), ["2", "3"]);
+        assert!(!s.is_waiting());
+    }
+
+    #[test]
+    fn an_id_is_delivered_once_while_it_is_remembered() {
+        let (mut s, now) = (Sequencer::new(WAIT, WAIT), Instant::now());
+        assert_eq!(push(&mut s, item("1", ""), now), ["1"]);
+        assert_eq!(push(&mut s, item("1", ""), now), [""; 0]);
+        assert_eq!(push(&mut s, item("1", ""), now + WAIT), ["1"]);
+    }
+
+    #[test]
+    fn what_never_comes_is_not_waited_for_for_ever() {
+        let (mut s, now) = (Sequencer::new(WAIT, WAIT), Instant::now());
+        push(&mut s, item("1", ""), now);
+        push(&mut s, item("3", "2"), now);
+        push(&mut s, item("4", "3"), now);
+        let mut out = Vec::new();
+        s.expire(now + WAIT / 2, &mut |item| out.push(item.id.unwrap()));
+        assert_eq!(out, [""; 0]);
+        s.expire(now + WAIT, &mut |item| out.push(item.id.unwrap()));
+        assert_eq!(out, ["3", "4"]);
+    }
+
+    #[test]
+    fn channels_without_subscribers_have_no_order() {
+        let (mut s, now) = (Sequencer::new(WAIT, WAIT), Instant::now());
+        let mut out = Vec::new();
+        for (id, prev) in [("1", ""), ("3", "2"), ("2", "1")] {
+            s.push(item(id, prev), false, now, &mut |item| out.push(item.id.unwrap()));
+        }
+        assert_eq!(out, ["1", "3", "2"]);
+    }
+}
