@@ -108,8 +108,8 @@ mod tests {
 
     #[test]
     fn uris_are_told_as_far_as_they_are_configured() {
-        let (answer, _) = ask(b"32:2:id,1:7,6:method,12:get-zmq-uris,}");
-        assert_eq!(answer, "76:2:id,1:7,7:success,4:true!5:value,40:7:command,7:tcp://c,11:publish-sub,7:tcp://s,}}");
+        let (answer, _) = ask(b"34:2:id,1:7,6:method,12:get-zmq-uris,}");
+        assert_eq!(answer, "83:2:id,1:7,7:success,4:true!5:value,45:7:command,7:tcp://c,11:publish-sub,7:tcp://s,}}");
     }
 
     #[test]
