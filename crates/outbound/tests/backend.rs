@@ -1,0 +1,304 @@
+//! The program between a requester and backends, over real sockets.
+#![allow(missing_docs)]
+
+mod peer;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use peer::{Outbound, Requester, backend, backend_at};
+use zhttp::{Headers, Ids, Kind, Packet};
+
+const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+
+fn start() -> (Outbound, Requester) {
+    let outbound = Outbound::start();
+    let requester = Requester::connect(&outbound, "proxy_1");
+    (outbound, requester)
+}
+
+/// Answers every request, and tells in the body how many connections there have been before.
+fn counting(number: usize, mut peer: peer::Peer) {
+    while peer.request().is_some() {
+        peer.send(format!("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n{number}").as_bytes());
+    }
+}
+
+#[test]
+fn a_small_response_is_one_packet_without_acknowledgement() {
+    let (_outbound, mut requester) = start();
+    let uri = backend(counting);
+    requester.get("a", &uri);
+    requester.response("a");
+    requester.get("b", &uri);
+    let answer = requester.next("b");
+    assert_eq!((answer.kind, answer.seq, answer.code, answer.more), (Kind::Data, Some(0), Some(200), false));
+    assert_eq!(answer.body, b"0");
+}
+
+#[test]
+fn connections_are_used_again_only_where_the_response_ended_clearly() {
+    let (_outbound, mut requester) = start();
+    let uri = backend(counting);
+    for id in ["a", "b", "c"] {
+        requester.get(id, &uri);
+        assert_eq!(requester.response(id).1, b"0");
+    }
+    for answer in [
+        &b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok"[..],
+        b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil",
+    ] {
+        let connections = Arc::new(AtomicUsize::new(0));
+        let count = connections.clone();
+        let uri = backend(move |_, mut peer| {
+            count.fetch_add(1, Ordering::SeqCst);
+            while peer.request().is_some() {
+                peer.send(answer);
+            }
+        });
+        for id in ["d", "e"] {
+            requester.get(id, &uri);
+            assert_eq!(requester.response(id), (200, b"ok".to_vec()));
+        }
+        assert_eq!(connections.load(Ordering::SeqCst), 2);
+    }
+}
+
+#[test]
+fn a_request_on_a_connection_that_turns_out_to_be_dead_is_sent_again() {
+    let (_outbound, mut requester) = start();
+    // The first connection answers once, takes the second request, and closes without an answer.
+    let uri = backend(|number, mut peer| {
+        peer.request();
+        peer.send(OK);
+        if peer.request().is_some() && number > 0 {
+            peer.send(OK);
+        }
+    });
+    requester.get("a", &uri);
+    assert_eq!(requester.response("a").0, 200);
+    let post = Packet { method: Some(b"POST"), uri: Some(uri.as_bytes()), ..Packet::default() };
+    requester.ask("b", post);
+    assert_eq!(requester.response("b"), (200, b"ok".to_vec()));
+}
+
+#[test]
+fn a_new_connection_that_dies_is_an_error_and_not_tried_again() {
+    let (_outbound, mut requester) = start();
+    let uri = backend(|_, mut peer| drop(peer.request()));
+    requester.get("a", &uri);
+    let answer = requester.next_real("a");
+    assert_eq!((answer.kind, &*answer.condition), (Kind::Error, "undefined-condition"));
+}
+
+#[test]
+fn interim_responses_and_bodiless_ones_are_understood() {
+    let (_outbound, mut requester) = start();
+    let uri = backend(|_, mut peer| {
+        while let Some(request) = peer.request() {
+            peer.send(b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n");
+            match request.split(' ').next() {
+                Some("HEAD") => peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"),
+                _ => peer.send(b"HTTP/1.1 304 Not Modified\r\nContent-Length: 1000\r\n\r\n"),
+            }
+        }
+    });
+    for (id, method, code) in [("a", &b"HEAD"[..], 200), ("b", b"GET", 304), ("c", b"HEAD", 200)] {
+        requester.ask(id, Packet { method: Some(method), uri: Some(uri.as_bytes()), ..Packet::default() });
+        let answer = requester.next_real(id);
+        assert_eq!((answer.code, answer.more), (Some(code), false));
+        assert_eq!(answer.headers, [("Content-Length".to_string(), b"1000".to_vec())]);
+    }
+}
+
+#[test]
+fn an_answer_before_the_end_of_the_upload_is_passed_on_and_the_connection_not_used_again() {
+    let (_outbound, mut requester) = start();
+    let uri = backend(|number, mut peer| {
+        peer.request();
+        peer.send(format!("HTTP/1.1 403 No\r\nContent-Length: 1\r\n\r\n{number}").as_bytes());
+        peer.rest();
+    });
+    for (id, body) in [("a", b"0"), ("b", b"1")] {
+        let packet = Packet { method: Some(b"POST"), uri: Some(uri.as_bytes()), more: true, ..Packet::default() };
+        requester.ask(id, packet);
+        assert_eq!(requester.response(id), (403, body.to_vec()));
+    }
+}
+
+#[test]
+fn a_body_flows_no_faster_than_the_requester_grants() {
+    let (_outbound, mut requester) = start();
+    let written = Arc::new(AtomicUsize::new(0));
+    let count = written.clone();
+    const SIZE: usize = 64 << 20;
+    let uri = backend(move |_, mut peer| {
+        peer.request();
+        peer.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {SIZE}\r\n\r\n").as_bytes());
+        let piece = vec![b'x'; 1 << 16];
+        for _ in 0..SIZE / piece.len() {
+            peer.send(&piece);
+            count.fetch_add(piece.len(), Ordering::SeqCst);
+        }
+    });
+    requester.ask("a", Packet { uri: Some(uri.as_bytes()), credits: Some(50_000), ..Packet::default() });
+    let (mut received, mut seq, mut credits) = (0, 1, 50_000);
+    loop {
+        let answer = requester.next_real("a");
+        received += answer.body.len();
+        credits -= answer.body.len();
+        if !answer.more {
+            break;
+        }
+        if credits == 0 && received <= 50_000 {
+            // The backend is held up by the sockets between, which have room for some megabytes.
+            assert!(requester.next_within("a", Duration::from_millis(300)).is_none());
+            assert!(written.load(Ordering::SeqCst) < SIZE / 2);
+        }
+        if credits < 500_000 {
+            credits += 1_000_000;
+            let packet = Packet {
+                ids: Ids::One(b"a", Some(seq)),
+                kind: Kind::Credit,
+                credits: Some(1_000_000),
+                ..Packet::default()
+            };
+            requester.follow(packet);
+            seq += 1;
+        }
+    }
+    assert_eq!(received, SIZE);
+}
+
+#[test]
+fn a_cut_body_ends_with_an_error() {
+    let (_outbound, mut requester) = start();
+    for head in ["Content-Length: 10\r\n\r\nabc", "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"] {
+        let answer = format!("HTTP/1.1 200 OK\r\n{head}");
+        let uri = backend(move |_, mut peer| {
+            peer.request();
+            peer.send(answer.as_bytes());
+        });
+        requester.get(head, &uri);
+        let mut answer = requester.next_real(head);
+        while answer.kind == Kind::Data {
+            assert!(answer.more, "a cut body looks complete");
+            answer = requester.next_real(head);
+        }
+        assert_eq!((answer.kind, &*answer.condition), (Kind::Error, "undefined-condition"));
+    }
+}
+
+#[test]
+fn limits_of_the_requester_are_kept() {
+    let (_outbound, mut requester) = start();
+    let uri = backend(|_, mut peer| {
+        peer.request();
+        peer.send(OK);
+    });
+    requester.ask("a", Packet { uri: Some(uri.as_bytes()), max_size: Some(1), ..Packet::default() });
+    assert_eq!(requester.next_real("a").condition, "max-size-exceeded");
+    requester.ask("b", Packet { uri: Some(uri.as_bytes()), max_size: Some(2), ..Packet::default() });
+    assert_eq!(requester.response("b").1, b"ok");
+    let silent = backend(|_, mut peer| drop(peer.rest()));
+    requester.ask("c", Packet { uri: Some(silent.as_bytes()), timeout: Some(200), ..Packet::default() });
+    assert_eq!(requester.next_real("c").condition, "session-timeout");
+}
+
+#[test]
+fn user_data_comes_back_in_every_packet() {
+    let (_outbound, mut requester) = start();
+    let silent = backend(|_, mut peer| drop(peer.rest()));
+    let item = tnetstring::Item { kind: tnetstring::Kind::Bytes, payload: b"mine" };
+    requester.ask("a", Packet { uri: Some(silent.as_bytes()), user_data: Some(item), ..Packet::default() });
+    let answer = requester.next("a");
+    assert_eq!((answer.kind, &answer.user_data[..]), (Kind::KeepAlive, &b"mine"[..]));
+    requester.ask("b", Packet { uri: Some(b"nonsense"), user_data: Some(item), ..Packet::default() });
+    let answer = requester.next("b");
+    assert_eq!((answer.kind, &answer.user_data[..], answer.seq), (Kind::Error, &b"mine"[..], Some(0)));
+}
+
+#[test]
+fn one_packet_can_cancel_many_sessions() {
+    let (_outbound, mut requester) = start();
+    let open = Arc::new(AtomicUsize::new(0));
+    let count = open.clone();
+    let silent = backend(move |_, mut peer| {
+        count.fetch_add(1, Ordering::SeqCst);
+        peer.rest();
+        count.fetch_sub(1, Ordering::SeqCst);
+    });
+    for id in ["a", "b", "c"] {
+        requester.get(id, &silent);
+        assert_eq!(requester.next(id).kind, Kind::KeepAlive);
+    }
+    assert_eq!(open.load(Ordering::SeqCst), 3);
+    let ids: &[(&[u8], u32)] = &[(b"a", 1), (b"b", 1)];
+    requester.follow(Packet { ids: Ids::Many(ids), kind: Kind::Cancel, ..Packet::default() });
+    let end = std::time::Instant::now() + Duration::from_secs(5);
+    while open.load(Ordering::SeqCst) != 1 && std::time::Instant::now() < end {
+        std::thread::yield_now();
+    }
+    assert_eq!(open.load(Ordering::SeqCst), 1);
+}
+
+#[test]
+fn ipv6_addresses_and_names_are_reached() {
+    let (_outbound, mut requester) = start();
+    let uri = backend_at("[::1]:0", counting);
+    requester.get("a", &uri);
+    assert_eq!(requester.response("a").0, 200);
+    let uri = backend(counting).replace("127.0.0.1", "localhost");
+    requester.get("b", &uri);
+    assert_eq!(requester.response("b").0, 200);
+    requester.get("c", "http://name.invalid/");
+    assert_eq!(requester.next_real("c").condition, "remote-connection-failed");
+}
+
+#[test]
+fn what_this_version_can_not_do_is_said() {
+    let (_outbound, mut requester) = start();
+    for (uri, condition) in [("https://127.0.0.1/", "tls-error"), ("ws://127.0.0.1/", "bad-request")] {
+        requester.get(uri, uri);
+        assert_eq!(requester.next(uri).condition, condition);
+    }
+}
+
+#[test]
+fn term_cancels_the_sessions_and_ends_in_order() {
+    let (mut outbound, mut requester) = start();
+    let silent = backend(|_, mut peer| drop(peer.rest()));
+    for id in ["a", "b"] {
+        requester.get(id, &silent);
+        assert_eq!(requester.next(id).kind, Kind::KeepAlive);
+    }
+    assert!(outbound.stop().success());
+    for id in ["a", "b"] {
+        let answer = requester.next(id);
+        assert_eq!((answer.kind, answer.seq), (Kind::Cancel, Some(1)));
+    }
+}
+
+#[test]
+fn headers_travel_in_order_and_unchanged() {
+    let (_outbound, mut requester) = start();
+    let uri = backend(|_, mut peer| {
+        let request = peer.request().unwrap_or_default();
+        let length = request.len();
+        peer.send(
+            format!("HTTP/1.1 200 OK\r\nx-b: 1\r\nX-A: 2\r\nx-b: 3\r\nContent-Length: {length}\r\n\r\n{request}")
+                .as_bytes(),
+        );
+    });
+    let headers: &[(&[u8], &[u8])] =
+        &[(b"x-Z", b"1"), (b"Host", b"no"), (b"A", b""), (b"x-Z", b"2"), (b"Connection", b"close")];
+    requester.ask("a", Packet { uri: Some(uri.as_bytes()), headers: Headers::Pairs(headers), ..Packet::default() });
+    let answer = requester.next_real("a");
+    let names: Vec<&str> = answer.headers.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["x-b", "X-A", "x-b", "Content-Length"]);
+    let host = uri.trim_start_matches("http://");
+    let expected = format!("GET / HTTP/1.1\r\nHost: {host}\r\nx-Z: 1\r\nA: \r\nx-Z: 2\r\n\r\n");
+    assert_eq!(String::from_utf8_lossy(&answer.body), expected);
+}
