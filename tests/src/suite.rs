@@ -1,0 +1,206 @@
+//! The suite, started by its runner in a directory and on ports of its own.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Read as _;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tempfile::TempDir;
+
+use crate::until;
+
+/// A suite, running once [`Suite::start`] has been called.
+#[derive(Debug)]
+pub struct Suite {
+    directory: TempDir,
+    /// Where clients connect.
+    pub port: u16,
+    /// Where messages are posted.
+    pub publish_port: u16,
+    /// Where messages are pushed.
+    pub push_port: u16,
+    runner: Option<Child>,
+}
+
+/// A program of the suite, from where this test was built.
+pub fn program(name: &str) -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let found = test.parent().and_then(Path::parent).unwrap().join(name);
+    assert!(found.exists(), "{} is not there; run `cargo build --workspace` first", found.display());
+    found
+}
+
+/// Ports that nobody listens on. They are below those that the kernel gives to outgoing connections, one of which might
+/// else have taken it before the suite does.
+fn free_ports<const N: usize>() -> [u16; N] {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    std::array::from_fn(|_| {
+        loop {
+            let number = std::process::id().wrapping_mul(101).wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+            let port = 10_000 + (number % 20_000) as u16;
+            if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+                return port;
+            }
+        }
+    })
+}
+
+impl Suite {
+    /// Writes the configuration of a suite with these route lines and further settings (`[section]` lines and keys).
+    pub fn prepare(routes: &str, settings: &str) -> Self {
+        let [port, publish_port, push_port, sub_port, command_port] = free_ports();
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().display();
+        let config = format!(
+            "[global]\nrundir={path}/run\n[runner]\nhttp_port=127.0.0.1:{port}\nlogdir={path}/log\n\
+             [proxy]\nroutesfile=routes\nsig_key=changeme\n\
+             [handler]\npush_in_spec=tcp://127.0.0.1:{push_port}\npush_in_sub_specs=tcp://127.0.0.1:{sub_port}\n\
+             push_in_http_addr=127.0.0.1\npush_in_http_port={publish_port}\ncommand_spec=tcp://127.0.0.1:{command_port}\n\
+             stats_spec=ipc://{{rundir}}/{{ipc_prefix}}stats\n{settings}\n"
+        );
+        fs::write(directory.path().join("pushpin.conf"), config).unwrap();
+        fs::write(directory.path().join("routes"), format!("{routes}\n")).unwrap();
+        Self { directory, port, publish_port, push_port, runner: None }
+    }
+
+    /// A running suite with these route lines.
+    pub fn start(routes: &str) -> Self {
+        let mut suite = Self::prepare(routes, "");
+        suite.launch();
+        suite
+    }
+
+    /// A running suite in front of a backend on this port.
+    pub fn before(port: u16) -> Self {
+        Self::start(&format!("* 127.0.0.1:{port}"))
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(program("pushpin-runner"));
+        command.arg(format!("--config={}", self.path("pushpin.conf").display()));
+        command.current_dir(self.directory.path());
+        command
+    }
+
+    /// Starts it, and waits until all four processes say that they have started.
+    pub fn launch(&mut self) {
+        let output = fs::File::create(self.path("runner.out")).unwrap();
+        let errors = output.try_clone().unwrap();
+        self.runner = Some(self.command().stdout(output).stderr(errors).spawn().unwrap());
+        until("the suite has started", || {
+            if let Some(status) = self.ended() {
+                panic!("the runner ended with {status}:\n{}", self.logs());
+            }
+            let logs = self.logs();
+            logs.matches(" started\n").count() >= 4
+        });
+    }
+
+    /// Runs it to its end, for starts that must fail.
+    pub fn run(&self) -> Output {
+        self.command().output().unwrap()
+    }
+
+    /// A file in its directory.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// All that its processes wrote.
+    pub fn logs(&self) -> String {
+        let mut logs = fs::read_to_string(self.path("runner.out")).unwrap_or_default();
+        for file in fs::read_dir(self.path("log")).into_iter().flatten().flatten() {
+            logs.push_str(&fs::read_to_string(file.path()).unwrap_or_default());
+        }
+        logs
+    }
+
+    /// Exit status of the runner, if it has ended.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.runner.as_mut().and_then(|runner| runner.try_wait().unwrap())
+    }
+
+    /// Process ids by name, of which the kernel keeps 15 bytes.
+    pub fn children(&self) -> BTreeMap<String, i32> {
+        let mut found = BTreeMap::new();
+        let Some(runner) = &self.runner else { return found };
+        for entry in fs::read_dir("/proc").unwrap().flatten() {
+            let Some(pid) = entry.file_name().to_str().and_then(|n| n.parse::<i32>().ok()) else { continue };
+            let Ok(stat) = fs::read_to_string(entry.path().join("stat")) else { continue };
+            let (Some(open), Some(close)) = (stat.find('('), stat.rfind(')')) else { continue };
+            let parent = stat[close + 2..].split(' ').nth(1).and_then(|p| p.parse::<u32>().ok());
+            if parent == Some(runner.id()) {
+                found.insert(stat[open + 1..close].to_string(), pid);
+            }
+        }
+        found
+    }
+
+    /// Process id of a part: `proxy`, `frontend`.
+    pub fn pid(&self, part: &str) -> i32 {
+        let mut name = format!("pushpin-{part}");
+        name.truncate(15);
+        self.children()[&name]
+    }
+
+    /// Kills a part, so that it can do nothing about it.
+    pub fn kill(&self, part: &str) {
+        kill(Pid::from_raw(self.pid(part)), Signal::SIGKILL).unwrap();
+    }
+
+    /// Sends the runner a signal.
+    pub fn signal(&self, signal: Signal) {
+        let runner = self.runner.as_ref().expect("the suite runs");
+        kill(Pid::from_raw(runner.id() as i32), signal).unwrap();
+    }
+
+    /// Most memory that a part has used at any time, in bytes.
+    pub fn peak_memory(&self, part: &str) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid(part))).unwrap();
+        let line = status.lines().find(|l| l.starts_with("VmHWM:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
+    }
+
+    /// Has it stop, and waits for its end.
+    pub fn stop(&mut self) -> ExitStatus {
+        self.signal(Signal::SIGTERM);
+        until("the runner has ended", || self.ended().is_some());
+        self.ended().expect("it has ended")
+    }
+
+    /// Sockets and pid files in its run directory.
+    pub fn left_behind(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.path("run")).into_iter().flatten().flatten();
+        entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+    }
+}
+
+impl Drop for Suite {
+    fn drop(&mut self) {
+        if let Some(mut runner) = self.runner.take() {
+            // Its children end with it.
+            let _ = runner.kill();
+            let _ = runner.wait();
+        }
+        if std::thread::panicking() {
+            eprintln!("--- logs of the suite\n{}", self.logs());
+        }
+    }
+}
+
+/// Whether a process is there.
+pub fn is_alive(pid: i32) -> bool {
+    let mut stat = String::new();
+    let read = fs::File::open(format!("/proc/{pid}/stat")).and_then(|mut file| file.read_to_string(&mut stat));
+    read.is_ok() && !stat.contains(") Z ")
+}
+
+/// Runs a program of the suite to its end.
+pub fn run(name: &str, arguments: &[&str]) -> Output {
+    Command::new(program(name)).args(arguments).stdin(Stdio::null()).env_remove("GRIP_URL").output().unwrap()
+}

@@ -1,0 +1,142 @@
+//! Held connections, and what is published to them.
+
+use pushpin_tests::client::Client;
+use pushpin_tests::origin::{Origin, respond};
+use pushpin_tests::publish;
+use pushpin_tests::suite::{Suite, run};
+use pushpin_tests::until;
+
+/// A backend that holds `/stream/a,b` on the channels a and b, and `/poll/a` likewise, for a second with `?short`.
+fn holding_origin() -> Origin {
+    Origin::start(|request, stream| {
+        let (path, query) = request.target.split_once('?').unwrap_or((&request.target, ""));
+        let (hold, channels) = match path.trim_start_matches('/').split_once('/') {
+            Some(("stream", channels)) => ("stream", channels),
+            Some(("poll", channels)) => ("response", channels),
+            _ => return respond(stream, "404 Not Found", "", b""),
+        };
+        let timeout = if query == "short" { "Grip-Timeout: 1\r\n" } else { "" };
+        let headers = format!(
+            "Content-Type: text/plain\r\nGrip-Hold: {hold}\r\nGrip-Channel: {}\r\n{timeout}",
+            channels.replace(',', ", ")
+        );
+        respond(stream, "200 OK", &headers, if hold == "stream" { b"hi\n" } else { b"nothing\n" })
+    })
+}
+
+fn open_stream(suite: &Suite, path: &str) -> Client {
+    let mut client = Client::connect(suite.port).unwrap();
+    client.get(path).unwrap();
+    let head = client.head().unwrap();
+    assert_eq!(head.status, 200);
+    assert!(!head.headers.iter().any(|(name, _)| name.to_lowercase().starts_with("grip-")), "{head:?}");
+    client.expect("hi\n").unwrap();
+    client
+}
+
+/// A long-poll, once the handler says that it is subscribed.
+fn open_poll(suite: &Suite, path: &str, channel: &str) -> Client {
+    let mut client = Client::connect(suite.port).unwrap();
+    client.get(path).unwrap();
+    until("the long-poll is held", || suite.logs().contains(&format!("channel={channel}\n")));
+    client
+}
+
+#[test]
+fn a_stream_receives_what_is_published_in_every_way() {
+    let origin = holding_origin();
+    let suite = Suite::before(origin.port);
+    let mut client = open_stream(&suite, "/stream/c1");
+    publish::text(&suite, "c1", "one").unwrap();
+    client.expect("one").unwrap();
+    publish::push(&suite, b"T52:7:channel,2:c1,11:http-stream,17:7:content,3:two,}}");
+    client.expect("two").unwrap();
+    publish::push(&suite, br#"J{"channel":"c1","formats":{"http-stream":{"content":"three"}}}"#);
+    client.expect("three").unwrap();
+    for spec in [format!("http://localhost:{}", suite.publish_port), format!("tcp://127.0.0.1:{}", suite.push_port)] {
+        let output = run("pushpin-publish", &["--spec", &spec, "c1", "four"]);
+        assert!(output.status.success(), "{output:?}");
+        client.expect("four\n").unwrap();
+    }
+    until("publishing is in the log", || suite.logs().contains("publish channel=c1 receivers=1"));
+}
+
+#[test]
+fn a_stream_on_several_channels_receives_from_each_and_from_no_other() {
+    let origin = holding_origin();
+    let suite = Suite::before(origin.port);
+    let mut client = open_stream(&suite, "/stream/a,b");
+    publish::text(&suite, "c", "no").unwrap();
+    publish::text(&suite, "b", "1").unwrap();
+    publish::text(&suite, "a", "2").unwrap();
+    client.expect("12").unwrap();
+}
+
+#[test]
+fn a_close_action_ends_the_stream_in_order() {
+    let origin = holding_origin();
+    let suite = Suite::before(origin.port);
+    let mut client = open_stream(&suite, "/stream/c");
+    publish::post(&suite, r#"{"items":[{"channel":"c","formats":{"http-stream":{"action":"close"}}}]}"#).unwrap();
+    assert_eq!(client.chunk().unwrap(), b"");
+}
+
+#[test]
+fn a_long_poll_is_answered_by_a_publish() {
+    let origin = holding_origin();
+    let suite = Suite::before(origin.port);
+    let mut client = open_poll(&suite, "/poll/p1", "p1");
+    publish::text(&suite, "p1", "news").unwrap();
+    assert_eq!(client.response().unwrap().text(), "news");
+}
+
+#[test]
+fn a_long_poll_is_answered_by_the_backends_response_when_its_time_is_up() {
+    let origin = holding_origin();
+    let suite = Suite::before(origin.port);
+    let mut client = Client::connect(suite.port).unwrap();
+    client.get("/poll/p2?short").unwrap();
+    assert_eq!(client.response().unwrap().text(), "nothing\n");
+}
+
+#[test]
+fn many_streams_of_one_channel_all_receive_in_order() {
+    let origin = holding_origin();
+    let suite = Suite::before(origin.port);
+    let mut clients: Vec<Client> = (0..200).map(|_| open_stream(&suite, "/stream/all")).collect();
+    for number in 0..20 {
+        publish::text(&suite, "all", &format!("{number};")).unwrap();
+    }
+    let expected: String = (0..20).map(|number| format!("{number};")).collect();
+    for client in &mut clients {
+        client.expect(&expected).unwrap();
+    }
+}
+
+#[test]
+fn the_built_in_backend_holds_without_any_other() {
+    let suite = Suite::start("* test");
+    let mut client = Client::connect(suite.port).unwrap();
+    client.get("/stream").unwrap();
+    assert_eq!(client.head().unwrap().status, 200);
+    client.expect("[stream opened]\n").unwrap();
+    publish::text(&suite, "test", "hello").unwrap();
+    client.expect("hello").unwrap();
+}
+
+#[test]
+fn malformed_publishes_get_their_errors_and_nobody_else_notices() {
+    let origin = holding_origin();
+    let suite = Suite::before(origin.port);
+    let mut client = open_stream(&suite, "/stream/c");
+    let bodies = ["x", "[]", "{}", r#"{"items":3}"#, r#"{"items":[{"channel":"c"}]}"#];
+    for body in bodies {
+        assert_eq!(publish::post(&suite, body).unwrap().head.status, 400, "{body}");
+    }
+    for frame in [&b""[..], b"T", b"J{", b"T99999:x", b"\xff\xfe", b"T2:{}}"] {
+        publish::push(&suite, frame);
+    }
+    publish::text(&suite, "c", "still here").unwrap();
+    client.expect("still here").unwrap();
+    until("bad messages are in the log", || suite.logs().contains("IN pull: received message with invalid format"));
+}
