@@ -233,4 +233,47 @@ mod tests {
         let error = download().read(b"HTTP/1.1 101 Sure\r\n\r\n", 0, &mut Vec::new()).unwrap_err();
         assert_eq!(error, DownloadError::Switched);
     }
+
+    /// Reads `input` in pieces, with `max` bytes of credits for each; gives code, payload and whether it is done.
+    fn read_in_pieces(
+        input: &[u8],
+        pieces: &[usize],
+        max: usize,
+    ) -> Result<(Option<u16>, Vec<u8>, bool), DownloadError> {
+        let (mut download, mut joined) = (download(), Vec::new());
+        let (mut kept, mut rest) = (Vec::new(), input);
+        let (mut code, mut payload) = (None, Vec::new());
+        let mut pieces = pieces.iter().copied();
+        while !rest.is_empty() || !kept.is_empty() {
+            let before = rest.len();
+            let (piece, after) = rest.split_at(pieces.next().unwrap_or(usize::MAX).min(rest.len()));
+            rest = after;
+            kept.extend_from_slice(piece);
+            let found = download.read(&kept, max, &mut joined)?;
+            code = code.or(found.head.map(|head| head.code));
+            payload.extend_from_slice(found.payload);
+            let consumed = found.consumed;
+            kept.drain(..consumed);
+            if download.is_done() || (consumed == 0 && before == 0) {
+                break;
+            }
+        }
+        Ok((code, payload, download.is_done()))
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn pieces_and_credits_change_nothing_in_what_is_found(
+            pieces in proptest::collection::vec(1usize..40, 0..40), max in 1usize..30, cut in 0usize..120, which in 0usize..3,
+        ) {
+            let input: &[u8] = [
+                &b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5;x\r\nhello\r\n1\r\n \r\n5\r\nworld\r\n0\r\nA: b\r\n\r\n"[..],
+                b"HTTP/1.1 404 No\r\nContent-Length: 11\r\n\r\nhello worldHTTP/1.1 200 OK\r\n\r\n",
+                b"HTTP/1.1 200 OK\r\n\r\nhello world, and more until the end",
+            ][which];
+            let input = &input[..cut.min(input.len())];
+            let whole = read_in_pieces(input, &[], usize::MAX);
+            proptest::prop_assert_eq!(read_in_pieces(input, &pieces, max), whole);
+        }
+    }
 }

@@ -113,7 +113,11 @@ impl Worker {
                     entry.insert(connection);
                     return self.watch(index);
                 }
-                Err(error) => last = error,
+                Err(error) => {
+                    // Not the backend's fault: no files or no ports left.
+                    self.warnings.warn("connect", self.now, format_args!("unable to connect to {address}: {error}"));
+                    last = error;
+                }
             }
         }
         exchange.phase = Phase::Resolving;

@@ -3,7 +3,8 @@
 //! A turn takes the packets that have come, and what connections have become ready for; each is dealt with to the end
 //! before the next, so that a small request is written, and a small response sent back, the moment it is there.
 //!
-//! - [`sessions`](self): packets from requesters; `advance`: what moves an exchange forward.
+//! - `sessions`: packets from requesters.
+//! - `advance`: what moves one exchange forward.
 
 mod advance;
 mod sessions;
