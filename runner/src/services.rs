@@ -10,8 +10,11 @@ use crate::arguments::Arguments;
 use crate::files::RunFiles;
 use crate::listeners::{Listener, Listeners};
 
+/// What a program runs.
+pub type Main = fn() -> ExitCode;
+
 /// The processes of the suite that this executable has inside, by the name of the program.
-pub const BUILT_IN: [(&str, fn() -> ExitCode); 4] = [
+pub const BUILT_IN: [(&str, Main); 4] = [
     ("pushpin-frontend", frontend::main),
     ("pushpin-outbound", outbound::main),
     ("pushpin-proxy", proxy::main),
