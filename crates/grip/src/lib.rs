@@ -8,15 +8,18 @@
 //! - [`header`]: lists and parameters inside header values; every `Grip-*` header is written in them.
 //! - [`instruct`]: what a backend's response asks for, from headers or from JSON.
 //! - [`item`]: what a publisher sends, from JSON or tnetstring.
+//! - [`filter`]: what a subscription lets through, and in which form; [`patch`]: responses that are changes.
 //! - [`signature`]: the `Grip-Sig` token by which backend and proxy know each other.
 //! - [`reason`]: the standard text of each status code.
 //! - [`tree`]: one view on JSON and tnetstring data, with the error texts that clients know.
 
 #![forbid(unsafe_code)]
 
+pub mod filter;
 pub mod header;
 pub mod instruct;
 pub mod item;
+pub mod patch;
 pub mod reason;
 pub mod signature;
 pub mod tree;
