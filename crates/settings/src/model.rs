@@ -190,16 +190,20 @@ pub struct ForwardedFor {
 }
 
 impl ForwardedFor {
-    fn parse(items: &[String]) -> Self {
+    /// Reads the items of a rule, such as `truncate:1` and `append`.
+    pub(crate) fn parse(items: &[String]) -> Result<Self, String> {
         let mut rule = Self::default();
         for item in items {
             match item.split_once(':') {
-                Some(("truncate", n)) => rule.truncate = Some(n.trim().parse().unwrap_or(0)),
-                _ if item == "append" => rule.append = true,
-                _ => {}
+                None if item == "append" => rule.append = true,
+                Some(("truncate", count)) => match count.trim().parse() {
+                    Ok(count) => rule.truncate = Some(count),
+                    Err(_) => return Err(format!("`{item}` must have a number, such as truncate:1")),
+                },
+                _ => return Err(format!("`{item}` is neither append nor truncate:N")),
             }
         }
-        rule
+        Ok(rule)
     }
 }
 
@@ -356,8 +360,8 @@ fn proxy(values: &Values, source: &Source, frontend: &Frontend, outbound: &Outbo
             "proto-only" => ForwardedProtocol::ProtoOnly,
             _ => ForwardedProtocol::None,
         },
-        x_forwarded_for: ForwardedFor::parse(&values.list(P, "x_forwarded_for")?),
-        x_forwarded_for_trusted: ForwardedFor::parse(&values.list(P, "x_forwarded_for_trusted")?),
+        x_forwarded_for: values.forwarded_for(P, "x_forwarded_for")?,
+        x_forwarded_for_trusted: values.forwarded_for(P, "x_forwarded_for_trusted")?,
         accept_pushpin_route: values.bool(P, "accept_pushpin_route")?,
         cdn_loop: values.text(P, "cdn_loop")?,
         log_from: values.bool(P, "log_from")?,
@@ -570,9 +574,10 @@ mod tests {
     }
 
     #[test]
-    fn the_standard_include_line_is_not_read_and_a_missing_file_is_no_error() {
-        load("[global]\ninclude={libdir}/internal.conf\n");
-        load("[global]\ninclude=/nowhere/x.conf\n");
+    fn the_standard_include_line_is_not_read_and_a_missing_file_is_a_warning() {
+        let warnings = |text| Settings::load(&source(text)).unwrap().1;
+        assert_eq!(warnings("[global]\ninclude={libdir}/internal.conf\n"), []);
+        assert!(warnings("[global]\ninclude=/nowhere/x.conf\n")[0].to_string().contains("/nowhere/x.conf"));
     }
 
     #[test]
@@ -585,6 +590,7 @@ mod tests {
     fn x_forwarded_for_rules_are_read() {
         let rule = load("[proxy]\nx_forwarded_for=truncate:0,append\n").proxy.x_forwarded_for;
         assert_eq!(rule, ForwardedFor { truncate: Some(0), append: true });
+        assert!(error("[proxy]\nx_forwarded_for=truncate\n").contains("truncate:N"));
     }
 
     #[test]

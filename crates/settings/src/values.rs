@@ -7,6 +7,7 @@ use crate::error::{Error, Place, Warning};
 use crate::ini::{Document, Entry};
 use crate::keys::Key;
 use crate::log_level::LogLevels;
+use crate::model::ForwardedFor;
 use crate::source::{Origin, Source};
 use crate::table::{self, Kind, Setting, State};
 use crate::{BUILT_IN_CONFIG, listen, specs};
@@ -74,7 +75,7 @@ impl Values {
     /// Reads the included file, if it is there. Pushpin's `internal.conf` describes the sockets between its processes, which
     /// have other names here; it is read only when somebody says where it is.
     fn include(&mut self) {
-        let Some(entry) = self.main.find("global", "include") else { return };
+        let Some(entry) = self.main.find("global", "include").cloned() else { return };
         let Some(named) = entry.items.first().filter(|n| !n.is_empty()) else { return };
         let internal = matches!(named.as_str(), "internal.conf" | "{libdir}/internal.conf");
         let path = if internal && self.libdir.is_empty() {
@@ -84,8 +85,12 @@ impl Values {
         } else {
             self.source.origin.directory().join(self.substitute(named))
         };
-        if let Ok(text) = std::fs::read_to_string(&path) {
-            self.included = Document::parse(&text, &path.display().to_string());
+        match std::fs::read_to_string(&path) {
+            Ok(text) => self.included = Document::parse(&text, &path.display().to_string()),
+            Err(reason) => {
+                let text = format!("included file {} is not read: {reason}", path.display());
+                self.main.warnings.push(Warning { place: entry.place.clone(), text });
+            }
         }
     }
 
@@ -222,6 +227,12 @@ impl Values {
         self.get(section, key, |_, items| {
             let value = single(items)?;
             if value.is_empty() { Ok(None) } else { check_spec(value).map(Some) }
+        })
+    }
+
+    pub(crate) fn forwarded_for(&self, section: &str, key: &str) -> Result<ForwardedFor, Error> {
+        self.get(section, key, |_, items| {
+            ForwardedFor::parse(&items.into_iter().filter(|i| !i.is_empty()).collect::<Vec<_>>())
         })
     }
 
