@@ -89,7 +89,8 @@ impl Engine {
             Action::Close => Delivery::Close,
             Action::Hint | Action::Refresh => return receivers,
         };
-        if self.limiter.is_some() {
+        if !self.admits(receivers, now) {
+            self.flush_run(now, out);
             self.limit(channel, HoldMode::Stream, &delivery, now);
             return receivers;
         }
@@ -198,7 +199,7 @@ impl Engine {
     ) -> usize {
         let polls = self.subscriptions.get(channel).polls.clone();
         let Action::Send(response) = action else { return polls.len() };
-        if self.limiter.is_some() {
+        if !self.admits(polls.len(), now) {
             self.limit(channel, HoldMode::Response, &Delivery::Response(Rc::new(response)), now);
             return polls.len();
         }
@@ -266,13 +267,18 @@ impl Engine {
         self.respond(&[key], &response, now, out);
     }
 
+    /// Whether as many deliveries may leave at once.
+    fn admits(&mut self, deliveries: usize, now: Instant) -> bool {
+        self.limiter.as_mut().is_none_or(|limiter| limiter.admit(deliveries, now))
+    }
+
     /// Lets deliveries wait for their turn; those that exceed the mark are dropped.
     fn limit(&mut self, channel: ChannelKey, mode: HoldMode, delivery: &Delivery, now: Instant) {
         for key in self.subscriptions.get_mut(channel).list(mode).clone() {
             let birth = self.holds[key as usize].birth;
             let bucket = self.bucket(birth);
             let Some(limiter) = &mut self.limiter else { return };
-            if limiter.add(bucket.clone(), (key, birth, delivery.clone()), now).is_err() {
+            if limiter.add(bucket.clone(), (key, birth, delivery.clone())).is_err() {
                 let hwm = self.limits.message_hwm.unwrap_or(0);
                 let route = bucket.map(|route| format!(" for route {route}")).unwrap_or_default();
                 self.warnings.warn("hwm", now, format_args!("exceeded publish hwm ({hwm}){route}, dropping message"));
