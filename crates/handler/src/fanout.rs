@@ -64,9 +64,14 @@ impl Engine {
             if let Some(action) = formats.http_response {
                 receivers += self.deliver_responses(channel, action, now, out);
             }
-            // The channel may be gone with the last of its long-polls.
-            if let (Some(action), Some(channel)) = (formats.http_stream, self.subscriptions.find(&item.channel)) {
-                receivers += self.deliver_to_streams(channel, action, now, out);
+            if let Some(action) = formats.http_stream {
+                if !self.run.as_ref().is_some_and(|run| run.channel == channel) || !matches!(action, Action::Send(_)) {
+                    self.flush_run(now, out);
+                }
+                // The channel may be gone with the last of its long-polls, or with a slow client closed by the flush.
+                if let Some(channel) = self.subscriptions.find(&item.channel) {
+                    receivers += self.deliver_to_streams(channel, action, now, out);
+                }
             }
         }
         self.totals.sent += receivers as u64;
@@ -90,14 +95,17 @@ impl Engine {
             Action::Hint | Action::Refresh => return receivers,
         };
         if !self.admits(receivers, now) {
+            // What waits goes through the limiter after the run has gone; it may take the channel along.
+            let name = self.subscriptions.get(channel).name.clone();
             self.flush_run(now, out);
-            self.limit(channel, HoldMode::Stream, &delivery, now);
+            if let Some(channel) = self.subscriptions.find(&name) {
+                self.limit(channel, HoldMode::Stream, &delivery, now);
+            }
             return receivers;
         }
         match delivery {
             Delivery::Content(content) => self.add_to_run(channel, &content, now, out),
             _ => {
-                self.flush_run(now, out);
                 for key in self.subscriptions.get(channel).streams.clone() {
                     self.end_stream(key, now, out);
                 }
@@ -106,15 +114,13 @@ impl Engine {
         receivers
     }
 
+    /// Joins content to the run of the channel, which is the current one if there is any. A full run leaves first, and
+    /// the content with it, so that no channel is looked at after a flush that may have ended it.
     fn add_to_run(&mut self, channel: ChannelKey, content: &[u8], now: Instant, out: &mut impl Outlet) {
-        match &mut self.run {
-            Some(run) if run.channel == channel && run.body.len() + content.len() <= MAX_RUN => {
-                run.body.extend_from_slice(content);
-            }
-            _ => {
-                self.flush_run(now, out);
-                self.run = Some(Run { channel, body: content.to_vec() });
-            }
+        let run = self.run.get_or_insert_with(|| Run { channel, body: Vec::new() });
+        run.body.extend_from_slice(content);
+        if run.body.len() >= MAX_RUN {
+            self.flush_run(now, out);
         }
     }
 
