@@ -1,0 +1,129 @@
+//! The line that the log has for each request (proxy, logging).
+
+use std::fmt;
+
+use zhttp::Packet;
+
+/// How a request ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Answered with this status and this many body bytes.
+    Responded(u16, u64),
+    /// The handler has it.
+    Accepted,
+    /// The client went away, the backend broke off, or nothing was sent.
+    Failed,
+}
+
+/// All that stands in the line.
+pub struct Line<'a> {
+    /// The client's request.
+    pub request: &'a Packet<'a>,
+    /// Its URI, with the scheme that counts.
+    pub uri: &'a [u8],
+    /// Where it was sent.
+    pub target: Option<&'a str>,
+    /// The client's address, if it is to be logged.
+    pub from: Option<&'a [u8]>,
+    /// The route, if it was given an id.
+    pub route: Option<&'a str>,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// It came from the handler.
+    pub retry: bool,
+    /// Whether the User-Agent is to be logged.
+    pub user_agent: bool,
+}
+
+struct Text<'a>(&'a [u8]);
+
+impl fmt::Display for Text<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for chunk in self.0.utf8_chunks() {
+            f.write_str(chunk.valid())?;
+            if !chunk.invalid().is_empty() {
+                f.write_str("\u{fffd}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Line<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", Text(self.request.method.unwrap_or_default()), Text(self.uri))?;
+        if let Some(target) = self.target {
+            write!(f, " -> {target}")?;
+        }
+        if let Some(from) = self.from {
+            write!(f, " from={}", Text(from))?;
+        }
+        if let Some(referer) = self.request.headers.get("Referer") {
+            write!(f, " ref={}", Text(referer))?;
+        }
+        if let Some(route) = self.route {
+            write!(f, " route={route}")?;
+        }
+        match self.outcome {
+            Outcome::Responded(code, bytes) => write!(f, " code={code} {bytes}")?,
+            Outcome::Accepted => f.write_str(" accept")?,
+            Outcome::Failed => f.write_str(" error")?,
+        }
+        if self.retry {
+            f.write_str(" retry")?;
+        }
+        if let Some(agent) = self.request.headers.get("User-Agent").filter(|_| self.user_agent) {
+            write!(f, " ua={}", Text(agent))?;
+        }
+        for value in self.request.headers.values("Grip-Last") {
+            for last in grip::header::elements(value) {
+                let id = grip::header::parameters(last)
+                    .into_iter()
+                    .flatten()
+                    .find(|parameter| parameter.is("last-id"))
+                    .and_then(|parameter| parameter.value);
+                if let Some(id) = id {
+                    write!(f, " #{}={}", Text(grip::header::first(last)), Text(&id))?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use zhttp::Headers;
+
+    #[test]
+    fn the_fields_stand_in_their_order() {
+        let headers: &[(&[u8], &[u8])] =
+            &[(b"user-agent", b"ua1"), (b"Referer", b"http://ref/"), (b"Grip-Last", b"c; last-id=5")];
+        let request = Packet { method: Some(b"GET"), headers: Headers::Pairs(headers), ..Packet::default() };
+        let mut line = Line {
+            request: &request,
+            uri: b"http://127.0.0.1:7999/rt?x=1",
+            target: Some("127.0.0.1:8000"),
+            from: Some(b"127.0.0.1"),
+            route: Some("rt"),
+            outcome: Outcome::Responded(200, 6),
+            retry: false,
+            user_agent: true,
+        };
+        assert_eq!(
+            line.to_string(),
+            "GET http://127.0.0.1:7999/rt?x=1 -> 127.0.0.1:8000 from=127.0.0.1 ref=http://ref/ route=rt code=200 6 ua=ua1 #c=5"
+        );
+        line = Line {
+            target: None,
+            from: None,
+            route: None,
+            outcome: Outcome::Accepted,
+            retry: true,
+            user_agent: false,
+            ..line
+        };
+        assert_eq!(line.to_string(), "GET http://127.0.0.1:7999/rt?x=1 ref=http://ref/ accept retry #c=5");
+    }
+}

@@ -1,0 +1,210 @@
+//! The body of a request on its way from the client to the backend.
+//!
+//! Bytes come in within a window that is granted to the client, and leave as the backend grants credits. As long as the
+//! whole body is small it is kept to the end: to send it again to the next target, to show it to the handler, and because
+//! a held request must be repeatable.
+
+use zhttp::{INITIAL_BODY, Violation, Window};
+
+/// Bytes of a request body that are kept (proxy, body).
+pub const KEEP: usize = 100_000;
+
+/// The body so far.
+#[derive(Debug)]
+pub struct Upload {
+    window: Window,
+    /// From the first byte on while the body is kept, later only what has not been sent.
+    bytes: Vec<u8>,
+    /// How many of `bytes` have been sent to the current target.
+    sent: usize,
+    /// How many of `bytes` do not count against the window any more. Never goes back, unlike `sent`.
+    settled: usize,
+    /// Sent bytes that are not there any more.
+    dropped: u64,
+    /// All bytes have come.
+    complete: bool,
+    /// The current target knows that all bytes have come.
+    end_sent: bool,
+    /// Nobody takes the bytes any more; they are only counted or kept.
+    unclaimed: bool,
+}
+
+impl Upload {
+    /// A body of which `first` has come with the first packet, and more may follow.
+    pub fn new(first: &[u8], more: bool) -> Self {
+        Upload {
+            window: Window::granted(INITIAL_BODY as u32),
+            bytes: first.to_vec(),
+            sent: 0,
+            // What the first packet brings needs no credits, so none come back for it.
+            settled: first.len(),
+            dropped: 0,
+            complete: !more,
+            end_sent: false,
+            unclaimed: false,
+        }
+    }
+
+    /// Takes in what a packet has brought.
+    ///
+    /// # Errors
+    /// It is more than was granted, or comes after the end.
+    pub fn receive(&mut self, body: &[u8], more: bool) -> Result<(), Violation> {
+        if self.complete {
+            return Err(Violation::Unexpected("data after the end of the request"));
+        }
+        self.window.receive(body.len())?;
+        self.bytes.extend_from_slice(body);
+        self.complete = !more;
+        if self.unclaimed {
+            self.unclaim();
+        }
+        Ok(())
+    }
+
+    /// Credits for the client once they are worth a packet.
+    pub fn take_credits(&mut self) -> Option<u32> {
+        // Nothing is granted to a client that has sent everything.
+        (!self.complete && self.window.pass_on(0)).then(|| self.window.take_owed())
+    }
+
+    /// The next bytes for the target, at most `credits`, and whether more follow; `None` if there is nothing to send.
+    pub fn next(&self, credits: usize) -> Option<(&[u8], bool)> {
+        let waiting = &self.bytes[self.sent..];
+        let chunk = &waiting[..waiting.len().min(credits)];
+        let last = self.complete && chunk.len() == waiting.len();
+        let nothing = if last { self.end_sent } else { chunk.is_empty() };
+        (!nothing).then_some((chunk, !last))
+    }
+
+    /// Takes note that the first `count` bytes of [`Upload::next`] have been sent, and the end if `more` is false.
+    pub fn sent(&mut self, count: usize, more: bool) {
+        self.sent += count;
+        self.end_sent |= !more;
+        self.settle();
+    }
+
+    /// The target is gone or has answered: what comes is not sent on. Bytes within the limit are still kept.
+    pub fn unclaim(&mut self) {
+        self.unclaimed = true;
+        self.sent = self.bytes.len();
+        self.settle();
+    }
+
+    /// Begins anew for another target; `false` if bytes are missing by now.
+    pub fn rewind(&mut self) -> bool {
+        if self.dropped == 0 {
+            self.sent = 0;
+            self.end_sent = false;
+        }
+        self.dropped == 0
+    }
+
+    fn settle(&mut self) {
+        self.window.pass_on(self.sent.saturating_sub(self.settled));
+        self.settled = self.settled.max(self.sent);
+        if self.dropped > 0 || self.bytes.len() > KEEP {
+            self.dropped += self.sent as u64;
+            self.bytes.drain(..self.sent);
+            self.settled -= self.sent;
+            self.sent = 0;
+        }
+    }
+
+    /// The kept bytes, from the first one on; `None` if there were too many.
+    pub fn kept(&self) -> Option<&[u8]> {
+        (!self.is_too_large()).then_some(&self.bytes[..])
+    }
+
+    /// Whether the body is larger than what is kept.
+    pub fn is_too_large(&self) -> bool {
+        self.dropped > 0 || self.bytes.len() > KEEP
+    }
+
+    /// Whether all bytes have come.
+    pub fn is_complete(&self) -> bool {
+        self.complete
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Sends all that `credits` allow, as an owner does.
+    fn send(upload: &mut Upload, credits: usize) -> Option<(usize, bool)> {
+        let (count, more) = upload.next(credits).map(|(chunk, more)| (chunk.len(), more))?;
+        upload.sent(count, more);
+        Some((count, more))
+    }
+
+    #[test]
+    fn an_empty_body_ends_once() {
+        let mut upload = Upload::new(b"", false);
+        assert_eq!(send(&mut upload, 0), Some((0, false)));
+        assert_eq!(send(&mut upload, 0), None);
+    }
+
+    #[test]
+    fn bytes_leave_as_credits_allow_and_the_end_needs_none() {
+        let mut upload = Upload::new(b"", true);
+        assert_eq!(send(&mut upload, 10), None);
+        upload.receive(b"0123456789", true).unwrap();
+        assert_eq!(send(&mut upload, 4), Some((4, true)));
+        assert_eq!(send(&mut upload, 6), Some((6, true)));
+        upload.receive(b"", false).unwrap();
+        assert_eq!(send(&mut upload, 0), Some((0, false)));
+        assert_eq!(upload.kept(), Some(&b"0123456789"[..]));
+    }
+
+    #[test]
+    fn credits_go_back_to_the_client_only_for_what_has_left() {
+        let mut upload = Upload::new(b"", true);
+        upload.receive(&[0; INITIAL_BODY], true).unwrap();
+        assert_eq!(upload.take_credits(), None);
+        assert!(upload.receive(b"x", true).is_err());
+        send(&mut upload, 99_999);
+        assert_eq!(upload.take_credits(), None);
+        send(&mut upload, 1);
+        assert_eq!(upload.take_credits(), Some(100_000));
+    }
+
+    #[test]
+    fn a_small_body_can_be_sent_again_without_granting_twice() {
+        let mut upload = Upload::new(b"", true);
+        upload.receive(&[0; 60_000], true).unwrap();
+        assert_eq!(send(&mut upload, 200_000), Some((60_000, true)));
+        assert!(upload.rewind());
+        assert_eq!(send(&mut upload, 200_000), Some((60_000, true)));
+        assert_eq!(upload.take_credits(), None);
+    }
+
+    #[test]
+    fn a_large_body_is_not_kept_once_it_was_sent() {
+        let mut upload = Upload::new(b"", true);
+        upload.receive(&[0; KEEP + 1], true).unwrap();
+        assert!(upload.is_too_large());
+        assert!(upload.rewind());
+        send(&mut upload, 50_000);
+        assert!(!upload.rewind());
+        assert_eq!(upload.kept(), None);
+        assert_eq!(send(&mut upload, 200_000), Some((KEEP + 1 - 50_000, true)));
+    }
+
+    #[test]
+    fn an_unclaimed_body_is_swallowed_and_kept_while_it_is_small() {
+        let mut upload = Upload::new(b"ab", true);
+        upload.unclaim();
+        upload.receive(b"cd", true).unwrap();
+        assert_eq!(upload.next(1000), None);
+        assert_eq!(upload.kept(), Some(&b"abcd"[..]));
+        upload.receive(&[0; KEEP], false).unwrap();
+        assert_eq!(upload.kept(), None);
+    }
+
+    #[test]
+    fn data_after_the_end_is_refused() {
+        let mut upload = Upload::new(b"", false);
+        assert!(upload.receive(b"", false).is_err());
+    }
+}

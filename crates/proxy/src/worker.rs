@@ -1,0 +1,384 @@
+//! The event loop: sockets, clock, signals and the routes file around the [`Engine`].
+//!
+//! One thread. A turn takes what has come on each socket, up to a limit so that no peer starves the others, and gives it
+//! to the engine, which sends its packets through the same sockets at once.
+
+use std::os::fd::AsRawFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use mio::unix::SourceFd;
+use mio::{Interest, Token};
+use process::{Signal, Signals};
+use settings::routes::{Routes, RoutesSource};
+use tnetstring::Writer;
+use transport::{Context, Dealer, Event, Feed, Options, Publisher, Pull, Push, Reactor, Replier, Router, Subscriber};
+use zhttp::Packet;
+
+use crate::command;
+use crate::desk::{Config, Outlet};
+use crate::engine::Engine;
+use crate::request::Rules;
+
+/// Packets taken from one socket in a turn.
+const PACKETS_A_TURN: usize = 256;
+/// How often the routes file is looked at and the clock compared.
+const HOUSEKEEPING: Duration = Duration::from_millis(500);
+/// How long after the first sign of a change the routes are read, because editors write in several steps.
+const RELOAD_DELAY: Duration = Duration::from_secs(1);
+/// How long the end may take to send what is left.
+const DRAIN: Duration = Duration::from_secs(1);
+
+const REQUESTS: usize = 0;
+const STREAM: usize = 1;
+const RESPONSES: usize = 2;
+const ORIGIN_OUT: usize = 3;
+const ORIGIN_STREAM: usize = 4;
+const ORIGIN_IN: usize = 5;
+const INSPECT: usize = 6;
+const ACCEPT: usize = 7;
+const RETRY: usize = 8;
+const COMMAND: usize = 9;
+const STATS: usize = 10;
+const SIGNALS: Token = Token(0);
+
+/// The sockets that packets leave by.
+struct Sockets {
+    stream: Router,
+    responses: Publisher,
+    origin_out: Push,
+    origin_stream: Router,
+    inspect: Dealer,
+    accept: Dealer,
+    writer: Writer,
+    now: Instant,
+    /// Packets that could not be sent because their receiver is gone or takes no more.
+    lost: u64,
+}
+
+impl Outlet for Sockets {
+    fn to_client(&mut self, to: &[u8], by_router: bool, packet: &Packet<'_>) {
+        let sent = if by_router {
+            self.stream.send(to, packet.encode(None, &mut self.writer))
+        } else {
+            self.responses.send(to, packet.encode(Some(to), &mut self.writer), self.now)
+        };
+        self.lost += u64::from(sent.is_err());
+    }
+
+    fn open_origin(&mut self, packet: &Packet<'_>) -> bool {
+        self.origin_out.send(packet.encode(None, &mut self.writer)).is_ok()
+    }
+
+    fn to_origin(&mut self, to: &[u8], packet: &Packet<'_>) {
+        let sent = self.origin_stream.send(to, packet.encode(None, &mut self.writer));
+        self.lost += u64::from(sent.is_err());
+    }
+
+    fn inspect(&mut self, call: &[u8]) -> bool {
+        self.inspect.writable() && self.inspect.send(call).is_ok()
+    }
+
+    fn accept(&mut self, call: &[u8]) -> bool {
+        self.accept.writable() && self.accept.send(call).is_ok()
+    }
+}
+
+/// The proxy's event loop.
+pub struct Worker {
+    reactor: Reactor,
+    requests: Pull,
+    origin_in: Subscriber,
+    retry: Pull,
+    command: Replier,
+    /// Statistics come later; the socket is there because handlers connect to it.
+    _stats: Feed,
+    sockets: Sockets,
+    engine: Engine,
+    signals: Signals,
+    routes: RoutesFile,
+}
+
+impl Worker {
+    /// Opens all sockets and reads the routes.
+    ///
+    /// # Errors
+    /// A socket can't be set up, bound or connected.
+    pub fn new(settings: &settings::Proxy, signals: Signals) -> Result<Self, process::Failure> {
+        let instance = process::instance_id("proxy");
+        let context = Context::new();
+        let options = Options { file_mode: settings.ipc_file_mode, ..Options::default() };
+        let named = Options { file_mode: settings.ipc_file_mode, ..Options::named(&instance) };
+
+        let requests = Pull::new(&context, &options)?;
+        let stream = Router::new(&context, &named)?;
+        let responses = Publisher::new(&context, &options)?;
+        let origin_out = Push::new(&context, &Options { linger: 0, ..options.clone() })?;
+        let origin_stream = Router::new(&context, &named)?;
+        let origin_in = Subscriber::new(&context, &options)?;
+        let inspect = Dealer::new(&context, &Options { linger: 0, ..options.clone() })?;
+        let accept = Dealer::new(&context, &Options { linger: 0, ..options.clone() })?;
+        let retry = Pull::new(&context, &options)?;
+        let command = Replier::new(&context, &options)?;
+        let stats = Feed::new(&context, &options)?;
+
+        inspect.bind(&settings.inspect_spec)?;
+        accept.bind(&settings.accept_spec)?;
+        retry.bind(&settings.retry_spec)?;
+        command.bind(&settings.command_spec)?;
+        stats.bind(&settings.stats_spec)?;
+        // Responses must find their way before the first request comes.
+        origin_in.subscribe_instance(&instance)?;
+        settings.origin_in_specs.iter().try_for_each(|spec| origin_in.connect(spec))?;
+        settings.origin_out_stream_specs.iter().try_for_each(|spec| origin_stream.connect(spec))?;
+        settings.origin_out_specs.iter().try_for_each(|spec| origin_out.connect(spec))?;
+        settings.client_out_specs.iter().try_for_each(|spec| responses.connect(spec))?;
+        settings.client_in_stream_specs.iter().try_for_each(|spec| stream.connect(spec))?;
+        settings.client_in_specs.iter().try_for_each(|spec| requests.connect(spec))?;
+
+        let mut reactor = Reactor::new()?;
+        reactor.add(REQUESTS, &requests)?;
+        reactor.add(STREAM, &stream)?;
+        reactor.add(RESPONSES, &responses)?;
+        reactor.add(ORIGIN_OUT, &origin_out)?;
+        reactor.add(ORIGIN_STREAM, &origin_stream)?;
+        reactor.add(ORIGIN_IN, &origin_in)?;
+        reactor.add(INSPECT, &inspect)?;
+        reactor.add(ACCEPT, &accept)?;
+        reactor.add(RETRY, &retry)?;
+        reactor.add(COMMAND, &command)?;
+        reactor.add(STATS, &stats)?;
+        let signal_fd = signals.as_raw_fd();
+        reactor.registry().register(&mut SourceFd(&signal_fd), SIGNALS, Interest::READABLE)?;
+
+        let now = Instant::now();
+        let mut routes = RoutesFile::new(settings.routes.clone());
+        let first = routes.load().unwrap_or_default();
+        let engine = Engine::new(&instance, config(settings), Arc::new(first), now, unix());
+        let writer = Writer::new(16 * 1024);
+        let sockets = Sockets { stream, responses, origin_out, origin_stream, inspect, accept, writer, now, lost: 0 };
+        Ok(Worker { reactor, requests, origin_in, retry, command, _stats: stats, sockets, engine, signals, routes })
+    }
+
+    /// Runs until it is told to stop.
+    ///
+    /// # Errors
+    /// The system does not let us wait.
+    pub fn run(&mut self) -> Result<(), process::Failure> {
+        let mut ready = Vec::new();
+        let mut housekeeping = Instant::now();
+        tracing::info!("started");
+        loop {
+            let now = Instant::now();
+            let next = self.engine.next_deadline().map_or(housekeeping, |next| next.min(housekeeping));
+            self.reactor.wait(Some(next.saturating_duration_since(now)), &mut ready)?;
+            let now = Instant::now();
+            self.sockets.now = now;
+            for event in &ready {
+                match *event {
+                    Event::Socket(number) => self.socket(number, now),
+                    Event::Source { .. } | Event::Wake => {}
+                }
+            }
+            self.engine.tick(now, &mut self.sockets);
+            while let Some(signal) = self.signals.take() {
+                match signal {
+                    Signal::Stop => {
+                        self.stop(now);
+                        return Ok(());
+                    }
+                    Signal::Reload => {
+                        process::log::reopen();
+                        self.reload();
+                    }
+                }
+            }
+            if now >= housekeeping {
+                housekeeping = now + HOUSEKEEPING;
+                self.engine.set_time(now, unix());
+                self.sockets.responses.forget_absent(now);
+                if self.routes.has_changed(now) {
+                    tracing::info!("routes file changed, reloading");
+                    self.reload();
+                }
+            }
+        }
+    }
+
+    fn socket(&mut self, number: usize, now: Instant) {
+        let (engine, sockets) = (&mut self.engine, &mut self.sockets);
+        match number {
+            REQUESTS if !engine.has_room() => {
+                // The socket stays readable, so the loop would spin until a request ends.
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            REQUESTS => {
+                for _ in 0..PACKETS_A_TURN {
+                    if !engine.has_room() {
+                        break;
+                    }
+                    let Some(message) = self.requests.recv() else { break };
+                    engine.request(&message, now, sockets);
+                }
+            }
+            STREAM => {
+                for _ in 0..PACKETS_A_TURN {
+                    let Some((_, message)) = sockets.stream.recv() else { break };
+                    engine.client_packet(&message, now, sockets);
+                }
+            }
+            RESPONSES => {
+                let changes: Vec<_> = sockets.responses.changes().collect();
+                for change in changes {
+                    if let transport::Change::Left(name) = change {
+                        engine.client_instance_left(&name, now, sockets);
+                    }
+                }
+            }
+            ORIGIN_IN => {
+                for _ in 0..PACKETS_A_TURN {
+                    let Some(message) = self.origin_in.recv() else { break };
+                    if let Some((_, packet)) = transport::pub_sub::split_address(&message) {
+                        engine.origin_packet(packet, now, sockets);
+                    }
+                }
+            }
+            ORIGIN_STREAM => {
+                // A server that was asked for it may answer this way; we don't ask, but do not mind.
+                for _ in 0..PACKETS_A_TURN {
+                    let Some((_, message)) = sockets.origin_stream.recv() else { break };
+                    engine.origin_packet(&message, now, sockets);
+                }
+            }
+            INSPECT => {
+                for _ in 0..PACKETS_A_TURN {
+                    let Some(message) = sockets.inspect.recv() else { break };
+                    engine.inspect_reply(&message, now, sockets);
+                }
+            }
+            ACCEPT => {
+                for _ in 0..PACKETS_A_TURN {
+                    let Some(message) = sockets.accept.recv() else { break };
+                    engine.accept_reply(&message, now, sockets);
+                }
+            }
+            RETRY => {
+                for _ in 0..PACKETS_A_TURN {
+                    let Some(message) = self.retry.recv() else { break };
+                    engine.retry(&message, now, sockets);
+                }
+            }
+            COMMAND => {
+                for _ in 0..PACKETS_A_TURN {
+                    let Some((envelope, message)) = self.command.recv() else { break };
+                    if let Some(reply) = command::answer(&message, engine) {
+                        // Whoever asked may be gone.
+                        let _ = self.command.reply(&envelope, &reply);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn reload(&mut self) {
+        if let Some(routes) = self.routes.load() {
+            self.engine.set_routes(Arc::new(routes));
+        }
+    }
+
+    fn stop(&mut self, now: Instant) {
+        tracing::info!("stopping...");
+        self.engine.stop(now, &mut self.sockets);
+        self.reactor.drain(DRAIN);
+        tracing::info!("stopped");
+    }
+}
+
+/// Runs the proxy of a process.
+///
+/// # Errors
+/// See [`Worker::new`] and [`Worker::run`].
+pub fn run(started: process::Started) -> Result<(), process::Failure> {
+    Worker::new(&started.settings.proxy, started.signals)?.run()
+}
+
+fn unix() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+fn config(settings: &settings::Proxy) -> Config {
+    Config {
+        rules: Rules {
+            accept_protocol: settings.accept_x_forwarded_protocol,
+            set_protocol: settings.set_x_forwarded_protocol,
+            forwarded_for: settings.x_forwarded_for,
+            forwarded_for_trusted: settings.x_forwarded_for_trusted,
+            accept_route: settings.accept_pushpin_route,
+            cdn_loop: settings.cdn_loop.clone(),
+        },
+        debug: settings.debug,
+        log_from: settings.log_from,
+        log_user_agent: settings.log_user_agent,
+        sig_iss: settings.sig_iss.clone(),
+        sig_key: settings.sig_key.clone(),
+        upstream_key: settings.upstream_key.clone(),
+        max_open_requests: settings.max_open_requests,
+    }
+}
+
+/// The routes file, and whether it has changed. It is looked at instead of watched, because it may be replaced, be on a
+/// network, or not be there yet; two looks a second cost nothing.
+struct RoutesFile {
+    source: RoutesSource,
+    seen: Option<(SystemTime, u64)>,
+    reload_at: Option<Instant>,
+}
+
+impl RoutesFile {
+    fn new(source: RoutesSource) -> Self {
+        RoutesFile { source, seen: None, reload_at: None }
+    }
+
+    fn path(&self) -> Option<&PathBuf> {
+        match &self.source {
+            RoutesSource::File(path) => Some(path),
+            RoutesSource::BuiltIn | RoutesSource::Lines(_) => None,
+        }
+    }
+
+    fn look(&self) -> Option<(SystemTime, u64)> {
+        use std::os::unix::fs::MetadataExt;
+        let metadata = std::fs::metadata(self.path()?).ok()?;
+        Some((metadata.modified().ok()?, metadata.ino() ^ metadata.len().rotate_left(32)))
+    }
+
+    /// Whether the file has changed, and that was long enough ago.
+    fn has_changed(&mut self, now: Instant) -> bool {
+        let seen = self.look();
+        if seen.is_some() && seen != self.seen {
+            self.seen = seen;
+            self.reload_at.get_or_insert(now + RELOAD_DELAY);
+        }
+        self.reload_at.take_if(|at| *at <= now).is_some()
+    }
+
+    /// Reads the routes; `None` if that is not possible.
+    fn load(&mut self) -> Option<Routes> {
+        self.seen = self.look();
+        self.reload_at = None;
+        match self.source.load() {
+            Ok((routes, warnings)) => {
+                warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+                tracing::info!("routes loaded with {} entries", routes.len());
+                Some(routes)
+            }
+            Err(reason) => {
+                let path = self.path().map(|path| path.display().to_string()).unwrap_or_default();
+                tracing::warn!("unable to open routes file: {path}: {reason}");
+                None
+            }
+        }
+    }
+}
