@@ -65,7 +65,7 @@ impl Engine {
                 receivers += self.deliver_responses(channel, action, now, out);
             }
             if let Some(action) = formats.http_stream {
-                if !self.run.as_ref().is_some_and(|run| run.channel == channel) || !matches!(action, Action::Send(_)) {
+                if self.run.as_ref().is_none_or(|run| run.channel != channel) || !matches!(action, Action::Send(_)) {
                     self.flush_run(now, out);
                 }
                 // The channel may be gone with the last of its long-polls, or with a slow client closed by the flush.
