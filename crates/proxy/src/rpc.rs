@@ -113,7 +113,7 @@ mod tests {
     fn a_call_has_id_method_and_arguments() {
         let mut out = Writer::new(16);
         let call = encode_call(&mut out, Some(b"p"), b"1", "inspect", |out| entry(out, "a", b"b"));
-        assert_eq!(call, b"58:4:from,1:p,2:id,1:1,6:method,7:inspect,4:args,8:1:a,1:b,}}");
+        assert_eq!(call, b"57:4:from,1:p,2:id,1:1,6:method,7:inspect,4:args,8:1:a,1:b,}}");
     }
 
     #[test]
@@ -121,7 +121,7 @@ mod tests {
         let reply = Reply::decode(b"57:2:id,1:1,7:success,4:true!5:value,19:8:no-proxy,5:false!}}").unwrap();
         assert_eq!(reply.id, b"1");
         assert!(reply.result.is_ok());
-        let reply = Reply::decode(b"61:2:id,1:1,7:success,5:false!9:condition,10:bad-format,5:value,1:x,}").unwrap();
+        let reply = Reply::decode(b"65:2:id,1:1,7:success,5:false!9:condition,10:bad-format,5:value,1:x,}").unwrap();
         assert_eq!(reply.result.unwrap_err().0, b"bad-format");
     }
 
