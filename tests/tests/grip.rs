@@ -49,7 +49,7 @@ fn a_stream_receives_what_is_published_in_every_way() {
     let mut client = open_stream(&suite, "/stream/c1");
     publish::text(&suite, "c1", "one").unwrap();
     client.expect("one").unwrap();
-    publish::push(&suite, b"T52:7:channel,2:c1,11:http-stream,17:7:content,3:two,}}");
+    publish::push(&suite, b"T50:7:channel,2:c1,11:http-stream,16:7:content,3:two,}}");
     client.expect("two").unwrap();
     publish::push(&suite, br#"J{"channel":"c1","formats":{"http-stream":{"content":"three"}}}"#);
     client.expect("three").unwrap();

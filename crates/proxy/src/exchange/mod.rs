@@ -15,6 +15,7 @@ mod origin_side;
 mod tests;
 
 use std::borrow::Cow;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -44,7 +45,7 @@ pub struct Exchange {
     /// Goes back with every packet.
     user_data: Option<(tnetstring::Kind, Box<[u8]>)>,
     /// The first packet, or one made up from a retry.
-    request: Box<[u8]>,
+    request: Rc<[u8]>,
     /// As the client came, or is believed to have come.
     scheme: Scheme,
     retry: bool,
@@ -186,12 +187,11 @@ impl Exchange {
 
     /// Does something with the decoded request.
     fn with_request<R>(&mut self, act: impl FnOnce(&mut Self, &Packet<'_>) -> R) -> R {
-        let request = std::mem::take(&mut self.request);
+        // Shared and not taken out, because what is done may come here again: the next target, or the test target.
+        let request = self.request.clone();
         // It could be decoded when it came.
         let packet = Packet::decode(&request).unwrap_or_default();
-        let result = act(self, &packet);
-        self.request = request;
-        result
+        act(self, &packet)
     }
 
     /// The client's URI with the scheme that counts.
