@@ -3,7 +3,7 @@
 //! The worker feeds in what comes from its sockets: requests to hold from the proxy, packets from frontends, published
 //! items. What goes out is given to an [`Outlet`]. Delivering is in [`fanout`](crate::fanout).
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -23,6 +23,10 @@ use crate::subscriptions::{ChannelKey, HoldKey, Place, Subscriptions};
 
 /// How exact timeouts are.
 const TICK: Duration = Duration::from_millis(100);
+/// The same for subscriptions that linger.
+const LINGER_TICK: Duration = Duration::from_secs(1);
+/// Holds that began within so long of each other share the packets that keep their sessions alive.
+const REFRESH_STEP: u64 = 5;
 
 /// Where the engine's packets and subscriptions go.
 pub trait Outlet {
@@ -96,8 +100,9 @@ pub struct Engine {
     pub(crate) run: Option<Run>,
     pub(crate) group: Bulk<bool>,
     wheel: Wheel<(HoldKey, u64)>,
-    /// Channels whose last long-poll has left, in the order of their time.
-    lingering: VecDeque<(Instant, Box<str>)>,
+    origin: Instant,
+    /// Channels whose last long-poll has left, each once, however often polls come and go.
+    lingering: Wheel<Box<str>>,
     births: u64,
     seed: u64,
     pub(crate) warnings: Limited,
@@ -120,7 +125,8 @@ impl Engine {
             run: None,
             group: Bulk::default(),
             wheel: Wheel::new(TICK, now),
-            lingering: VecDeque::new(),
+            origin: now,
+            lingering: Wheel::new(LINGER_TICK, now),
             births: 0,
             seed: 0x9e37_79b9_7f4a_7c15,
             warnings: Limited::default(),
@@ -136,11 +142,16 @@ impl Engine {
     /// Decides about a request that the proxy wants to give over, by the instruct in the backend's response.
     pub fn decide(&mut self, accept: Accept<'_>, instruct: &Instruct<'_>) -> Decision {
         let Some(mode) = instruct.hold else { return Decision::Pass };
-        let mut channels: Vec<String> = accept.channels.iter().map(|&name| name.to_string()).collect();
+        let mut channels: Vec<String> = Vec::new();
+        for &name in &accept.channels {
+            if !name.is_empty() && !channels.iter().any(|known| known == name) {
+                channels.push(name.to_string());
+            }
+        }
         let implicit = channels.len();
         for channel in &instruct.channels {
             let name = [accept.prefix, &channel.name].concat();
-            // An empty name would receive everything that is published over SUB.
+            // An empty name would receive everything that is published over SUB; a hold has one place in a channel.
             if name.is_empty() || channels.contains(&name) {
                 continue;
             }
@@ -172,7 +183,8 @@ impl Engine {
             }
             let birth = self.births;
             self.births += 1;
-            let hold = Hold::new(server::Session::take_over(&request.state, now), prepared.plan.clone(), birth, now);
+            let end = server::Session::take_over(&request.state, now);
+            let hold = Hold::new(end, prepared.plan.clone(), birth, self.refresh_time(now));
             let key = self.holds.insert(hold) as HoldKey;
             self.by_session.insert(session, key);
             if prepared.bucket.is_some() && self.limiter.is_some() {
@@ -226,7 +238,7 @@ impl Engine {
         let hold = &mut self.holds[key as usize];
         let (place, new) = self.subscriptions.add(name, hold.plan.mode, key);
         hold.places.push(place);
-        self.subscriptions.get_mut(place.channel).lingers = false;
+        self.subscriptions.get_mut(place.channel).lingers_until = None;
         if new {
             // After the hold is in the table: who sees the subscription may publish at once.
             out.follow(name);
@@ -259,10 +271,12 @@ impl Engine {
         let channel = self.subscriptions.get_mut(key);
         if mode == HoldMode::Response && !self.limits.linger.is_zero() {
             // A client that has got its answer is usually back in a moment.
-            if !std::mem::replace(&mut channel.lingers, true) {
-                self.lingering.push_back((now + self.limits.linger, channel.name.clone()));
+            let end = now + self.limits.linger;
+            channel.lingers_until = Some(end);
+            if !std::mem::replace(&mut channel.watched, true) {
+                self.lingering.insert(channel.name.clone(), end);
             }
-        } else if !channel.lingers {
+        } else if channel.lingers_until.is_none() {
             self.forget_channel(key, out);
         }
     }
@@ -333,9 +347,8 @@ impl Engine {
 
     /// When [`Engine::on_timer`] is to be called.
     pub fn next_due(&self) -> Option<Instant> {
-        let linger = self.lingering.front().map(|(end, _)| *end);
         let limiter = self.limiter.as_ref().and_then(Limiter::next_due);
-        [self.wheel.next(), linger, limiter].into_iter().flatten().min()
+        [self.wheel.next(), self.lingering.next(), limiter].into_iter().flatten().min()
     }
 
     /// Does what is due.
@@ -349,38 +362,46 @@ impl Engine {
         refresh.drain(|peer, by_router, ids| {
             out.send(peer, by_router, &Packet { ids, kind: Kind::KeepAlive, multi: true, ..Packet::default() });
         });
-        while self.lingering.front().is_some_and(|(end, _)| *end <= now) {
-            let Some((_, name)) = self.lingering.pop_front() else { break };
+        while let Some(name) = self.lingering.pop(now) {
             let Some(key) = self.subscriptions.find(&name) else { continue };
             let channel = self.subscriptions.get_mut(key);
-            if channel.is_empty() && std::mem::take(&mut channel.lingers) {
-                self.forget_channel(key, out);
+            match channel.lingers_until {
+                Some(end) if end > now => self.lingering.insert(name, end),
+                Some(_) => self.forget_channel(key, out),
+                None => channel.watched = false,
             }
         }
         self.deliver_limited(now, out);
     }
 
     fn look_at(&mut self, key: HoldKey, now: Instant, refresh: &mut Bulk<bool>, out: &mut impl Outlet) {
-        let jitter = self.jitter();
+        let (jitter, next_refresh) = (self.jitter(), self.refresh_time(now));
         let hold = &mut self.holds[key as usize];
         if hold.session.is_expired(now) {
             return self.remove(key, now, out);
         }
         if hold.ends_at.is_some_and(|at| at <= now) {
-            return self.time_out(key, now, out);
-        }
-        if hold.keep_alive_at.is_some_and(|at| at <= now) {
+            // Unless the response needs more credits than there are, the hold is gone then.
+            self.time_out(key, now, out);
+        } else if hold.keep_alive_at.is_some_and(|at| at <= now) {
             let data = hold.plan.keep_alive.as_ref().map(|(data, ..)| data.clone()).unwrap_or_default();
             hold.arm_keep_alive(now, jitter);
             self.send_or_queue(key, &data, now, out);
         }
         let Some(hold) = self.holds.get_mut(key as usize) else { return };
-        if now.duration_since(hold.refreshed) >= KEEP_ALIVE - TICK {
-            hold.refreshed = now;
+        if hold.refresh_at <= now {
+            hold.refresh_at = next_refresh;
             let seq = hold.session.send();
             refresh.push(hold.session.client, hold.session.by_router, hold.session.id, seq);
         }
         self.wheel.insert((key, hold.birth), hold.next_due());
+    }
+
+    /// When a frontend that hears of a session now is to hear of it again: a few seconds early, at a time that many
+    /// sessions have in common.
+    fn refresh_time(&self, now: Instant) -> Instant {
+        let latest = (now + KEEP_ALIVE).saturating_duration_since(self.origin).as_secs();
+        self.origin + Duration::from_secs(latest - latest % REFRESH_STEP)
     }
 
     /// Up to a second, so that what many holds began together does not stay together.

@@ -148,6 +148,7 @@ impl Engine {
         });
         for key in overfull {
             self.send_queue(key, now, out);
+            self.close_if_slow(key, now, out);
         }
     }
 
@@ -155,10 +156,10 @@ impl Engine {
     pub(crate) fn send_or_queue(&mut self, key: HoldKey, content: &Bytes, now: Instant, out: &mut impl Outlet) {
         self.holds[key as usize].enqueue(content.clone());
         self.send_queue(key, now, out);
+        self.close_if_slow(key, now, out);
     }
 
-    /// Sends what waits for a client, as far as its credits go; ends the response when it was all, and closes a client for
-    /// whom too much waits.
+    /// Sends what waits for a client, as far as its credits go, and ends the response when it was all.
     pub(crate) fn send_queue(&mut self, key: HoldKey, now: Instant, out: &mut impl Outlet) {
         let hold = &mut self.holds[key as usize];
         let (to, by_router, id) = (hold.session.client, hold.session.by_router, hold.session.id);
@@ -170,8 +171,14 @@ impl Engine {
                 return self.remove(key, now, out);
             }
         }
-        if hold.queued() > self.limits.queue_bytes {
-            let waiting = hold.queued();
+    }
+
+    /// Closes a client for whom too much waits. One that gets the last of its response is not slow, the response is
+    /// large.
+    fn close_if_slow(&mut self, key: HoldKey, now: Instant, out: &mut impl Outlet) {
+        let Some(hold) = self.holds.get(key as usize) else { return };
+        if !hold.ending && hold.queued() > self.limits.queue_bytes {
+            let (waiting, id) = (hold.queued(), hold.session.id);
             self.totals.slow_closed += 1;
             self.warnings.warn(
                 "slow",

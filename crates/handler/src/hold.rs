@@ -2,11 +2,11 @@
 
 use std::collections::VecDeque;
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes};
 use grip::KeepAliveMode;
-use zhttp::{KEEP_ALIVE, server};
+use zhttp::server;
 
 use crate::plan::Plan;
 use crate::subscriptions::Place;
@@ -31,15 +31,15 @@ pub struct Hold {
     pub ends_at: Option<Instant>,
     /// When a silent stream sends its keep-alive.
     pub keep_alive_at: Option<Instant>,
-    /// When the frontend was last told that the session lives.
-    pub refreshed: Instant,
+    /// When the frontend is told again that the session lives.
+    pub refresh_at: Instant,
     /// Tells this hold from an earlier one at the same index.
     pub birth: u64,
 }
 
 impl Hold {
     /// A hold that has just been taken over.
-    pub fn new(session: server::Session, plan: Rc<Plan>, birth: u64, now: Instant) -> Self {
+    pub fn new(session: server::Session, plan: Rc<Plan>, birth: u64, refresh_at: Instant) -> Self {
         Hold {
             session,
             plan,
@@ -49,7 +49,7 @@ impl Hold {
             ending: false,
             ends_at: None,
             keep_alive_at: None,
-            refreshed: now,
+            refresh_at,
             birth,
         }
     }
@@ -106,9 +106,11 @@ impl Hold {
         Some(content)
     }
 
-    /// Starts or restarts the stream's keep-alive; `jitter` spreads those of many streams over a second.
-    pub fn arm_keep_alive(&mut self, now: Instant, jitter: std::time::Duration) {
-        self.keep_alive_at = self.plan.keep_alive.as_ref().map(|(_, timeout, _)| now + timeout.saturating_sub(jitter));
+    /// Starts or restarts the stream's keep-alive; `jitter` spreads those of many streams over a second, or an eighth of
+    /// the time if that is shorter.
+    pub fn arm_keep_alive(&mut self, now: Instant, jitter: Duration) {
+        self.keep_alive_at =
+            self.plan.keep_alive.as_ref().map(|(_, timeout, _)| now + (*timeout - jitter.min(*timeout / 8)));
     }
 
     /// A message was sent: a stream that is only to send when idle waits again.
@@ -120,7 +122,7 @@ impl Hold {
 
     /// When something is to be done about this hold, whatever it is.
     pub fn next_due(&self) -> Instant {
-        let session = self.session.expires_at().min(self.refreshed + KEEP_ALIVE);
+        let session = self.session.expires_at().min(self.refresh_at);
         [self.ends_at, self.keep_alive_at].into_iter().flatten().fold(session, Instant::min)
     }
 }

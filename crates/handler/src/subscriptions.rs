@@ -4,6 +4,7 @@
 //! leaving does not search, and publishing to a channel that nobody listens to is one look into a map.
 
 use std::collections::HashMap;
+use std::time::Instant;
 
 use grip::HoldMode;
 use slab::Slab;
@@ -21,8 +22,10 @@ pub struct Channel {
     pub streams: Vec<HoldKey>,
     /// Long-polls that wait.
     pub polls: Vec<HoldKey>,
-    /// The last long-poll has just left and is expected back, so the subscription stays for a while.
-    pub lingers: bool,
+    /// The last long-poll has left and is expected back, so the subscription stays until then.
+    pub lingers_until: Option<Instant>,
+    /// Whether the engine will look at this channel when its time is over.
+    pub watched: bool,
 }
 
 impl Channel {
@@ -63,7 +66,13 @@ impl Subscriptions {
         let (key, new) = match self.by_name.get(name) {
             Some(&key) => (key, false),
             None => {
-                let channel = Channel { name: name.into(), streams: Vec::new(), polls: Vec::new(), lingers: false };
+                let channel = Channel {
+                    name: name.into(),
+                    streams: Vec::new(),
+                    polls: Vec::new(),
+                    lingers_until: None,
+                    watched: false,
+                };
                 let key = self.channels.insert(channel) as ChannelKey;
                 self.by_name.insert(name.into(), key);
                 (key, true)

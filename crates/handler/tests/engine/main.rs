@@ -1,0 +1,11 @@
+//! The engine as frontends see it: what is held and published goes in, packets come out, written down in short.
+//!
+//! A line is a packet: the frontend, each session with the packet's number, and what the packet has. Nothing here has
+//! sockets; the clock is turned by hand.
+
+mod desk;
+mod flow;
+mod holds;
+mod random;
+mod rates;
+mod time;
