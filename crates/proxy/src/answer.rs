@@ -52,6 +52,11 @@ impl Answer {
         Answer::new(500, "Internal Server Error", "Accept service unavailable.")
     }
 
+    /// A client posts what only a proxy may post.
+    pub fn no_websocket_events() -> Self {
+        Answer::new(403, "Forbidden", "Client not allowed to send WebSocket events directly.")
+    }
+
     /// WebSockets are not spoken yet.
     pub fn no_websocket() -> Self {
         Answer::new(501, "Not Implemented", "WebSocket is not supported.")

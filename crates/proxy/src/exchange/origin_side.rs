@@ -20,6 +20,9 @@ impl Exchange {
         self.phase = Phase::Waiting;
         let Some(target) = route.targets.get(self.target) else { return self.no_target_left(turn) };
         self.proxied = true;
+        if target.over_http && !self.trusted && claims_websocket_events(request) {
+            return self.answer(&Answer::no_websocket_events(), turn);
+        }
         let serial = turn.desk.serial();
         let (host, port) = match &target.kind {
             TargetKind::Host { host, port } => (host, *port),
@@ -280,4 +283,10 @@ impl Exchange {
             this.response_begins(head, answer.body, false, turn);
         });
     }
+}
+
+/// Whether a client posts what only we may post to a backend that speaks WebSocket over HTTP.
+fn claims_websocket_events(request: &Packet<'_>) -> bool {
+    let kind = request.headers.get("Content-Type").and_then(|value| value.split(|&b| b == b';').next());
+    request.method == Some(b"POST") && kind == Some(b"application/websocket-events")
 }
