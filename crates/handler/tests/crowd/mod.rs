@@ -1,0 +1,116 @@
+//! Many held clients, and a frontend that costs nothing: packets are encoded as for a socket and counted.
+
+use std::time::{Duration, Instant};
+
+use grip::Instruct;
+use grip::instruct::BackendResponse;
+use handler::accept::{Accept, Request};
+use handler::engine::{Decision, Engine, Limits, Outlet};
+use tnetstring::Writer;
+use zhttp::server::HandedOver;
+use zhttp::{Id, Ids, Kind, Packet, PeerId, Peers};
+
+/// Credits enough for any test.
+const CREDITS: u32 = u32::MAX;
+
+/// Counts packets.
+pub struct Counter {
+    writer: Writer,
+    pub packets: usize,
+    pub bytes: usize,
+}
+
+impl Outlet for Counter {
+    fn send(&mut self, _: PeerId, _: bool, packet: &Packet<'_>) {
+        self.packets += 1;
+        self.bytes += packet.encode(Some(b"frontend_1_0123abcd"), &mut self.writer).len();
+    }
+
+    fn follow(&mut self, _: &str) {}
+
+    fn unfollow(&mut self, _: &str) {}
+}
+
+/// An engine and its clients.
+pub struct Crowd {
+    pub engine: Engine,
+    pub counter: Counter,
+    pub now: Instant,
+    peer: PeerId,
+    serial: u64,
+}
+
+impl Crowd {
+    pub fn new() -> Self {
+        let now = Instant::now();
+        let limits = Limits {
+            subscriptions: 20,
+            linger: Duration::ZERO,
+            queue_bytes: 1_000_000,
+            message_rate: None,
+            message_hwm: None,
+            message_wait: Duration::from_secs(5),
+            id_cache_ttl: Duration::from_secs(60),
+        };
+        Crowd {
+            engine: Engine::new(limits, now),
+            counter: Counter { writer: Writer::new(16_384), packets: 0, bytes: 0 },
+            now,
+            peer: Peers::default().intern(b"frontend_1_0123abcd").unwrap(),
+            serial: 0,
+        }
+    }
+
+    /// Holds one more client.
+    pub fn hold(&mut self, mode: &str, channel: &str) -> Id {
+        let id = Id::indexed(self.serial as u32, self.serial);
+        self.serial += 1;
+        let state = HandedOver { client: self.peer, id, in_seq: 1, out_seq: 1, credits: CREDITS, by_router: false };
+        let headers = [("Content-Type", "text/plain"), ("Grip-Hold", mode), ("Grip-Channel", channel)]
+            .map(|(n, v)| (n.as_bytes(), v.as_bytes()));
+        let response = BackendResponse { code: 200, reason: b"OK", headers: &headers, body: b"hello\n" };
+        let accept = Accept {
+            requests: vec![Request { state, responding: false }],
+            uri: b"http://example.com/path",
+            response: Default::default(),
+            prefix: "",
+            channels: Vec::new(),
+            response_sent: false,
+            route: None,
+        };
+        match self.engine.decide(accept, &Instruct::read(response).unwrap()) {
+            Decision::Hold(prepared) => self.engine.take_over(prepared, self.now, &mut self.counter),
+            Decision::Pass => panic!("the instruct holds"),
+        }
+        id
+    }
+
+    /// A client's connection is gone.
+    #[allow(dead_code)]
+    pub fn leave(&mut self, id: Id) {
+        let packet = Packet { ids: Ids::One(id.as_bytes(), None), kind: Kind::Cancel, ..Packet::default() };
+        self.engine.on_packet(self.peer, &packet, self.now, &mut self.counter);
+    }
+
+    /// Publishes, and ends the turn.
+    pub fn publish(&mut self, item: grip::Item) {
+        self.engine.publish(item, self.now, &mut self.counter);
+        self.engine.flush_run(self.now, &mut self.counter);
+    }
+}
+
+/// An item with 100 bytes for streams.
+pub fn content(channel: &str) -> grip::Item {
+    item(channel, &format!("\"http-stream\":{{\"content\":\"{}\"}}", "x".repeat(100)))
+}
+
+/// An item with 100 bytes for long-polls.
+#[allow(dead_code)]
+pub fn answer(channel: &str) -> grip::Item {
+    item(channel, &format!("\"http-response\":{{\"body\":\"{}\"}}", "x".repeat(100)))
+}
+
+fn item(channel: &str, formats: &str) -> grip::Item {
+    let text = format!("J{{\"channel\":\"{channel}\",\"formats\":{{{formats}}}}}");
+    grip::item::from_message(text.as_bytes(), None).unwrap()
+}

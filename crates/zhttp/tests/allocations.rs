@@ -1,0 +1,76 @@
+//! Packets are read and written without the allocator, whatever they are.
+
+#![allow(unsafe_code)]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+
+use tnetstring::Writer;
+use zhttp::{Headers, Id, Ids, Kind, Packet};
+
+thread_local! {
+    static COUNT: Cell<u64> = const { Cell::new(0) };
+}
+
+/// The system's allocator, counting what the current thread asks for.
+struct Counting;
+
+// SAFETY: every call goes to `System` unchanged; the counter has no destructor and does not allocate.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        COUNT.set(COUNT.get() + 1);
+        // SAFETY: the caller keeps `alloc`'s contract.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: `pointer` came from `System` with this layout.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+fn allocations(work: impl FnOnce()) -> u64 {
+    let before = COUNT.get();
+    work();
+    COUNT.get() - before
+}
+
+fn again(bytes: &[u8], writer: &mut Writer) {
+    let packet = Packet::decode(bytes).unwrap();
+    assert_eq!(packet.ids.iter().filter(Result::is_err).count(), 0);
+    assert_eq!(packet.headers.iter().filter(|(name, _)| name.is_empty()).count(), 0);
+    assert_eq!(packet.encode(None, writer), bytes);
+}
+
+#[test]
+fn packets_are_read_and_written_without_allocations() {
+    let ids: Vec<(Id, u32)> = (0..128).map(|i| (Id::indexed(i, 7), i)).collect();
+    let ids: Vec<(&[u8], u32)> = ids.iter().map(|(id, seq)| (id.as_bytes(), *seq)).collect();
+    let headers: &[(&[u8], &[u8])] = &[(b"Host", b"example.com"), (b"Accept", b"*/*")];
+    let packets = [
+        Packet { from: b"h", ids: Ids::Many(&ids), body: &[b'x'; 1000], more: true, ..Packet::default() },
+        Packet {
+            from: b"f",
+            ids: Ids::One(b"1-2", Some(0)),
+            method: Some(b"GET"),
+            uri: Some(b"http://example.com/"),
+            headers: Headers::Pairs(headers),
+            credits: Some(100),
+            ..Packet::default()
+        },
+        Packet { ids: Ids::One(b"1-2", Some(1)), kind: Kind::Credit, credits: Some(10), ..Packet::default() },
+    ];
+    for packet in packets {
+        let mut writer = Writer::new(0);
+        let bytes = packet.encode(None, &mut writer).to_vec();
+        assert_eq!(allocations(|| again(&bytes, &mut writer)), 0, "{:?}", packet.kind);
+    }
+}
+
+#[test]
+fn the_counter_counts() {
+    assert_eq!(allocations(|| drop(std::hint::black_box(vec![0u8; 10]))), 1);
+}
