@@ -16,7 +16,7 @@ pub struct Router {
 socket_common!(Router);
 
 impl Router {
-    /// A socket that is not connected yet. A send to an absent peer is an error, not a silent loss.
+    /// A socket that is not connected yet. A packet for an absent peer waits a second; it is then counted as refused.
     pub fn new(context: &Context, options: &Options) -> Result<Self, Error> {
         let core = Core::new(context, zmq::ROUTER, "ROUTER", options)?;
         let setup = |e: zmq::Error| Error::Setup { kind: "ROUTER", reason: e.to_string() };
@@ -28,7 +28,7 @@ impl Router {
 
     /// Sends a packet to a peer.
     pub fn send(&self, peer: &[u8], packet: &[u8]) -> Result<(), SendError> {
-        self.core.send(&[peer, b"", packet])
+        self.core.send_to(&[peer, b"", packet])
     }
 
     /// The next packet and the identity of the peer it came from.

@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::ops::Deref;
 use std::os::fd::RawFd;
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 use crate::error::{Error, SendError};
 
@@ -91,6 +92,19 @@ pub(crate) struct Core {
     pub(crate) touched: Cell<bool>,
     pub(crate) counters: Cell<Counters>,
     file_mode: Option<u32>,
+    held: RefCell<VecDeque<Held>>,
+}
+
+/// How long a message waits for a peer that is not connected.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// Messages that may wait so.
+const MAX_HELD: usize = 1000;
+
+/// A message to a ROUTER peer that is not connected yet. When a process starts, its peers connect to its sockets one by
+/// one within some 100 ms; an answer may have to go out by one that is later than the one its question came in by.
+struct Held {
+    parts: Vec<Vec<u8>>,
+    until: Instant,
 }
 
 pub(crate) type Handle = Rc<Core>;
@@ -134,6 +148,7 @@ impl Core {
             touched: Cell::new(true),
             counters: Cell::default(),
             file_mode: options.file_mode,
+            held: RefCell::default(),
         }))
     }
 
@@ -240,8 +255,55 @@ impl Core {
         Ok(true)
     }
 
+    /// As [`Core::send`] to a peer named by the first part, for which the message waits a while if it is not there.
+    pub(crate) fn send_to(&self, parts: &[&[u8]]) -> Result<(), SendError> {
+        let mut held = self.held.borrow_mut();
+        let behind = held.iter().any(|earlier| earlier.parts.first().is_some_and(|peer| peer == parts[0]));
+        if !behind {
+            match self.send(parts) {
+                // Not yet.
+                Err(SendError::Unreachable) => self.count(|c| c.refused -= 1),
+                result => return result,
+            }
+        }
+        if held.len() >= MAX_HELD {
+            self.count(|c| c.refused += 1);
+            return Err(SendError::Unreachable);
+        }
+        let parts = parts.iter().map(|p| p.to_vec()).collect();
+        held.push_back(Held { parts, until: Instant::now() + PATIENCE });
+        Ok(())
+    }
+
+    /// Tries again to reach absent peers, and gives those up that have been waited for long enough.
+    fn flush_held(&self) {
+        let mut held = self.held.borrow_mut();
+        if held.is_empty() {
+            return;
+        }
+        let now = Instant::now();
+        // A peer that appears in the middle of this must not get its second message before its first.
+        let mut absent: Vec<Vec<u8>> = Vec::new();
+        held.retain(|message| {
+            let peer = &message.parts[0];
+            let parts: Vec<&[u8]> = message.parts.iter().map(Vec::as_slice).collect();
+            if !absent.contains(peer) && self.try_send(&parts).is_ok_and(|sent| sent) {
+                return false;
+            }
+            if !absent.contains(peer) {
+                absent.push(peer.clone());
+            }
+            let keep = now < message.until;
+            if !keep {
+                self.count(|c| c.refused += 1);
+            }
+            keep
+        });
+    }
+
     /// Sends what waits, as far as libzmq takes it.
     pub(crate) fn flush(&self) {
+        self.flush_held();
         let mut backlog = self.backlog.borrow_mut();
         while let Some(parts) = backlog.front() {
             let parts: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
@@ -255,7 +317,7 @@ impl Core {
     }
 
     pub(crate) fn waiting(&self) -> usize {
-        self.backlog.borrow().len()
+        self.backlog.borrow().len() + self.held.borrow().len()
     }
 
     /// Whether a message can be received. Asks libzmq, which also lets it do its pending work.

@@ -106,22 +106,36 @@ fn packets_for_an_instance_that_never_comes_are_given_up() {
 }
 
 #[test]
-fn a_router_reaches_a_peer_by_name_and_says_when_it_is_absent() {
+fn a_router_reaches_a_peer_by_name_even_if_it_connects_a_little_later() {
     let context = Context::new();
     let bound = Router::new(&context, &Options::named("frontend")).unwrap();
     bound.bind("inproc://router").unwrap();
-    assert_eq!(bound.send(b"proxy", b"x"), Err(transport::error::SendError::Unreachable));
+    bound.send(b"proxy", b"first").unwrap();
+    bound.send(b"proxy", b"second").unwrap();
     let other = Router::new(&context, &Options::named("proxy")).unwrap();
     other.connect("inproc://router").unwrap();
     let mut reactor = Reactor::new().unwrap();
     reactor.add(1, &bound).unwrap();
     reactor.add(2, &other).unwrap();
-    until(&mut reactor, |_| {
-        let _ = bound.recv();
-        bound.send(b"proxy", b"packet").ok()
-    });
-    let (peer, packet) = until(&mut reactor, |_| other.recv());
-    assert_eq!((&peer[..], &packet[..]), (&b"frontend"[..], &b"packet"[..]));
+    for expected in [&b"first"[..], b"second"] {
+        let (peer, packet) = until(&mut reactor, |_| {
+            let _ = bound.recv();
+            other.recv()
+        });
+        assert_eq!((&peer[..], &packet[..]), (&b"frontend"[..], expected));
+    }
+}
+
+#[test]
+fn a_packet_for_a_peer_that_does_not_come_is_given_up_and_counted() {
+    let bound = Router::new(&Context::new(), &Options::named("frontend")).unwrap();
+    bound.bind("inproc://router").unwrap();
+    bound.send(b"nobody", b"x").unwrap();
+    assert_eq!(bound.waiting(), 1);
+    let mut reactor = Reactor::new().unwrap();
+    reactor.add(1, &bound).unwrap();
+    until(&mut reactor, |_| (bound.waiting() == 0).then_some(()));
+    assert_eq!(bound.counters().refused, 1);
 }
 
 #[test]
@@ -174,5 +188,8 @@ fn a_paused_socket_is_not_reported_and_nothing_of_it_is_lost() {
         assert_eq!(ready, []);
     }
     reactor.pause(1, false);
-    assert_eq!(&until(&mut reactor, |ready| ready.contains(&Event::Socket(1)).then(|| pull.recv()).flatten())[..], b"x");
+    assert_eq!(
+        &until(&mut reactor, |ready| ready.contains(&Event::Socket(1)).then(|| pull.recv()).flatten())[..],
+        b"x"
+    );
 }
