@@ -45,7 +45,7 @@ pub struct Limits {
     pub subscriptions: usize,
     /// How long a channel's subscription outlives its last long-poll.
     pub linger: Duration,
-    /// Bytes that may wait for one client; with more it is closed.
+    /// Bytes that may wait for one client, with what it takes to keep them; with more it is closed.
     pub queue_bytes: usize,
     /// Deliveries a second.
     pub message_rate: Option<u32>,

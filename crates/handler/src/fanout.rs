@@ -177,7 +177,7 @@ impl Engine {
     /// large.
     fn close_if_slow(&mut self, key: HoldKey, now: Instant, out: &mut impl Outlet) {
         let Some(hold) = self.holds.get(key as usize) else { return };
-        if !hold.ending && hold.queued() > self.limits.queue_bytes {
+        if !hold.ending && hold.weight() > self.limits.queue_bytes {
             let (waiting, id) = (hold.queued(), hold.session.id);
             self.totals.slow_closed += 1;
             self.warnings.warn(

@@ -72,6 +72,11 @@ impl Hold {
         self.queued
     }
 
+    /// Bytes that wait and what it takes to keep them, which for small pieces is more.
+    pub fn weight(&self) -> usize {
+        self.queued + self.queue.len() * size_of::<Bytes>()
+    }
+
     /// The next content that may be sent, as far as the credits go. The session's credits are not changed.
     pub fn next_content(&mut self) -> Option<Bytes> {
         let room = (self.session.credits as usize).min(MAX_PACKET);

@@ -106,20 +106,30 @@ impl Sequencer {
 
     /// Gives up on what is missing before items that have waited long enough. Call once a second.
     pub fn expire(&mut self, now: Instant, deliver: &mut impl FnMut(Item)) {
-        loop {
-            let due = self.pending.iter().filter_map(|(channel, items)| {
-                let (since, _) = items.iter().min_by_key(|(since, _)| *since)?;
-                (now.duration_since(*since) >= self.wait).then(|| (*since, channel.clone()))
-            });
-            let Some((since, channel)) = due.min() else { return };
-            let Some(items) = self.pending.get_mut(&channel) else { return };
-            let Some(i) = items.iter().position(|(at, _)| *at == since) else { return };
+        // All in one look: thousands of channels may miss an item at the same time.
+        let mut due: Vec<(Instant, String)> = Vec::new();
+        for (channel, items) in &self.pending {
+            let late = items.iter().filter(|(since, _)| now.duration_since(*since) >= self.wait);
+            due.extend(late.map(|(since, _)| (*since, channel.clone())));
+        }
+        due.sort();
+        for (since, channel) in due {
+            // It may have left behind one that it waited for.
+            let Some(items) = self.pending.get_mut(&channel) else { continue };
+            let Some(i) = Self::first(items, since) else { continue };
             let (_, item) = items.remove(i);
             if items.is_empty() {
                 self.pending.remove(&channel);
             }
             self.release(item, deliver);
         }
+    }
+
+    /// Of the items that came at a time, one that does not wait for another of the channel, if there is one.
+    fn first(items: &[(Instant, Item)], since: Instant) -> Option<usize> {
+        let waits = |item: &Item| items.iter().any(|(_, other)| other.id.is_some() && other.id == item.prev_id);
+        let same = || items.iter().enumerate().filter(|(_, (at, _))| *at == since);
+        same().find(|(_, (_, item))| !waits(item)).or_else(|| same().next()).map(|(i, _)| i)
     }
 
     /// Whether items wait.
@@ -187,6 +197,19 @@ mod tests {
         assert_eq!(out, [""; 0]);
         s.expire(now + WAIT, &mut |item| out.push(item.id.unwrap()));
         assert_eq!(out, ["3", "4"]);
+    }
+
+    #[test]
+    fn what_is_given_up_on_together_keeps_its_order() {
+        let (mut s, now) = (Sequencer::new(WAIT, WAIT), Instant::now());
+        push(&mut s, item("1", ""), now);
+        for (id, prev) in [("6", "5"), ("4", "3"), ("5", "4")] {
+            push(&mut s, item(id, prev), now);
+        }
+        let mut out = Vec::new();
+        s.expire(now + WAIT, &mut |item| out.push(item.id.unwrap()));
+        assert_eq!(out, ["4", "5", "6"]);
+        assert!(!s.is_waiting());
     }
 
     #[test]

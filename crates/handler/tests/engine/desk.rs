@@ -71,7 +71,7 @@ pub struct Desk {
 pub const LIMITS: Limits = Limits {
     subscriptions: 20,
     linger: Duration::from_secs(60),
-    queue_bytes: 100,
+    queue_bytes: 200,
     message_rate: None,
     message_hwm: None,
     message_wait: Duration::from_secs(5),

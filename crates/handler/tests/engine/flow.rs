@@ -93,6 +93,30 @@ fn a_client_that_reads_too_slowly_is_closed_and_the_others_go_on() {
 }
 
 #[test]
+fn pieces_that_wait_count_with_what_keeping_them_costs() {
+    let mut desk = Desk::new(Limits { queue_bytes: 10_000, ..LIMITS });
+    desk.credits = 0;
+    desk.stream("a", "1", "c");
+    for _ in 0..1_000 {
+        desk.content("c", "x");
+        desk.engine.flush_run(desk.now, &mut desk.out);
+    }
+    assert_eq!(desk.written(), ["a 1#2 cancel", "unfollow c"]);
+}
+
+#[test]
+fn a_client_that_gets_the_last_of_its_stream_is_not_slow() {
+    let mut desk = Desk::new(LIMITS);
+    desk.credits = 0;
+    desk.hold("a", &["1"], &[("Grip-Hold", "stream"), ("Grip-Channel", "c")], &"x".repeat(500));
+    desk.publish("c", CLOSE);
+    desk.content("c", "too late");
+    assert_eq!(desk.turn(), [""; 0]);
+    desk.grant("a", "1", 1, 500);
+    assert_eq!(desk.written(), [format!("a 1#2 \"{}\"", "x".repeat(500)), "unfollow c".into()]);
+}
+
+#[test]
 fn closing_the_only_client_of_a_channel_in_the_midst_of_its_items_is_no_trouble() {
     for rate in [None, Some(400)] {
         let mut desk = Desk::new(Limits { message_rate: rate, ..LIMITS });
