@@ -177,14 +177,16 @@ impl Worker {
             self.reactor.wait(Some(next.saturating_duration_since(now)), &mut ready)?;
             let now = Instant::now();
             self.sockets.now = now;
+            let mut signalled = false;
             for event in &ready {
                 match *event {
                     Event::Socket(number) => self.socket(number, now),
-                    Event::Source { .. } | Event::Wake => {}
+                    Event::Source { .. } => signalled = true,
+                    Event::Wake => {}
                 }
             }
             self.engine.tick(now, &mut self.sockets);
-            while let Some(signal) = self.signals.take() {
+            while signalled && let Some(signal) = self.signals.take() {
                 match signal {
                     Signal::Stop => {
                         self.stop(now);
