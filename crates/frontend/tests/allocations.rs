@@ -13,11 +13,11 @@ use tnetstring::Writer;
 use wire::http1::Limits;
 use zhttp::{Headers, Id, Ids, Packet, PeerId, Peers, client};
 
-/// One GET request without a body, its response with a body, both on the wire. Measured: 9.
-const REQUEST: u64 = 9;
-/// One data packet of a stream for 128 connections, read from the wire and written to all of them. Measured: 130, one
-/// for each connection's output queue and two for the chunk they share.
-const PACKET_FOR_128: u64 = 130;
+/// One GET request without a body, its response with a body, both on the wire, on a connection that was used before. Measured: 8.
+const REQUEST: u64 = 8;
+/// One data packet of a stream for 128 connections, read from the wire and written to all of them. Measured: 2, for
+/// the chunk that all share.
+const PACKET_FOR_128: u64 = 2;
 
 thread_local! {
     static COUNT: Cell<u64> = const { Cell::new(0) };
@@ -152,7 +152,9 @@ fn a_request_and_its_response() {
             frontend.packet(&bytes);
         });
         assert!(frontend.clients.ends_with(b"\r\n\r\nhello"));
-        within(REQUEST, measured);
+        if serial > 0 {
+            within(REQUEST, measured);
+        }
     }
     assert_eq!(frontend.servers.opened, 3);
 }
