@@ -44,6 +44,11 @@ impl Download {
             // Also gives the memory back: most responses never wait again.
             self.waiting = Vec::new();
             self.sent = 0;
+        } else if self.sent * 2 >= self.waiting.len() {
+            // A response that keeps coming never waits for nothing, so what was sent is let go on the way. By halves, so
+            // that no byte is moved more than once.
+            self.waiting.drain(..self.sent);
+            self.sent = 0;
         }
         self.count(count, more);
     }
@@ -88,6 +93,18 @@ mod tests {
         download.sent(5, false);
         assert!(download.is_finished() && !download.is_waiting());
         assert_eq!(download.next(100), None);
+    }
+
+    #[test]
+    fn what_was_sent_is_let_go_even_if_something_always_waits() {
+        let mut download = Download::default();
+        download.offer(&[0; 200], false, 0);
+        for _ in 0..1000 {
+            assert_eq!(download.offer(&[0; 100], false, 0), (0, true));
+            let (count, more) = download.next(100).map(|(chunk, more)| (chunk.len(), more)).unwrap();
+            download.sent(count, more);
+            assert!(download.waiting.len() <= 500, "{}", download.waiting.len());
+        }
     }
 
     #[test]
