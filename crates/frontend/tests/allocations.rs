@@ -13,7 +13,8 @@ use tnetstring::Writer;
 use wire::http1::Limits;
 use zhttp::{Headers, Id, Ids, Packet, PeerId, Peers, client};
 
-/// One GET request without a body, its response with a body, both on the wire, on a connection that was used before. Measured: 8.
+/// One GET request without a body, its response with a body, both on the wire, on a connection that was used before.
+/// Measured: 8.
 const REQUEST: u64 = 8;
 /// One data packet of a stream for 128 connections, read from the wire and written to all of them. Measured: 2, for
 /// the chunk that all share.
