@@ -53,7 +53,7 @@ struct Sockets {
     accept: Dealer,
     writer: Writer,
     now: Instant,
-    /// Packets that could not be sent because their receiver is gone or takes no more.
+    /// Packets that could not be sent since the last report, because their receiver is gone or takes no more.
     lost: u64,
 }
 
@@ -201,7 +201,11 @@ impl Worker {
             if now >= housekeeping {
                 housekeeping = now + HOUSEKEEPING;
                 self.engine.set_time(now, unix());
-                self.sockets.responses.forget_absent(now);
+                self.sockets.lost += self.sockets.responses.forget_absent(now) as u64;
+                let lost = std::mem::take(&mut self.sockets.lost);
+                if lost > 0 {
+                    tracing::debug!("{lost} packets could not be sent: their receivers are gone or take no more");
+                }
                 if self.routes.has_changed(now) {
                     tracing::info!("routes file changed, reloading");
                     self.reload();
