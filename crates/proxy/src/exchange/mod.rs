@@ -1,7 +1,7 @@
 //! One request of a client and what becomes of it. No I/O, no clock.
 //!
-//! The way of an exchange: [`begin`] finds the route and asks the handler if need be; [`origin_side`] sends the request
-//! to a target and takes in its response; [`client_side`] is what goes to and comes from the client; [`hold`] is what
+//! The way of an exchange: `begin` finds the route and asks the handler if need be; `origin_side` sends the request
+//! to a target and takes in its response; `client_side` is what goes to and comes from the client; `hold` is what
 //! happens to a response that is an instruction for the handler.
 //!
 //! The request's first packet is kept as it came and decoded again where it is needed once more: that is one copy for
