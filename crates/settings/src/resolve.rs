@@ -1,0 +1,344 @@
+//! From checked values to the settings of each process: defaults that depend on others, and who talks to whom.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::error::{Error, Warning};
+use crate::model::{ForwardedProtocol, Frontend, Global, Handler, Outbound, Programs, Proxy, Runner, Settings};
+use crate::routes::RoutesSource;
+use crate::source::{Origin, Source};
+use crate::specs::{self, FrontendSpecs};
+use crate::values::Values;
+
+impl Settings {
+    /// Reads and checks a configuration. What it should not have but does no harm comes back as warnings.
+    pub fn load(source: &Source) -> Result<(Self, Vec<Warning>), Error> {
+        let (values, warnings) = Values::read(source)?;
+        let base = format!("ipc://{}/{}", values.rundir, values.ipc_prefix);
+        let frontend = frontend(&values, &base)?;
+        let outbound = Outbound {
+            specs: specs::outbound(&base),
+            maxconn: frontend.client_maxconn,
+            buffer_size: frontend.client_buffer_size,
+            ipc_file_mode: frontend.ipc_file_mode,
+        };
+        let proxy = proxy(&values, source, &frontend, &outbound)?;
+        let settings = Self {
+            global: global(&values, source)?,
+            runner: runner(&values, &frontend)?,
+            handler: handler(&values, &frontend, &proxy)?,
+            frontend,
+            outbound,
+            proxy,
+        };
+        Ok((settings, warnings))
+    }
+}
+
+fn global(values: &Values, source: &Source) -> Result<Global, Error> {
+    const G: &str = "global";
+    Ok(Global {
+        config: source.origin.name(),
+        rundir: values.rundir.clone().into(),
+        ipc_prefix: values.ipc_prefix.clone(),
+        port_offset: values.port_offset,
+        stats_connection_ttl: values.seconds(G, "stats_connection_ttl")?,
+        stats_connection_send: values.bool(G, "stats_connection_send")?,
+    })
+}
+
+fn runner(values: &Values, frontend: &Frontend) -> Result<Runner, Error> {
+    const R: &str = "runner";
+    let program = |key| values.optional_text(R, key).map(|path| path.map(PathBuf::from));
+    Ok(Runner {
+        services: values.list(R, "services")?,
+        http_ports: frontend.http_ports.clone(),
+        logdir: values.text(R, "logdir")?.into(),
+        log_levels: values.log_levels(R, "log_level")?,
+        frontend_processes: frontend.processes.len(),
+        programs: Programs {
+            frontend: program("frontend_bin")?,
+            proxy: program("proxy_bin")?,
+            handler: program("handler_bin")?,
+            outbound: program("outbound_bin")?,
+        },
+    })
+}
+
+fn frontend(values: &Values, base: &str) -> Result<Frontend, Error> {
+    const R: &str = "runner";
+    let processes: usize = values.int(R, "frontend_processes")?;
+    Ok(Frontend {
+        http_ports: values.ports(R, "http_port")?,
+        client_maxconn: values.int(R, "client_maxconn")?,
+        client_buffer_size: values.int(R, "client_buffer_size")?,
+        client_send_window: values.int(R, "client_send_window")?,
+        processes: (0..processes).map(|number| specs::frontend(base, number)).collect(),
+        ipc_file_mode: values.octal("proxy", "ipc_file_mode")?,
+    })
+}
+
+fn proxy(values: &Values, source: &Source, frontend: &Frontend, outbound: &Outbound) -> Result<Proxy, Error> {
+    const P: &str = "proxy";
+    let client = Replaced::client(values)?;
+    let origin = Replaced::origin(values)?;
+    let each = |pick: fn(&FrontendSpecs) -> &String| frontend.processes.iter().map(|p| pick(p).clone()).collect();
+    let own_or = |replaced: Vec<String>, own: Vec<String>| if replaced.is_empty() { own } else { replaced };
+    let bound = |key| values.spec(P, key).map(Option::unwrap_or_default);
+    let most = frontend.client_maxconn.saturating_mul(frontend.processes.len());
+    let routes = match &source.origin {
+        _ if !source.routes.is_empty() => RoutesSource::Lines(source.routes.clone()),
+        Origin::BuiltIn => RoutesSource::BuiltIn,
+        origin => RoutesSource::File(origin.directory().join(values.text(P, "routesfile")?)),
+    };
+    Ok(Proxy {
+        routes,
+        debug: values.bool(P, "debug")?,
+        accept_x_forwarded_protocol: values.bool(P, "accept_x_forwarded_protocol")?,
+        set_x_forwarded_protocol: match values.text(P, "set_x_forwarded_protocol")?.as_str() {
+            "true" => ForwardedProtocol::Both,
+            "proto-only" => ForwardedProtocol::ProtoOnly,
+            _ => ForwardedProtocol::None,
+        },
+        x_forwarded_for: values.forwarded_for(P, "x_forwarded_for")?,
+        x_forwarded_for_trusted: values.forwarded_for(P, "x_forwarded_for_trusted")?,
+        accept_pushpin_route: values.bool(P, "accept_pushpin_route")?,
+        cdn_loop: values.text(P, "cdn_loop")?,
+        log_from: values.bool(P, "log_from")?,
+        log_user_agent: values.bool(P, "log_user_agent")?,
+        sig_iss: values.text(P, "sig_iss")?,
+        sig_key: values.key(P, "sig_key")?,
+        upstream_key: values.key(P, "upstream_key")?,
+        max_open_requests: values.limit(P, "max_open_requests")?.map_or(most, |n: usize| n.min(most)),
+        ipc_file_mode: values.octal(P, "ipc_file_mode")?,
+        client_in_specs: own_or(client.first, each(|p| &p.out)),
+        client_in_stream_specs: own_or(client.stream, each(|p| &p.out_stream)),
+        client_out_specs: own_or(client.back, each(|p| &p.input)),
+        origin_out_specs: own_or(origin.first, vec![outbound.specs.input.clone()]),
+        origin_out_stream_specs: own_or(origin.stream, vec![outbound.specs.in_stream.clone()]),
+        origin_in_specs: own_or(origin.back, vec![outbound.specs.out.clone()]),
+        inspect_spec: bound("handler_inspect_spec")?,
+        accept_spec: bound("handler_accept_spec")?,
+        retry_spec: bound("handler_retry_in_spec")?,
+        stats_spec: bound("stats_spec")?,
+        command_spec: bound("command_spec")?,
+        internal_in_specs: values.specs(P, "intreq_in_specs")?,
+        internal_in_stream_specs: values.specs(P, "intreq_in_stream_specs")?,
+        internal_out_specs: values.specs(P, "intreq_out_specs")?,
+    })
+}
+
+fn handler(values: &Values, frontend: &Frontend, proxy: &Proxy) -> Result<Handler, Error> {
+    const H: &str = "handler";
+    let either = |new: &str, old: &str, own: &String| -> Result<Vec<String>, Error> {
+        let mut found = values.specs(H, new)?;
+        found.extend(values.spec(H, old)?);
+        Ok(if found.is_empty() { vec![own.clone()] } else { found })
+    };
+    let same = |key: &str, own: &Vec<String>| -> Result<Vec<String>, Error> {
+        let found = values.specs(H, key)?;
+        Ok(if found.is_empty() { own.clone() } else { found })
+    };
+    let mut push_in_sub_specs = values.specs(H, "push_in_sub_specs")?;
+    push_in_sub_specs.extend(values.spec(H, "push_in_sub_spec")?);
+    let push_in_http = match values.limit::<u16>(H, "push_in_http_port")? {
+        Some(port) => {
+            let port = port.saturating_add(values.port_offset);
+            Some(SocketAddr::new(values.address(H, "push_in_http_addr")?, port))
+        }
+        None => None,
+    };
+    Ok(Handler {
+        ipc_file_mode: values.octal(H, "ipc_file_mode")?,
+        push_in_spec: values.spec(H, "push_in_spec")?,
+        push_in_sub_specs,
+        push_in_sub_connect: values.bool(H, "push_in_sub_connect")?,
+        push_in_http,
+        push_in_http_max_headers_size: values.int(H, "push_in_http_max_headers_size")?,
+        push_in_http_max_body_size: values.int(H, "push_in_http_max_body_size")?,
+        stats_spec: values.spec(H, "stats_spec")?,
+        command_spec: values.spec(H, "command_spec")?,
+        message_rate: values.limit(H, "message_rate")?,
+        message_hwm: values.limit(H, "message_hwm")?,
+        message_block_size: values.limit(H, "message_block_size")?,
+        message_wait: values.int(H, "message_wait").map(Duration::from_millis)?,
+        id_cache_ttl: values.seconds(H, "id_cache_ttl")?,
+        update_on_first_subscription: values.bool(H, "update_on_first_subscription")?,
+        connection_subscription_max: values.int(H, "connection_subscription_max")?,
+        subscription_linger: values.seconds(H, "subscription_linger")?,
+        session_queue_bytes: values.int(H, "session_queue_bytes")?,
+        client_maxconn: frontend.client_maxconn.saturating_mul(frontend.processes.len()),
+        client_in_stream_specs: proxy.client_in_stream_specs.clone(),
+        client_out_specs: proxy.client_out_specs.clone(),
+        proxy_inspect_specs: either("proxy_inspect_specs", "proxy_inspect_spec", &proxy.inspect_spec)?,
+        proxy_accept_specs: either("proxy_accept_specs", "proxy_accept_spec", &proxy.accept_spec)?,
+        proxy_retry_specs: either("proxy_retry_out_specs", "proxy_retry_out_spec", &proxy.retry_spec)?,
+        proxy_stats_specs: either("proxy_stats_specs", "proxy_stats_spec", &proxy.stats_spec)?,
+        proxy_command_spec: values.spec(H, "proxy_command_spec")?.unwrap_or_else(|| proxy.command_spec.clone()),
+        internal_out_specs: same("proxy_intreq_out_specs", &proxy.internal_in_specs)?,
+        internal_out_stream_specs: same("proxy_intreq_out_stream_specs", &proxy.internal_in_stream_specs)?,
+        internal_in_specs: same("proxy_intreq_in_specs", &proxy.internal_out_specs)?,
+    })
+}
+
+/// Sockets of another program in place of our frontend or outbound process, by any of the names they had. All empty when
+/// nothing was written: then ours are meant.
+#[derive(Default)]
+struct Replaced {
+    first: Vec<String>,
+    stream: Vec<String>,
+    back: Vec<String>,
+}
+
+impl Replaced {
+    fn client(values: &Values) -> Result<Self, Error> {
+        let mongrel = values.list("runner", "services")?.iter().any(|s| s == "mongrel2");
+        let names: &[&str] = if mongrel { &["m2a"] } else { &["connmgr", "condure"] };
+        Self::collect(values, names, ["in_specs", "in_stream_specs", "out_specs"])
+    }
+
+    fn origin(values: &Values) -> Result<Self, Error> {
+        let zurl = Self::collect(values, &["zurl"], ["out_specs", "out_stream_specs", "in_specs"])?;
+        if !zurl.first.is_empty() {
+            return Ok(zurl);
+        }
+        let names = ["connmgr_client", "condure_client"];
+        Self::collect(values, &names, ["out_specs", "out_stream_specs", "in_specs"])
+    }
+
+    fn collect(values: &Values, names: &[&str], kinds: [&str; 3]) -> Result<Self, Error> {
+        let all = |kind: &str| -> Result<Vec<String>, Error> {
+            let mut found = Vec::new();
+            for name in names {
+                found.extend(values.specs("proxy", &format!("{name}_{kind}"))?);
+            }
+            Ok(found)
+        };
+        Ok(Self { first: all(kinds[0])?, stream: all(kinds[1])?, back: all(kinds[2])? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::ForwardedFor;
+
+    fn source(text: &str) -> Source {
+        Source { origin: Origin::Text(text.into()), ..Source::default() }
+    }
+
+    fn load(text: &str) -> Settings {
+        Settings::load(&source(text)).expect("the text is good").0
+    }
+
+    fn error(text: &str) -> String {
+        Settings::load(&source(text)).expect_err("the text is bad").to_string()
+    }
+
+    #[test]
+    fn the_built_in_configuration_is_good_and_has_no_warnings() {
+        let (settings, warnings) = Settings::load(&Source::default()).unwrap();
+        assert_eq!(warnings, []);
+        assert_eq!(settings.runner.http_ports, ["0.0.0.0:7999".parse().unwrap()]);
+        assert_eq!(settings.handler.push_in_http, Some("127.0.0.1:5561".parse().unwrap()));
+        assert_eq!(settings.proxy.routes, RoutesSource::BuiltIn);
+        assert_eq!((settings.handler.message_rate, settings.handler.message_hwm), (None, None));
+    }
+
+    #[test]
+    fn an_empty_file_has_every_default() {
+        let settings = load("");
+        assert_eq!(settings.handler.push_in_spec, None);
+        assert_eq!(settings.proxy.client_in_specs, ["ipc://run/pushpin-frontend-out"]);
+        assert_eq!(settings.handler.proxy_inspect_specs, ["ipc://run/pushpin-inspect"]);
+    }
+
+    #[test]
+    fn unknown_keys_are_warned_about_with_their_line() {
+        let (_, warnings) = Settings::load(&source("[proxy]\nroutesfile=r\nroute_file=x\n")).unwrap();
+        assert_eq!(warnings.len(), 1);
+        assert_eq!(warnings[0].to_string(), "text:3: unknown setting `route_file` in [proxy] is ignored");
+    }
+
+    #[test]
+    fn a_bad_value_is_an_error_with_its_line_and_what_to_write() {
+        assert_eq!(
+            error("[runner]\nclient_maxconn=many\n"),
+            "text:2: client_maxconn: `many` must be a whole number from 1 to 2147483647"
+        );
+        assert!(error("[runner]\nhttp_port=x\n").contains("text:2: http_port: `x` is not a port"));
+        assert!(error("[handler]\npush_in_spec=5560\n").contains("tcp://127.0.0.1:5560"));
+        assert!(error("[handler]\npush_in_spec=tcp://a:1,tcp://a:2\n").contains("only one value"));
+        assert!(error("[proxy]\ndebug=perhaps\n").contains("neither true nor false"));
+        assert!(error("[proxy]\nset_x_forwarded_protocol=maybe\n").contains("proto-only"));
+    }
+
+    #[test]
+    fn variables_and_the_port_offset_apply_to_lists_as_well() {
+        let settings = load(
+            "[global]\nrundir=/r\nipc_prefix=z-\nport_offset=10\n[handler]\n\
+             push_in_sub_specs=tcp://127.0.0.1:1,ipc://{rundir}/{ipc_prefix}x\npush_in_http_port=5561\n",
+        );
+        assert_eq!(settings.handler.push_in_sub_specs, ["tcp://127.0.0.1:11", "ipc:///r/z-x"]);
+        assert_eq!(settings.handler.push_in_http.unwrap().port(), 5571);
+        assert_eq!(settings.proxy.origin_in_specs, ["ipc:///r/z-outbound-out"]);
+    }
+
+    #[test]
+    fn the_command_line_replaces_prefix_and_offset() {
+        let text = "[global]\nport_offset=1\nipc_prefix=a-\n[handler]\ncommand_spec=tcp://127.0.0.1:5563\n";
+        let source = Source { ipc_prefix: Some("b-".into()), port_offset: Some(10), ..source(text) };
+        let settings = Settings::load(&source).unwrap().0;
+        assert_eq!(settings.global.ipc_prefix, "b-");
+        assert_eq!(settings.handler.command_spec.as_deref(), Some("tcp://127.0.0.1:5573"));
+    }
+
+    #[test]
+    fn an_empty_value_overrides_and_switches_off() {
+        let settings = load("[handler]\ncommand_spec=\nprometheus_port=\n");
+        assert_eq!(settings.handler.command_spec, None);
+    }
+
+    #[test]
+    fn names_of_both_generations_replace_our_own_sockets() {
+        let settings = load("[proxy]\ncondure_in_specs=ipc://c\nzurl_out_specs=ipc://z\nconnmgr_out_specs=ipc://o\n");
+        assert_eq!(settings.proxy.client_in_specs, ["ipc://c"]);
+        assert_eq!(settings.proxy.origin_out_specs, ["ipc://z"]);
+        assert_eq!(settings.handler.client_out_specs, ["ipc://o"]);
+    }
+
+    #[test]
+    fn each_frontend_process_has_sockets_of_its_own() {
+        let settings = load("[runner]\nfrontend_processes=2\n");
+        let expected = ["ipc://run/pushpin-frontend-in", "ipc://run/pushpin-frontend-1-in"];
+        assert_eq!(settings.handler.client_out_specs, expected);
+    }
+
+    #[test]
+    fn the_standard_include_line_is_not_read_and_a_missing_file_is_a_warning() {
+        let warnings = |text| Settings::load(&source(text)).unwrap().1;
+        assert_eq!(warnings("[global]\ninclude={libdir}/internal.conf\n"), []);
+        assert!(warnings("[global]\ninclude=/nowhere/x.conf\n")[0].to_string().contains("/nowhere/x.conf"));
+    }
+
+    #[test]
+    fn rate_zero_and_minus_one_mean_no_limit() {
+        assert_eq!(load("[handler]\nmessage_rate=0\n").handler.message_rate, None);
+        assert_eq!(load("[handler]\nmessage_rate=2500\n").handler.message_rate, Some(2500));
+    }
+
+    #[test]
+    fn x_forwarded_for_rules_are_read() {
+        let rule = load("[proxy]\nx_forwarded_for=truncate:0,append\n").proxy.x_forwarded_for;
+        assert_eq!(rule, ForwardedFor { truncate: Some(0), append: true });
+        assert!(error("[proxy]\nx_forwarded_for=truncate\n").contains("truncate:N"));
+    }
+
+    #[test]
+    fn a_missing_file_is_named() {
+        let source = Source { origin: Origin::File("/nowhere/p.conf".into()), ..Source::default() };
+        let text = Settings::load(&source).unwrap_err().to_string();
+        assert!(text.starts_with("failed to open config file: /nowhere/p.conf"), "{text}");
+    }
+}
