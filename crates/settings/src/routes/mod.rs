@@ -1,6 +1,6 @@
 //! The routes file: which requests go where.
 //!
-//! [`line`] splits a line into sections and properties, [`rule`] gives them meaning, and this file keeps the rules in order
+//! `line` splits a line into sections and properties, `rule` gives them meaning, and this file keeps the rules in order
 //! and finds the one for a request. A table never changes once it is made; a reload makes a new one.
 
 mod line;
