@@ -44,7 +44,7 @@ pub struct Arguments {
     #[arg(short, long)]
     pub merge_output: bool,
 
-    /// Listen for clients here only: [addr:]port
+    /// Listen for clients here only: PORT or ADDRESS:PORT
     #[arg(long, value_name = "PORT", value_parser = settings::listen::parse)]
     pub port: Option<SocketAddr>,
 
