@@ -152,3 +152,15 @@ fn malformed_requests_are_refused_and_nobody_else_notices() {
         assert_eq!(get(suite.port, "/fine").unwrap().text(), "fine\n");
     }
 }
+
+#[test]
+fn a_client_that_closes_its_side_right_after_its_request_is_not_held_for_ever() {
+    let suite = Suite::start("* test");
+    // The end often arrives together with the request, and is not reported twice.
+    for _ in 0..20 {
+        let mut client = Client::connect(suite.port).unwrap();
+        client.send(b"GET /stream HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
+        client.stream().shutdown(std::net::Shutdown::Write).unwrap();
+        client.rest().expect("the connection is closed");
+    }
+}

@@ -61,6 +61,8 @@ struct Client {
     connection: Connection,
     /// The socket may have more to read than was read.
     readable: bool,
+    /// The client has closed its side; what it sent before may not have been read yet.
+    ended: bool,
     /// The socket takes more.
     writable: bool,
     /// In the list of those to be written to in this turn.
@@ -226,7 +228,7 @@ impl Worker {
             match *event {
                 Event::Socket(RESPONSES) => responses = true,
                 Event::Socket(STREAM) => stream = true,
-                Event::Source { token, readable, writable } if token >= FIRST_CLIENT => {
+                Event::Source { token, readable, writable, ended } if token >= FIRST_CLIENT => {
                     if let Some(client) = self.clients.get_mut(token - FIRST_CLIENT) {
                         if writable {
                             client.writable = true;
@@ -234,6 +236,7 @@ impl Worker {
                                 self.dirty.push(token - FIRST_CLIENT);
                             }
                         }
+                        client.ended |= ended;
                         if readable && !std::mem::replace(&mut client.readable, true) {
                             self.unread.push(token - FIRST_CLIENT);
                         }
@@ -310,6 +313,7 @@ impl Worker {
             stream,
             connection: Connection::new(slot as u32, address),
             readable: false,
+            ended: false,
             writable: true,
             dirty: false,
             owing: false,
@@ -443,8 +447,8 @@ impl Worker {
                     client.active = now;
                     let input = &self.buffer[..n];
                     client.connection.on_input(input, &self.config, &mut self.serials, now, &mut self.servers);
-                    // The end of the stream is reported by an edge of its own.
-                    if n < wanted {
+                    // Less than asked for is all there is. The end has an edge of its own, unless it came with this one.
+                    if n < wanted && !client.ended {
                         client.readable = false;
                         break;
                     }

@@ -31,7 +31,3 @@ pub use tree::Malformed;
 
 /// Filters that one subscription may have (GRIP, header fields).
 pub const MAX_FILTERS: usize = 5;
-
-/// The `Grip-Feature` header, from which a backend learns what the proxy can do. Backends compare it as a whole.
-pub const FEATURES: &str = "status, session, link:next, link:gone, filter:skip-self, filter:skip-users, \
-                            filter:require-sub, filter:build-id, filter:var-subst, filter:http-check, filter:http-modify";

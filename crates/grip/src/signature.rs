@@ -108,12 +108,10 @@ impl Key {
         format!("{signed}.{tag}")
     }
 
-    /// Whether a token was signed with this key and has not run out. Compares in constant time.
+    /// Whether a token was signed with this key, says when it runs out, and has not. Compares in constant time.
     pub fn verify(&self, token: &[u8], now: u64) -> bool {
-        self.claims(token).is_some_and(|claims| match claims.get("exp") {
-            Some(exp) => exp.as_f64().is_some_and(|exp| exp > now as f64),
-            None => true,
-        })
+        let claims = self.claims(token);
+        claims.and_then(|claims| claims.get("exp")?.as_f64()).is_some_and(|exp| exp > now as f64)
     }
 
     /// The claims of a token that was signed with this key, whether or not it has run out.
@@ -235,6 +233,16 @@ mod tests {
         let first = signer.token(5).to_string();
         assert_eq!(signer.token(5), first);
         assert_ne!(signer.token(6), first);
+    }
+
+    #[test]
+    fn a_token_that_never_runs_out_is_not_trusted() {
+        let key = Key::new(b"k");
+        for (claims, trusted) in [(r#"{"iss":"x"}"#, false), (r#"{"exp":"2000"}"#, false), (r#"{"exp":2000}"#, true)] {
+            let signed = [r#"{"alg":"HS256"}"#, claims].map(|part| URL_SAFE_NO_PAD.encode(part)).join(".");
+            let tag = URL_SAFE_NO_PAD.encode(key.0.clone().chain_update(signed.as_bytes()).finalize().into_bytes());
+            assert_eq!(key.verify(format!("{signed}.{tag}").as_bytes(), 1000), trusted, "{claims}");
+        }
     }
 
     proptest! {

@@ -40,6 +40,9 @@ pub enum Event {
         readable: bool,
         /// Data can be written, or a connection attempt has ended.
         writable: bool,
+        /// The peer has closed its side, or there is an error. It may have been reported together with the last data, and
+        /// is not reported again.
+        ended: bool,
     },
     /// Another thread used a [`Waker`].
     Wake,
@@ -151,6 +154,7 @@ impl Reactor {
                     token,
                     readable: event.is_readable() || event.is_read_closed() || event.is_error(),
                     writable: event.is_writable() || event.is_write_closed() || event.is_error(),
+                    ended: event.is_read_closed() || event.is_error(),
                 });
             }
         }
