@@ -8,6 +8,7 @@
 //! - [`connection`]: one client, HTTP on one side and ZHTTP on the other, without I/O.
 //! - [`request`]: one request of a connection and its response.
 //! - [`output`], [`shared_body`]: what a client is to get; a fan-out's bytes are framed once and shared.
+//! - `servers`: the way of packets to proxy and handler.
 //! - [`worker`]: the loop that joins them with sockets and clock.
 
 #![forbid(unsafe_code)]
@@ -16,6 +17,7 @@ pub mod connection;
 pub mod listen;
 pub mod output;
 pub mod request;
+mod servers;
 pub mod shared_body;
 pub mod worker;
 

@@ -4,22 +4,20 @@
 //! from the clients that have sent something, then writes once to each client for whom something has come, however much
 //! it is. Credits and keep-alives go back to the servers once a turn, many sessions a packet.
 
-use std::collections::HashMap;
 use std::io::Read;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use foldhash::fast::RandomState;
 use mio::net::TcpStream;
 use mio::{Interest, Token};
 use process::Limited;
 use slab::Slab;
-use tnetstring::Writer;
 use transport::{Context, Event, Options, Push, Reactor, Router, Subscriber};
-use zhttp::{Bulk, Id, Ids, KEEP_ALIVE, Kind, Packet, PeerId, Peers, Wheel, client};
+use zhttp::{Bulk, Id, KEEP_ALIVE, Kind, Packet, PeerId, Wheel};
 
 use crate::connection::{Config, Connection, Owed, Uplink};
 use crate::listen::Listeners;
+use crate::servers::Servers;
 use crate::shared_body::SharedBody;
 
 const RESPONSES: usize = 0;
@@ -36,8 +34,6 @@ const GRANT_DELAY: Duration = Duration::from_millis(100);
 const TICK: Duration = Duration::from_millis(250);
 /// How long a client may be idle between requests, or take for a request head.
 const IDLE: Duration = Duration::from_secs(60);
-/// Sessions remembered only to tell their server that the client is gone.
-const MAX_ORPHANS: usize = 100_000;
 /// Tokens below this are listeners.
 pub(crate) const FIRST_CLIENT: usize = 1024;
 
@@ -74,64 +70,6 @@ struct Client {
     /// When something last happened: bytes from or to the client.
     active: Instant,
     kept_alive: Instant,
-}
-
-/// The worker's own end of the ZeroMQ sockets.
-struct Servers {
-    instance: Vec<u8>,
-    requests: Push,
-    stream: Router,
-    peers: Peers,
-    writer: Writer,
-    grants: Bulk<u32>,
-    orphans: HashMap<Id, client::Session, RandomState>,
-    dropped: u64,
-}
-
-impl Uplink for Servers {
-    fn open(&mut self, packet: &Packet<'_>) {
-        let packet = Packet { from: &self.instance, ..*packet };
-        if self.requests.send(packet.encode(None, &mut self.writer)).is_err() {
-            // No proxy has been there for long. The session ends by its timeout, as when the proxy does not answer.
-            self.dropped += 1;
-        }
-    }
-
-    fn send(&mut self, to: PeerId, packet: &Packet<'_>) {
-        let packet = Packet { from: &self.instance, ..*packet };
-        if self.stream.send(self.peers.name(to), packet.encode(None, &mut self.writer)).is_err() {
-            self.dropped += 1;
-        }
-    }
-
-    fn grant(&mut self, to: PeerId, credits: u32, id: Id, seq: u32) {
-        self.grants.push(to, credits, id, seq);
-    }
-
-    fn orphan(&mut self, id: Id, session: client::Session) {
-        if self.orphans.len() < MAX_ORPHANS {
-            self.orphans.insert(id, session);
-        }
-    }
-}
-
-impl Servers {
-    /// Sends one packet for many sessions.
-    fn send_bulk(&mut self, to: PeerId, packet: Packet<'_>) {
-        self.send(to, &packet);
-    }
-
-    fn send_grants(&mut self) {
-        if self.grants.is_empty() {
-            return;
-        }
-        let mut grants = std::mem::take(&mut self.grants);
-        grants.drain(|peer, credits, ids| {
-            let packet = Packet { ids, kind: Kind::Credit, credits: Some(credits), multi: true, ..Packet::default() };
-            self.send_bulk(peer, packet);
-        });
-        self.grants = grants;
-    }
 }
 
 /// The frontend's event loop.
@@ -179,16 +117,8 @@ impl Worker {
         reactor.add(RESPONSES, &responses)?;
         reactor.add(STREAM, &stream)?;
         reactor.add(usize::MAX, &requests)?;
-        let servers = Servers {
-            instance: specs.instance.clone().into_bytes(),
-            requests,
-            stream,
-            peers: Peers::default(),
-            writer: Writer::new(4096),
-            grants: Bulk::default(),
-            orphans: HashMap::default(),
-            dropped: 0,
-        };
+        let now = Instant::now();
+        let servers = Servers::new(&specs.instance, requests, stream, now);
         let mut worker = Worker {
             reactor,
             responses,
@@ -202,7 +132,7 @@ impl Worker {
             unread: Vec::new(),
             owing: Vec::new(),
             grants_due: None,
-            wheel: Wheel::new(TICK, Instant::now()),
+            wheel: Wheel::new(TICK, now),
             buffer: vec![0; READ_BUFFER],
             warnings: Limited::default(),
         };
@@ -372,7 +302,7 @@ impl Worker {
         let Some((slot, serial)) = Id::parse_indexed(id) else { return };
         let slot = slot as usize;
         let Some(client) = self.clients.get_mut(slot).filter(|c| c.connection.serves(serial)) else {
-            return self.cancel_orphan(packet.kind, id, from, seq, now);
+            return self.servers.cancel_orphan(packet.kind, id, from, seq, now);
         };
         let connection = &mut client.connection;
         if let Err(violation) =
@@ -392,22 +322,6 @@ impl Worker {
         if client.readable {
             // What could not be read for want of credits, or because the connection was busy, may be read now.
             self.unread.push(slot);
-        }
-    }
-
-    /// A server speaks of a session whose client went away before the server was known.
-    fn cancel_orphan(&mut self, kind: Kind, id: &[u8], from: Option<PeerId>, seq: Option<u32>, now: Instant) {
-        if self.servers.orphans.is_empty() {
-            return;
-        }
-        let Some(id) = Id::new(id) else { return };
-        let Some(mut session) = self.servers.orphans.remove(&id) else { return };
-        if kind.ends_session() || session.receive(kind, from, seq, now).is_err() {
-            return;
-        }
-        if let Some((peer, seq)) = session.send() {
-            let ids = Ids::One(id.as_bytes(), Some(seq));
-            self.servers.send(peer, &Packet { ids, kind: Kind::Cancel, multi: true, ..Packet::default() });
         }
     }
 
@@ -519,10 +433,14 @@ impl Worker {
             self.look_at(slot, birth, now, &mut keep_alives);
         }
         keep_alives.drain(|peer, (), ids| {
-            self.servers.send_bulk(peer, Packet { ids, kind: Kind::KeepAlive, multi: true, ..Packet::default() });
+            self.servers.send(peer, &Packet { ids, kind: Kind::KeepAlive, multi: true, ..Packet::default() });
         });
-        if !self.servers.orphans.is_empty() {
-            self.servers.orphans.retain(|_, session| !session.is_expired(now));
+        self.servers.forget_orphans(now);
+        let lost = self.servers.take_lost();
+        if lost > 0 {
+            let text =
+                format_args!("{lost} packets for proxy or handler are lost: it is gone, or too much waits for it");
+            self.warnings.warn("lost", now, text);
         }
     }
 
@@ -563,7 +481,7 @@ impl Worker {
         }
         self.clients.clear();
         cancels.drain(|peer, (), ids| {
-            self.servers.send_bulk(peer, Packet { ids, kind: Kind::Cancel, multi: true, ..Packet::default() });
+            self.servers.send(peer, &Packet { ids, kind: Kind::Cancel, multi: true, ..Packet::default() });
         });
         self.reactor.drain(Duration::from_secs(1));
     }

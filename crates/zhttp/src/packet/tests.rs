@@ -1,0 +1,137 @@
+//! Literal packets, and properties that hold for all.
+
+use super::*;
+use proptest::prelude::*;
+
+fn round_trip(packet: &Packet<'_>) {
+    let mut writer = Writer::new(256);
+    let bytes = packet.encode(None, &mut writer).to_vec();
+    let read = Packet::decode(&bytes).unwrap();
+    let mut again = Writer::new(16);
+    assert_eq!(String::from_utf8_lossy(read.encode(None, &mut again)), String::from_utf8_lossy(&bytes));
+}
+
+#[test]
+fn a_request_reads_as_the_original_frontend_writes_it() {
+    let headers = "7:headers,65:25:4:Host,14:example.com:99,]32:10:User-Agent,14:curl/7.88.1 xx,]]";
+    let body = format!(
+        "4:from,9:frontend1,2:id,5:0-0-0,3:seq,1:0#3:ext,15:5:multi,4:true!}}6:method,3:GET,3:uri,24:http://example.com:99/a?,{headers}7:credits,4:8192#6:stream,4:true!12:peer-address,9:127.0.0.1,9:peer-port,5:47746,"
+    );
+    let message = format!("T{}:{body}}}", body.len());
+    let packet = Packet::decode(message.as_bytes()).unwrap();
+    assert_eq!(packet.from, b"frontend1");
+    assert_eq!(packet.ids, Ids::One(b"0-0-0", Some(0)));
+    assert_eq!((packet.kind, packet.multi, packet.stream, packet.more), (Kind::Data, true, true, false));
+    assert_eq!(packet.method, Some(&b"GET"[..]));
+    assert_eq!((packet.credits, packet.peer_port), (Some(8192), Some(47746)));
+    assert_eq!(packet.headers.get("user-agent"), Some(&b"curl/7.88.1 xx"[..]));
+    assert_eq!(packet.headers.iter().count(), 2);
+}
+
+#[test]
+fn a_keep_alive_is_written_as_expected() {
+    let mut writer = Writer::new(16);
+    let packet =
+        Packet { from: b"p", ids: Ids::One(b"1-2", Some(3)), kind: Kind::KeepAlive, multi: true, ..Packet::default() };
+    let bytes = packet.encode(Some(b"f"), &mut writer);
+    assert_eq!(
+        String::from_utf8_lossy(bytes),
+        "f T78:4:from,1:p,2:id,3:1-2,3:seq,1:3#3:ext,15:5:multi,4:true!}4:type,10:keep-alive,}"
+    );
+}
+
+#[test]
+fn a_list_of_ids_is_written_and_read() {
+    let ids: Vec<(Vec<u8>, u32)> = (0..128).map(|i| (format!("{i}-a").into_bytes(), i)).collect();
+    let ids: Vec<(&[u8], u32)> = ids.iter().map(|(id, seq)| (&id[..], *seq)).collect();
+    let mut writer = Writer::new(16);
+    let packet = Packet { from: b"h", ids: Ids::Many(&ids), body: b"x", more: true, ..Packet::default() };
+    let bytes = packet.encode(None, &mut writer);
+    let read: Vec<_> = Packet::decode(bytes).unwrap().ids.iter().map(|id| id.unwrap()).collect();
+    assert_eq!(read, ids.iter().map(|(id, seq)| (*id, Some(*seq))).collect::<Vec<_>>());
+}
+
+#[test]
+fn more_than_128_ids_are_refused() {
+    let ids: Vec<(&[u8], u32)> = (0..129).map(|i| (&b"a"[..], i)).collect();
+    let mut writer = Writer::new(16);
+    let bytes = Packet { ids: Ids::Many(&ids), ..Packet::default() }.encode(None, &mut writer);
+    assert_eq!(Packet::decode(bytes), Err(DecodeError::TooManyIds));
+}
+
+#[test]
+fn what_is_malformed_is_an_error_that_says_where() {
+    for (message, error) in [
+        ("", DecodeError::Format),
+        ("J{}", DecodeError::Format),
+        ("T10:3:seq,1:x,}", DecodeError::Field("seq")),
+        ("T11:3:seq,2:-1#}", DecodeError::Field("seq")),
+        ("T14:4:more,4:true,}", DecodeError::Field("more")),
+        ("T15:4:type,5:other,}", DecodeError::Field("type")),
+        ("T20:7:headers,6:3:abc,]}", DecodeError::Field("headers")),
+        ("T26:7:headers,11:8:4:name,1:]]}", DecodeError::Field("headers")),
+        ("T10:2:id,2:xx#}", DecodeError::Field("id")),
+    ] {
+        let result = Packet::decode(message.as_bytes());
+        match (&result, &error) {
+            (Err(DecodeError::Encoding(_)), _) => {}
+            _ => assert_eq!(result, Err(error), "{message}"),
+        }
+    }
+}
+
+#[test]
+fn unknown_fields_are_ignored_and_of_a_repeated_field_the_last_counts() {
+    let packet = Packet::decode(b"T41:4:what,1:x,4:code,1:1#4:code,3:200#0:,0:~}").unwrap();
+    assert_eq!(packet.code, Some(200));
+}
+
+#[test]
+fn user_data_passes_unchanged() {
+    for value in ["5:1:a,1:]", "3:abc,", "2:42#", "4:true!", "0:~", "8:1:a,1:b,}", "3:1.5^"] {
+        let body = format!("9:user-data,{value}");
+        let message = format!("T{}:{body}}}", body.len());
+        if let Ok(packet) = Packet::decode(message.as_bytes()) {
+            let mut writer = Writer::new(16);
+            assert_eq!(String::from_utf8_lossy(packet.encode(None, &mut writer)), message);
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        let mut message = vec![b'T'];
+        message.extend(&bytes);
+        if let Ok(packet) = Packet::decode(&message) {
+            packet.ids.iter().for_each(drop);
+            packet.headers.iter().for_each(drop);
+        }
+        let _ = Packet::decode(&bytes);
+    }
+
+    #[test]
+    fn a_damaged_packet_never_panics(at in 0usize..150, byte in any::<u8>()) {
+        let headers: &[(&[u8], &[u8])] = &[(b"Host", b"x"), (b"A", b"")];
+        let mut writer = Writer::new(16);
+        let packet = Packet { from: b"f", ids: Ids::Many(&[(b"a", 1), (b"b", 2)]), headers: Headers::Pairs(headers), code: Some(200), body: b"hello", ..Packet::default() };
+        let mut bytes = packet.encode(None, &mut writer).to_vec();
+        let at = at % bytes.len();
+        bytes[at] = byte;
+        if let Ok(packet) = Packet::decode(&bytes) {
+            packet.ids.iter().for_each(drop);
+            packet.headers.iter().for_each(drop);
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read(from in prop::collection::vec(any::<u8>(), 1..70), body in prop::collection::vec(any::<u8>(), 0..300),
+                               seq in any::<u32>(), code in any::<u16>(), more in any::<bool>(), credits in any::<u32>()) {
+        let headers: &[(&[u8], &[u8])] = &[(&from, &body), (b"", b"")];
+        round_trip(&Packet {
+            from: &from, ids: Ids::One(&from, Some(seq)), headers: Headers::Pairs(headers), body: &body, code: Some(code), more,
+            credits: Some(credits), uri: Some(&body), method: Some(b"GET"), reason: Some(b""), timeout: Some(5), max_size: Some(u64::from(seq)),
+            ..Packet::default()
+        });
+    }
+}
