@@ -8,6 +8,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+/// Deliveries that may wait for a route when `message_hwm` does not say.
+const MAX_WAITING: usize = 1_000_000;
 /// Time between batches at rates above 40 a second.
 const TICK: Duration = Duration::from_millis(25);
 
@@ -33,14 +35,14 @@ pub struct Limiter<T> {
 pub struct Exceeded;
 
 impl<T> Limiter<T> {
-    /// `rate` deliveries a second, and at most `high_water_mark` waiting for a route (`None`: any number).
+    /// `rate` deliveries a second, and at most `high_water_mark` waiting for a route (`None`: a million).
     pub fn new(rate: u32, high_water_mark: Option<u32>) -> Self {
         let (tick, batch) = if rate >= 40 {
             (TICK, rate.div_ceil(40) as usize)
         } else {
             (Duration::from_millis(1000 / u64::from(rate.max(1))), 1)
         };
-        let high_water_mark = high_water_mark.map_or(usize::MAX, |n| n as usize);
+        let high_water_mark = high_water_mark.map_or(MAX_WAITING, |n| n as usize);
         Limiter { tick, batch, high_water_mark, buckets: BTreeMap::new(), tick_ends: None, used: 0, dropped: 0 }
     }
 
