@@ -26,7 +26,7 @@ use std::process::ExitCode;
 
 use mio::unix::SourceFd;
 use mio::{Interest, Token};
-use process::{Component, Failure, Signal, Started, inherit, instance_id};
+use process::{Component, Failure, Started, inherit, instance_id};
 use wire::http1::Limits;
 
 use crate::connection::Config;
@@ -84,14 +84,7 @@ fn serve(mut started: Started) -> Result<(), Failure> {
     let mut ready = Vec::new();
     let mut stop = false;
     while !stop {
-        worker.turn(&mut ready, |_| {
-            while let Some(signal) = started.signals.take() {
-                match signal {
-                    Signal::Stop => stop = true,
-                    Signal::Reload => process::log::reopen(),
-                }
-            }
-        })?;
+        worker.turn(&mut ready, |_| stop |= started.signals.attend())?;
     }
     tracing::info!("stopping...");
     worker.shut_down();

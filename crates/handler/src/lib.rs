@@ -31,7 +31,7 @@ use std::process::ExitCode;
 
 use mio::unix::SourceFd;
 use mio::{Interest, Token};
-use process::{Component, Failure, Signal, Started, inherit, instance_id};
+use process::{Component, Failure, Started, inherit, instance_id};
 
 use crate::publish_http::RequestLimits;
 use crate::worker::Worker;
@@ -70,14 +70,7 @@ fn serve(mut started: Started) -> Result<(), Failure> {
     let mut ready = Vec::new();
     let mut stop = false;
     while !stop {
-        worker.turn(&mut ready, |_| {
-            while let Some(signal) = started.signals.take() {
-                match signal {
-                    Signal::Stop => stop = true,
-                    Signal::Reload => process::log::reopen(),
-                }
-            }
-        })?;
+        worker.turn(&mut ready, |_| stop |= started.signals.attend())?;
     }
     tracing::info!("stopping...");
     worker.shut_down();

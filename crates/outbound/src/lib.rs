@@ -33,7 +33,7 @@ use std::process::ExitCode;
 
 use mio::unix::SourceFd;
 use mio::{Interest, Token};
-use process::{Component, Failure, Signal, Started, instance_id};
+use process::{Component, Failure, Started, instance_id};
 use transport::Event;
 
 use crate::worker::{Limits, Worker};
@@ -71,12 +71,7 @@ fn serve(mut started: Started) -> Result<(), Failure> {
         worker.turn(&mut ready)?;
         let signalled = |event: &Event| matches!(event, Event::Source { token: SIGNALS, .. });
         if ready.iter().any(signalled) {
-            while let Some(signal) = started.signals.take() {
-                match signal {
-                    Signal::Stop => stop = true,
-                    Signal::Reload => process::log::reopen(),
-                }
-            }
+            stop = started.signals.attend();
         }
     }
     tracing::info!("stopping...");

@@ -41,6 +41,18 @@ impl Signals {
         let _ = stop_signals().thread_unblock();
         Some(Signal::Stop)
     }
+
+    /// Does what all waiting signals ask for, as most components do: opens the log again, and returns whether to stop.
+    pub fn attend(&mut self) -> bool {
+        let mut stop = false;
+        while let Some(signal) = self.take() {
+            match signal {
+                Signal::Stop => stop = true,
+                Signal::Reload => crate::log::reopen(),
+            }
+        }
+        stop
+    }
 }
 
 fn stop_signals() -> SigSet {
