@@ -29,7 +29,7 @@ pub fn text(suite: &Suite, channel: &str, text: &str) -> io::Result<()> {
 
 /// Sends one frame to the ZeroMQ PULL socket.
 pub fn push(suite: &Suite, frame: &[u8]) {
-    let socket = Push::new(&Context::new(), &Options { linger: 20_000, ..Options::default() }).unwrap();
-    socket.connect(&format!("tcp://127.0.0.1:{}", suite.push_port)).unwrap();
+    let specs = [format!("tcp://127.0.0.1:{}", suite.push_port)];
+    let socket = Push::connect(&Context::new(), &specs, &Options { linger: 20_000, ..Options::default() }).unwrap();
     socket.send(frame).unwrap();
 }

@@ -220,6 +220,7 @@ impl Connection {
             more: matches!(upload, Upload::Running { .. }),
             stream: true,
             multi: true,
+            adopt: true,
             peer_address: address.as_deref().map(str::as_bytes),
             peer_port: self.peer.map(|peer| peer.port()),
             ..Packet::default()

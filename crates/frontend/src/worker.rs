@@ -105,14 +105,11 @@ impl Worker {
         let context = Context::new();
         let options = Options { file_mode: specs.file_mode, ..Options::default() };
         let named = Options { file_mode: specs.file_mode, ..Options::named(&specs.instance) };
-        // Requests that no proxy has taken yet are of no use once the frontend is gone.
-        let requests = Push::new(&context, &Options { linger: 0, ..options.clone() })?;
-        let stream = Router::new(&context, &named)?;
-        let responses = Subscriber::new(&context, &options)?;
+        let responses = Subscriber::bind(&context, &specs.responses, &options)?;
         responses.subscribe_instance(&specs.instance)?;
-        responses.bind(&specs.responses)?;
-        stream.bind(&specs.out_stream)?;
-        requests.bind(&specs.out)?;
+        let stream = Router::bind(&context, &specs.out_stream, &named)?;
+        // Requests that no proxy has taken yet are of no use once the frontend is gone.
+        let requests = Push::bind(&context, &specs.out, &Options { linger: 0, ..options })?;
         let mut reactor = Reactor::new()?;
         reactor.add(RESPONSES, &responses)?;
         reactor.add(STREAM, &stream)?;

@@ -110,19 +110,12 @@ impl Worker {
         let context = Context::new();
         let options = Options { file_mode: settings.ipc_file_mode, ..Options::default() };
         let named = Options::named(instance);
-        let connected = |specs: &[String], connect: &dyn Fn(&str) -> Result<(), transport::Error>| {
-            specs.iter().try_for_each(|spec| connect(spec))
-        };
-        let accept = Replier::new(&context, &options)?;
-        connected(&settings.proxy_accept_specs, &|spec| accept.connect(spec))?;
-        let inspect = Replier::new(&context, &options)?;
-        connected(&settings.proxy_inspect_specs, &|spec| inspect.connect(spec))?;
-        let retry = Push::new(&context, &Options { linger: 0, ..options.clone() })?;
-        connected(&settings.proxy_retry_specs, &|spec| retry.connect(spec))?;
-        let stream = Router::new(&context, &named)?;
-        connected(&settings.client_in_stream_specs, &|spec| stream.connect(spec))?;
-        let out = Publisher::new(&context, &options)?;
-        connected(&settings.client_out_specs, &|spec| out.connect(spec))?;
+        let brief = Options { linger: 0, ..options.clone() };
+        let accept = Replier::connect(&context, &settings.proxy_accept_specs, &options)?;
+        let inspect = Replier::connect(&context, &settings.proxy_inspect_specs, &options)?;
+        let retry = Push::connect(&context, &settings.proxy_retry_specs, &brief)?;
+        let stream = Router::connect(&context, &settings.client_in_stream_specs, &named)?;
+        let out = Publisher::connect(&context, &settings.client_out_specs, &options)?;
         let mut reactor = Reactor::new()?;
         reactor.add(ACCEPT, &accept)?;
         reactor.add(INSPECT, &inspect)?;
@@ -131,30 +124,25 @@ impl Worker {
         reactor.add(RETRY, &retry)?;
 
         let pull = settings.push_in_spec.as_ref().map(|spec| {
-            let pull = Pull::new(&context, &options)?;
-            pull.bind(spec)?;
+            let pull = Pull::bind(&context, spec, &options)?;
             reactor.add(PULL, &pull)?;
             Ok::<_, transport::Error>(pull)
         });
-        let sub = (!settings.push_in_sub_specs.is_empty()).then(|| {
-            let sub = Subscriber::new(&context, &options)?;
-            if settings.push_in_sub_connect {
-                connected(&settings.push_in_sub_specs, &|spec| sub.connect(spec))?;
-            } else if let Some(spec) = settings.push_in_sub_specs.first() {
-                sub.bind(spec)?;
-            }
+        let sub = settings.push_in_sub_specs.first().map(|first| {
+            let sub = match settings.push_in_sub_connect {
+                true => Subscriber::connect(&context, &settings.push_in_sub_specs, &options)?,
+                false => Subscriber::bind(&context, first, &options)?,
+            };
             reactor.add(SUB, &sub)?;
             Ok::<_, transport::Error>(sub)
         });
         let command = settings.command_spec.as_ref().map(|spec| {
-            let command = Replier::new(&context, &options)?;
-            command.bind(spec)?;
+            let command = Replier::bind(&context, spec, &options)?;
             reactor.add(COMMAND, &command)?;
             Ok::<_, transport::Error>(command)
         });
         let stats = settings.stats_spec.as_ref().map(|spec| {
-            let stats = Feed::new(&context, &Options { linger: 0, ..options.clone() })?;
-            stats.bind(spec)?;
+            let stats = Feed::bind(&context, spec, &brief)?;
             reactor.add(STATS, &stats)?;
             Ok::<_, transport::Error>(stats)
         });

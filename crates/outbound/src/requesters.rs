@@ -37,15 +37,12 @@ impl Requesters {
         let options = Options { file_mode, ..Options::named(instance) };
         let requesters = Requesters {
             instance: instance.as_bytes().to_vec(),
-            input: Pull::new(&context, &options)?,
-            stream: Router::new(&context, &options)?,
-            out: Publisher::new(&context, &options)?,
+            input: Pull::bind(&context, &specs.input, &options)?,
+            stream: Router::bind(&context, &specs.in_stream, &options)?,
+            out: Publisher::bind(&context, &specs.out, &options)?,
             peers: Peers::default(),
             writer: Writer::new(4096),
         };
-        requesters.input.bind(&specs.input)?;
-        requesters.stream.bind(&specs.in_stream)?;
-        requesters.out.bind(&specs.out)?;
         reactor.add(INPUT, &requesters.input)?;
         reactor.add(STREAM, &requesters.stream)?;
         reactor.add(OUT, &requesters.out)?;

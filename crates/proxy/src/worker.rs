@@ -113,31 +113,20 @@ impl Worker {
         let options = Options { file_mode: settings.ipc_file_mode, ..Options::default() };
         let named = Options { file_mode: settings.ipc_file_mode, ..Options::named(&instance) };
 
-        let requests = Pull::new(&context, &options)?;
-        let stream = Router::new(&context, &named)?;
-        let responses = Publisher::new(&context, &options)?;
-        let origin_out = Push::new(&context, &Options { linger: 0, ..options.clone() })?;
-        let origin_stream = Router::new(&context, &named)?;
-        let origin_in = Subscriber::new(&context, &options)?;
-        let inspect = Dealer::new(&context, &Options { linger: 0, ..options.clone() })?;
-        let accept = Dealer::new(&context, &Options { linger: 0, ..options.clone() })?;
-        let retry = Pull::new(&context, &options)?;
-        let command = Replier::new(&context, &options)?;
-        let stats = Feed::new(&context, &options)?;
-
-        inspect.bind(&settings.inspect_spec)?;
-        accept.bind(&settings.accept_spec)?;
-        retry.bind(&settings.retry_spec)?;
-        command.bind(&settings.command_spec)?;
-        stats.bind(&settings.stats_spec)?;
+        let brief = Options { linger: 0, ..options.clone() };
+        let inspect = Dealer::bind(&context, &settings.inspect_spec, &brief)?;
+        let accept = Dealer::bind(&context, &settings.accept_spec, &brief)?;
+        let retry = Pull::bind(&context, &settings.retry_spec, &options)?;
+        let command = Replier::bind(&context, &settings.command_spec, &options)?;
+        let stats = Feed::bind(&context, &settings.stats_spec, &options)?;
         // Responses must find their way before the first request comes.
+        let origin_in = Subscriber::connect(&context, &settings.origin_in_specs, &options)?;
         origin_in.subscribe_instance(&instance)?;
-        settings.origin_in_specs.iter().try_for_each(|spec| origin_in.connect(spec))?;
-        settings.origin_out_stream_specs.iter().try_for_each(|spec| origin_stream.connect(spec))?;
-        settings.origin_out_specs.iter().try_for_each(|spec| origin_out.connect(spec))?;
-        settings.client_out_specs.iter().try_for_each(|spec| responses.connect(spec))?;
-        settings.client_in_stream_specs.iter().try_for_each(|spec| stream.connect(spec))?;
-        settings.client_in_specs.iter().try_for_each(|spec| requests.connect(spec))?;
+        let origin_stream = Router::connect(&context, &settings.origin_out_stream_specs, &named)?;
+        let origin_out = Push::connect(&context, &settings.origin_out_specs, &brief)?;
+        let responses = Publisher::connect(&context, &settings.client_out_specs, &options)?;
+        let stream = Router::connect(&context, &settings.client_in_stream_specs, &named)?;
+        let requests = Pull::connect(&context, &settings.client_in_specs, &options)?;
 
         let mut reactor = Reactor::new()?;
         reactor.add(REQUESTS, &requests)?;

@@ -3,12 +3,12 @@
 use std::net::{TcpStream, ToSocketAddrs as _};
 use std::time::Duration;
 
-use transport::{Context, Options, Push};
+use transport::{Context, Options, Push, Reactor};
 
 use crate::Error;
 
-/// How long to wait for a connection, and then for the message to leave, in ms.
-const PATIENCE: i32 = 10_000;
+/// How long to wait for a connection, and then for the message to leave.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Sends one message to the socket at `spec`.
 pub fn send(spec: &str, message: &[u8]) -> Result<(), Error> {
@@ -17,10 +17,15 @@ pub fn send(spec: &str, message: &[u8]) -> Result<(), Error> {
         check(address).map_err(|e| failed(&e))?;
     }
     let context = Context::new();
-    let socket = Push::new(&context, &Options { linger: PATIENCE, ..Options::default() }).map_err(|e| failed(&e))?;
-    socket.connect(spec).map_err(|e| failed(&e))?;
+    let options = Options { linger: PATIENCE.as_millis() as i32, ..Options::default() };
+    let socket = Push::connect(&context, &[spec], &options).map_err(|e| failed(&e))?;
+    let mut reactor = Reactor::new().map_err(|e| failed(&e))?;
+    reactor.add(0, &socket).map_err(|e| failed(&e))?;
     socket.send(message).map_err(|e| failed(&e))?;
-    // Dropping socket and context waits until the message has left.
+    if !reactor.drain(PATIENCE) {
+        return Err(failed(&format_args!("nobody has taken the message in {} s", PATIENCE.as_secs())));
+    }
+    // What libzmq has taken leaves when socket and context are dropped.
     Ok(())
 }
 
@@ -28,7 +33,7 @@ pub fn send(spec: &str, message: &[u8]) -> Result<(), Error> {
 fn check(address: &str) -> std::io::Result<()> {
     let mut last = std::io::Error::other("the address has no host");
     for address in address.to_socket_addrs()? {
-        match TcpStream::connect_timeout(&address, Duration::from_millis(PATIENCE as u64)) {
+        match TcpStream::connect_timeout(&address, PATIENCE) {
             Ok(_) => return Ok(()),
             Err(error) => last = error,
         }

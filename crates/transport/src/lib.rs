@@ -1,25 +1,33 @@
 //! The ZeroMQ sockets of the suite, and the event loop that serves them together with TCP sockets.
 //!
-//! This is the only crate that touches libzmq; no type of it leaves. Packets come in from peers as [`Message`]s and go
-//! out as byte slices; what they mean is the business of the crates above (`zhttp`, and the RPCs of proxy and handler).
+//! Packets come in from peers as [`Message`]s and go out as byte slices; what they mean is the business of the crates
+//! above (`zhttp`, and the RPCs of proxy and handler). This is the only crate that touches libzmq; no type of it leaves.
 //!
 //! # Layout
 //! - [`reactor`]: one thread's event loop. It waits on ZeroMQ sockets, TCP sockets and wake-ups at once.
-//! - [`socket`]: what all socket types share: non-blocking sending and receiving, and the bounded backlog.
 //! - [`push_pull`], [`pub_sub`], [`router`], [`rpc`]: one file a pair of socket types, each with its framing.
+//! - [`socket`]: what all socket types share: non-blocking sending and receiving, and the bounded backlog.
+//! - `direct`: I/O of sockets that have `ipc:` addresses only, by ourselves; `zmtp`: the protocol they speak.
+//! - `libzmq`: I/O of all others, by libzmq.
 //!
-//! # Why no thread between sockets and state machines
+//! # Why no thread between sockets and state machines, and two engines
 //! A wake-up of another thread costs 30 to 50 us of CPU, a message taken from a socket that is already awake 0.5 us.
-//! So a worker polls the file descriptors of its ZeroMQ sockets beside its TCP sockets and calls its state machines
-//! directly.
+//! So a worker polls its ZeroMQ sockets beside its TCP sockets and calls its state machines directly. libzmq's own
+//! thread is such a wake-up on either side of every packet, so on the way of requests and deliveries, between processes
+//! of one machine, the workers read and write themselves. libzmq stays where peers are strangers of any age, on other
+//! machines, and where its thread costs little beside what they do: publishers, commands, suites that are spread out.
 
+mod direct;
 pub mod error;
+mod libzmq;
 pub mod pub_sub;
 pub mod push_pull;
 pub mod reactor;
+mod role;
 pub mod router;
 pub mod rpc;
 pub mod socket;
+mod zmtp;
 
 pub use error::Error;
 pub use pub_sub::{Change, Feed, Publisher, Subscriber};

@@ -8,7 +8,8 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, SendError};
-use crate::socket::{Context, Core, Handle, Message, Options, socket_common};
+use crate::role::Role;
+use crate::socket::{Handle, Message, socket_common};
 
 /// Packets kept for one instance until it subscribes.
 const MAX_EARLY: usize = 1_000;
@@ -42,15 +43,9 @@ struct Early {
     packets: Vec<Vec<u8>>,
 }
 
-socket_common!(Publisher);
+socket_common!(Publisher, Role::Xpub, present, early, changes);
 
 impl Publisher {
-    /// A socket that is not connected yet.
-    pub fn new(context: &Context, options: &Options) -> Result<Self, Error> {
-        let core = Core::prepared(context, zmq::XPUB, "XPUB", options, no_drop)?;
-        Ok(Publisher { core, present: HashSet::new(), early: HashMap::new(), changes: VecDeque::new() })
-    }
-
     /// Sends `packet`, which starts with `to` and a space.
     pub fn send(&mut self, to: &[u8], packet: &[u8], now: Instant) -> Result<(), SendError> {
         debug_assert!(packet.starts_with(to) && packet.get(to.len()) == Some(&b' '));
@@ -112,35 +107,14 @@ impl Publisher {
     }
 }
 
-/// Makes a full queue an error to the sender instead of a silent loss.
-fn no_drop(socket: &mut zmq::Socket) -> Result<(), Error> {
-    let on: std::ffi::c_int = 1;
-    // SAFETY: `socket` is an open socket that nobody else uses during the call; the option takes an int, of which pointer and size are given,
-    // and libzmq copies it before it returns. The binding has no setter for this option.
-    let result = unsafe {
-        zmq_sys::zmq_setsockopt(
-            socket.as_mut_ptr(),
-            zmq_sys::ZMQ_XPUB_NODROP as std::ffi::c_int,
-            std::ptr::from_ref(&on).cast(),
-            size_of_val(&on),
-        )
-    };
-    if result == 0 { Ok(()) } else { Err(Error::Setup { kind: "XPUB", reason: "XPUB_NODROP is refused".to_string() }) }
-}
-
 /// Sends to whoever subscribes, and drops what a slow one does not take; for statistics only.
 pub struct Feed {
     core: Handle,
 }
 
-socket_common!(Feed);
+socket_common!(Feed, Role::Pub);
 
 impl Feed {
-    /// A socket that is not connected yet.
-    pub fn new(context: &Context, options: &Options) -> Result<Self, Error> {
-        Ok(Feed { core: Core::new(context, zmq::PUB, "PUB", options)? })
-    }
-
     /// Sends a message to all that subscribe to a prefix of it.
     pub fn send(&self, message: &[u8]) -> Result<(), SendError> {
         self.core.send(&[message])
@@ -152,18 +126,12 @@ pub struct Subscriber {
     core: Handle,
 }
 
-socket_common!(Subscriber);
+socket_common!(Subscriber, Role::Sub);
 
 impl Subscriber {
-    /// A socket that is not connected yet and subscribes to nothing.
-    pub fn new(context: &Context, options: &Options) -> Result<Self, Error> {
-        Ok(Subscriber { core: Core::new(context, zmq::SUB, "SUB", options)? })
-    }
-
     /// Listens to messages that begin with `prefix`.
     pub fn subscribe(&self, prefix: &[u8]) -> Result<(), Error> {
-        self.core.touched.set(true);
-        self.core.raw.set_subscribe(prefix).map_err(|e| Error::Setup { kind: "SUB", reason: e.to_string() })
+        self.core.subscribe(prefix)
     }
 
     /// Listens to what is addressed to the instance: its name and a space.
@@ -173,8 +141,7 @@ impl Subscriber {
 
     /// Ends a subscription made by [`Subscriber::subscribe`].
     pub fn unsubscribe(&self, prefix: &[u8]) -> Result<(), Error> {
-        self.core.touched.set(true);
-        self.core.raw.set_unsubscribe(prefix).map_err(|e| Error::Setup { kind: "SUB", reason: e.to_string() })
+        self.core.unsubscribe(prefix)
     }
 
     /// The next message of one part. Others are skipped and counted.
@@ -186,12 +153,12 @@ impl Subscriber {
     pub fn recv_topic(&self) -> Option<(Message, Message)> {
         loop {
             let topic = self.core.recv_part()?;
-            if !topic.0.get_more() {
+            if !topic.more() {
                 self.core.count(|c| c.malformed += 1);
                 continue;
             }
             let content = self.core.recv_part()?;
-            if content.0.get_more() {
+            if content.more() {
                 self.core.skip_rest();
                 continue;
             }

@@ -2,24 +2,26 @@
 //!
 //! A worker makes a reactor, adds its ZeroMQ sockets under numbers of its choice, registers its TCP sockets with
 //! [`Reactor::registry`], and calls [`Reactor::wait`] in a loop. It reads a reported ZeroMQ socket until it is empty or
-//! until it has done enough for one turn; what is left is reported again by the next `wait`.
+//! until it has done enough for one turn; what is left is reported again by the next `wait`. What it sends to peers on
+//! this machine is collected and leaves with the next `wait`, so that a turn costs one system call for each peer.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 
 use crate::error::Error;
-use crate::socket::{Handle, Registration};
+use crate::socket::{Engine, Handle, Registration};
 
 /// Readiness reports taken from the system at once.
 const EVENTS_A_TURN: usize = 1024;
 /// libzmq does not say when a full ROUTER has room again, so what waits is tried again after this time.
 const RETRY: Duration = Duration::from_millis(2);
-/// Tokens from here on are the reactor's own.
-const FIRST_SOCKET: usize = usize::MAX - 64;
-const WAKE: Token = Token(usize::MAX - 65);
+/// Tokens from here on are the reactor's own: a socket has this many, for its connections.
+const FIRST_SOCKET: usize = 1 << 62;
+const TOKENS_A_SOCKET: usize = 1 << 32;
+const WAKE: Token = Token(usize::MAX - 1);
 
 /// A socket that a reactor can wait for.
 pub trait Polled {
@@ -85,8 +87,12 @@ impl Reactor {
     /// Reports the socket as `Event::Socket(number)`.
     pub fn add(&mut self, number: usize, socket: &impl Polled) -> Result<(), Error> {
         let core = socket.registration().0;
-        let token = Token(FIRST_SOCKET + self.sockets.len());
-        self.poll.registry().register(&mut SourceFd(&core.fd), token, Interest::READABLE)?;
+        let base = FIRST_SOCKET + self.sockets.len() * TOKENS_A_SOCKET;
+        let registry = self.poll.registry();
+        match &core.engine {
+            Engine::Direct(socket) => socket.attach(registry.try_clone()?, base)?,
+            Engine::Libzmq(socket) => registry.register(&mut SourceFd(&socket.fd), Token(base), Interest::READABLE)?,
+        }
         self.sockets.push(Watched { number, core, paused: false });
         Ok(())
     }
@@ -97,7 +103,7 @@ impl Reactor {
         for socket in self.sockets.iter_mut().filter(|socket| socket.number == number) {
             socket.paused = paused;
             // What came in the meantime has had its edge; so ask again.
-            socket.core.touched.set(true);
+            socket.core.touch();
         }
     }
 
@@ -114,22 +120,29 @@ impl Reactor {
     /// Waits for events, at most `timeout` (`None`: without end), and puts them in `ready`, which is cleared first.
     pub fn wait(&mut self, timeout: Option<Duration>, ready: &mut Vec<Event>) -> Result<(), Error> {
         ready.clear();
-        let mut waiting = false;
+        let now = Instant::now();
+        let (mut retrying, mut due) = (false, None);
         for Watched { number, core, paused } in &self.sockets {
-            if core.waiting() > 0 {
-                core.flush();
-                waiting |= core.waiting() > 0;
-            }
-            if !paused && core.touched.get() && core.readable() {
-                core.touched.set(true);
-                ready.push(Event::Socket(*number));
+            core.flush(now);
+            retrying |= core.retrying() > 0;
+            match &core.engine {
+                Engine::Direct(socket) => {
+                    due = [due, socket.next_due()].into_iter().flatten().min();
+                    if !paused && socket.readable() {
+                        ready.push(Event::Socket(*number));
+                    }
+                }
+                Engine::Libzmq(socket) => {
+                    if !paused && socket.readable_after_use() {
+                        ready.push(Event::Socket(*number));
+                    }
+                }
             }
         }
+        let own = [retrying.then_some(RETRY), due.map(|due| due.saturating_duration_since(now))];
         let timeout = match timeout {
             _ if !ready.is_empty() => Some(Duration::ZERO),
-            Some(timeout) if waiting => Some(timeout.min(RETRY)),
-            None if waiting => Some(RETRY),
-            timeout => timeout,
+            timeout => [timeout].into_iter().chain(own).flatten().min(),
         };
         match self.poll.poll(&mut self.events, timeout) {
             Ok(()) => {}
@@ -138,38 +151,60 @@ impl Reactor {
         }
         for event in &self.events {
             let token = event.token().0;
-            if token >= FIRST_SOCKET {
-                let Watched { number, core, paused } = &self.sockets[token - FIRST_SOCKET];
-                // Reported above already if it was touched and readable.
-                if *paused {
-                    core.touched.set(true);
-                } else if !core.touched.get() && core.readable() {
-                    core.touched.set(true);
-                    ready.push(Event::Socket(*number));
-                }
-            } else if event.token() == WAKE {
+            let readable = event.is_readable() || event.is_read_closed() || event.is_error();
+            let writable = event.is_writable() || event.is_write_closed() || event.is_error();
+            let ended = event.is_read_closed() || event.is_error();
+            if event.token() == WAKE {
                 ready.push(Event::Wake);
-            } else {
-                ready.push(Event::Source {
-                    token,
-                    readable: event.is_readable() || event.is_read_closed() || event.is_error(),
-                    writable: event.is_writable() || event.is_write_closed() || event.is_error(),
-                    ended: event.is_read_closed() || event.is_error(),
-                });
+            } else if token < FIRST_SOCKET {
+                ready.push(Event::Source { token, readable, writable, ended });
+            } else if let Some(number) = self.on_socket(token - FIRST_SOCKET, readable, writable, ended) {
+                let event = Event::Socket(number);
+                // A socket has several connections, and may have been reported above.
+                if !ready.iter().rev().any(|earlier| *earlier == event) {
+                    ready.push(event);
+                }
             }
         }
         Ok(())
     }
 
-    /// Tries to send what waits in the sockets' backlogs, for at most `patience`. For an orderly end.
-    pub fn drain(&mut self, patience: Duration) {
-        let end = std::time::Instant::now() + patience;
-        loop {
-            self.sockets.iter().for_each(|socket| socket.core.flush());
-            if self.sockets.iter().all(|socket| socket.core.waiting() == 0) || std::time::Instant::now() >= end {
-                return;
+    /// Readiness of one of a ZeroMQ socket's descriptors; the socket's number if it can be read.
+    fn on_socket(&self, token: usize, readable: bool, writable: bool, ended: bool) -> Option<usize> {
+        let Watched { number, core, paused } = self.sockets.get(token / TOKENS_A_SOCKET)?;
+        let report = match &core.engine {
+            Engine::Direct(socket) => {
+                socket.on_ready(token % TOKENS_A_SOCKET, readable, writable, ended);
+                !paused && socket.readable()
             }
-            std::thread::sleep(RETRY);
+            Engine::Libzmq(socket) if *paused => {
+                socket.touch();
+                false
+            }
+            Engine::Libzmq(socket) => socket.readable_after_edge(),
+        };
+        report.then_some(*number)
+    }
+
+    /// Sends what waits, for at most `patience`; whether all of it has left. For an orderly end. What peers send in the
+    /// meantime is not read.
+    pub fn drain(&mut self, patience: Duration) -> bool {
+        let end = Instant::now() + patience;
+        let mut ready = Vec::new();
+        // What can be read does not end the waiting.
+        let paused: Vec<bool> = self.sockets.iter_mut().map(|s| std::mem::replace(&mut s.paused, true)).collect();
+        let done = loop {
+            let now = Instant::now();
+            self.sockets.iter().for_each(|socket| socket.core.flush(now));
+            let done = self.sockets.iter().all(|socket| socket.core.unsent() == 0);
+            if done || now >= end || self.wait(Some(RETRY), &mut ready).is_err() {
+                break done;
+            }
+        };
+        for (socket, paused) in self.sockets.iter_mut().zip(paused) {
+            socket.paused = paused;
+            socket.core.touch();
         }
+        done
     }
 }

@@ -1,7 +1,8 @@
 //! Request and reply: DEALER asks, ROUTER in the place of REP answers (internal RPC, framing).
 
-use crate::error::{Error, SendError};
-use crate::socket::{Context, Core, Handle, Message, Options, socket_common};
+use crate::error::SendError;
+use crate::role::Role;
+use crate::socket::{Handle, Message, socket_common};
 
 /// Routing parts that a request may carry before its empty part; more than a few relays is no honest request.
 const MAX_ENVELOPE: usize = 8;
@@ -11,14 +12,9 @@ pub struct Dealer {
     core: Handle,
 }
 
-socket_common!(Dealer);
+socket_common!(Dealer, Role::Dealer);
 
 impl Dealer {
-    /// A socket that is not connected yet.
-    pub fn new(context: &Context, options: &Options) -> Result<Self, Error> {
-        Ok(Dealer { core: Core::new(context, zmq::DEALER, "DEALER", options)? })
-    }
-
     /// Sends a request.
     pub fn send(&self, request: &[u8]) -> Result<(), SendError> {
         self.core.send(&[b"", request])
@@ -26,16 +22,15 @@ impl Dealer {
 
     /// Whether a peer is connected that takes a request now.
     pub fn writable(&self) -> bool {
-        self.core.touched.set(true);
-        self.core.waiting() == 0 && self.core.raw.get_events().is_ok_and(|e| e.contains(zmq::POLLOUT))
+        self.core.writable()
     }
 
     /// The next reply.
     pub fn recv(&self) -> Option<Message> {
         loop {
             let empty = self.core.recv_part()?;
-            if !empty.is_empty() || !empty.0.get_more() {
-                if empty.0.get_more() {
+            if !empty.is_empty() || !empty.more() {
+                if empty.more() {
                     self.core.skip_rest();
                 } else {
                     self.core.count(|c| c.malformed += 1);
@@ -43,7 +38,7 @@ impl Dealer {
                 continue;
             }
             let content = self.core.recv_part()?;
-            if content.0.get_more() {
+            if content.more() {
                 self.core.skip_rest();
                 continue;
             }
@@ -61,21 +56,16 @@ pub struct Replier {
     core: Handle,
 }
 
-socket_common!(Replier);
+socket_common!(Replier, Role::Router);
 
 impl Replier {
-    /// A socket that is not connected yet.
-    pub fn new(context: &Context, options: &Options) -> Result<Self, Error> {
-        Ok(Replier { core: Core::new(context, zmq::ROUTER, "ROUTER", options)? })
-    }
-
     /// The next request and the way back.
     pub fn recv(&self) -> Option<(Envelope, Message)> {
         'message: loop {
             let mut route = Vec::with_capacity(2);
             loop {
                 let part = self.core.recv_part()?;
-                if !part.0.get_more() {
+                if !part.more() {
                     self.core.count(|c| c.malformed += 1);
                     continue 'message;
                 }
@@ -89,7 +79,7 @@ impl Replier {
                 route.push(part.to_vec());
             }
             let content = self.core.recv_part()?;
-            if content.0.get_more() {
+            if content.more() {
                 self.core.skip_rest();
                 continue;
             }

@@ -1,34 +1,63 @@
 //! What all sockets have in common: sending and receiving without blocking, and a bounded backlog.
 //!
-//! A message that the kernel or libzmq does not take at once waits in the socket's backlog, in order; the
-//! [reactor](crate::reactor) tries again. When the backlog is full too, the sender is told and decides what to do.
+//! A message that no peer takes at once waits in the socket's backlog, in order; the [reactor](crate::reactor) tries
+//! again. When the backlog is full too, the sender is told and decides what to do.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::ops::Deref;
-use std::os::fd::RawFd;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+
 use crate::error::{Error, SendError};
+use crate::role::Role;
+use crate::{direct, libzmq};
 
 /// One received message part.
-pub struct Message(pub(crate) zmq::Message);
+pub struct Message {
+    content: Content,
+    more: bool,
+}
+
+enum Content {
+    Direct(Bytes),
+    Libzmq(zmq::Message),
+}
+
+impl Message {
+    pub(crate) fn new(content: Bytes, more: bool) -> Self {
+        Message { content: Content::Direct(content), more }
+    }
+
+    pub(crate) fn from_libzmq(content: zmq::Message, more: bool) -> Self {
+        Message { content: Content::Libzmq(content), more }
+    }
+
+    /// Whether another part of the same message follows.
+    pub(crate) fn more(&self) -> bool {
+        self.more
+    }
+}
 
 impl Deref for Message {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        &self.0
+        match &self.content {
+            Content::Direct(bytes) => bytes,
+            Content::Libzmq(message) => message,
+        }
     }
 }
 
-/// The ZeroMQ context of a process; one is enough.
+/// What the sockets of a process share; one is enough.
 #[derive(Clone)]
-pub struct Context(zmq::Context);
+pub struct Context(pub(crate) zmq::Context);
 
 impl Context {
-    /// A context with one I/O thread.
+    /// A context. libzmq's thread starts with the first socket that needs it.
     pub fn new() -> Self {
         Context(zmq::Context::new())
     }
@@ -40,14 +69,16 @@ impl Default for Context {
     }
 }
 
-/// Limits and addresses of a socket.
+/// Limits of a socket.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Messages that libzmq may queue for one peer, each way.
+    /// Messages that may be queued for one peer, each way.
     pub high_water_mark: i32,
-    /// Messages that may wait here when libzmq takes no more.
+    /// Messages that may wait beyond that.
     pub backlog: usize,
-    /// How long closing waits for queued messages to leave, in ms.
+    /// How long closing waits for queued messages to leave, in ms; to peers on this machine, [`Reactor::drain`] does that.
+    ///
+    /// [`Reactor::drain`]: crate::Reactor::drain
     pub linger: i32,
     /// The routing identity that peers see; for ROUTER sockets that peers address.
     pub identity: Option<Vec<u8>>,
@@ -73,7 +104,7 @@ impl Options {
 pub struct Counters {
     /// Messages received.
     pub received: u64,
-    /// Messages handed to libzmq.
+    /// Messages on their way to a peer.
     pub sent: u64,
     /// Messages that could not be sent: the peer was gone, or the backlog full.
     pub refused: u64,
@@ -81,17 +112,20 @@ pub struct Counters {
     pub malformed: u64,
 }
 
+/// Who does the I/O.
+pub(crate) enum Engine {
+    /// We, on unix sockets, in the thread of the reactor.
+    Direct(Box<direct::Socket>),
+    /// libzmq, on anything.
+    Libzmq(libzmq::Socket),
+}
+
 /// The part of a socket that its typed wrapper and the reactor share.
 pub(crate) struct Core {
-    pub(crate) raw: zmq::Socket,
-    pub(crate) fd: RawFd,
+    pub(crate) engine: Engine,
     backlog: RefCell<VecDeque<Vec<Vec<u8>>>>,
     backlog_limit: usize,
-    /// Set when the socket was used since the reactor last asked for its events. libzmq's descriptor is edge
-    /// triggered and any call may swallow the edge, so a used socket must be asked before the thread sleeps.
-    pub(crate) touched: Cell<bool>,
     pub(crate) counters: Cell<Counters>,
-    file_mode: Option<u32>,
     held: RefCell<VecDeque<Held>>,
 }
 
@@ -113,64 +147,44 @@ pub(crate) type Handle = Rc<Core>;
 pub struct Registration(pub(crate) Handle);
 
 impl Core {
-    pub(crate) fn new(
-        context: &Context,
-        kind: zmq::SocketType,
-        name: &'static str,
-        options: &Options,
-    ) -> Result<Handle, Error> {
-        Core::prepared(context, kind, name, options, |_| Ok(()))
-    }
-
-    /// As [`Core::new`], with a step on the socket before anything else has a hold of it.
-    pub(crate) fn prepared(
-        context: &Context,
-        kind: zmq::SocketType,
-        name: &'static str,
-        options: &Options,
-        prepare: impl FnOnce(&mut zmq::Socket) -> Result<(), Error>,
-    ) -> Result<Handle, Error> {
-        let setup = |e: zmq::Error| Error::Setup { kind: name, reason: e.to_string() };
-        let mut raw = context.0.socket(kind).map_err(setup)?;
-        prepare(&mut raw)?;
-        raw.set_sndhwm(options.high_water_mark).map_err(setup)?;
-        raw.set_rcvhwm(options.high_water_mark).map_err(setup)?;
-        raw.set_linger(options.linger).map_err(setup)?;
-        if let Some(identity) = &options.identity {
-            raw.set_identity(identity).map_err(setup)?;
-        }
-        let fd = raw.get_fd().map_err(setup)?;
+    fn new(context: &Context, role: Role, local: bool, options: &Options) -> Result<Handle, Error> {
+        let engine = match local {
+            true => Engine::Direct(Box::new(direct::Socket::new(role, options))),
+            false => Engine::Libzmq(libzmq::Socket::new(context, role, options)?),
+        };
         Ok(Rc::new(Core {
-            raw,
-            fd,
+            engine,
             backlog: RefCell::default(),
             backlog_limit: options.backlog,
-            touched: Cell::new(true),
             counters: Cell::default(),
-            file_mode: options.file_mode,
             held: RefCell::default(),
         }))
     }
 
-    pub(crate) fn bind(&self, spec: &str) -> Result<(), Error> {
-        let fail = |reason: String| Error::Bind { spec: spec.to_string(), reason };
-        if spec.contains('\0') {
-            return Err(fail("the address contains a NUL byte".to_string()));
+    pub(crate) fn bound(context: &Context, role: Role, spec: &str, options: &Options) -> Result<Handle, Error> {
+        let core = Core::new(context, role, direct::path::is_local(spec), options)?;
+        match &core.engine {
+            Engine::Direct(socket) => socket.bind(spec)?,
+            Engine::Libzmq(socket) => socket.bind(spec)?,
         }
-        self.raw.bind(spec).map_err(|e| fail(e.to_string()))?;
-        if let (Some(mode), Some(path)) = (self.file_mode, spec.strip_prefix("ipc://")) {
-            use std::os::unix::fs::PermissionsExt;
-            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).map_err(|e| fail(e.to_string()))?;
-        }
-        Ok(())
+        Ok(core)
     }
 
-    pub(crate) fn connect(&self, spec: &str) -> Result<(), Error> {
-        let fail = |reason: String| Error::Connect { spec: spec.to_string(), reason };
-        if spec.contains('\0') {
-            return Err(fail("the address contains a NUL byte".to_string()));
+    pub(crate) fn connected<S: AsRef<str>>(
+        context: &Context,
+        role: Role,
+        specs: &[S],
+        options: &Options,
+    ) -> Result<Handle, Error> {
+        let local = specs.iter().all(|spec| direct::path::is_local(spec.as_ref()));
+        let core = Core::new(context, role, local, options)?;
+        for spec in specs {
+            match &core.engine {
+                Engine::Direct(socket) => socket.connect(spec.as_ref())?,
+                Engine::Libzmq(socket) => socket.connect(spec.as_ref())?,
+            }
         }
-        self.raw.connect(spec).map_err(|e| fail(e.to_string()))
+        Ok(core)
     }
 
     pub(crate) fn count(&self, change: impl FnOnce(&mut Counters)) {
@@ -181,14 +195,9 @@ impl Core {
 
     /// The next part of a message, if one is there.
     pub(crate) fn recv_part(&self) -> Option<Message> {
-        self.touched.set(true);
-        let mut part = zmq::Message::new();
-        loop {
-            match self.raw.recv(&mut part, zmq::DONTWAIT) {
-                Ok(()) => return Some(Message(part)),
-                Err(zmq::Error::EINTR) => continue,
-                Err(_) => return None,
-            }
+        match &self.engine {
+            Engine::Direct(socket) => socket.recv_part(),
+            Engine::Libzmq(socket) => socket.recv_part(),
         }
     }
 
@@ -196,7 +205,7 @@ impl Core {
     pub(crate) fn recv_single(&self) -> Option<Message> {
         loop {
             let part = self.recv_part()?;
-            if !part.0.get_more() {
+            if !part.more() {
                 self.count(|c| c.received += 1);
                 return Some(part);
             }
@@ -204,14 +213,10 @@ impl Core {
         }
     }
 
-    /// Drops what is left of the current message.
+    /// Drops what is left of a message, of which a part that is not the last was received.
     pub(crate) fn skip_rest(&self) {
         self.count(|c| c.malformed += 1);
-        while self.raw.get_rcvmore().unwrap_or(false) {
-            if self.recv_part().is_none() {
-                break;
-            }
-        }
+        while self.recv_part().is_some_and(|part| part.more()) {}
     }
 
     /// Sends a message of the given parts, or keeps it for later.
@@ -235,24 +240,15 @@ impl Core {
         Ok(())
     }
 
-    /// Sends now; `false` if libzmq does not take it now. Only the first part can be refused: libzmq keeps room for the
-    /// others.
     fn try_send(&self, parts: &[&[u8]]) -> Result<bool, SendError> {
-        self.touched.set(true);
-        let last = parts.len() - 1;
-        for (i, part) in parts.iter().enumerate() {
-            let flags = if i < last { zmq::SNDMORE | zmq::DONTWAIT } else { zmq::DONTWAIT };
-            loop {
-                match self.raw.send(*part, flags) {
-                    Ok(()) => break,
-                    Err(zmq::Error::EINTR) => continue,
-                    Err(zmq::Error::EAGAIN) if i == 0 => return Ok(false),
-                    Err(_) => return Err(SendError::Unreachable),
-                }
-            }
+        let sent = match &self.engine {
+            Engine::Direct(socket) => socket.try_send(parts),
+            Engine::Libzmq(socket) => socket.try_send(parts),
+        }?;
+        if sent {
+            self.count(|c| c.sent += 1);
         }
-        self.count(|c| c.sent += 1);
-        Ok(true)
+        Ok(sent)
     }
 
     /// As [`Core::send`] to a peer named by the first part, for which the message waits a while if it is not there.
@@ -276,12 +272,8 @@ impl Core {
     }
 
     /// Tries again to reach absent peers, and gives those up that have been waited for long enough.
-    fn flush_held(&self) {
+    fn flush_held(&self, now: Instant) {
         let mut held = self.held.borrow_mut();
-        if held.is_empty() {
-            return;
-        }
-        let now = Instant::now();
         // A peer that appears in the middle of this must not get its second message before its first.
         let mut absent: Vec<Vec<u8>> = Vec::new();
         held.retain(|message| {
@@ -301,44 +293,110 @@ impl Core {
         });
     }
 
-    /// Sends what waits, as far as libzmq takes it.
-    pub(crate) fn flush(&self) {
-        self.flush_held();
+    /// Sends what waits, as far as peers take it.
+    pub(crate) fn flush(&self, now: Instant) {
+        if !self.held.borrow().is_empty() {
+            self.flush_held(now);
+        }
         let mut backlog = self.backlog.borrow_mut();
         while let Some(parts) = backlog.front() {
             let parts: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
             match self.try_send(&parts) {
                 Ok(true) => {}
-                Ok(false) => return,
+                Ok(false) => break,
                 Err(_) => self.count(|c| c.refused += 1),
             }
             backlog.pop_front();
         }
+        if let Engine::Direct(socket) = &self.engine {
+            socket.flush(now);
+        }
     }
 
+    /// Has the reactor ask whether there is something to receive.
+    pub(crate) fn touch(&self) {
+        if let Engine::Libzmq(socket) = &self.engine {
+            socket.touch();
+        }
+    }
+
+    /// Messages that no peer takes for now.
     pub(crate) fn waiting(&self) -> usize {
+        self.retrying()
+            + match &self.engine {
+                Engine::Direct(socket) => socket.held_up(),
+                Engine::Libzmq(_) => 0,
+            }
+    }
+
+    /// Messages that have to be tried again, because nothing tells when they could be sent.
+    pub(crate) fn retrying(&self) -> usize {
         self.backlog.borrow().len() + self.held.borrow().len()
     }
 
-    /// Whether a message can be received. Asks libzmq, which also lets it do its pending work.
-    pub(crate) fn readable(&self) -> bool {
-        self.touched.set(false);
-        self.raw.get_events().is_ok_and(|events| events.contains(zmq::POLLIN))
+    /// Messages that have not been handed to the kernel or to libzmq.
+    pub(crate) fn unsent(&self) -> usize {
+        self.retrying()
+            + match &self.engine {
+                Engine::Direct(socket) => socket.queued(),
+                Engine::Libzmq(_) => 0,
+            }
+    }
+
+    /// Whether a peer takes a message now.
+    pub(crate) fn writable(&self) -> bool {
+        self.retrying() == 0
+            && match &self.engine {
+                Engine::Direct(socket) => socket.writable(),
+                Engine::Libzmq(socket) => socket.writable(),
+            }
+    }
+
+    pub(crate) fn subscribe(&self, prefix: &[u8]) -> Result<(), Error> {
+        match &self.engine {
+            Engine::Direct(socket) => socket.subscribe(prefix),
+            Engine::Libzmq(socket) => return socket.subscribe(prefix),
+        }
+        Ok(())
+    }
+
+    pub(crate) fn unsubscribe(&self, prefix: &[u8]) -> Result<(), Error> {
+        match &self.engine {
+            Engine::Direct(socket) => socket.unsubscribe(prefix),
+            Engine::Libzmq(socket) => return socket.unsubscribe(prefix),
+        }
+        Ok(())
     }
 }
 
 /// What every typed socket offers beside its own sending and receiving.
 macro_rules! socket_common {
-    ($type:ty) => {
+    ($type:ident, $role:expr $(, $field:ident)*) => {
         impl $type {
-            /// Binds to an address, such as `ipc:///run/x` or `tcp://127.0.0.1:5560`.
-            pub fn bind(&self, spec: &str) -> Result<(), $crate::Error> {
-                self.core.bind(spec)
+            /// A socket bound to an address, such as `ipc:///run/x` or `tcp://127.0.0.1:5560`.
+            ///
+            /// # Errors
+            /// The address is in use, or not one.
+            pub fn bind(
+                context: &$crate::Context,
+                spec: &str,
+                options: &$crate::Options,
+            ) -> Result<Self, $crate::Error> {
+                let core = $crate::socket::Core::bound(context, $role, spec, options)?;
+                Ok($type { core, $($field: Default::default()),* })
             }
 
-            /// Connects to an address; the peer need not be there yet.
-            pub fn connect(&self, spec: &str) -> Result<(), $crate::Error> {
-                self.core.connect(spec)
+            /// A socket that connects to all of the addresses; the peers need not be there yet.
+            ///
+            /// # Errors
+            /// An address is not one.
+            pub fn connect<S: AsRef<str>>(
+                context: &$crate::Context,
+                specs: &[S],
+                options: &$crate::Options,
+            ) -> Result<Self, $crate::Error> {
+                let core = $crate::socket::Core::connected(context, $role, specs, options)?;
+                Ok($type { core, $($field: Default::default()),* })
             }
 
             /// What the socket has done so far.

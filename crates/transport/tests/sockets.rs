@@ -1,17 +1,47 @@
-//! The sockets against each other, over `inproc:` and a reactor, as a worker would use them.
+//! The sockets against each other through a reactor, as a worker would use them; once with our own I/O (`ipc:`) and once
+//! with libzmq's (`inproc:`).
 
 use std::time::{Duration, Instant};
 
+use transport::error::SendError;
 use transport::{Change, Context, Dealer, Event, Options, Publisher, Pull, Push, Reactor, Replier, Router, Subscriber};
 
 const LIMIT: Duration = Duration::from_secs(10);
+
+/// Where the sockets of a test are.
+struct Place {
+    context: Context,
+    spec: String,
+    _dir: tempfile::TempDir,
+}
+
+/// Runs a test with each kind of I/O.
+fn with_each(test: impl Fn(&Place)) {
+    for own in [true, false] {
+        let dir = tempfile::tempdir().unwrap();
+        let spec = if own { format!("ipc://{}/s", dir.path().display()) } else { "inproc://s".to_string() };
+        test(&Place { context: Context::new(), spec, _dir: dir });
+    }
+}
+
+macro_rules! bind {
+    ($kind:ident, $place:expr, $options:expr) => {
+        $kind::bind(&$place.context, &$place.spec, $options).unwrap()
+    };
+}
+
+macro_rules! connect {
+    ($kind:ident, $place:expr, $options:expr) => {
+        $kind::connect(&$place.context, &[&$place.spec], $options).unwrap()
+    };
+}
 
 /// Turns the reactor until `step` returns a value.
 fn until<T>(reactor: &mut Reactor, mut step: impl FnMut(&[Event]) -> Option<T>) -> T {
     let end = Instant::now() + LIMIT;
     let mut ready = Vec::new();
     loop {
-        reactor.wait(Some(Duration::from_millis(100)), &mut ready).unwrap();
+        reactor.wait(Some(Duration::from_millis(20)), &mut ready).unwrap();
         if let Some(value) = step(&ready) {
             return value;
         }
@@ -21,140 +51,195 @@ fn until<T>(reactor: &mut Reactor, mut step: impl FnMut(&[Event]) -> Option<T>) 
 
 #[test]
 fn what_is_pushed_is_pulled_in_order_and_nothing_is_lost_beyond_the_high_water_mark() {
-    let context = Context::new();
-    let tight = Options { high_water_mark: 5, ..Options::default() };
-    let push = Push::new(&context, &tight).unwrap();
-    let pull = Pull::new(&context, &tight).unwrap();
-    pull.bind("inproc://order").unwrap();
-    push.connect("inproc://order").unwrap();
-    let mut reactor = Reactor::new().unwrap();
-    reactor.add(1, &push).unwrap();
-    reactor.add(2, &pull).unwrap();
-    for i in 0..1000u32 {
-        push.send(&i.to_be_bytes()).unwrap();
-    }
-    assert!(push.waiting() > 0, "the high-water mark did not hold anything back");
-    let mut next = 0u32;
-    until(&mut reactor, |ready| {
-        if ready.contains(&Event::Socket(2)) {
-            // Few a turn: the rest must be reported again.
-            for _ in 0..7 {
-                let Some(message) = pull.recv() else { break };
-                assert_eq!(message[..], next.to_be_bytes());
-                next += 1;
-            }
+    with_each(|place| {
+        let tight = Options { high_water_mark: 5, ..Options::default() };
+        let pull = bind!(Pull, place, &tight);
+        let push = connect!(Push, place, &tight);
+        let mut reactor = Reactor::new().unwrap();
+        reactor.add(1, &push).unwrap();
+        reactor.add(2, &pull).unwrap();
+        for i in 0..1000u32 {
+            push.send(&i.to_be_bytes()).unwrap();
         }
-        (next == 1000).then_some(())
+        assert!(push.waiting() > 0, "the high-water mark did not hold anything back");
+        let mut next = 0u32;
+        until(&mut reactor, |ready| {
+            if ready.contains(&Event::Socket(2)) {
+                // Few a turn: the rest must be reported again.
+                for _ in 0..7 {
+                    let Some(message) = pull.recv() else { break };
+                    assert_eq!(message[..], next.to_be_bytes());
+                    next += 1;
+                }
+            }
+            (next == 1000).then_some(())
+        });
+        assert_eq!((push.counters().sent, pull.counters().received), (1000, 1000));
     });
-    assert_eq!((push.counters().sent, pull.counters().received), (1000, 1000));
+}
+
+#[test]
+fn messages_of_any_size_arrive_whole() {
+    with_each(|place| {
+        let pull = bind!(Pull, place, &Options::default());
+        let push = connect!(Push, place, &Options::default());
+        let mut reactor = Reactor::new().unwrap();
+        reactor.add(1, &push).unwrap();
+        reactor.add(2, &pull).unwrap();
+        let sizes = [0, 1, 254, 255, 256, 65_535, 65_536, 3_000_000, 5];
+        for (i, size) in sizes.into_iter().enumerate() {
+            push.send(&vec![i as u8; size]).unwrap();
+        }
+        for (i, size) in sizes.into_iter().enumerate() {
+            let message = until(&mut reactor, |_| pull.recv());
+            assert_eq!(message.len(), size);
+            assert!(message.iter().all(|&b| b == i as u8));
+        }
+    });
 }
 
 #[test]
 fn a_full_backlog_refuses() {
-    let push = Push::new(&Context::new(), &Options { backlog: 2, linger: 0, ..Options::default() }).unwrap();
-    assert!(push.send(b"1").is_ok() && push.send(b"2").is_ok());
-    assert_eq!(push.send(b"3"), Err(transport::error::SendError::Full));
-    assert_eq!(push.counters().refused, 1);
+    with_each(|place| {
+        let push = bind!(Push, place, &Options { backlog: 2, linger: 0, ..Options::default() });
+        assert!(push.send(b"1").is_ok() && push.send(b"2").is_ok());
+        assert_eq!(push.send(b"3"), Err(SendError::Full));
+        assert_eq!(push.counters().refused, 1);
+    });
 }
 
 #[test]
 fn a_packet_for_an_instance_that_subscribes_late_is_not_lost() {
-    let context = Context::new();
-    let mut publisher = Publisher::new(&context, &Options::default()).unwrap();
-    publisher.bind("inproc://late").unwrap();
-    let now = Instant::now();
-    publisher.send(b"proxy_1", b"proxy_1 early", now).unwrap();
-    let subscriber = Subscriber::new(&context, &Options::default()).unwrap();
-    subscriber.connect("inproc://late").unwrap();
-    subscriber.subscribe_instance("proxy_1").unwrap();
-    let mut reactor = Reactor::new().unwrap();
-    reactor.add(1, &publisher).unwrap();
-    reactor.add(2, &subscriber).unwrap();
-    let mut joined = Vec::new();
-    let received = until(&mut reactor, |_| {
-        joined.extend(publisher.changes());
-        subscriber.recv()
+    with_each(|place| {
+        let mut publisher = bind!(Publisher, place, &Options::default());
+        let now = Instant::now();
+        publisher.send(b"proxy_1", b"proxy_1 early", now).unwrap();
+        let subscriber = connect!(Subscriber, place, &Options::default());
+        subscriber.subscribe_instance("proxy_1").unwrap();
+        let mut reactor = Reactor::new().unwrap();
+        reactor.add(1, &publisher).unwrap();
+        reactor.add(2, &subscriber).unwrap();
+        let mut joined = Vec::new();
+        let received = until(&mut reactor, |_| {
+            joined.extend(publisher.changes());
+            subscriber.recv()
+        });
+        assert_eq!(&received[..], b"proxy_1 early");
+        assert_eq!(joined, [Change::Joined(b"proxy_1".to_vec())]);
     });
-    assert_eq!(&received[..], b"proxy_1 early");
-    assert_eq!(joined, [Change::Joined(b"proxy_1".to_vec())]);
 }
 
 #[test]
 fn the_end_of_an_instance_is_seen() {
-    let context = Context::new();
-    let mut publisher = Publisher::new(&context, &Options::default()).unwrap();
-    publisher.bind("inproc://end").unwrap();
-    let subscriber = Subscriber::new(&context, &Options::default()).unwrap();
-    subscriber.connect("inproc://end").unwrap();
-    subscriber.subscribe_instance("f").unwrap();
-    let mut reactor = Reactor::new().unwrap();
-    reactor.add(1, &publisher).unwrap();
-    until(&mut reactor, |_| publisher.changes().next());
-    assert!(publisher.is_present(b"f"));
-    drop(subscriber);
-    assert_eq!(until(&mut reactor, |_| publisher.changes().next()), Change::Left(b"f".to_vec()));
-    assert!(!publisher.is_present(b"f"));
+    with_each(|place| {
+        let mut publisher = bind!(Publisher, place, &Options::default());
+        let subscriber = connect!(Subscriber, place, &Options::default());
+        subscriber.subscribe_instance("f").unwrap();
+        let mut reactor = Reactor::new().unwrap();
+        reactor.add(1, &publisher).unwrap();
+        let mut others = Reactor::new().unwrap();
+        others.add(1, &subscriber).unwrap();
+        let mut ready = Vec::new();
+        until(&mut reactor, |_| {
+            others.wait(Some(Duration::ZERO), &mut ready).unwrap();
+            publisher.changes().next()
+        });
+        assert!(publisher.is_present(b"f"));
+        drop((subscriber, others));
+        assert_eq!(until(&mut reactor, |_| publisher.changes().next()), Change::Left(b"f".to_vec()));
+        assert!(!publisher.is_present(b"f"));
+    });
 }
 
 #[test]
 fn packets_for_an_instance_that_never_comes_are_given_up() {
-    let mut publisher = Publisher::new(&Context::new(), &Options::default()).unwrap();
-    let now = Instant::now();
-    publisher.send(b"gone", b"gone x", now).unwrap();
-    assert_eq!(publisher.forget_absent(now + Duration::from_secs(1)), 0);
-    assert_eq!(publisher.forget_absent(now + Duration::from_secs(6)), 1);
+    with_each(|place| {
+        let mut publisher = bind!(Publisher, place, &Options::default());
+        let now = Instant::now();
+        publisher.send(b"gone", b"gone x", now).unwrap();
+        assert_eq!(publisher.forget_absent(now + Duration::from_secs(1)), 0);
+        assert_eq!(publisher.forget_absent(now + Duration::from_secs(6)), 1);
+    });
 }
 
 #[test]
 fn a_router_reaches_a_peer_by_name_even_if_it_connects_a_little_later() {
-    let context = Context::new();
-    let bound = Router::new(&context, &Options::named("frontend")).unwrap();
-    bound.bind("inproc://router").unwrap();
-    bound.send(b"proxy", b"first").unwrap();
-    bound.send(b"proxy", b"second").unwrap();
-    let other = Router::new(&context, &Options::named("proxy")).unwrap();
-    other.connect("inproc://router").unwrap();
-    let mut reactor = Reactor::new().unwrap();
-    reactor.add(1, &bound).unwrap();
-    reactor.add(2, &other).unwrap();
-    for expected in [&b"first"[..], b"second"] {
-        let (peer, packet) = until(&mut reactor, |_| {
+    with_each(|place| {
+        let bound = bind!(Router, place, &Options::named("frontend"));
+        bound.send(b"proxy", b"first").unwrap();
+        bound.send(b"proxy", b"second").unwrap();
+        let other = connect!(Router, place, &Options::named("proxy"));
+        let mut reactor = Reactor::new().unwrap();
+        reactor.add(1, &bound).unwrap();
+        reactor.add(2, &other).unwrap();
+        for expected in [&b"first"[..], b"second"] {
+            let (peer, packet) = until(&mut reactor, |_| {
+                let _ = bound.recv();
+                other.recv()
+            });
+            assert_eq!((&peer[..], &packet[..]), (&b"frontend"[..], expected));
+        }
+    });
+}
+
+#[test]
+fn a_router_peer_that_comes_back_under_its_name_takes_the_place_of_the_old_one() {
+    with_each(|place| {
+        let bound = bind!(Router, place, &Options::named("frontend"));
+        let mut reactor = Reactor::new().unwrap();
+        reactor.add(1, &bound).unwrap();
+        let old = connect!(Router, place, &Options::named("proxy"));
+        let mut olds = Reactor::new().unwrap();
+        olds.add(1, &old).unwrap();
+        let mut ready = Vec::new();
+        bound.send(b"proxy", b"to the old one").unwrap();
+        until(&mut reactor, |_| {
+            olds.wait(Some(Duration::ZERO), &mut ready).unwrap();
             let _ = bound.recv();
-            other.recv()
+            old.recv()
         });
-        assert_eq!((&peer[..], &packet[..]), (&b"frontend"[..], expected));
-    }
+        // From here on the old one's reactor does not turn, as if its process hung.
+        let new = connect!(Router, place, &Options::named("proxy"));
+        let mut news = Reactor::new().unwrap();
+        news.add(1, &new).unwrap();
+        let (_, packet) = until(&mut reactor, |_| {
+            news.wait(Some(Duration::ZERO), &mut ready).unwrap();
+            let _ = (bound.recv(), bound.send(b"proxy", b"to the new one"));
+            new.recv()
+        });
+        assert_eq!(&packet[..], b"to the new one");
+    });
 }
 
 #[test]
 fn a_packet_for_a_peer_that_does_not_come_is_given_up_and_counted() {
-    let bound = Router::new(&Context::new(), &Options::named("frontend")).unwrap();
-    bound.bind("inproc://router").unwrap();
-    bound.send(b"nobody", b"x").unwrap();
-    assert_eq!(bound.waiting(), 1);
-    let mut reactor = Reactor::new().unwrap();
-    reactor.add(1, &bound).unwrap();
-    until(&mut reactor, |_| (bound.waiting() == 0).then_some(()));
-    assert_eq!(bound.counters().refused, 1);
+    with_each(|place| {
+        let bound = bind!(Router, place, &Options::named("frontend"));
+        bound.send(b"nobody", b"x").unwrap();
+        assert_eq!(bound.waiting(), 1);
+        let mut reactor = Reactor::new().unwrap();
+        reactor.add(1, &bound).unwrap();
+        until(&mut reactor, |_| (bound.waiting() == 0).then_some(()));
+        assert_eq!(bound.counters().refused, 1);
+    });
 }
 
 #[test]
 fn a_request_is_answered_to_whoever_asked() {
-    let context = Context::new();
-    let dealer = Dealer::new(&context, &Options::default()).unwrap();
-    dealer.bind("inproc://rpc").unwrap();
-    assert!(!dealer.writable());
-    let replier = Replier::new(&context, &Options::default()).unwrap();
-    replier.connect("inproc://rpc").unwrap();
-    let mut reactor = Reactor::new().unwrap();
-    reactor.add(1, &dealer).unwrap();
-    reactor.add(2, &replier).unwrap();
-    until(&mut reactor, |_| dealer.writable().then_some(()));
-    dealer.send(b"question").unwrap();
-    let (envelope, question) = until(&mut reactor, |_| replier.recv());
-    assert_eq!(&question[..], b"question");
-    replier.reply(&envelope, b"answer").unwrap();
-    assert_eq!(&until(&mut reactor, |_| dealer.recv())[..], b"answer");
+    with_each(|place| {
+        let dealer = bind!(Dealer, place, &Options::default());
+        assert!(!dealer.writable());
+        let replier = connect!(Replier, place, &Options::default());
+        let mut reactor = Reactor::new().unwrap();
+        reactor.add(1, &dealer).unwrap();
+        reactor.add(2, &replier).unwrap();
+        until(&mut reactor, |_| dealer.writable().then_some(()));
+        dealer.send(b"question").unwrap();
+        let (envelope, question) = until(&mut reactor, |_| replier.recv());
+        assert_eq!(&question[..], b"question");
+        replier.reply(&envelope, b"answer").unwrap();
+        assert_eq!(&until(&mut reactor, |_| dealer.recv())[..], b"answer");
+    });
 }
 
 #[test]
@@ -173,23 +258,79 @@ fn another_thread_can_end_the_wait() {
 
 #[test]
 fn a_paused_socket_is_not_reported_and_nothing_of_it_is_lost() {
+    with_each(|place| {
+        let pull = bind!(Pull, place, &Options::default());
+        let push = connect!(Push, place, &Options::default());
+        let mut reactor = Reactor::new().unwrap();
+        reactor.add(1, &pull).unwrap();
+        reactor.add(2, &push).unwrap();
+        reactor.pause(1, true);
+        push.send(b"x").unwrap();
+        let mut ready = Vec::new();
+        for _ in 0..10 {
+            reactor.wait(Some(Duration::from_millis(1)), &mut ready).unwrap();
+            assert_eq!(ready, []);
+        }
+        reactor.pause(1, false);
+        assert_eq!(
+            &until(&mut reactor, |ready| ready.contains(&Event::Socket(1)).then(|| pull.recv()).flatten())[..],
+            b"x"
+        );
+    });
+}
+
+#[test]
+fn what_a_peer_had_not_begun_to_take_when_it_went_away_goes_to_another() {
+    let dir = tempfile::tempdir().unwrap();
+    let spec = format!("ipc://{}/s", dir.path().display());
     let context = Context::new();
-    let push = Push::new(&context, &Options::default()).unwrap();
-    let pull = Pull::new(&context, &Options::default()).unwrap();
-    pull.bind("inproc://pause").unwrap();
-    push.connect("inproc://pause").unwrap();
+    let push = Push::bind(&context, &spec, &Options::default()).unwrap();
     let mut reactor = Reactor::new().unwrap();
-    reactor.add(1, &pull).unwrap();
-    reactor.pause(1, true);
-    push.send(b"x").unwrap();
+    reactor.add(1, &push).unwrap();
+    let idle = Pull::connect(&context, &[&spec], &Options::default()).unwrap();
+    let mut others = Reactor::new().unwrap();
+    others.add(1, &idle).unwrap();
     let mut ready = Vec::new();
-    for _ in 0..3 {
-        reactor.wait(Some(Duration::from_millis(1)), &mut ready).unwrap();
-        assert_eq!(ready, []);
-    }
-    reactor.pause(1, false);
-    assert_eq!(
-        &until(&mut reactor, |ready| ready.contains(&Event::Socket(1)).then(|| pull.recv()).flatten())[..],
-        b"x"
-    );
+    // More than the kernel keeps for a peer that does not read.
+    let numbered = |i: u32| [&i.to_be_bytes()[..], &[0; 10_000]].concat();
+    (0..100u32).for_each(|i| push.send(&numbered(i)).unwrap());
+    until(&mut reactor, |_| {
+        others.wait(Some(Duration::ZERO), &mut ready).unwrap();
+        (push.waiting() > 0 && push.waiting() < 100).then_some(())
+    });
+    let left = push.waiting();
+    drop((idle, others));
+    let second = Pull::connect(&context, &[&spec], &Options::default()).unwrap();
+    reactor.add(2, &second).unwrap();
+    let mut last = None;
+    let mut count = 0;
+    until(&mut reactor, |_| {
+        while let Some(message) = second.recv() {
+            assert_eq!(message.len(), 10_004, "a message was cut");
+            let number = u32::from_be_bytes(message[..4].try_into().unwrap());
+            assert!(last.is_none_or(|last| number == last + 1), "{number} came after {last:?}");
+            last = Some(number);
+            count += 1;
+        }
+        (last == Some(99)).then_some(())
+    });
+    // All but the one that was written in part.
+    assert!(count + 1 >= left, "{count} of {left} have come");
+}
+
+#[test]
+fn a_socket_file_that_a_dead_process_left_is_replaced_and_a_successors_is_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("s");
+    let spec = format!("ipc://{}", path.display());
+    let (context, options) = (Context::new(), Options { file_mode: Some(0o600), ..Options::default() });
+    let first = Pull::bind(&context, &spec, &options).unwrap();
+    let second = Pull::bind(&context, &spec, &options).unwrap();
+    drop(first);
+    let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&path).unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o600);
+    drop(second);
+    assert!(!path.exists());
+    let error = Pull::bind(&context, "ipc:///does/not/exist/s", &options).err().unwrap().to_string();
+    assert!(error.contains("/does/not/exist/s") && error.contains("directory"), "{error}");
 }

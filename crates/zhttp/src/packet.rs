@@ -206,6 +206,9 @@ pub struct Packet<'a> {
     pub router_resp: bool,
     /// The sender takes packets for several sessions (`ext.multi`).
     pub multi: bool,
+    /// The sender lets anybody answer as long as it has not heard from whom it asked, so that a request can be handed
+    /// over without telling it (`ext.adopt`, ours; others ignore it) (first, from a frontend).
+    pub adopt: bool,
     /// Limit of the response body in bytes (first, to outbound).
     pub max_size: Option<u64>,
     /// Limit of the session's life in ms (first, to outbound).
@@ -267,7 +270,7 @@ impl<'a> Packet<'a> {
                 b"more" => packet.more = flag(value, "more")?,
                 b"stream" => packet.stream = flag(value, "stream")?,
                 b"router-resp" => packet.router_resp = flag(value, "router-resp")?,
-                b"ext" => packet.multi = multi(value)?,
+                b"ext" => (packet.multi, packet.adopt) = extensions(value)?,
                 b"max-size" => packet.max_size = Some(number(value, "max-size")?),
                 b"timeout" => packet.timeout = Some(number(value, "timeout")?),
                 b"method" => packet.method = Some(text(value, "method")?),
@@ -351,8 +354,11 @@ impl<'a> Packet<'a> {
         if self.kind != Kind::Data {
             entry(out, "type", self.kind.name().as_bytes());
         }
-        if self.multi {
-            out.raw(b"3:ext,15:5:multi,4:true!}");
+        match (self.multi, self.adopt) {
+            (false, false) => {}
+            (true, false) => out.raw(b"3:ext,15:5:multi,4:true!}"),
+            (false, true) => out.raw(b"3:ext,15:5:adopt,4:true!}"),
+            (true, true) => out.raw(b"3:ext,30:5:multi,4:true!5:adopt,4:true!}"),
         }
         self.encode_ids(out);
         if !self.from.is_empty() {
@@ -491,14 +497,17 @@ fn credits(value: Item<'_>) -> Result<u32, DecodeError> {
     number::<i64>(value, "credits").map(|n| n.clamp(0, i64::from(u32::MAX)) as u32)
 }
 
-fn multi(ext: Item<'_>) -> Result<bool, DecodeError> {
-    let mut multi = false;
+/// `multi` and `adopt`.
+fn extensions(ext: Item<'_>) -> Result<(bool, bool), DecodeError> {
+    let (mut multi, mut adopt) = (false, false);
     for entry in ext.entries().map_err(|_| DecodeError::Field("ext"))? {
-        if let (b"multi", value) = entry? {
-            multi = flag(value, "ext")?;
+        match entry? {
+            (b"multi", value) => multi = flag(value, "ext")?,
+            (b"adopt", value) => adopt = flag(value, "ext")?,
+            _ => {}
         }
     }
-    Ok(multi)
+    Ok((multi, adopt))
 }
 
 fn headers(value: Item<'_>) -> Result<Headers<'_>, DecodeError> {

@@ -86,12 +86,9 @@ impl Requester {
     pub fn connect(outbound: &Outbound, name: &str) -> Self {
         let spec = |socket: &str| format!("ipc://{}", outbound.socket(socket).display());
         let (context, options) = (Context::new(), Options::named(name));
-        let push = Push::new(&context, &options).unwrap();
-        push.connect(&spec("in")).unwrap();
-        let stream = Router::new(&context, &options).unwrap();
-        stream.connect(&spec("in-stream")).unwrap();
-        let responses = Subscriber::new(&context, &options).unwrap();
-        responses.connect(&spec("out")).unwrap();
+        let push = Push::connect(&context, &[spec("in")], &options).unwrap();
+        let stream = Router::connect(&context, &[spec("in-stream")], &options).unwrap();
+        let responses = Subscriber::connect(&context, &[spec("out")], &options).unwrap();
         responses.subscribe_instance(name).unwrap();
         let mut reactor = Reactor::new().unwrap();
         reactor.add(0, &push).unwrap();
@@ -115,6 +112,7 @@ impl Requester {
             ..packet
         };
         self.push.send(packet.encode(None, &mut self.writer)).unwrap();
+        self.let_go();
     }
 
     pub fn get(&mut self, id: &str, uri: &str) {
@@ -125,6 +123,12 @@ impl Requester {
     pub fn follow(&mut self, packet: Packet<'_>) {
         let packet = Packet { from: self.name.as_bytes(), ..packet };
         self.stream.send(&self.server, packet.encode(None, &mut self.writer)).unwrap();
+        self.let_go();
+    }
+
+    /// Has what was sent leave, since the caller may go on to wait for something else.
+    fn let_go(&mut self) {
+        assert!(self.reactor.drain(PATIENCE), "nobody takes the packet");
     }
 
     /// The next packet of a session.

@@ -114,8 +114,12 @@ impl Exchange {
         }
         match std::mem::replace(&mut self.phase, Phase::Waiting) {
             Phase::Settling(instruct) => {
-                self.send(Packet { kind: Kind::HandoffStart, ..Packet::default() }, turn);
                 self.phase = Phase::HandingOver(instruct);
+                // A client that does not know us has nothing under way to us, and need not wait for its new owner.
+                if self.adopts && !self.client.has_spoken() {
+                    return self.call_accept(turn);
+                }
+                self.send(Packet { kind: Kind::HandoffStart, ..Packet::default() }, turn);
             }
             other => self.phase = other,
         }

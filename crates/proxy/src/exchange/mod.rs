@@ -42,6 +42,8 @@ pub struct Exchange {
     client: server::Session,
     /// The client's instance takes packets for several sessions.
     multi: bool,
+    /// The client's instance takes an answer from anybody as long as it has not heard from us.
+    adopts: bool,
     /// Goes back with every packet.
     user_data: Option<(tnetstring::Kind, Box<[u8]>)>,
     /// The first packet, or one made up from a retry.
@@ -100,7 +102,7 @@ enum Phase {
     Preceding(Box<Instruct>),
     /// The response is complete; the request, or what the client must get first, is not.
     Settling(Box<Instruct>),
-    /// The client's instance was told that somebody else will take over.
+    /// The client's instance was told that somebody else will take over, or need not be told.
     HandingOver(Box<Instruct>),
     /// The handler was asked to take the request.
     Accepting(Box<Instruct>, Call),
@@ -141,6 +143,7 @@ impl Exchange {
             serial,
             client,
             multi: packet.multi,
+            adopts: packet.adopt,
             user_data: packet.user_data.map(|item| (item.kind, item.payload.into())),
             request: message.into(),
             scheme,
@@ -312,7 +315,9 @@ impl Exchange {
 
     /// Acknowledges the request if nothing has been said so far.
     pub fn acknowledge(&mut self, turn: &mut Turn<'_>) {
-        if !self.client.has_spoken() && !self.is_abandoned() {
+        // While the handler decides, the numbers are already its own.
+        let waits = !self.is_abandoned() && !matches!(self.phase, Phase::Accepting(..));
+        if waits && !self.client.has_spoken() {
             self.send(Packet { kind: Kind::KeepAlive, ..Packet::default() }, turn);
         }
     }

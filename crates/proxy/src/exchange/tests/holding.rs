@@ -38,6 +38,32 @@ fn a_hold_goes_to_the_handler_after_the_frontend_agrees() {
 }
 
 #[test]
+fn a_client_that_adopts_and_has_not_heard_from_us_is_handed_over_without_being_asked() {
+    let mut stage = Stage::new("* origin:80");
+    stage.request(Packet { adopt: true, ..Packet::default() });
+    stage.sent();
+    stage.origin(grip_response("stream", b"hello", false));
+    let sent = stage.raw();
+    let [Sent::Accept(call)] = &sent[..] else { panic!("{sent:?}") };
+    let Some(Value::List(requests)) = call.get(b"args").and_then(|args| args.get(b"requests")) else { panic!() };
+    assert_eq!((requests[0].get(b"in-seq"), requests[0].get(b"out-seq")), (Some(&Value::Int(1)), Some(&Value::Int(0))));
+    // It must not hear from us while the handler decides, or its numbers would be wrong.
+    stage.wait(Duration::from_millis(500));
+    assert_eq!(stage.sent(), [""; 0]);
+}
+
+#[test]
+fn a_client_that_adopts_but_has_heard_from_us_is_asked() {
+    let mut stage = Stage::new("* origin:80");
+    stage.request(Packet { adopt: true, ..Packet::default() });
+    stage.sent();
+    stage.wait(Duration::from_millis(20));
+    assert_eq!(stage.sent(), ["client: keep-alive"]);
+    stage.origin(grip_response("stream", b"hello", false));
+    assert_eq!(stage.sent(), ["client: handoff-start"]);
+}
+
+#[test]
 fn a_response_of_the_handler_is_given_to_the_client() {
     let mut stage = Stage::new("* origin:80");
     stage.until_accept();

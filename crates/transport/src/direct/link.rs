@@ -1,0 +1,237 @@
+//! One connection to a peer: its stream, what is half read, and what waits to be written.
+
+use std::io::{self, Read as _};
+
+use bytes::Bytes;
+use mio::net::UnixStream;
+
+use super::outgoing::Outgoing;
+use super::topics::Topics;
+use crate::role::Role;
+use crate::socket::Message;
+use crate::zmtp::{Decoder, Step, Violation, greeting};
+
+/// Parts of one message at most.
+const MAX_PARTS: usize = 16;
+/// Prefixes that one peer may subscribe to.
+const MAX_TOPICS: usize = 1_000_000;
+/// Bytes that wait for the end of the turn before they are written; more is written at once.
+const WRITE_SIZE: usize = 64 * 1024;
+
+/// Why a connection ends.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Broken {
+    #[error("closed by the peer")]
+    Closed,
+    #[error("another connection has taken the peer's name")]
+    Replaced,
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    #[error("{0}")]
+    Violation(#[from] Violation),
+}
+
+/// What reading a link has brought, in order.
+pub(crate) enum Arrival<'a> {
+    /// The handshake is done.
+    Ready,
+    /// All parts of a message, to be taken out.
+    Message(&'a mut Vec<Message>),
+    /// The peer subscribes to a prefix it was not subscribed to, or ends a subscription.
+    Topic(Vec<u8>, bool),
+}
+
+/// A connection.
+pub(crate) struct Link {
+    pub(crate) stream: UnixStream,
+    role: Role,
+    decoder: Decoder,
+    /// Bytes of a frame that is not complete.
+    input: Vec<u8>,
+    /// Parts of a message that is not complete.
+    parts: Vec<Message>,
+    outgoing: Outgoing,
+    /// What the peer calls itself, or is called here if it does not.
+    pub(crate) identity: Bytes,
+    pub(crate) topics: Topics,
+    /// The handshake is done.
+    pub(crate) ready: bool,
+    /// There may be something to read.
+    pub(crate) readable: bool,
+    /// The peer has closed its side; what it sent before may not have been read.
+    pub(crate) ended: bool,
+    /// The kernel takes more.
+    writable: bool,
+    /// In the list of those that have something to write.
+    pub(crate) dirty: bool,
+    /// Which of the socket's addresses it connects to; none if the peer has connected to us.
+    pub(crate) endpoint: Option<usize>,
+}
+
+impl Link {
+    /// A connection that begins with a handshake, in which we call ourselves `ours`. The peer is called `theirs` unless
+    /// it has a name of its own.
+    pub(crate) fn new(stream: UnixStream, role: Role, ours: &[u8], theirs: Bytes, endpoint: Option<usize>) -> Self {
+        let mut outgoing = Outgoing::default();
+        outgoing.push_raw(|out| {
+            out.extend_from_slice(&greeting::GREETING);
+            greeting::write_ready(out, role, ours);
+        });
+        Link {
+            stream,
+            role,
+            decoder: Decoder::new(role),
+            input: Vec::new(),
+            parts: Vec::new(),
+            outgoing,
+            identity: theirs,
+            topics: Topics::default(),
+            ready: false,
+            readable: true,
+            ended: false,
+            writable: true,
+            dirty: true,
+            endpoint,
+        }
+    }
+
+    /// Messages that the peer has not taken so far; what is collected in this turn does not count.
+    pub(crate) fn held_up(&self) -> usize {
+        if self.writable { 0 } else { self.outgoing.messages() }
+    }
+
+    /// Messages that wait, for whatever reason.
+    pub(crate) fn queued(&self) -> usize {
+        self.outgoing.messages()
+    }
+
+    /// Bytes that wait.
+    pub(crate) fn queued_bytes(&self) -> usize {
+        self.outgoing.len()
+    }
+
+    /// The messages that can go to another peer when this one is gone.
+    pub(crate) fn untouched(&self) -> impl Iterator<Item = &[u8]> {
+        self.outgoing.untouched()
+    }
+
+    /// Adds a message, which leaves at the end of the turn.
+    pub(crate) fn push(&mut self, parts: &[&[u8]]) -> Result<(), Broken> {
+        self.outgoing.push(parts);
+        self.write_large()
+    }
+
+    /// Adds a message that is encoded already.
+    pub(crate) fn push_encoded(&mut self, message: &[u8]) -> Result<(), Broken> {
+        self.outgoing.push_encoded(message);
+        self.write_large()
+    }
+
+    fn write_large(&mut self) -> Result<(), Broken> {
+        if self.writable && self.outgoing.len() >= WRITE_SIZE { self.write() } else { Ok(()) }
+    }
+
+    /// The kernel takes more again.
+    pub(crate) fn on_writable(&mut self) -> Result<(), Broken> {
+        self.writable = true;
+        self.write()
+    }
+
+    /// Writes what waits, as far as the kernel takes it.
+    pub(crate) fn write(&mut self) -> Result<(), Broken> {
+        if self.writable {
+            self.writable = self.outgoing.write_to(&mut self.stream)?;
+        }
+        Ok(())
+    }
+
+    /// Reads once, through `buffer`, and tells what has come.
+    pub(crate) fn read(&mut self, buffer: &mut [u8], mut tell: impl FnMut(Arrival<'_>)) -> Result<(), Broken> {
+        let n = loop {
+            match self.stream.read(buffer) {
+                Ok(0) => return Err(Broken::Closed),
+                Ok(n) => break n,
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                    self.readable = false;
+                    return Ok(());
+                }
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e.into()),
+            }
+        };
+        // Less than asked for is all there is. The end has an edge of its own, unless it came with this one.
+        self.readable = n == buffer.len() || self.ended;
+        if self.input.is_empty() {
+            let used = self.take(&buffer[..n], &mut tell)?;
+            self.input.extend_from_slice(&buffer[used..n]);
+        } else {
+            let mut input = std::mem::take(&mut self.input);
+            input.extend_from_slice(&buffer[..n]);
+            let used = self.take(&input, &mut tell)?;
+            input.drain(..used);
+            self.input = input;
+        }
+        Ok(())
+    }
+
+    /// Takes all complete frames from `input`; returns their length.
+    fn take(&mut self, input: &[u8], tell: &mut impl FnMut(Arrival<'_>)) -> Result<usize, Broken> {
+        let mut at = 0;
+        while let Some((used, step)) = self.decoder.next(&input[at..])? {
+            at += used;
+            match step {
+                Step::Nothing => {}
+                Step::Ready(identity) => {
+                    if !identity.is_empty() {
+                        self.identity = Bytes::copy_from_slice(identity);
+                    }
+                    self.ready = true;
+                    tell(Arrival::Ready);
+                }
+                Step::Part(bytes, more) => self.take_part(bytes, more, tell)?,
+                Step::Subscribe(topic) => self.take_topic(topic, true, tell)?,
+                Step::Cancel(topic) => self.take_topic(topic, false, tell)?,
+                Step::Ping(context) => {
+                    self.outgoing.push_raw(|out| crate::zmtp::frame::write_command(out, "PONG", context));
+                    self.write()?;
+                }
+            }
+        }
+        Ok(at)
+    }
+
+    fn take_part(&mut self, bytes: &[u8], more: bool, tell: &mut impl FnMut(Arrival<'_>)) -> Result<(), Broken> {
+        if self.role.publishes() {
+            // In version 3.0 a subscription is a message whose first byte says which way.
+            return match bytes.split_first() {
+                Some((&flag @ (0 | 1), topic)) if !more => self.take_topic(topic, flag == 1, tell),
+                _ => Ok(()),
+            };
+        }
+        if !self.role.receives() {
+            return Ok(());
+        }
+        if self.parts.is_empty() && self.role == Role::Router {
+            self.parts.push(Message::new(self.identity.clone(), true));
+        }
+        if self.parts.len() == MAX_PARTS {
+            return Err(Violation::Malformed("message: it has too many parts").into());
+        }
+        self.parts.push(Message::new(Bytes::copy_from_slice(bytes), more));
+        if !more {
+            tell(Arrival::Message(&mut self.parts));
+            self.parts.clear();
+        }
+        Ok(())
+    }
+
+    fn take_topic(&mut self, topic: &[u8], on: bool, tell: &mut impl FnMut(Arrival<'_>)) -> Result<(), Broken> {
+        if on && self.topics.len() >= MAX_TOPICS {
+            return Err(Violation::Malformed("subscription: there are too many").into());
+        }
+        if if on { self.topics.add(topic) } else { self.topics.remove(topic) } {
+            tell(Arrival::Topic(topic.to_vec(), on));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,88 @@
+//! `ipc:` addresses, and the files that belong to them.
+
+use std::io;
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use mio::net::{UnixListener, UnixStream};
+
+/// Whether an address is for sockets of this kind.
+pub(crate) fn is_local(spec: &str) -> bool {
+    spec.starts_with("ipc://")
+}
+
+/// Where a socket is: a file, or a name in the kernel's table (`ipc://@name`).
+#[derive(Clone, Debug)]
+pub(crate) enum Location {
+    File(PathBuf),
+    Abstract(Vec<u8>),
+}
+
+impl Location {
+    pub(crate) fn parse(spec: &str) -> io::Result<Self> {
+        let wrong = || io::Error::new(io::ErrorKind::InvalidInput, "no ipc:// address with a path");
+        let rest = spec.strip_prefix("ipc://").filter(|rest| !rest.is_empty()).ok_or_else(wrong)?;
+        if rest.contains('\0') {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "the address contains a NUL byte"));
+        }
+        Ok(match rest.strip_prefix('@') {
+            Some(name) => Location::Abstract(name.as_bytes().to_vec()),
+            None => Location::File(rest.into()),
+        })
+    }
+
+    pub(crate) fn connect(&self) -> io::Result<UnixStream> {
+        match self {
+            Location::File(path) => UnixStream::connect(path),
+            Location::Abstract(name) => UnixStream::connect_addr(&SocketAddr::from_abstract_name(name)?),
+        }
+    }
+}
+
+/// A bound socket, and its file.
+pub(crate) struct Listener {
+    pub(crate) socket: UnixListener,
+    file: Option<(PathBuf, u64)>,
+}
+
+impl Listener {
+    /// Binds to a location. A file that is there is replaced: it is what a process left that could not clean up.
+    pub(crate) fn bind(location: &Location, mode: Option<u32>) -> io::Result<Self> {
+        match location {
+            Location::Abstract(name) => {
+                let socket = UnixListener::bind_addr(&SocketAddr::from_abstract_name(name)?)?;
+                Ok(Listener { socket, file: None })
+            }
+            Location::File(path) => {
+                match std::fs::remove_file(path) {
+                    Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+                    _ => {}
+                }
+                let socket = UnixListener::bind(path)?;
+                if let Some(mode) = mode {
+                    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
+                }
+                let file = inode(path).map(|inode| (path.clone(), inode));
+                Ok(Listener { socket, file })
+            }
+        }
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        // Not if a successor has put its own there.
+        if let Some((path, bound)) = &self.file
+            && inode(path) == Some(*bound)
+        {
+            // It may be gone together with its directory.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+fn inode(path: &Path) -> Option<u64> {
+    std::fs::symlink_metadata(path).ok().map(|metadata| metadata.ino())
+}

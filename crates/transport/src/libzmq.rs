@@ -1,0 +1,163 @@
+//! Sockets of libzmq: for peers on other machines, and for those that publish and command over TCP.
+//!
+//! The only file that touches libzmq. Its I/O is done by a thread of its own; what it has for us shows on a descriptor
+//! that is edge triggered and shared by both directions, so that a socket that was used must be asked for its state
+//! before the thread sleeps.
+
+use std::cell::Cell;
+use std::os::fd::RawFd;
+
+use crate::error::{Error, SendError};
+use crate::role::Role;
+use crate::socket::{Context, Message, Options};
+
+/// A socket of libzmq.
+pub(crate) struct Socket {
+    raw: zmq::Socket,
+    pub(crate) fd: RawFd,
+    /// Used since it was last asked for its events: any call may have swallowed the edge.
+    touched: Cell<bool>,
+    file_mode: Option<u32>,
+}
+
+impl Socket {
+    pub(crate) fn new(context: &Context, role: Role, options: &Options) -> Result<Self, Error> {
+        let setup = |e: zmq::Error| Error::Setup { kind: role.name(), reason: e.to_string() };
+        let kind = match role {
+            Role::Push => zmq::PUSH,
+            Role::Pull => zmq::PULL,
+            Role::Pub => zmq::PUB,
+            Role::Xpub => zmq::XPUB,
+            Role::Sub => zmq::SUB,
+            Role::Router => zmq::ROUTER,
+            Role::Dealer => zmq::DEALER,
+        };
+        let mut raw = context.0.socket(kind).map_err(setup)?;
+        match role {
+            Role::Xpub => no_drop(&mut raw)?,
+            Role::Router => {
+                raw.set_router_mandatory(true).map_err(setup)?;
+                // A peer that comes back under its old name before the old connection was noticed dead takes its place.
+                raw.set_router_handover(true).map_err(setup)?;
+            }
+            _ => {}
+        }
+        raw.set_sndhwm(options.high_water_mark).map_err(setup)?;
+        raw.set_rcvhwm(options.high_water_mark).map_err(setup)?;
+        raw.set_linger(options.linger).map_err(setup)?;
+        if let Some(identity) = &options.identity {
+            raw.set_identity(identity).map_err(setup)?;
+        }
+        let fd = raw.get_fd().map_err(setup)?;
+        Ok(Socket { raw, fd, touched: Cell::new(true), file_mode: options.file_mode })
+    }
+
+    pub(crate) fn bind(&self, spec: &str) -> Result<(), Error> {
+        let fail = |reason: String| Error::Bind { spec: spec.to_string(), reason };
+        if spec.contains('\0') {
+            return Err(fail("the address contains a NUL byte".to_string()));
+        }
+        self.raw.bind(spec).map_err(|e| fail(e.to_string()))?;
+        if let (Some(mode), Some(path)) = (self.file_mode, spec.strip_prefix("ipc://")) {
+            use std::os::unix::fs::PermissionsExt;
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).map_err(|e| fail(e.to_string()))?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn connect(&self, spec: &str) -> Result<(), Error> {
+        let fail = |reason: String| Error::Connect { spec: spec.to_string(), reason };
+        if spec.contains('\0') {
+            return Err(fail("the address contains a NUL byte".to_string()));
+        }
+        self.raw.connect(spec).map_err(|e| fail(e.to_string()))
+    }
+
+    pub(crate) fn recv_part(&self) -> Option<Message> {
+        self.touched.set(true);
+        let mut part = zmq::Message::new();
+        loop {
+            match self.raw.recv(&mut part, zmq::DONTWAIT) {
+                Ok(()) => {
+                    let more = part.get_more();
+                    return Some(Message::from_libzmq(part, more));
+                }
+                Err(zmq::Error::EINTR) => continue,
+                Err(_) => return None,
+            }
+        }
+    }
+
+    /// Sends now; `false` if libzmq does not take it now. Only the first part can be refused: libzmq keeps room for the
+    /// others.
+    pub(crate) fn try_send(&self, parts: &[&[u8]]) -> Result<bool, SendError> {
+        self.touched.set(true);
+        let last = parts.len() - 1;
+        for (i, part) in parts.iter().enumerate() {
+            let flags = if i < last { zmq::SNDMORE | zmq::DONTWAIT } else { zmq::DONTWAIT };
+            loop {
+                match self.raw.send(*part, flags) {
+                    Ok(()) => break,
+                    Err(zmq::Error::EINTR) => continue,
+                    Err(zmq::Error::EAGAIN) if i == 0 => return Ok(false),
+                    Err(_) => return Err(SendError::Unreachable),
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    pub(crate) fn subscribe(&self, topic: &[u8]) -> Result<(), Error> {
+        self.touched.set(true);
+        self.raw.set_subscribe(topic).map_err(|e| Error::Setup { kind: "SUB", reason: e.to_string() })
+    }
+
+    pub(crate) fn unsubscribe(&self, topic: &[u8]) -> Result<(), Error> {
+        self.touched.set(true);
+        self.raw.set_unsubscribe(topic).map_err(|e| Error::Setup { kind: "SUB", reason: e.to_string() })
+    }
+
+    pub(crate) fn writable(&self) -> bool {
+        self.touched.set(true);
+        self.raw.get_events().is_ok_and(|events| events.contains(zmq::POLLOUT))
+    }
+
+    /// Whether a message can be received, if the socket was used since it was last asked. Asking also lets libzmq do
+    /// its pending work.
+    pub(crate) fn readable_after_use(&self) -> bool {
+        self.touched.get() && self.readable()
+    }
+
+    /// The descriptor has shown an edge: whether a message can be received and that has not been found out before.
+    pub(crate) fn readable_after_edge(&self) -> bool {
+        !self.touched.get() && self.readable()
+    }
+
+    /// Asks again before the thread sleeps.
+    pub(crate) fn touch(&self) {
+        self.touched.set(true);
+    }
+
+    fn readable(&self) -> bool {
+        let readable = self.raw.get_events().is_ok_and(|events| events.contains(zmq::POLLIN));
+        // What can be received is reported until it is received.
+        self.touched.set(readable);
+        readable
+    }
+}
+
+/// Makes a full queue an error to the sender instead of a silent loss.
+fn no_drop(socket: &mut zmq::Socket) -> Result<(), Error> {
+    let on: std::ffi::c_int = 1;
+    // SAFETY: `socket` is an open socket that nobody else uses during the call; the option takes an int, of which pointer and size are given,
+    // and libzmq copies it before it returns. The binding has no setter for this option.
+    let result = unsafe {
+        zmq_sys::zmq_setsockopt(
+            socket.as_mut_ptr(),
+            zmq_sys::ZMQ_XPUB_NODROP as std::ffi::c_int,
+            std::ptr::from_ref(&on).cast(),
+            size_of_val(&on),
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(Error::Setup { kind: "XPUB", reason: "XPUB_NODROP is refused".to_string() }) }
+}
