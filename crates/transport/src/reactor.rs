@@ -19,7 +19,7 @@ const EVENTS_A_TURN: usize = 1024;
 /// libzmq does not say when a full ROUTER has room again, so what waits is tried again after this time.
 const RETRY: Duration = Duration::from_millis(2);
 /// Tokens from here on are the reactor's own: a socket has this many, for its connections.
-const FIRST_SOCKET: usize = 1 << 62;
+const FIRST_SOCKET: usize = usize::MAX / 2 + 1;
 const TOKENS_A_SOCKET: usize = 1 << 32;
 const WAKE: Token = Token(usize::MAX - 1);
 

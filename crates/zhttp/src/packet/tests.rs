@@ -138,9 +138,9 @@ proptest! {
 
 #[test]
 fn extensions_that_we_do_not_know_are_ignored_and_ours_are_written_after_the_originals() {
-    let packet = Packet::decode(b"T44:3:ext,35:5:quiet,4:true!5:adopt,4:true!1:x,0:~}}").unwrap();
+    let packet = Packet::decode(b"T47:3:ext,37:5:quiet,4:true!5:adopt,4:true!1:x,0:~}}").unwrap();
     assert_eq!((packet.multi, packet.adopt), (false, true));
     let mut out = Writer::new(64);
     let packet = Packet { multi: true, adopt: true, ..Packet::default() };
-    assert_eq!(packet.encode(None, &mut out), b"T39:3:ext,30:5:multi,4:true!5:adopt,4:true!}}");
+    assert_eq!(packet.encode(None, &mut out), b"T40:3:ext,30:5:multi,4:true!5:adopt,4:true!}}");
 }
