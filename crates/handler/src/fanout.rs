@@ -132,20 +132,22 @@ impl Engine {
         }
         let mut shared = None;
         let mut overfull = Vec::new();
+        let mut send = |peer, by_router, ids: Ids<'_>| {
+            out.send(peer, by_router, &Packet { ids, body: &run.body, more: true, ..Packet::default() });
+        };
         for &key in &self.subscriptions.get(run.channel).streams {
             let hold = &mut self.holds[key as usize];
             if hold.takes(run.body.len()) {
                 let seq = hold.session.send_body(run.body.len());
-                self.group.push(hold.session.client, hold.session.by_router, hold.session.id, seq);
+                let (to, by_router) = (hold.session.client, hold.session.by_router);
+                self.group.push_or_send(to, by_router, hold.session.id, seq, &mut send);
             } else {
                 hold.enqueue(shared.get_or_insert_with(|| Bytes::copy_from_slice(&run.body)).clone());
                 overfull.push(key);
             }
             hold.on_sent(now);
         }
-        self.group.drain(|peer, by_router, ids| {
-            out.send(peer, by_router, &Packet { ids, body: &run.body, more: true, ..Packet::default() });
-        });
+        self.group.drain(send);
         for key in overfull {
             self.send_queue(key, now, out);
             self.close_if_slow(key, now, out);

@@ -319,6 +319,33 @@ fn what_a_peer_had_not_begun_to_take_when_it_went_away_goes_to_another() {
 }
 
 #[test]
+fn what_a_peer_sent_before_it_went_away_arrives_even_if_writing_to_it_failed_first() {
+    let dir = tempfile::tempdir().unwrap();
+    let spec = format!("ipc://{}/s", dir.path().display());
+    let context = Context::new();
+    let bound = Router::bind(&context, &spec, &Options::named("frontend")).unwrap();
+    let mut reactor = Reactor::new().unwrap();
+    reactor.add(1, &bound).unwrap();
+    let peer = Router::connect(&context, &[&spec], &Options::named("handler")).unwrap();
+    let mut peers = Reactor::new().unwrap();
+    peers.add(1, &peer).unwrap();
+    let mut ready = Vec::new();
+    peer.send(b"frontend", b"hello").unwrap();
+    until(&mut reactor, |_| {
+        peers.wait(Some(Duration::ZERO), &mut ready).unwrap();
+        bound.recv()
+    });
+    peer.send(b"frontend", b"farewell").unwrap();
+    assert!(peers.drain(LIMIT));
+    drop((peer, peers));
+    // The first thing that is tried is to write.
+    bound.send(b"handler", b"too late").unwrap();
+    assert!(reactor.drain(LIMIT));
+    let (name, packet) = until(&mut reactor, |_| bound.recv());
+    assert_eq!((&name[..], &packet[..]), (&b"handler"[..], &b"farewell"[..]));
+}
+
+#[test]
 fn a_socket_file_that_a_dead_process_left_is_replaced_and_a_successors_is_left_alone() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("s");

@@ -30,6 +30,17 @@ impl<K: Eq + Hash + Copy> Bulk<K> {
         self.groups.entry((peer, key)).or_default().push((id, seq));
     }
 
+    /// As [`Bulk::push`], and gives out the session's group as soon as it fills a packet, so that the peer can begin with
+    /// the first of many sessions while the others are still collected.
+    pub fn push_or_send(&mut self, peer: PeerId, key: K, id: Id, seq: u32, send: impl FnOnce(PeerId, K, Ids<'_>)) {
+        let sessions = self.groups.entry((peer, key)).or_default();
+        sessions.push((id, seq));
+        if sessions.len() == MAX_IDS {
+            send_group(peer, key, sessions, send);
+            sessions.clear();
+        }
+    }
+
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
         self.groups.values().all(Vec::is_empty)
@@ -38,13 +49,8 @@ impl<K: Eq + Hash + Copy> Bulk<K> {
     /// Gives out everything in groups of at most 128 sessions.
     pub fn drain(&mut self, mut send: impl FnMut(PeerId, K, Ids<'_>)) {
         self.groups.retain(|(peer, key), sessions| {
-            for chunk in sessions.chunks(MAX_IDS) {
-                if let [(id, seq)] = chunk {
-                    send(*peer, *key, Ids::One(id.as_bytes(), Some(*seq)));
-                    continue;
-                }
-                let ids: Vec<(&[u8], u32)> = chunk.iter().map(|(id, seq)| (id.as_bytes(), *seq)).collect();
-                send(*peer, *key, Ids::Many(&ids));
+            for group in sessions.chunks(MAX_IDS) {
+                send_group(*peer, *key, group, &mut send);
             }
             // A group that was used is likely to be used again; one that was not since the last time is let go.
             let used = !sessions.is_empty();
@@ -52,6 +58,14 @@ impl<K: Eq + Hash + Copy> Bulk<K> {
             used
         });
     }
+}
+
+fn send_group<K>(peer: PeerId, key: K, group: &[(Id, u32)], send: impl FnOnce(PeerId, K, Ids<'_>)) {
+    if let [(id, seq)] = group {
+        return send(peer, key, Ids::One(id.as_bytes(), Some(*seq)));
+    }
+    let ids: Vec<(&[u8], u32)> = group.iter().map(|(id, seq)| (id.as_bytes(), *seq)).collect();
+    send(peer, key, Ids::Many(&ids));
 }
 
 #[cfg(test)]
@@ -75,5 +89,18 @@ mod tests {
         assert_eq!(sizes, [(a, 10, 44), (a, 10, 128), (a, 10, 128), (a, 20, 1), (b, 10, 1)]);
         assert!(bulk.is_empty());
         bulk.drain(|_, _, _| panic!("nothing is left"));
+    }
+
+    #[test]
+    fn a_group_that_fills_a_packet_is_given_out_at_once() {
+        let mut peers = Peers::default();
+        let a = peers.intern(b"a").unwrap();
+        let (mut bulk, mut sent) = (Bulk::default(), Vec::new());
+        for i in 0..200 {
+            bulk.push_or_send(a, (), Id::indexed(i, 0), i, |_, (), ids| sent.push((i, ids.iter().count())));
+        }
+        assert_eq!(sent, [(127, 128)]);
+        bulk.drain(|_, (), ids| sent.push((200, ids.iter().count())));
+        assert_eq!(sent, [(127, 128), (200, 72)]);
     }
 }

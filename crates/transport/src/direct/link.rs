@@ -20,6 +20,9 @@ const MAX_TOPICS: usize = 1_000_000;
 /// first of 1000 deliveries 0.87 of the time, proxied requests the same; with 4 KB those fell to 0.93.
 const WRITE_SIZE: usize = 16 * 1024;
 
+/// Bytes that may wait for one peer, beside the limit in messages.
+const MAX_QUEUED_BYTES: usize = 256 << 20;
+
 /// Why a connection ends.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Broken {
@@ -64,6 +67,8 @@ pub(crate) struct Link {
     pub(crate) ended: bool,
     /// The kernel takes more.
     writable: bool,
+    /// Writing has failed.
+    deaf: bool,
     /// In the list of those that have something to write.
     pub(crate) dirty: bool,
     /// Which of the socket's addresses it connects to; none if the peer has connected to us.
@@ -92,6 +97,7 @@ impl Link {
             readable: true,
             ended: false,
             writable: true,
+            deaf: false,
             dirty: true,
             endpoint,
         }
@@ -99,17 +105,17 @@ impl Link {
 
     /// Messages that the peer has not taken so far; what is collected in this turn does not count.
     pub(crate) fn held_up(&self) -> usize {
-        if self.writable { 0 } else { self.outgoing.messages() }
+        if self.writable || self.deaf { 0 } else { self.outgoing.messages() }
     }
 
     /// Messages that wait, for whatever reason.
     pub(crate) fn queued(&self) -> usize {
-        self.outgoing.messages()
+        if self.deaf { 0 } else { self.outgoing.messages() }
     }
 
-    /// Bytes that wait.
-    pub(crate) fn queued_bytes(&self) -> usize {
-        self.outgoing.len()
+    /// Whether another message may be added, where `limit` may wait.
+    pub(crate) fn has_room(&self, limit: usize) -> bool {
+        self.ready && !self.deaf && self.outgoing.messages() < limit && self.outgoing.len() < MAX_QUEUED_BYTES
     }
 
     /// The messages that can go to another peer when this one is gone.
@@ -118,33 +124,44 @@ impl Link {
     }
 
     /// Adds a message, which leaves at the end of the turn.
-    pub(crate) fn push(&mut self, parts: &[&[u8]]) -> Result<(), Broken> {
+    pub(crate) fn push(&mut self, parts: &[&[u8]]) {
         self.outgoing.push(parts);
-        self.write_large()
+        self.write_large();
     }
 
     /// Adds a message that is encoded already.
-    pub(crate) fn push_encoded(&mut self, message: &[u8]) -> Result<(), Broken> {
+    pub(crate) fn push_encoded(&mut self, message: &[u8]) {
         self.outgoing.push_encoded(message);
-        self.write_large()
+        self.write_large();
     }
 
-    fn write_large(&mut self) -> Result<(), Broken> {
-        if self.writable && self.outgoing.len() >= WRITE_SIZE { self.write() } else { Ok(()) }
+    fn write_large(&mut self) {
+        if self.outgoing.len() >= WRITE_SIZE {
+            self.write();
+        }
     }
 
     /// The kernel takes more again.
-    pub(crate) fn on_writable(&mut self) -> Result<(), Broken> {
+    pub(crate) fn on_writable(&mut self) {
         self.writable = true;
-        self.write()
+        self.write();
     }
 
     /// Writes what waits, as far as the kernel takes it.
-    pub(crate) fn write(&mut self) -> Result<(), Broken> {
-        if self.writable {
-            self.writable = self.outgoing.write_to(&mut self.stream)?;
+    pub(crate) fn write(&mut self) {
+        if !self.writable || self.deaf {
+            return;
         }
-        Ok(())
+        match self.outgoing.write_to(&mut self.stream) {
+            Ok(all) => self.writable = all,
+            // The peer is gone. What it sent before is still to be read; the end of that ends the link.
+            Err(error) => {
+                tracing::debug!("a ZeroMQ peer takes no more: {error}");
+                self.deaf = true;
+                self.readable = true;
+                self.ended = true;
+            }
+        }
     }
 
     /// Reads once, through `buffer`, and tells what has come.
@@ -195,7 +212,7 @@ impl Link {
                 Step::Cancel(topic) => self.take_topic(topic, false, tell)?,
                 Step::Ping(context) => {
                     self.outgoing.push_raw(|out| crate::zmtp::frame::write_command(out, "PONG", context));
-                    self.write()?;
+                    self.write();
                 }
             }
         }

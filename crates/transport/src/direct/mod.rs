@@ -10,12 +10,14 @@
 //!
 //! - [`link`]: one connection to a peer.
 //! - [`outgoing`]: what waits to be written to it.
+//! - [`receivers`]: which peers get a message.
 //! - [`topics`]: what it has subscribed to.
 //! - [`path`]: where sockets are, and their files.
 
 mod link;
 mod outgoing;
 pub(crate) mod path;
+mod receivers;
 mod topics;
 
 use std::cell::RefCell;
@@ -35,8 +37,10 @@ use crate::socket::{Message, Options};
 
 /// Bytes read from a peer at once.
 const READ_BUFFER: usize = 64 * 1024;
-/// Bytes that may wait for one peer, beside the limit in messages.
-const MAX_QUEUED_BYTES: usize = 256 << 20;
+/// Pause between two warnings of one socket about its peers.
+const COMPLAIN_AGAIN: Duration = Duration::from_secs(10);
+/// Pause before accepting is tried again after the system has refused, most likely for want of descriptors.
+const ACCEPT_AGAIN: Duration = Duration::from_secs(1);
 /// Pause before an address is connected to again; it doubles up to the second value.
 const RECONNECT: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(100));
 /// Slots from here on are listeners, in the numbers that the reactor reports.
@@ -65,6 +69,8 @@ struct Inner {
     limit: usize,
     file_mode: Option<u32>,
     listeners: Vec<Listener>,
+    /// When to accept again; the system does not tell of those that wait already.
+    accept_at: Option<Instant>,
     endpoints: Vec<Endpoint>,
     links: Slab<Link>,
     by_identity: HashMap<Vec<u8>, usize>,
@@ -80,6 +86,9 @@ struct Inner {
     watch: Option<Watch>,
     buffer: Vec<u8>,
     names: u32,
+    /// Where the socket is, for messages to people: the last address it was bound or connected to.
+    address: String,
+    complained: Option<Instant>,
 }
 
 /// A socket of any type; see the module.
@@ -95,6 +104,7 @@ impl Socket {
             limit: options.high_water_mark.max(1) as usize + if role.takes_turns() { 0 } else { options.backlog },
             file_mode: options.file_mode,
             listeners: Vec::new(),
+            accept_at: None,
             endpoints: Vec::new(),
             links: Slab::new(),
             by_identity: HashMap::new(),
@@ -107,6 +117,8 @@ impl Socket {
             watch: None,
             buffer: Vec::new(),
             names: 0,
+            address: String::new(),
+            complained: None,
         }))
     }
 
@@ -119,6 +131,7 @@ impl Socket {
             watch.listen(&mut listener, inner.listeners.len()).map_err(fail)?;
         }
         inner.listeners.push(listener);
+        inner.address = spec.to_string();
         Ok(())
     }
 
@@ -126,6 +139,7 @@ impl Socket {
         let fail = |e: io::Error| Error::Connect { spec: spec.to_string(), reason: e.to_string() };
         let location = Location::parse(spec).map_err(fail)?;
         let inner = &mut *self.0.borrow_mut();
+        inner.address = spec.to_string();
         inner.endpoints.push(Endpoint { location, due: None, pause: RECONNECT.0 });
         inner.try_endpoint(inner.endpoints.len() - 1, Instant::now());
         Ok(())
@@ -186,7 +200,7 @@ impl Socket {
     /// Whether a peer has room for a message.
     pub(crate) fn writable(&self) -> bool {
         let inner = self.0.borrow();
-        inner.returned.is_empty() && inner.links.iter().any(|(_, link)| inner.has_room(link))
+        inner.returned.is_empty() && inner.links.iter().any(|(_, link)| link.has_room(inner.limit))
     }
 
     /// Whether there is something to receive, perhaps.
@@ -217,8 +231,8 @@ impl Socket {
         let Some(link) = inner.links.get_mut(slot) else { return };
         link.readable |= readable;
         link.ended |= ended;
-        if writable && let Err(reason) = link.on_writable() {
-            return inner.lose(slot, &reason);
+        if writable {
+            link.on_writable();
         }
         // What is for the owner is read when it asks; the rest is for us.
         while let Some(link) = inner.links.get(slot)
@@ -238,18 +252,20 @@ impl Socket {
                 inner.try_endpoint(i, now);
             }
         }
+        if inner.accept_at.take_if(|at| *at <= now).is_some() {
+            (0..inner.listeners.len()).for_each(|listener| inner.accept(listener));
+        }
         for slot in std::mem::take(&mut inner.dirty) {
             let Some(link) = inner.links.get_mut(slot) else { continue };
             link.dirty = false;
-            if let Err(reason) = link.write() {
-                inner.lose(slot, &reason);
-            }
+            link.write();
         }
     }
 
     /// When [`Socket::flush`] has something to do again.
     pub(crate) fn next_due(&self) -> Option<Instant> {
-        self.0.borrow().endpoints.iter().filter_map(|endpoint| endpoint.due).min()
+        let inner = self.0.borrow();
+        inner.endpoints.iter().filter_map(|endpoint| endpoint.due).chain(inner.accept_at).min()
     }
 }
 
@@ -290,7 +306,10 @@ impl Inner {
                 Ok(_) => tracing::warn!("a ZeroMQ peer is refused: {MAX_LINKS} are connected already"),
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return,
-                Err(e) => return tracing::warn!("unable to accept a ZeroMQ peer: {e}"),
+                Err(e) => {
+                    self.accept_at = Some(Instant::now() + ACCEPT_AGAIN);
+                    return tracing::warn!("unable to accept a ZeroMQ peer: {e}; raise the limit of open files");
+                }
             }
         }
     }
@@ -347,10 +366,7 @@ impl Inner {
         }
         match self.role {
             Role::Sub => {
-                for topic in self.topics.iter() {
-                    // The queue is empty, and the connection young: an error shows at the next write.
-                    let _ = link.push(&[&subscription(topic, 1)]);
-                }
+                self.topics.iter().for_each(|topic| link.push(&[&subscription(topic, 1)]));
                 self.mark_dirty(slot);
             }
             Role::Router => {
@@ -369,7 +385,9 @@ impl Inner {
     fn lose(&mut self, slot: usize, reason: &Broken) {
         let Some(mut link) = self.links.try_remove(slot) else { return };
         match reason {
-            Broken::Violation(violation) => tracing::warn!("a ZeroMQ peer is disconnected: {violation}"),
+            Broken::Violation(violation) if self.may_complain() => {
+                tracing::warn!("a ZeroMQ peer of the socket {} is disconnected: {violation}", self.address);
+            }
             _ => tracing::debug!("a ZeroMQ connection ended: {reason}"),
         }
         if let Some(watch) = &self.watch {
@@ -391,6 +409,16 @@ impl Inner {
         }
     }
 
+    /// Once in a while: such a peer comes back at once and fails again.
+    fn may_complain(&mut self) -> bool {
+        let now = Instant::now();
+        let may = self.complained.is_none_or(|last| now.duration_since(last) >= COMPLAIN_AGAIN);
+        if may {
+            self.complained = Some(now);
+        }
+        may
+    }
+
     /// A peer subscribes or unsubscribes; the owner of an XPUB socket is told if it is the first or the last.
     fn note_topic(&mut self, topic: &[u8], on: bool) {
         let changed = if on { self.topics.add(topic) } else { self.topics.remove(topic) };
@@ -405,85 +433,6 @@ impl Inner {
         for slot in ready {
             self.push(slot, &[&subscription(topic, flag)]);
         }
-    }
-
-    fn has_room(&self, link: &Link) -> bool {
-        link.ready && link.queued() < self.limit && link.queued_bytes() < MAX_QUEUED_BYTES
-    }
-
-    fn push(&mut self, slot: usize, parts: &[&[u8]]) {
-        let Some(link) = self.links.get_mut(slot) else { return };
-        match link.push(parts) {
-            Ok(()) => self.mark_dirty(slot),
-            Err(reason) => self.lose(slot, &reason),
-        }
-    }
-
-    fn mark_dirty(&mut self, slot: usize) {
-        if let Some(link) = self.links.get_mut(slot)
-            && !std::mem::replace(&mut link.dirty, true)
-        {
-            self.dirty.push(slot);
-        }
-    }
-
-    /// The next peer with room.
-    fn next_with_room(&mut self) -> Option<usize> {
-        let next = self.next_to_send;
-        let room = |(_, link): &(usize, &Link)| self.has_room(link);
-        let mut after = self.links.iter().skip_while(|(slot, _)| *slot < next).filter(room);
-        let (slot, _) = after.next().or_else(|| self.links.iter().find(room))?;
-        self.next_to_send = slot + 1;
-        Some(slot)
-    }
-
-    fn send_in_turn(&mut self, parts: &[&[u8]]) -> bool {
-        self.send_returned();
-        if !self.returned.is_empty() {
-            return false;
-        }
-        let Some(slot) = self.next_with_room() else { return false };
-        self.push(slot, parts);
-        true
-    }
-
-    /// Gives what peers have not taken to others.
-    fn send_returned(&mut self) {
-        while !self.returned.is_empty()
-            && let Some(slot) = self.next_with_room()
-            && let Some(message) = self.returned.pop_front()
-        {
-            let Some(link) = self.links.get_mut(slot) else { return };
-            match link.push_encoded(&message) {
-                Ok(()) => self.mark_dirty(slot),
-                Err(reason) => self.lose(slot, &reason),
-            }
-        }
-    }
-
-    fn send_to(&mut self, to: &[u8], parts: &[&[u8]]) -> Result<bool, SendError> {
-        let Some(&slot) = self.by_identity.get(to) else { return Err(SendError::Unreachable) };
-        if !self.links.get(slot).is_some_and(|link| self.has_room(link)) {
-            return Err(SendError::Full);
-        }
-        self.push(slot, parts);
-        Ok(true)
-    }
-
-    fn publish(&mut self, parts: &[&[u8]]) -> Result<bool, SendError> {
-        let topic = parts.first().copied().unwrap_or_default();
-        let mut result = Ok(true);
-        for slot in 0..self.links.capacity() {
-            let Some(link) = self.links.get(slot).filter(|link| link.ready && link.topics.matches(topic)) else {
-                continue;
-            };
-            if self.has_room(link) {
-                self.push(slot, parts);
-            } else if self.role == Role::Xpub {
-                result = Err(SendError::Full);
-            }
-        }
-        result
     }
 }
 
