@@ -17,7 +17,6 @@ pub(crate) struct Socket {
     pub(crate) fd: RawFd,
     /// Used since it was last asked for its events: any call may have swallowed the edge.
     touched: Cell<bool>,
-    file_mode: Option<u32>,
 }
 
 impl Socket {
@@ -49,7 +48,7 @@ impl Socket {
             raw.set_identity(identity).map_err(setup)?;
         }
         let fd = raw.get_fd().map_err(setup)?;
-        Ok(Socket { raw, fd, touched: Cell::new(true), file_mode: options.file_mode })
+        Ok(Socket { raw, fd, touched: Cell::new(true) })
     }
 
     pub(crate) fn bind(&self, spec: &str) -> Result<(), Error> {
@@ -57,12 +56,7 @@ impl Socket {
         if spec.contains('\0') {
             return Err(fail("the address contains a NUL byte".to_string()));
         }
-        self.raw.bind(spec).map_err(|e| fail(e.to_string()))?;
-        if let (Some(mode), Some(path)) = (self.file_mode, spec.strip_prefix("ipc://")) {
-            use std::os::unix::fs::PermissionsExt;
-            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).map_err(|e| fail(e.to_string()))?;
-        }
-        Ok(())
+        self.raw.bind(spec).map_err(|e| fail(e.to_string()))
     }
 
     pub(crate) fn connect(&self, spec: &str) -> Result<(), Error> {

@@ -329,10 +329,7 @@ impl Inner {
 
     /// The next link with something to read for the owner, each in its turn.
     fn next_readable(&mut self) -> Option<usize> {
-        let waits = |(_, link): &(usize, &Link)| link.ready && link.readable;
-        let next = self.next_to_read;
-        let mut after = self.links.iter().skip_while(|(slot, _)| *slot < next).filter(waits);
-        let (slot, _) = after.next().or_else(|| self.links.iter().find(waits))?;
+        let slot = next_in_turn(&self.links, self.next_to_read, |link| link.ready && link.readable)?;
         self.next_to_read = slot + 1;
         Some(slot)
     }
@@ -434,6 +431,13 @@ impl Inner {
             self.push(slot, &[&subscription(topic, flag)]);
         }
     }
+}
+
+/// The first link from slot `from` on, and then from the beginning, that `fits`.
+fn next_in_turn(links: &Slab<Link>, from: usize, fits: impl Fn(&Link) -> bool) -> Option<usize> {
+    let mut fitting = links.iter().filter(|(_, link)| fits(link)).map(|(slot, _)| slot);
+    let first = fitting.next()?;
+    if first >= from { Some(first) } else { fitting.find(|slot| *slot >= from).or(Some(first)) }
 }
 
 /// The message that subscribes (1) or unsubscribes (0).

@@ -1,7 +1,6 @@
 //! Which peers get a message: the next in turn, the one of a name, or those that have subscribed (ZeroMQ's socket types).
 
-use super::Inner;
-use super::link::Link;
+use super::{Inner, next_in_turn};
 use crate::error::SendError;
 use crate::role::Role;
 
@@ -23,10 +22,7 @@ impl Inner {
 
     /// The next peer with room.
     fn next_with_room(&mut self) -> Option<usize> {
-        let next = self.next_to_send;
-        let room = |(_, link): &(usize, &Link)| link.has_room(self.limit);
-        let mut after = self.links.iter().skip_while(|(slot, _)| *slot < next).filter(room);
-        let (slot, _) = after.next().or_else(|| self.links.iter().find(room))?;
+        let slot = next_in_turn(&self.links, self.next_to_send, |link| link.has_room(self.limit))?;
         self.next_to_send = slot + 1;
         Some(slot)
     }
