@@ -1,7 +1,7 @@
 //! Holds, subscriptions and deliveries, without I/O.
 //!
 //! The worker feeds in what comes from its sockets: requests to hold from the proxy, packets from frontends, published
-//! items. What goes out is given to an [`Outlet`]. Delivering is in [`fanout`](crate::fanout).
+//! items. What goes out is given to an [`Outlet`]. Delivering is in [`deliver`](crate::deliver).
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -13,13 +13,13 @@ use process::Limited;
 use slab::Slab;
 use zhttp::{Bulk, Id, Ids, KEEP_ALIVE, Kind, Packet, PeerId, Wheel, server};
 
-use crate::accept::{Accept, Request};
-use crate::fanout::{Delivery, Run};
-use crate::hold::Hold;
-use crate::plan::{Plan, Plans};
-use crate::rate::{Bucket, Limiter};
-use crate::sequencer::Sequencer;
-use crate::subscriptions::{ChannelKey, HoldKey, Place, Subscriptions};
+use crate::deliver::fanout::{Delivery, Run};
+use crate::hold::session::Hold;
+use crate::hold::terms::{Plan, Plans};
+use crate::order::rate::{Bucket, Limiter};
+use crate::order::sequencer::Sequencer;
+use crate::subscribe::channels::{ChannelKey, HoldKey, Place, Subscriptions};
+use crate::take_over::accept::{Accept, Request};
 
 /// How exact timeouts are.
 const TICK: Duration = Duration::from_millis(100);

@@ -4,26 +4,22 @@
 //! clients are reached through their frontends directly.
 //!
 //! # Layout, along the way of the data
-//! - [`accept`]: what the proxy gives over; [`plan`]: what the backend wants, as holds keep it.
-//! - [`hold`], [`subscriptions`]: who is held, and for which channels.
-//! - [`publish_http`], [`publish_head`], [`command`]: where items come in, beside the ZeroMQ sockets.
-//! - [`sequencer`]: their order; [`rate`]: how fast they leave, if that is limited.
-//! - [`fanout`]: from an item to packets. [`engine`] joins all this, without I/O.
+//! - [`publish`]: where items come in, beside the ZeroMQ sockets.
+//! - [`order`]: in which order they leave, and how fast if that is limited.
+//! - [`subscribe`]: who is held for which channels.
+//! - [`take_over`]: what the proxy hands over; [`hold`]: held requests, and what their backends want.
+//! - [`deliver`]: from an item to packets. [`engine`] joins all this, without I/O.
 //! - [`worker`]: sockets, clock and timers.
 
 #![forbid(unsafe_code)]
 
-pub mod accept;
-pub mod command;
+pub mod deliver;
 pub mod engine;
-pub mod fanout;
 pub mod hold;
-pub mod plan;
-pub mod publish_head;
-pub mod publish_http;
-pub mod rate;
-pub mod sequencer;
-pub mod subscriptions;
+pub mod order;
+pub mod publish;
+pub mod subscribe;
+pub mod take_over;
 pub mod worker;
 
 use std::os::fd::AsRawFd;
@@ -33,7 +29,7 @@ use mio::unix::SourceFd;
 use mio::{Interest, Token};
 use process::{Component, Failure, Started, inherit, instance_id};
 
-use crate::publish_http::RequestLimits;
+use crate::publish::http::RequestLimits;
 use crate::worker::Worker;
 
 /// What `--help` says.
@@ -61,7 +57,7 @@ fn serve(mut started: Started) -> Result<(), Failure> {
         let limits =
             RequestLimits { head: settings.push_in_http_max_headers_size, body: settings.push_in_http_max_body_size };
         let (orders, waker) = worker.orders();
-        publish_http::start(inherit::listen(inherit::PUBLISH, address)?, orders, waker, limits)?;
+        publish::http::start(inherit::listen(inherit::PUBLISH, address)?, orders, waker, limits)?;
         tracing::info!("http control server: {address}");
     }
     let fd = started.signals.as_raw_fd();

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use grip::Instruct;
 use grip::instruct::BackendResponse;
-use handler::accept::{Accept, Request};
 use handler::engine::{Decision, Engine, Limits, Outlet};
+use handler::take_over::accept::{Accept, Request};
 use proptest::prelude::*;
 use zhttp::server::HandedOver;
 use zhttp::{Id, Ids, Kind, Packet, PeerId, Peers};

@@ -8,8 +8,8 @@ use bytes::{Buf, Bytes};
 use grip::KeepAliveMode;
 use zhttp::server;
 
-use crate::plan::Plan;
-use crate::subscriptions::Place;
+use crate::hold::terms::Plan;
+use crate::subscribe::channels::Place;
 
 /// Bytes of queued content that go into one packet at most.
 const MAX_PACKET: usize = 16_384;

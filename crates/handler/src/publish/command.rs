@@ -3,7 +3,7 @@
 use grip::tree::Node;
 use tnetstring::{Item, Kind, Writer};
 
-use crate::accept::{failure, reply};
+use crate::take_over::accept::{failure, reply};
 
 /// A request of the RPC form `{id?, method, args?}`.
 pub struct Request<'a> {

@@ -16,10 +16,10 @@ use transport::{
 };
 use zhttp::{Packet, PeerId, Peers};
 
-use crate::accept::{self, Accept, failure, reply};
-use crate::command::{self, Effect, Uris};
 use crate::engine::{Decision, Engine, Limits, Outlet};
-use crate::publish_http::Order;
+use crate::publish::command::{self, Effect, Uris};
+use crate::publish::http::Order;
+use crate::take_over::accept::{self, Accept, failure, reply};
 
 const ACCEPT: usize = 0;
 const INSPECT: usize = 1;

@@ -24,7 +24,7 @@ use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use transport::Waker;
 
-use crate::publish_head;
+use crate::publish::http_head;
 
 /// Publishers served at once; more wait in the backlog.
 const MAX_CONNECTIONS: usize = 128;
@@ -110,7 +110,7 @@ async fn accept(listener: TcpListener, worker: Arc<Worker>) {
 }
 
 async fn serve(stream: TcpStream, worker: &Worker) -> Option<()> {
-    let stream = publish_head::check(stream, worker.limits.head).await?;
+    let stream = http_head::check(stream, worker.limits.head).await?;
     let mut http = hyper::server::conn::http1::Builder::new();
     http.timer(TokioTimer::new()).keep_alive(false).auto_date_header(false).title_case_headers(true);
     http.serve_connection(TokioIo::new(stream), service_fn(|request| answer(request, worker))).await.ok()

@@ -14,8 +14,8 @@ use grip::{Action, HoldMode, HttpResponse, Item, ResponseBody};
 use zhttp::{Bulk, Headers, Ids, Packet, PeerId};
 
 use crate::engine::{Engine, Outlet};
-use crate::plan::Plan;
-use crate::subscriptions::{ChannelKey, HoldKey};
+use crate::hold::terms::Plan;
+use crate::subscribe::channels::{ChannelKey, HoldKey};
 
 /// Bytes joined into one packet at most: a small part of what a frontend grants a client, so that a run seldom meets a
 /// client without credits.

@@ -1,0 +1,3 @@
+//! From an item to packets.
+
+pub mod fanout;

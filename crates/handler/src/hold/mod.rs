@@ -1,0 +1,4 @@
+//! Held requests.
+
+pub mod session;
+pub mod terms;

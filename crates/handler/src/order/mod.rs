@@ -1,0 +1,4 @@
+//! The order in which items leave, and how fast.
+
+pub mod rate;
+pub mod sequencer;

@@ -1,0 +1,5 @@
+//! Where items enter: the HTTP control port and the command socket; the ZeroMQ inputs are read by the worker.
+
+pub mod command;
+pub mod http;
+pub mod http_head;

@@ -1,0 +1,3 @@
+//! Requests that the proxy hands over to be held.
+
+pub mod accept;
