@@ -7,7 +7,6 @@
 pub mod arguments;
 pub mod identity;
 pub mod inherit;
-pub mod limited;
 pub mod log;
 mod parent;
 pub mod signals;

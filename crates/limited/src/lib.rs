@@ -1,14 +1,18 @@
 //! Warnings about bad input, at most one a second of a kind: whoever sends garbage must not fill the disk with it.
+//!
+//! The time comes from the caller. Kinds are literals in the code, so the table is as small as the code makes it.
+
+#![forbid(unsafe_code)]
 
 use std::fmt::Display;
 use std::time::{Duration, Instant};
 
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Counts warnings by kind and lets one a second through.
+/// Counts events by kind and lets one a second of each kind into the log.
 #[derive(Debug, Default)]
 pub struct Limited {
-    /// A handful of kinds; searching them costs less than hashing.
+    /// A handful; searching them costs less than hashing.
     kinds: Vec<Kind>,
 }
 
@@ -30,10 +34,10 @@ impl Limited {
         }
     }
 
-    /// Whether one may be logged now; if so, how many were not since the last.
-    fn admit(&mut self, name: &'static str, now: Instant) -> Option<u64> {
-        let Some(kind) = self.kinds.iter_mut().find(|k| k.name == name) else {
-            self.kinds.push(Kind { name, last: now, suppressed: 0, total: 1 });
+    /// Counts one. `Some` when it may be logged now, with the number left out since the last one that was.
+    pub fn admit(&mut self, kind: &'static str, now: Instant) -> Option<u64> {
+        let Some(kind) = self.kinds.iter_mut().find(|k| k.name == kind) else {
+            self.kinds.push(Kind { name: kind, last: now, suppressed: 0, total: 1 });
             return Some(0);
         };
         kind.total += 1;
@@ -46,8 +50,8 @@ impl Limited {
     }
 
     /// How often a kind occurred.
-    pub fn total(&self, name: &str) -> u64 {
-        self.kinds.iter().find(|k| k.name == name).map_or(0, |k| k.total)
+    pub fn total(&self, kind: &str) -> u64 {
+        self.kinds.iter().find(|k| k.name == kind).map_or(0, |k| k.total)
     }
 }
 
