@@ -56,8 +56,8 @@ fn serve(mut started: Started) -> Result<(), Failure> {
     if let Some(address) = settings.push_in_http {
         let limits =
             RequestLimits { head: settings.push_in_http_max_headers_size, body: settings.push_in_http_max_body_size };
-        let (orders, waker) = worker.orders();
-        publish::http::start(inherit::listen(inherit::PUBLISH, address)?, orders, waker, limits)?;
+        let (submissions, waker) = worker.submissions();
+        publish::http::start(inherit::listen(inherit::PUBLISH, address)?, submissions, waker, limits)?;
         tracing::info!("http control server: {address}");
     }
     let fd = started.signals.as_raw_fd();

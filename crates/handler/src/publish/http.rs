@@ -15,7 +15,7 @@ use grip::header;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::header::{
-    ACCEPT, ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue, TRANSFER_ENCODING,
+    ACCEPT, ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER, TRANSFER_ENCODING,
 };
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
@@ -25,19 +25,14 @@ use tokio::sync::Semaphore;
 use transport::Waker;
 
 use crate::publish::http_head;
+use crate::publish::submission::{self, Outcome, Submission, Work};
 
 /// Publishers served at once; more wait in the backlog.
 const MAX_CONNECTIONS: usize = 128;
 /// How long a publisher may take for a request's head, and for the whole of it.
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// What the control port asks of the worker.
-pub enum Order {
-    /// Deliver these.
-    Publish(Vec<grip::Item>),
-    /// Forget last ids.
-    Recover,
-}
+/// How long a publisher waits for the worker to begin, and again for it to finish.
+const WORKER_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Limits of a request.
 #[derive(Clone, Copy, Debug)]
@@ -50,17 +45,20 @@ pub struct RequestLimits {
 
 /// The way to the worker.
 struct Worker {
-    orders: SyncSender<Order>,
+    submissions: SyncSender<Submission>,
     waker: Waker,
     limits: RequestLimits,
 }
 
 impl Worker {
-    /// Hands an order over; waits while the worker is busy with earlier ones.
-    fn give(&self, order: Order) {
-        // An error means that the worker has ended, and the process with it.
-        let _ = self.orders.send(order);
+    /// Hands work over and waits until it is done. Nothing waits for a worker that has too much already.
+    async fn give(&self, work: Work) -> Outcome {
+        let (submission, waiting) = submission::submit(work);
+        if self.submissions.try_send(submission).is_err() {
+            return Outcome::NotBegun;
+        }
         self.waker.wake();
+        waiting.outcome(WORKER_PATIENCE).await
     }
 }
 
@@ -70,13 +68,13 @@ impl Worker {
 /// The thread or its runtime can not be started.
 pub fn start(
     listener: TcpListener,
-    orders: SyncSender<Order>,
+    submissions: SyncSender<Submission>,
     waker: Waker,
     limits: RequestLimits,
 ) -> std::io::Result<()> {
     listener.set_nonblocking(true)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let worker = Arc::new(Worker { orders, waker, limits });
+    let worker = Arc::new(Worker { submissions, waker, limits });
     std::thread::Builder::new()
         .name("publish-http".to_string())
         .spawn(move || runtime.block_on(accept(listener, worker)))?;
@@ -136,10 +134,7 @@ async fn answer(request: Request<Incoming>, worker: &Worker) -> Result<Response<
             response
         }
         "/publish" => publish(body, format, worker).await,
-        "/recover" => {
-            worker.give(Order::Recover);
-            success(format, "Updated")
-        }
+        "/recover" => conclude(worker.give(Work::Recover).await, format, "Updated"),
         _ => plain(StatusCode::NOT_FOUND, "Not Found\n"),
     })
 }
@@ -188,12 +183,21 @@ async fn publish(body: Incoming, format: Format, worker: &Worker) -> Response<Fu
         Err(_) => return plain(StatusCode::BAD_REQUEST, "Request body too large.\n"),
     };
     match grip::item::from_request(&body) {
-        Ok(items) => {
-            worker.give(Order::Publish(items));
-            success(format, "Published")
-        }
+        Ok(items) => conclude(worker.give(Work::Publish(items)).await, format, "Published"),
         Err(error) => plain(StatusCode::BAD_REQUEST, format!("{error}\n")),
     }
+}
+
+/// The answer to work, by how it ended.
+fn conclude(outcome: Outcome, format: Format, done: &str) -> Response<Full<Bytes>> {
+    let text = match outcome {
+        Outcome::Done => return success(format, done),
+        Outcome::NotBegun => "Too busy; nothing was done. Please try again.\n",
+        Outcome::Unfinished => "Too busy; not everything may have been done. Please try again.\n",
+    };
+    let mut response = plain(StatusCode::SERVICE_UNAVAILABLE, text);
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    response
 }
 
 fn success(format: Format, text: &str) -> Response<Full<Bytes>> {

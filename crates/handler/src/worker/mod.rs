@@ -18,7 +18,7 @@ use zhttp::{Packet, PeerId, Peers};
 
 use crate::engine::{Decision, Engine, Limits, Outlet};
 use crate::publish::command::{self, Effect, Uris};
-use crate::publish::http::Order;
+use crate::publish::submission::{Submission, Work};
 use crate::take_over::accept::{self, Accept, failure, reply};
 
 const ACCEPT: usize = 0;
@@ -39,7 +39,7 @@ const CONGESTED: usize = 16;
 /// The same for packets that leave by ROUTER, where some may wait for a peer that is only just connecting.
 const CONGESTED_ROUTER: usize = 1_000;
 /// Publish requests of the control port that may wait.
-const MAX_ORDERS: usize = 1_000;
+const MAX_SUBMISSIONS: usize = 1_000;
 /// How long the proxy need not ask `inspect` again, in ms: this handler has no sharing and no sessions to tell of.
 const INSPECT_AGAIN: i64 = 10_000;
 /// How often sequences are looked at.
@@ -98,8 +98,8 @@ pub struct Worker {
     _retry: Push,
     sockets: Sockets,
     engine: Engine,
-    orders: Receiver<Order>,
-    sender: SyncSender<Order>,
+    submissions: Receiver<Submission>,
+    sender: SyncSender<Submission>,
     uris: Uris,
     paused: bool,
     next_second: Instant,
@@ -166,7 +166,7 @@ impl Worker {
             pull: settings.push_in_spec.clone(),
             sub: bound_sub.cloned(),
         };
-        let (sender, orders) = sync_channel(MAX_ORDERS);
+        let (sender, submissions) = sync_channel(MAX_SUBMISSIONS);
         Ok(Worker {
             reactor,
             accept,
@@ -186,7 +186,7 @@ impl Worker {
                 warnings: Limited::default(),
             },
             engine: Engine::new(limits, now),
-            orders,
+            submissions,
             sender,
             uris,
             paused: false,
@@ -195,7 +195,7 @@ impl Worker {
     }
 
     /// The way in for the HTTP control port.
-    pub fn orders(&self) -> (SyncSender<Order>, Waker) {
+    pub fn submissions(&self) -> (SyncSender<Submission>, Waker) {
         (self.sender.clone(), self.reactor.waker())
     }
 
@@ -382,11 +382,13 @@ impl Worker {
 
     fn take_items(&mut self, pull: bool, sub: bool, now: Instant) {
         for _ in 0..MESSAGES_A_TURN {
-            match self.orders.try_recv() {
-                Ok(Order::Publish(items)) => self.publish(items, now),
-                Ok(Order::Recover) => self.engine.recover(),
-                Err(_) => break,
+            let Ok(submission) = self.submissions.try_recv() else { break };
+            let Some((work, receipt)) = submission.begin() else { continue };
+            match work {
+                Work::Publish(items) => self.publish(items, now),
+                Work::Recover => self.engine.recover(),
             }
+            receipt.complete();
         }
         for _ in 0..if pull { MESSAGES_A_TURN } else { 0 } {
             let Some(message) = self.pull.as_ref().and_then(Pull::recv) else { break };

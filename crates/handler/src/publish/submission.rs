@@ -1,0 +1,158 @@
+//! What a publisher asks for over HTTP, on its way to the worker and back.
+//!
+//! The worker may be busy for longer than the publisher cares to wait. Exactly one of two things happens then: either the
+//! worker begins and the publisher hears how it went, or the publisher gives up first and nothing is published.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+/// What is asked for.
+#[derive(Debug, PartialEq)]
+pub enum Work {
+    /// Deliver these, all of them.
+    Publish(Vec<grip::Item>),
+    /// Forget last ids.
+    Recover,
+}
+
+/// Work that the worker has not begun.
+#[derive(Debug)]
+pub struct Submission {
+    work: Work,
+    claim: Claim,
+    done: oneshot::Sender<()>,
+}
+
+/// The publisher's side of a [`Submission`].
+#[derive(Debug)]
+pub struct Waiting {
+    claim: Claim,
+    done: oneshot::Receiver<()>,
+}
+
+/// Tells the publisher when its work is done. The publisher hears of a failure if this is dropped instead.
+#[derive(Debug)]
+pub struct Receipt(oneshot::Sender<()>);
+
+/// How a submission ended, as far as the publisher waited for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// All of it is done.
+    Done,
+    /// None of it was done, and none will be.
+    NotBegun,
+    /// It was begun, and how far it came is not known.
+    Unfinished,
+}
+
+/// Whoever takes it first decides whether the work is done.
+#[derive(Clone, Debug, Default)]
+struct Claim(Arc<AtomicBool>);
+
+impl Claim {
+    fn take(&self) -> bool {
+        !self.0.swap(true, Ordering::AcqRel)
+    }
+}
+
+/// Both sides of one piece of work.
+pub fn submit(work: Work) -> (Submission, Waiting) {
+    let claim = Claim::default();
+    let (sender, receiver) = oneshot::channel();
+    (Submission { work, claim: claim.clone(), done: sender }, Waiting { claim, done: receiver })
+}
+
+impl Submission {
+    /// Begins the work; `None` if the publisher has given up, so that it must not be done.
+    pub fn begin(self) -> Option<(Work, Receipt)> {
+        self.claim.take().then_some((self.work, Receipt(self.done)))
+    }
+}
+
+impl Receipt {
+    /// Everything has been handed to the links of the frontends.
+    pub fn complete(self) {
+        // The publisher may be gone; what it asked for is done all the same.
+        let _ = self.0.send(());
+    }
+}
+
+impl Waiting {
+    /// Waits up to `patience` for the work to begin, and as long again for work that has begun to end.
+    pub async fn outcome(mut self, patience: Duration) -> Outcome {
+        match tokio::time::timeout(patience, &mut self.done).await {
+            Ok(Ok(())) => return Outcome::Done,
+            Ok(Err(_)) | Err(_) if self.claim.take() => return Outcome::NotBegun,
+            Ok(Err(_)) => return Outcome::Unfinished,
+            Err(_) => {}
+        }
+        match tokio::time::timeout(patience, &mut self.done).await {
+            Ok(Ok(())) => Outcome::Done,
+            _ => Outcome::Unfinished,
+        }
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        // A publisher that hung up before the work began will ask again.
+        self.claim.take();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SHORT: Duration = Duration::from_millis(1);
+    const LONG: Duration = Duration::from_secs(60);
+
+    fn wait(waiting: Waiting, patience: Duration) -> Outcome {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(waiting.outcome(patience))
+    }
+
+    #[test]
+    fn work_that_is_done_is_reported() {
+        let (submission, waiting) = submit(Work::Recover);
+        let (work, receipt) = submission.begin().unwrap();
+        assert_eq!(work, Work::Recover);
+        receipt.complete();
+        assert_eq!(wait(waiting, LONG), Outcome::Done);
+    }
+
+    #[test]
+    fn work_that_was_given_up_is_never_begun() {
+        let (submission, waiting) = submit(Work::Recover);
+        assert_eq!(wait(waiting, SHORT), Outcome::NotBegun);
+        assert!(submission.begin().is_none());
+    }
+
+    #[test]
+    fn work_whose_publisher_hung_up_is_never_begun() {
+        let (submission, waiting) = submit(Work::Recover);
+        drop(waiting);
+        assert!(submission.begin().is_none());
+    }
+
+    #[test]
+    fn work_that_takes_too_long_is_unfinished_and_not_called_undone() {
+        let (submission, waiting) = submit(Work::Recover);
+        let begun = submission.begin();
+        assert_eq!(wait(waiting, SHORT), Outcome::Unfinished);
+        drop(begun);
+    }
+
+    #[test]
+    fn a_worker_that_ends_is_noticed_at_once() {
+        let (submission, waiting) = submit(Work::Recover);
+        drop(submission);
+        assert_eq!(wait(waiting, LONG), Outcome::NotBegun);
+        let (submission, waiting) = submit(Work::Recover);
+        drop(submission.begin());
+        assert_eq!(wait(waiting, LONG), Outcome::Unfinished);
+    }
+}
