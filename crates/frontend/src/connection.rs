@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use wire::http1::{BodyDecoder, BodyError, BodyFraming, Limits, RequestHead, Version, parse_request};
-use zhttp::{Id, Kind, Packet, PeerId, Violation, Window, client};
+use zhttp::{Ext, Id, Kind, Packet, PeerId, Violation, Window, client};
 
 use crate::output::Output;
 use crate::request::{Request, Response, Upload};
@@ -219,8 +219,7 @@ impl Connection {
             credits: Some(config.window),
             more: matches!(upload, Upload::Running { .. }),
             stream: true,
-            multi: true,
-            adopt: true,
+            ext: Ext { adopt: true, ..Ext::MULTI },
             peer_address: address.as_deref().map(str::as_bytes),
             peer_port: self.peer.map(|peer| peer.port()),
             ..Packet::default()
@@ -282,7 +281,7 @@ impl Connection {
         {
             let id = Id::indexed(index, request.serial);
             let ids = zhttp::Ids::One(id.as_bytes(), Some(seq));
-            up.send(peer, &Packet { ids, body: &body, more: !done, multi: true, ..Packet::default() });
+            up.send(peer, &Packet { ids, body: &body, more: !done, ext: Ext::MULTI, ..Packet::default() });
         }
     }
 
@@ -340,7 +339,7 @@ impl Connection {
                 if let Some((peer, seq)) = request.session.hand_off() {
                     let id = Id::indexed(self.index, request.serial);
                     let ids = zhttp::Ids::One(id.as_bytes(), Some(seq));
-                    up.send(peer, &Packet { ids, kind: Kind::HandoffProceed, multi: true, ..Packet::default() });
+                    up.send(peer, &Packet { ids, kind: Kind::HandoffProceed, ext: Ext::MULTI, ..Packet::default() });
                 }
                 Ok(())
             }
@@ -420,7 +419,7 @@ impl Connection {
         match request.session.send() {
             Some((peer, seq)) => {
                 let ids = zhttp::Ids::One(id.as_bytes(), Some(seq));
-                up.send(peer, &Packet { ids, kind: Kind::Cancel, multi: true, ..Packet::default() });
+                up.send(peer, &Packet { ids, kind: Kind::Cancel, ext: Ext::MULTI, ..Packet::default() });
             }
             None => up.orphan(id, request.session),
         }

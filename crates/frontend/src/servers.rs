@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use foldhash::fast::RandomState;
 use tnetstring::Writer;
 use transport::{Push, Router};
-use zhttp::{Bulk, Id, Ids, Kind, Packet, PeerId, Peers, client};
+use zhttp::{Bulk, Ext, Id, Ids, Kind, Packet, PeerId, Peers, client};
 
 use crate::connection::Uplink;
 
@@ -82,7 +82,8 @@ impl Servers {
         }
         let mut grants = std::mem::take(&mut self.grants);
         grants.drain(|peer, credits, ids| {
-            let packet = Packet { ids, kind: Kind::Credit, credits: Some(credits), multi: true, ..Packet::default() };
+            let packet =
+                Packet { ids, kind: Kind::Credit, credits: Some(credits), ext: Ext::MULTI, ..Packet::default() };
             self.send(peer, &packet);
         });
         self.grants = grants;
@@ -107,7 +108,7 @@ impl Servers {
         }
         if let Some((peer, seq)) = session.send() {
             let ids = Ids::One(id.as_bytes(), Some(seq));
-            self.send(peer, &Packet { ids, kind: Kind::Cancel, multi: true, ..Packet::default() });
+            self.send(peer, &Packet { ids, kind: Kind::Cancel, ext: Ext::MULTI, ..Packet::default() });
         }
     }
 

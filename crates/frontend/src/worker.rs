@@ -13,7 +13,7 @@ use mio::{Interest, Token};
 use process::Limited;
 use slab::Slab;
 use transport::{Context, Event, Options, Push, Reactor, Router, Subscriber};
-use zhttp::{Bulk, Id, KEEP_ALIVE, Kind, Packet, PeerId, Wheel};
+use zhttp::{Bulk, Ext, Id, KEEP_ALIVE, Kind, Packet, PeerId, Wheel};
 
 use crate::connection::{Config, Connection, Owed, Uplink};
 use crate::listen::Listeners;
@@ -430,7 +430,7 @@ impl Worker {
             self.look_at(slot, birth, now, &mut keep_alives);
         }
         keep_alives.drain(|peer, (), ids| {
-            self.servers.send(peer, &Packet { ids, kind: Kind::KeepAlive, multi: true, ..Packet::default() });
+            self.servers.send(peer, &Packet { ids, kind: Kind::KeepAlive, ext: Ext::MULTI, ..Packet::default() });
         });
         self.servers.forget_orphans(now);
         let lost = self.servers.take_lost();
@@ -478,7 +478,7 @@ impl Worker {
         }
         self.clients.clear();
         cancels.drain(|peer, (), ids| {
-            self.servers.send(peer, &Packet { ids, kind: Kind::Cancel, multi: true, ..Packet::default() });
+            self.servers.send(peer, &Packet { ids, kind: Kind::Cancel, ext: Ext::MULTI, ..Packet::default() });
         });
         self.reactor.drain(Duration::from_secs(1));
     }

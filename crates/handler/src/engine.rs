@@ -11,7 +11,7 @@ use foldhash::fast::RandomState;
 use grip::{HoldMode, Instruct};
 use process::Limited;
 use slab::Slab;
-use zhttp::{Bulk, Id, Ids, KEEP_ALIVE, Kind, Packet, PeerId, Wheel, server};
+use zhttp::{Bulk, Ext, Id, Ids, KEEP_ALIVE, Kind, Packet, PeerId, Wheel, server};
 
 use crate::deliver::fanout::{Delivery, Run};
 use crate::hold::session::Hold;
@@ -213,7 +213,7 @@ impl Engine {
                 by_router,
                 &Packet {
                     ids: Ids::One(id.as_bytes(), Some(seq)),
-                    multi: true,
+                    ext: Ext::MULTI,
                     code: Some(plan.code),
                     reason: Some(&plan.reason),
                     headers: zhttp::Headers::Pairs(&headers),
@@ -225,7 +225,7 @@ impl Engine {
             hold.enqueue(plan.body.slice(body.len()..));
         } else {
             let ids = Ids::One(id.as_bytes(), Some(hold.session.send()));
-            out.send(to, by_router, &Packet { ids, kind: Kind::KeepAlive, multi: true, ..Packet::default() });
+            out.send(to, by_router, &Packet { ids, kind: Kind::KeepAlive, ext: Ext::MULTI, ..Packet::default() });
         }
         match plan.mode {
             HoldMode::Stream => hold.arm_keep_alive(now, jitter),
@@ -360,7 +360,7 @@ impl Engine {
             }
         }
         refresh.drain(|peer, by_router, ids| {
-            out.send(peer, by_router, &Packet { ids, kind: Kind::KeepAlive, multi: true, ..Packet::default() });
+            out.send(peer, by_router, &Packet { ids, kind: Kind::KeepAlive, ext: Ext::MULTI, ..Packet::default() });
         });
         while let Some(name) = self.lingering.pop(now) {
             let Some(key) = self.subscriptions.find(&name) else { continue };

@@ -5,7 +5,7 @@ use std::time::Instant;
 use settings::specs::OutboundSpecs;
 use tnetstring::Writer;
 use transport::{Context, Error, Options, Publisher, Pull, Reactor, Router};
-use zhttp::{Bulk, Kind, Packet, PeerId, Peers, server};
+use zhttp::{Bulk, Ext, Kind, Packet, PeerId, Peers, server};
 
 /// Numbers of the sockets in the reactor.
 pub(crate) const INPUT: usize = 0;
@@ -65,7 +65,7 @@ impl Requesters {
 
     fn send_by(&mut self, peer: PeerId, by_router: bool, packet: &Packet<'_>, now: Instant) -> bool {
         let to = self.peers.name(peer);
-        let packet = Packet { from: &self.instance, multi: true, ..*packet };
+        let packet = Packet { from: &self.instance, ext: Ext::MULTI, ..*packet };
         let sent = match by_router {
             true => self.stream.send(to, packet.encode(None, &mut self.writer)),
             false => self.out.send(to, packet.encode(Some(to), &mut self.writer), now),

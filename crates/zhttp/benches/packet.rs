@@ -4,7 +4,7 @@ use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use tnetstring::Writer;
-use zhttp::{Headers, Id, Ids, Kind, Packet};
+use zhttp::{Ext, Headers, Id, Ids, Kind, Packet};
 
 const HEADERS: &[(&[u8], &[u8])] = &[
     (b"Host", b"www.example.com"),
@@ -20,7 +20,7 @@ fn request() -> Packet<'static> {
     Packet {
         from: b"frontend_1234_0123abcd",
         ids: Ids::One(b"1f-2a3b", Some(0)),
-        multi: true,
+        ext: Ext::MULTI,
         method: Some(b"GET"),
         uri: Some(b"http://www.example.com/path/to/something?with=query"),
         headers: Headers::Pairs(HEADERS),

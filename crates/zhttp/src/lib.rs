@@ -6,7 +6,7 @@
 //! allowed when. It has no sockets and no clock: the time comes in as an argument.
 //!
 //! # Layout
-//! - [`packet`]: bytes to [`Packet`] and back; [`id`]: who and which session.
+//! - [`packet`]: bytes to [`Packet`] and back, with what our own parts add ([`Ext`]); [`id`]: who and which session.
 //! - [`sequence`], [`credits`]: numbering and flow control, the same for both sides.
 //! - [`client`], [`server`]: one session, seen from either side, with hand-off from proxy to handler.
 //! - [`bulk`]: one packet for many sessions; [`wheel`]: when sessions expire and keep-alives are due.
@@ -25,7 +25,7 @@ pub mod wheel;
 pub use bulk::Bulk;
 pub use credits::Window;
 pub use id::{Id, PeerId, Peers};
-pub use packet::{Headers, Ids, Kind, Packet};
+pub use packet::{Ext, Headers, Ids, Kind, Packet};
 pub use sequence::{Sequence, Violation};
 pub use wheel::Wheel;
 

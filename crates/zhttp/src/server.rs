@@ -103,8 +103,8 @@ impl Session {
         if kind.ends_session() {
             return Ok(());
         }
-        if std::mem::take(&mut self.just_taken_over) && seq == Some(self.sequence.next_in + 1) {
-            self.sequence.next_in += 1;
+        if std::mem::take(&mut self.just_taken_over) && seq == self.sequence.next_in.checked_add(1) {
+            self.sequence.skip();
         }
         self.sequence.accept(seq)?;
         self.credits = self.credits.saturating_add(credits.unwrap_or(0));

@@ -5,8 +5,9 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
-use tnetstring::Writer;
-use zhttp::{Headers, Id, Ids, Kind, Packet};
+use tnetstring::{Item, Writer};
+use zhttp::packet::Record;
+use zhttp::{Ext, Headers, Id, Ids, Kind, Packet};
 
 thread_local! {
     static COUNT: Cell<u64> = const { Cell::new(0) };
@@ -62,6 +63,12 @@ fn packets_are_read_and_written_without_allocations() {
             ..Packet::default()
         },
         Packet { ids: Ids::One(b"1-2", Some(1)), kind: Kind::Credit, credits: Some(10), ..Packet::default() },
+        Packet {
+            ids: Ids::One(b"1-2", Some(1)),
+            ext: Ext { lane: 1, keep: Some(Record { owner: b"h0", content: b"plan" }), ..Ext::MULTI },
+            user_data: Some(Item { kind: tnetstring::Kind::Int, payload: b"42" }),
+            ..Packet::default()
+        },
     ];
     for packet in packets {
         let mut writer = Writer::new(0);

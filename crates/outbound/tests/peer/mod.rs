@@ -106,7 +106,7 @@ impl Requester {
             ids: Ids::One(id.as_bytes(), Some(0)),
             stream: true,
             ignore_policies: true,
-            multi: true,
+            ext: zhttp::Ext::MULTI,
             credits: packet.credits.or(Some(100_000)),
             method: packet.method.or(Some(b"GET")),
             ..packet

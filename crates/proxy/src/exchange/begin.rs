@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use settings::routes::{ById, Protocol, Route, Routes};
-use zhttp::{INITIAL_BODY, Kind, Packet};
+use zhttp::{Ext, INITIAL_BODY, Kind, Packet};
 
 use super::{Call, Exchange, Phase};
 use crate::answer::Answer;
@@ -66,7 +66,7 @@ impl Exchange {
         self.debug = client.debug;
         self.inspected = retry.inspected.clone().map(Box::new);
         // The client's instance is silent until it hears from its new owner.
-        self.send(Packet { kind: Kind::KeepAlive, multi: true, ..Packet::default() }, turn);
+        self.send(Packet { kind: Kind::KeepAlive, ext: Ext::MULTI, ..Packet::default() }, turn);
         let route = match retry.route.map(|id| by_id(id, uri, routes)) {
             Some(Ok(route)) => Some(route),
             Some(Err(Unusable::Shared)) | None => self.by_condition(uri, routes),

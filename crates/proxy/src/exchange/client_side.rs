@@ -1,7 +1,7 @@
 //! What goes to the client's instance and what comes from it.
 
 use tnetstring::Item;
-use zhttp::{Headers, Ids, Kind, Packet};
+use zhttp::{Ext, Headers, Ids, Kind, Packet};
 
 use super::{Exchange, Phase};
 use crate::access_log::Outcome;
@@ -19,7 +19,7 @@ impl Exchange {
         let packet = Packet {
             from: &turn.desk.instance,
             ids: Ids::One(self.client.id.as_bytes(), Some(seq)),
-            multi: packet.multi || (first && self.multi),
+            ext: Ext { multi: packet.ext.multi || (first && self.multi), ..packet.ext },
             user_data: self.user_data.as_ref().map(|(kind, payload)| Item { kind: *kind, payload }),
             ..packet
         };

@@ -1,6 +1,6 @@
 //! Responses that are instructions: collected, then handed to the handler together with the client.
 
-use zhttp::{Headers, Id, Kind, Packet};
+use zhttp::{Ext, Headers, Id, Kind, Packet};
 
 use super::{Call, Exchange, Phase};
 use crate::accept::{self, Response, Verdict};
@@ -248,7 +248,7 @@ impl Exchange {
 
     /// Takes the client back, whose instance is silent until it hears from its owner.
     fn resume(&mut self, turn: &mut Turn<'_>) {
-        self.send(Packet { kind: Kind::KeepAlive, multi: true, ..Packet::default() }, turn);
+        self.send(Packet { kind: Kind::KeepAlive, ext: Ext::MULTI, ..Packet::default() }, turn);
     }
 }
 

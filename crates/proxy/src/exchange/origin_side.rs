@@ -1,7 +1,7 @@
 //! The request to a target, the next target if that fails, and the response.
 
 use settings::routes::TargetKind;
-use zhttp::{Headers, INITIAL_BODY, Id, Ids, Kind, Packet, PeerId, Window, client};
+use zhttp::{Ext, Headers, INITIAL_BODY, Id, Ids, Kind, Packet, PeerId, Window, client};
 
 use super::hold::Instruct;
 use super::{Exchange, Origin, Phase};
@@ -51,7 +51,7 @@ impl Exchange {
         let packet = Packet {
             from: &turn.desk.instance,
             ids: Ids::One(id.as_bytes(), Some(0)),
-            multi: true,
+            ext: Ext::MULTI,
             method: request.method,
             uri: Some(&whole),
             headers: Headers::Pairs(&headers),

@@ -2,6 +2,7 @@
 
 use super::*;
 use proptest::prelude::*;
+use tnetstring::Writer;
 
 fn round_trip(packet: &Packet<'_>) {
     let mut writer = Writer::new(256);
@@ -21,7 +22,7 @@ fn a_request_reads_as_the_original_frontend_writes_it() {
     let packet = Packet::decode(message.as_bytes()).unwrap();
     assert_eq!(packet.from, b"frontend1");
     assert_eq!(packet.ids, Ids::One(b"0-0-0", Some(0)));
-    assert_eq!((packet.kind, packet.multi, packet.stream, packet.more), (Kind::Data, true, true, false));
+    assert_eq!((packet.kind, packet.ext.multi, packet.stream, packet.more), (Kind::Data, true, true, false));
     assert_eq!(packet.method, Some(&b"GET"[..]));
     assert_eq!((packet.credits, packet.peer_port), (Some(8192), Some(47746)));
     assert_eq!(packet.headers.get("user-agent"), Some(&b"curl/7.88.1 xx"[..]));
@@ -31,8 +32,13 @@ fn a_request_reads_as_the_original_frontend_writes_it() {
 #[test]
 fn a_keep_alive_is_written_as_expected() {
     let mut writer = Writer::new(16);
-    let packet =
-        Packet { from: b"p", ids: Ids::One(b"1-2", Some(3)), kind: Kind::KeepAlive, multi: true, ..Packet::default() };
+    let packet = Packet {
+        from: b"p",
+        ids: Ids::One(b"1-2", Some(3)),
+        kind: Kind::KeepAlive,
+        ext: Ext::MULTI,
+        ..Packet::default()
+    };
     let bytes = packet.encode(Some(b"f"), &mut writer);
     assert_eq!(
         String::from_utf8_lossy(bytes),
@@ -139,8 +145,37 @@ proptest! {
 #[test]
 fn extensions_that_we_do_not_know_are_ignored_and_ours_are_written_after_the_originals() {
     let packet = Packet::decode(b"T47:3:ext,37:5:quiet,4:true!5:adopt,4:true!1:x,0:~}}").unwrap();
-    assert_eq!((packet.multi, packet.adopt), (false, true));
+    assert_eq!(packet.ext, Ext { quiet: true, adopt: true, ..Ext::default() });
     let mut out = Writer::new(64);
-    let packet = Packet { multi: true, adopt: true, ..Packet::default() };
+    let packet = Packet { ext: Ext { adopt: true, ..Ext::MULTI }, ..Packet::default() };
     assert_eq!(packet.encode(None, &mut out), b"T40:3:ext,30:5:multi,4:true!5:adopt,4:true!}}");
+}
+
+#[test]
+fn a_record_is_kept_with_its_owner() {
+    let mut out = Writer::new(64);
+    let ext = Ext { lane: 1, keep: Some(Record { owner: b"h0", content: b"\x01abc" }), ..Ext::MULTI };
+    let bytes = Packet { ext, ..Packet::default() }.encode(None, &mut out).to_vec();
+    assert_eq!(
+        String::from_utf8_lossy(&bytes),
+        "T75:3:ext,65:5:multi,4:true!1:v,1:1#4:lane,1:1#4:keep,20:1:o,2:h0,1:r,4:\u{1}abc,}}}"
+    );
+    assert_eq!(Packet::decode(&bytes).unwrap().ext, ext);
+}
+
+#[test]
+fn what_another_version_means_by_our_keys_is_skipped() {
+    for ext in [
+        // A version that we do not know, before or behind the keys that it applies to.
+        "1:v,1:2#4:lane,1:1#4:keep,15:1:o,1:h,1:r,0:,}",
+        "4:lane,1:1#4:keep,15:1:o,1:h,1:r,0:,}1:v,1:2#",
+        "4:lane,3:two,4:keep,1:x,",
+        "4:keep,7:1:o,0:~}",
+        "4:lane,3:300#4:keep,8:1:o,1:h,}1:v,1:x,",
+    ] {
+        let ext = format!("3:ext,{}:{ext}}}", ext.len());
+        let message = format!("T{}:{ext}}}", ext.len());
+        assert_eq!(Packet::decode(message.as_bytes()).map(|packet| packet.ext), Ok(Ext::default()), "{message}");
+    }
+    assert_eq!(Packet::decode(b"T26:3:ext,16:5:multi,5:maybe,}}"), Err(DecodeError::Field("ext")));
 }

@@ -40,7 +40,7 @@ fn a_hold_goes_to_the_handler_after_the_frontend_agrees() {
 #[test]
 fn a_client_that_adopts_and_has_not_heard_from_us_is_handed_over_without_being_asked() {
     let mut stage = Stage::new("* origin:80");
-    stage.request(Packet { adopt: true, ..Packet::default() });
+    stage.request(Packet { ext: zhttp::Ext { adopt: true, ..zhttp::Ext::default() }, ..Packet::default() });
     stage.sent();
     stage.origin(grip_response("stream", b"hello", false));
     let sent = stage.raw();
@@ -55,7 +55,7 @@ fn a_client_that_adopts_and_has_not_heard_from_us_is_handed_over_without_being_a
 #[test]
 fn a_client_that_adopts_but_has_heard_from_us_is_asked() {
     let mut stage = Stage::new("* origin:80");
-    stage.request(Packet { adopt: true, ..Packet::default() });
+    stage.request(Packet { ext: zhttp::Ext { adopt: true, ..zhttp::Ext::default() }, ..Packet::default() });
     stage.sent();
     stage.wait(Duration::from_millis(20));
     assert_eq!(stage.sent(), ["client: keep-alive"]);

@@ -26,7 +26,7 @@ fn the_backend_gets_uri_address_and_signed_headers() {
     let packet = Packet::decode(message).unwrap();
     assert_eq!(packet.uri, Some(&b"https://h/path"[..]));
     assert_eq!((packet.connect_host, packet.connect_port), (Some(&b"origin"[..]), Some(81)));
-    assert!(packet.ignore_policies && packet.stream && packet.multi);
+    assert!(packet.ignore_policies && packet.stream && packet.ext.multi);
     assert_eq!(packet.headers.get("Host"), Some(&b"h"[..]));
     assert_eq!(packet.headers.values("Grip-Sig").count(), 1);
     assert!(packet.headers.get("Grip-Feature").is_some());

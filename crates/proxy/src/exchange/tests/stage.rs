@@ -164,7 +164,7 @@ impl Stage {
         let packet = Packet {
             from: b"front",
             ids: Ids::One(b"1", Some(0)),
-            multi: true,
+            ext: zhttp::Ext { multi: true, ..packet.ext },
             stream: true,
             credits: packet.credits.or(Some(8192)),
             method: packet.method.or(Some(b"GET")),

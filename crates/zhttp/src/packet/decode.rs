@@ -1,0 +1,96 @@
+//! From bytes to a packet.
+
+use tnetstring::{Item, Kind as Type};
+
+use super::{Ext, Headers, Ids, Kind, Packet};
+
+/// Why a packet can not be understood. It is dropped, counted and logged; nothing else notices.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// The first byte is not the format byte of tnetstrings.
+    #[error("the packet does not start with the format byte T")]
+    Format,
+    /// The value is no tnetstring.
+    #[error("the packet is no tnetstring map: {0}")]
+    Encoding(#[from] tnetstring::Error),
+    /// A field has a value of the wrong type or out of range.
+    #[error("the field {0} has a wrong type or value")]
+    Field(&'static str),
+    /// There are more sessions in the packet than are allowed.
+    #[error("the packet names more than {max} sessions", max = crate::MAX_IDS)]
+    TooManyIds,
+}
+
+impl<'a> Packet<'a> {
+    /// Reads a packet, format byte included.
+    ///
+    /// # Errors
+    /// The message is no packet, or a known field has a wrong type. Unknown fields are ignored, of a repeated field the
+    /// last counts, and numbers may also be written as strings of digits, as some originals do.
+    pub fn decode(message: &'a [u8]) -> Result<Self, DecodeError> {
+        let Some((b'T', encoded)) = message.split_first() else { return Err(DecodeError::Format) };
+        let (map, _) = tnetstring::split(encoded)?;
+        let mut packet = Packet::default();
+        let (mut id, mut seq) = (None, None);
+        for entry in map.entries()? {
+            let (key, value) = entry?;
+            match key {
+                b"from" => packet.from = text(value, "from")?,
+                b"id" => id = Some(value),
+                b"seq" => seq = Some(number(value, "seq")?),
+                b"type" => packet.kind = Kind::parse(text(value, "type")?).ok_or(DecodeError::Field("type"))?,
+                b"condition" => packet.condition = Some(text(value, "condition")?),
+                b"credits" => packet.credits = Some(credits(value)?),
+                b"more" => packet.more = flag(value, "more")?,
+                b"stream" => packet.stream = flag(value, "stream")?,
+                b"router-resp" => packet.router_resp = flag(value, "router-resp")?,
+                b"ext" => packet.ext = Ext::decode(value)?,
+                b"max-size" => packet.max_size = Some(number(value, "max-size")?),
+                b"timeout" => packet.timeout = Some(number(value, "timeout")?),
+                b"method" => packet.method = Some(text(value, "method")?),
+                b"uri" => packet.uri = Some(text(value, "uri")?),
+                b"headers" => packet.headers = Headers::decode(value)?,
+                b"code" => packet.code = Some(number(value, "code")?),
+                b"reason" => packet.reason = Some(text(value, "reason")?),
+                b"content-type" => packet.content_type = Some(text(value, "content-type")?),
+                b"body" => packet.body = text(value, "body")?,
+                b"user-data" => packet.user_data = Some(value),
+                b"peer-address" => packet.peer_address = Some(text(value, "peer-address")?),
+                b"peer-port" => packet.peer_port = Some(number(value, "peer-port")?),
+                b"connect-host" => packet.connect_host = Some(text(value, "connect-host")?),
+                b"connect-port" => packet.connect_port = Some(number(value, "connect-port")?),
+                b"ignore-policies" => packet.ignore_policies = flag(value, "ignore-policies")?,
+                b"trust-connect-host" => packet.trust_connect_host = flag(value, "trust-connect-host")?,
+                b"ignore-tls-errors" => packet.ignore_tls_errors = flag(value, "ignore-tls-errors")?,
+                b"passthrough" => packet.passthrough = Some(map_payload(value, "passthrough")?),
+                _ => {}
+            }
+        }
+        packet.ids = Ids::decode(id, seq)?;
+        Ok(packet)
+    }
+}
+
+pub(super) fn text<'a>(value: Item<'a>, name: &'static str) -> Result<&'a [u8], DecodeError> {
+    value.as_bytes().map_err(|_| DecodeError::Field(name))
+}
+
+pub(super) fn flag(value: Item<'_>, name: &'static str) -> Result<bool, DecodeError> {
+    value.as_bool().map_err(|_| DecodeError::Field(name))
+}
+
+pub(super) fn number<T: TryFrom<i64>>(value: Item<'_>, name: &'static str) -> Result<T, DecodeError> {
+    // Some originals write numbers as strings of digits.
+    let value = if value.kind == Type::Bytes { Item { kind: Type::Int, ..value } } else { value };
+    let value = value.as_int().map_err(|_| DecodeError::Field(name))?;
+    T::try_from(value).map_err(|_| DecodeError::Field(name))
+}
+
+/// Credits below zero count as none.
+fn credits(value: Item<'_>) -> Result<u32, DecodeError> {
+    number::<i64>(value, "credits").map(|n| n.clamp(0, i64::from(u32::MAX)) as u32)
+}
+
+fn map_payload<'a>(value: Item<'a>, name: &'static str) -> Result<&'a [u8], DecodeError> {
+    if value.kind == Type::Map { Ok(value.payload) } else { Err(DecodeError::Field(name)) }
+}

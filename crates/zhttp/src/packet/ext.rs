@@ -1,0 +1,118 @@
+//! `ext`: what peers of some kinds tell each other besides. Others skip it.
+//!
+//! Two of the keys are the originals' (`multi`, `quiet`), the others are ours. Keys that are not known are skipped, so
+//! a newer peer may say more. A key whose meaning changes gets another name, or raises [`Ext::VERSION`]: ours are
+//! then skipped by everyone who knows only the former meaning.
+
+use tnetstring::{Item, Writer};
+
+use super::decode::{DecodeError, flag, number};
+
+/// The field `ext`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ext<'a> {
+    /// The sender takes packets for several sessions.
+    pub multi: bool,
+    /// The request is of no interest to people; it is logged at debug level (first).
+    pub quiet: bool,
+    /// The sender lets anybody answer as long as it has not heard from whom it asked, so that a request can be handed
+    /// over without telling it (ours) (first, from a frontend).
+    pub adopt: bool,
+    /// Which of a session's servers the packet is of or for, if there are two (ours). 0 is the first and not written.
+    pub lane: u8,
+    /// What the client's side is to keep for the server, so that a successor can go on with the session (ours).
+    pub keep: Option<Record<'a>>,
+}
+
+/// What one server wants to leave to its successor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Record<'a> {
+    /// The place in the suite that the server has, whichever process has it now (`h0`, `p0`).
+    pub owner: &'a [u8],
+    /// The contents, which only the owner understands. They begin with a version of their own.
+    pub content: &'a [u8],
+}
+
+impl<'a> Ext<'a> {
+    /// Of the keys that are ours. Written beside those that mean something to another version.
+    pub const VERSION: u8 = 1;
+
+    /// Nothing but [`Ext::multi`], which stands in most packets.
+    pub const MULTI: Ext<'static> = Ext { multi: true, quiet: false, adopt: false, lane: 0, keep: None };
+
+    /// Reads the field. A record or lane of a version that is not known is skipped as an unknown key is.
+    pub(super) fn decode(value: Item<'a>) -> Result<Self, DecodeError> {
+        let mut ext = Ext::default();
+        let mut version = 0;
+        for entry in value.entries().map_err(|_| DecodeError::Field("ext"))? {
+            match entry? {
+                (b"multi", value) => ext.multi = flag(value, "ext")?,
+                (b"quiet", value) => ext.quiet = flag(value, "ext")?,
+                (b"adopt", value) => ext.adopt = flag(value, "ext")?,
+                // Another version may write these in another way.
+                (b"lane", value) => ext.lane = number(value, "ext").unwrap_or(0),
+                (b"keep", value) => ext.keep = record(value),
+                (b"v", value) => version = number(value, "ext").unwrap_or(u32::MAX),
+                _ => {}
+            }
+        }
+        if version > u32::from(Self::VERSION) {
+            (ext.lane, ext.keep) = (0, None);
+        }
+        Ok(ext)
+    }
+
+    /// Writes the field, unless it is empty.
+    pub(super) fn encode(self, out: &mut Writer) {
+        match self {
+            Ext { multi: false, quiet: false, adopt: false, lane: 0, keep: None } => {}
+            // What all but a few packets have, as it stands.
+            Ext { multi: true, quiet: false, adopt: false, lane: 0, keep: None } => {
+                out.raw(b"3:ext,15:5:multi,4:true!}");
+            }
+            _ => self.encode_all(out),
+        }
+    }
+
+    fn encode_all(self, out: &mut Writer) {
+        let map = out.mark();
+        if let Some(record) = self.keep {
+            let keep = out.mark();
+            out.bytes(record.content);
+            out.bytes(b"r");
+            out.bytes(record.owner);
+            out.bytes(b"o");
+            out.map(keep);
+            out.bytes(b"keep");
+        }
+        if self.lane > 0 {
+            out.int(i64::from(self.lane));
+            out.bytes(b"lane");
+        }
+        if self.lane > 0 || self.keep.is_some() {
+            out.int(i64::from(Self::VERSION));
+            out.bytes(b"v");
+        }
+        for (set, key) in [(self.adopt, "adopt"), (self.quiet, "quiet"), (self.multi, "multi")] {
+            if set {
+                out.bool(true);
+                out.bytes(key.as_bytes());
+            }
+        }
+        out.map(map);
+        out.bytes(b"ext");
+    }
+}
+
+/// A record without an owner or without contents is of no use and skipped.
+fn record(value: Item<'_>) -> Option<Record<'_>> {
+    let (mut owner, mut content) = (None, None);
+    for entry in value.entries().ok()? {
+        match entry.ok()? {
+            (b"o", value) => owner = value.as_bytes().ok(),
+            (b"r", value) => content = value.as_bytes().ok(),
+            _ => {}
+        }
+    }
+    Some(Record { owner: owner?, content: content? })
+}
