@@ -6,27 +6,27 @@ use std::time::{Duration, Instant};
 
 use foldhash::fast::RandomState;
 use process::Limited;
-use settings::routes::Routes;
+use routes::Table;
 use slab::Slab;
 use tnetstring::Writer;
 use zhttp::{ACK_DELAY, Bulk, Id, Ids, Kind, Packet, PeerId, server};
 
-use crate::accept::Verdict;
-use crate::answer::Answer;
-use crate::desk::{Config, Desk, Outlet, Turn};
+use crate::context::{Config, Context, Links, Shared};
 use crate::exchange::{Exchange, KeepAlive};
-use crate::inspect::Inspected;
-use crate::retry::Retry;
-use crate::rpc::Reply;
-use crate::uri::Uri;
+use crate::handler::accept::Verdict;
+use crate::handler::call::Reply;
+use crate::handler::inspect::Inspected;
+use crate::handler::retry::Retry;
+use crate::request::uri::Uri;
+use crate::response::answer::Answer;
 
 /// How often deadlines are looked at.
 const SWEEP: Duration = Duration::from_millis(500);
 
 /// All requests under way.
 pub struct Engine {
-    desk: Desk,
-    routes: Arc<Routes>,
+    shared: Shared,
+    routes: Arc<Table>,
     exchanges: Slab<Exchange>,
     by_client: HashMap<(PeerId, Id), usize, RandomState>,
     /// Requests that are acknowledged at the given time if nothing was said before: time, place, serial.
@@ -39,9 +39,9 @@ pub struct Engine {
 
 impl Engine {
     /// An engine with nothing to do. `unix` is `now` in seconds since 1970.
-    pub fn new(instance: &str, config: Config, routes: Arc<Routes>, now: Instant, unix: u64) -> Self {
+    pub fn new(instance: &str, config: Config, routes: Arc<Table>, now: Instant, unix: u64) -> Self {
         Engine {
-            desk: Desk::new(instance, config),
+            shared: Shared::new(instance, config),
             routes,
             exchanges: Slab::new(),
             by_client: HashMap::default(),
@@ -54,7 +54,7 @@ impl Engine {
 
     /// Whether another request may be taken.
     pub fn has_room(&self) -> bool {
-        self.exchanges.len() < self.desk.config.max_open_requests
+        self.exchanges.len() < self.shared.config.max_open_requests
     }
 
     /// Requests under way.
@@ -68,9 +68,9 @@ impl Engine {
     }
 
     /// Uses other routes from now on. Requests under way keep theirs.
-    pub fn set_routes(&mut self, routes: Arc<Routes>) {
+    pub fn set_routes(&mut self, routes: Arc<Table>) {
         self.routes = routes;
-        self.desk.signatures.forget_routes();
+        self.shared.signatures.forget_routes();
     }
 
     /// Tells the time in seconds since 1970 again, in case the system's clock was set.
@@ -83,12 +83,12 @@ impl Engine {
     }
 
     /// Takes in the first packet of a request.
-    pub fn request(&mut self, message: &[u8], now: Instant, out: &mut dyn Outlet) {
+    pub fn request(&mut self, message: &[u8], now: Instant, out: &mut dyn Links) {
         let packet = match Packet::decode(message) {
             Ok(packet) => packet,
             Err(error) => return self.warnings.warn("request", now, format_args!("skipping a request: {error}")),
         };
-        let Some(peer) = self.desk.peers.intern(packet.from) else {
+        let Some(peer) = self.shared.peers.intern(packet.from) else {
             return self.warnings.warn("request", now, "skipping a request whose sender is not named");
         };
         let Some((id, _)) = packet.ids.single() else {
@@ -118,20 +118,20 @@ impl Engine {
             self.acknowledgements.push_back((now + ACK_DELAY, index, self.exchanges[index].serial()));
         }
         let routes = self.routes.clone();
-        self.turn(index, now, out, |exchange, turn| exchange.begin(&packet, &uri, &routes, turn));
+        self.with_exchange(index, now, out, |exchange, context| exchange.begin(&packet, &uri, &routes, context));
     }
 
-    fn reply(&self, request: &Packet<'_>, id: &[u8], seq: Option<u32>, packet: Packet<'_>, out: &mut dyn Outlet) {
-        let packet = Packet { from: &self.desk.instance, ids: Ids::One(id, seq), ..packet };
+    fn reply(&self, request: &Packet<'_>, id: &[u8], seq: Option<u32>, packet: Packet<'_>, out: &mut dyn Links) {
+        let packet = Packet { from: &self.shared.instance, ids: Ids::One(id, seq), ..packet };
         out.to_client(request.from, request.router_resp && packet.kind != Kind::Error, &packet);
     }
 
-    fn refuse_websocket(&self, request: &Packet<'_>, id: &[u8], out: &mut dyn Outlet) {
+    fn refuse_websocket(&self, request: &Packet<'_>, id: &[u8], out: &mut dyn Links) {
         let answer = Answer::no_websocket();
         let body = format!("{}\n", answer.text);
         let headers: [(&[u8], &[u8]); 1] = [(b"Content-Type", b"text/plain")];
         let packet = Packet {
-            from: &self.desk.instance,
+            from: &self.shared.instance,
             ids: Ids::One(id, Some(0)),
             kind: Kind::Error,
             condition: Some(b"rejected"),
@@ -145,7 +145,7 @@ impl Engine {
     }
 
     fn insert(&mut self, make: impl FnOnce(usize, u64) -> Exchange) -> usize {
-        let serial = self.desk.serial();
+        let serial = self.shared.serial();
         let entry = self.exchanges.vacant_entry();
         let index = entry.key();
         let exchange = entry.insert(make(index, serial));
@@ -154,28 +154,28 @@ impl Engine {
     }
 
     /// Lets one exchange do something, and forgets it if that was the last thing.
-    fn turn(
+    fn with_exchange(
         &mut self,
         index: usize,
         now: Instant,
-        out: &mut dyn Outlet,
-        act: impl FnOnce(&mut Exchange, &mut Turn<'_>),
+        out: &mut dyn Links,
+        act: impl FnOnce(&mut Exchange, &mut Context<'_>),
     ) {
         let unix = self.unix(now);
         self.next_sweep.get_or_insert(now + SWEEP);
         let Some(exchange) = self.exchanges.get_mut(index) else { return };
-        act(exchange, &mut Turn { desk: &mut self.desk, out, now, unix });
-        self.settle(index);
+        act(exchange, &mut Context { shared: &mut self.shared, out, now, unix });
+        self.reap(index);
     }
 
     /// Logs and forgets an exchange that has ended.
-    fn settle(&mut self, index: usize) {
+    fn reap(&mut self, index: usize) {
         let exchange = &mut self.exchanges[index];
         if !exchange.is_abandoned() {
             return;
         }
         if let Some(outcome) = exchange.take_outcome() {
-            exchange.log(outcome, &self.desk);
+            exchange.log(outcome, &self.shared);
         }
         let key = (exchange.session().client, exchange.session().id);
         if self.by_client.get(&key) == Some(&index) {
@@ -187,56 +187,58 @@ impl Engine {
     }
 
     /// Takes in a later packet from a client's instance.
-    pub fn client_packet(&mut self, message: &[u8], now: Instant, out: &mut dyn Outlet) {
+    pub fn client_packet(&mut self, message: &[u8], now: Instant, out: &mut dyn Links) {
         let packet = match Packet::decode(message) {
             Ok(packet) => packet,
             Err(error) => return self.warnings.warn("client", now, format_args!("skipping a packet: {error}")),
         };
-        let Some(peer) = self.desk.peers.find(packet.from) else { return };
+        let Some(peer) = self.shared.peers.find(packet.from) else { return };
         for entry in packet.ids.iter() {
             let Ok((id, seq)) = entry else { continue };
             // Sessions that are over may still be spoken of; that is no error.
             let index = Id::new(id).and_then(|id| self.by_client.get(&(peer, id)).copied());
             if let Some(index) = index {
-                self.turn(index, now, out, |exchange, turn| exchange.client_packet(&packet, seq, turn));
+                self.with_exchange(index, now, out, |exchange, context| exchange.client_packet(&packet, seq, context));
             }
         }
     }
 
     /// Takes in a packet from the outbound side.
-    pub fn origin_packet(&mut self, message: &[u8], now: Instant, out: &mut dyn Outlet) {
+    pub fn origin_packet(&mut self, message: &[u8], now: Instant, out: &mut dyn Links) {
         let packet = match Packet::decode(message) {
             Ok(packet) => packet,
             Err(error) => return self.warnings.warn("origin", now, format_args!("skipping a response: {error}")),
         };
-        let from = if packet.from.is_empty() { None } else { self.desk.peers.intern(packet.from) };
+        let from = if packet.from.is_empty() { None } else { self.shared.peers.intern(packet.from) };
         for entry in packet.ids.iter() {
             let Ok((id, seq)) = entry else { continue };
             let Some((index, serial)) = Id::parse_indexed(id) else { continue };
             let index = index as usize;
             if self.exchanges.get(index).is_some_and(|exchange| exchange.is_origin(serial)) {
-                self.turn(index, now, out, |exchange, turn| exchange.origin_packet(&packet, from, seq, turn));
+                self.with_exchange(index, now, out, |exchange, context| {
+                    exchange.origin_packet(&packet, from, seq, context)
+                });
             }
         }
     }
 
     /// Takes in an answer to an `inspect` call.
-    pub fn inspect_reply(&mut self, message: &[u8], now: Instant, out: &mut dyn Outlet) {
+    pub fn inspect_reply(&mut self, message: &[u8], now: Instant, out: &mut dyn Links) {
         let reply = match Reply::decode(message) {
             Ok(reply) => reply,
             Err(error) => return self.warnings.warn("inspect", now, format_args!("skipping an answer: {error}")),
         };
         let inspected = reply.result.ok().and_then(|value| Inspected::parse(value).ok());
-        self.desk.availability.answered(inspected.as_ref().and_then(|inspected| inspected.again), now);
+        self.shared.availability.answered(inspected.as_ref().and_then(|inspected| inspected.again), now);
         if let Some((index, serial)) = Id::parse_indexed(reply.id)
             && self.exchanges.get(index as usize).is_some_and(|exchange| exchange.awaits_inspect(serial))
         {
-            self.turn(index as usize, now, out, |exchange, turn| exchange.inspected(inspected, turn));
+            self.with_exchange(index as usize, now, out, |exchange, context| exchange.inspected(inspected, context));
         }
     }
 
     /// Takes in an answer to an `accept` call.
-    pub fn accept_reply(&mut self, message: &[u8], now: Instant, out: &mut dyn Outlet) {
+    pub fn accept_reply(&mut self, message: &[u8], now: Instant, out: &mut dyn Links) {
         let reply = match Reply::decode(message) {
             Ok(reply) => reply,
             Err(error) => return self.warnings.warn("accept", now, format_args!("skipping an answer: {error}")),
@@ -245,13 +247,13 @@ impl Engine {
             && self.exchanges.get(index as usize).is_some_and(|exchange| exchange.awaits_accept(serial))
         {
             let verdict = Verdict::parse(&reply);
-            self.turn(index as usize, now, out, |exchange, turn| exchange.accepted(&verdict, turn));
+            self.with_exchange(index as usize, now, out, |exchange, context| exchange.accepted(&verdict, context));
         }
     }
 
     /// Takes in requests that the handler gives back.
-    pub fn retry(&mut self, message: &[u8], now: Instant, out: &mut dyn Outlet) {
-        let retry = match Retry::decode(message, &mut self.desk.peers) {
+    pub fn retry(&mut self, message: &[u8], now: Instant, out: &mut dyn Links) {
+        let retry = match Retry::decode(message, &mut self.shared.peers) {
             Ok(retry) => retry,
             Err(error) => return self.warnings.warn("retry", now, format_args!("skipping a retry: {error}")),
         };
@@ -280,26 +282,26 @@ impl Engine {
             let session = server::Session::take_over(&client.session, now);
             let index =
                 self.insert(|index, serial| Exchange::new(index, serial, session, message, &packet, uri.scheme, now));
-            self.turn(index, now, out, |exchange, turn| {
-                exchange.begin_again(&packet, &uri, client, &retry, &routes, turn);
+            self.with_exchange(index, now, out, |exchange, context| {
+                exchange.begin_again(&packet, &uri, client, &retry, &routes, context);
             });
         }
     }
 
     /// An instance that had clients is gone.
-    pub fn client_instance_left(&mut self, name: &[u8], now: Instant, out: &mut dyn Outlet) {
-        let Some(peer) = self.desk.peers.find(name) else { return };
+    pub fn client_instance_left(&mut self, name: &[u8], now: Instant, out: &mut dyn Links) {
+        let Some(peer) = self.shared.peers.find(name) else { return };
         let of_peer: Vec<usize> =
             self.by_client.iter().filter(|((owner, _), _)| *owner == peer).map(|(_, index)| *index).collect();
         for index in of_peer {
-            self.turn(index, now, out, Exchange::client_left);
+            self.with_exchange(index, now, out, Exchange::client_left);
         }
     }
 
     /// Whether a connection, `<instance>:<id>`, has a request under way.
     pub fn has_connection(&self, connection: &[u8]) -> bool {
         let Some(colon) = connection.iter().position(|&b| b == b':') else { return false };
-        let peer = self.desk.peers.find(&connection[..colon]);
+        let peer = self.shared.peers.find(&connection[..colon]);
         let id = Id::new(&connection[colon + 1..]);
         peer.zip(id).is_some_and(|key| self.by_client.contains_key(&key))
     }
@@ -312,14 +314,14 @@ impl Engine {
     }
 
     /// Does what is due.
-    pub fn tick(&mut self, now: Instant, out: &mut dyn Outlet) {
+    pub fn tick(&mut self, now: Instant, out: &mut dyn Links) {
         while let Some(&(due, index, serial)) = self.acknowledgements.front() {
             if due > now {
                 break;
             }
             self.acknowledgements.pop_front();
             if self.exchanges.get(index).is_some_and(|exchange| exchange.serial() == serial) {
-                self.turn(index, now, out, Exchange::acknowledge);
+                self.with_exchange(index, now, out, Exchange::acknowledge);
             }
         }
         if self.next_sweep.is_some_and(|due| due <= now) {
@@ -329,14 +331,14 @@ impl Engine {
     }
 
     /// Looks at every exchange. There are few: what is held is the handler's.
-    fn sweep(&mut self, now: Instant, out: &mut dyn Outlet) {
+    fn sweep(&mut self, now: Instant, out: &mut dyn Links) {
         let mut clients: Bulk<bool> = Bulk::default();
         let mut origins: Bulk<()> = Bulk::default();
         let indexes: Vec<usize> = self.exchanges.iter().map(|(index, _)| index).collect();
         let mut alone = Vec::new();
         for index in indexes {
-            self.turn(index, now, out, |exchange, turn| {
-                exchange.tick(turn, &mut |keep_alive| match keep_alive {
+            self.with_exchange(index, now, out, |exchange, context| {
+                exchange.tick(context, &mut |keep_alive| match keep_alive {
                     KeepAlive::Client { peer, id, seq, by_router, multi: true } => {
                         clients.push(peer, by_router, id, seq)
                     }
@@ -347,25 +349,25 @@ impl Engine {
                 });
             });
         }
-        let desk = &self.desk;
-        let packet = Packet { from: &desk.instance, kind: Kind::KeepAlive, ..Packet::default() };
+        let shared = &self.shared;
+        let packet = Packet { from: &shared.instance, kind: Kind::KeepAlive, ..Packet::default() };
         for (peer, id, seq, by_router) in alone {
             out.to_client(
-                desk.peers.name(peer),
+                shared.peers.name(peer),
                 by_router,
                 &Packet { ids: Ids::One(id.as_bytes(), Some(seq)), ..packet },
             );
         }
         clients
-            .drain(|peer, by_router, ids| out.to_client(desk.peers.name(peer), by_router, &Packet { ids, ..packet }));
-        origins.drain(|peer, (), ids| out.to_origin(desk.peers.name(peer), &Packet { ids, ..packet }));
+            .drain(|peer, by_router, ids| out.to_client(shared.peers.name(peer), by_router, &Packet { ids, ..packet }));
+        origins.drain(|peer, (), ids| out.to_origin(shared.peers.name(peer), &Packet { ids, ..packet }));
     }
 
     /// Tells everybody that the proxy stops, and forgets everything.
-    pub fn stop(&mut self, now: Instant, out: &mut dyn Outlet) {
+    pub fn stop(&mut self, now: Instant, out: &mut dyn Links) {
         let indexes: Vec<usize> = self.exchanges.iter().map(|(index, _)| index).collect();
         for index in indexes {
-            self.turn(index, now, out, Exchange::stop);
+            self.with_exchange(index, now, out, Exchange::stop);
         }
     }
 }

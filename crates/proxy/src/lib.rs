@@ -2,34 +2,26 @@
 //! process, and hands those that are to be held to the handler.
 //!
 //! # Layout
-//! - [`worker`]: the event loop with the sockets; [`engine`]: which request a packet is for; [`exchange`]: one request,
-//!   from its first packet to its end.
-//! - [`uri`], [`request`], [`forwarded`], [`upload`]: what a backend gets.
-//! - [`response`], [`download`], [`answer`]: what a client gets.
-//! - [`rpc`], [`inspect`], [`accept`], [`retry`], [`command`]: talking to the handler.
-//! - [`test_target`]: the backend that is built in. [`access_log`]: the line for each request.
+//! In the order in which a request passes:
+//! - [`worker`]: the event loop with the sockets, and the routes file.
+//! - [`engine`]: which request a packet is for. [`context`]: what all requests share.
+//! - [`exchange`]: one request, from its first packet to its end.
+//! - [`request`]: what a backend gets. [`body`]: bytes in both directions. [`response`]: what a client gets.
+//! - [`handler`]: talking to the handler process.
+//! - [`access_log`]: the line for each request.
 //!
 //! Only `worker` knows sockets and the clock.
 
 #![forbid(unsafe_code)]
 
-pub mod accept;
 pub mod access_log;
-pub mod answer;
-pub mod command;
-pub mod desk;
-pub mod download;
+pub mod body;
+pub mod context;
 pub mod engine;
 pub mod exchange;
-pub mod forwarded;
-pub mod inspect;
+pub mod handler;
 pub mod request;
 pub mod response;
-pub mod retry;
-pub mod rpc;
-pub mod test_target;
-pub mod upload;
-pub mod uri;
 pub mod worker;
 
 const HELP: &str = "\

@@ -3,7 +3,7 @@
 //! Text comes in from files (or from the copy that is built in), typed and checked values go out to every process.
 //! The way of a value: [`ini`] splits text into keys with their line numbers, [`table`] knows what each key may hold,
 //! `values` replaces variables and converts, `resolve` puts them together, [`model`] is what the engines see. The routes
-//! file has a grammar of its own in [`routes`].
+//! file is the `routes` crate's.
 //!
 //! A mistake is an [`Error`] that names file and line and says what to write instead; what does no harm (an unknown key)
 //! is a [`Warning`], so that the configuration of another version still starts.

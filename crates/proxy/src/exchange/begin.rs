@@ -2,51 +2,51 @@
 
 use std::sync::Arc;
 
-use settings::routes::{ById, Protocol, Route, Routes};
+use routes::{ById, Protocol, Route, Table};
 use zhttp::{Ext, INITIAL_BODY, Kind, Packet};
 
 use super::{Call, Exchange, Phase};
-use crate::answer::Answer;
-use crate::desk::Turn;
-use crate::forwarded;
-use crate::inspect::{Ask, Inspected, PREFETCH, Question};
-use crate::retry;
-use crate::uri::Uri;
+use crate::context::Context;
+use crate::handler::inspect::{Ask, Inspected, PREFETCH, Question};
+use crate::handler::retry;
+use crate::request::forwarded;
+use crate::request::uri::Uri;
+use crate::response::answer::Answer;
 
 /// The index that calls have whose answers nobody waits for.
 const NOBODY: u32 = u32::MAX;
 
 impl Exchange {
     /// Starts with a request of a client.
-    pub fn begin(&mut self, packet: &Packet<'_>, uri: &Uri<'_>, routes: &Routes, turn: &mut Turn<'_>) {
-        let rules = &turn.desk.config.rules;
+    pub fn begin(&mut self, packet: &Packet<'_>, uri: &Uri<'_>, routes: &Table, context: &mut Context<'_>) {
+        let rules = &context.shared.config.rules;
         if rules.accept_protocol && forwarded::says_secure(packet.headers) {
             self.scheme = uri.scheme.with_tls(true);
         }
         if packet.headers.get("Pushpin-Check").is_some() {
-            return self.answer(&Answer::notice(), turn);
+            return self.answer(&Answer::notice(), context);
         }
         let wanted = packet.headers.get("Pushpin-Route").filter(|_| rules.accept_route);
         let route = match wanted {
             Some(id) => by_id(id, uri, routes).ok(),
             None => self.by_condition(uri, routes),
         };
-        if !self.take_route(route, packet, turn) {
+        if !self.take_route(route, packet, context) {
             return;
         }
         if packet.more {
             let packet = Packet { kind: Kind::Credit, credits: Some(INITIAL_BODY as u32), ..Packet::default() };
-            self.send(packet, turn);
+            self.send(packet, context);
         }
         let session = self.route.as_ref().is_some_and(|route| route.session);
-        match turn.desk.availability.decide(session, turn.now) {
-            Ask::Wait => self.ask_when_ready(packet, turn),
+        match context.shared.availability.decide(session, context.now) {
+            Ask::Wait => self.ask_when_ready(packet, context),
             Ask::Probe => {
-                let id = zhttp::Id::indexed(NOBODY, turn.desk.serial());
-                self.ask(packet, &id, turn);
-                self.open_origin(packet, turn);
+                let id = zhttp::Id::indexed(NOBODY, context.shared.serial());
+                self.ask(packet, &id, context);
+                self.open_origin(packet, context);
             }
-            Ask::No => self.open_origin(packet, turn),
+            Ask::No => self.open_origin(packet, context),
         }
     }
 
@@ -57,8 +57,8 @@ impl Exchange {
         uri: &Uri<'_>,
         client: &retry::Client<'_>,
         retry: &retry::Retry<'_>,
-        routes: &Routes,
-        turn: &mut Turn<'_>,
+        routes: &Table,
+        context: &mut Context<'_>,
     ) {
         self.retry = true;
         self.multi = true;
@@ -66,55 +66,55 @@ impl Exchange {
         self.debug = client.debug;
         self.inspected = retry.inspected.clone().map(Box::new);
         // The client's instance is silent until it hears from its new owner.
-        self.send(Packet { kind: Kind::KeepAlive, ext: Ext::MULTI, ..Packet::default() }, turn);
+        self.send(Packet { kind: Kind::KeepAlive, ext: Ext::MULTI, ..Packet::default() }, context);
         let route = match retry.route.map(|id| by_id(id, uri, routes)) {
             Some(Ok(route)) => Some(route),
             Some(Err(Unusable::Shared)) | None => self.by_condition(uri, routes),
             Some(Err(Unusable::Unknown)) => None,
         };
-        if self.take_route(route, packet, turn) {
-            self.open_origin(packet, turn);
+        if self.take_route(route, packet, context) {
+            self.open_origin(packet, context);
         }
     }
 
-    fn by_condition(&self, uri: &Uri<'_>, routes: &Routes) -> Option<Arc<Route>> {
+    fn by_condition(&self, uri: &Uri<'_>, routes: &Table) -> Option<Arc<Route>> {
         let host = std::str::from_utf8(uri.host()).ok()?;
         let path = if uri.path.is_empty() { b"/" } else { uri.path };
         routes.lookup(Protocol::Http, self.scheme.is_secure(), host, path).cloned()
     }
 
     /// Sets the route; without one the answer is given here.
-    fn take_route(&mut self, route: Option<Arc<Route>>, packet: &Packet<'_>, turn: &mut Turn<'_>) -> bool {
+    fn take_route(&mut self, route: Option<Arc<Route>>, packet: &Packet<'_>, context: &mut Context<'_>) -> bool {
         let Some(route) = route else {
-            self.answer(&Answer::no_route(), turn);
+            self.answer(&Answer::no_route(), context);
             return false;
         };
-        self.debug |= turn.desk.config.debug || route.debug;
+        self.debug |= context.shared.config.debug || route.debug;
         self.route = Some(route);
-        if let Some(key) = &turn.desk.upstream {
-            self.trusted = packet.headers.get("Grip-Sig").is_some_and(|token| key.verify(token, turn.unix));
+        if let Some(key) = &context.shared.upstream {
+            self.trusted = packet.headers.get("Grip-Sig").is_some_and(|token| key.verify(token, context.unix));
         }
         true
     }
 
     /// Asks the handler once enough of the body is there.
-    pub(super) fn ask_when_ready(&mut self, packet: &Packet<'_>, turn: &mut Turn<'_>) {
+    pub(super) fn ask_when_ready(&mut self, packet: &Packet<'_>, context: &mut Context<'_>) {
         let kept = self.upload.kept().map_or(PREFETCH, <[u8]>::len);
         if kept < PREFETCH && !self.upload.is_complete() {
             self.phase = Phase::Reading;
             return;
         }
-        let call = Call::new(turn);
+        let call = Call::new(context);
         let id = zhttp::Id::indexed(self.index as u32, call.serial);
-        if self.ask(packet, &id, turn) {
-            turn.desk.availability.asked(turn.now);
+        if self.ask(packet, &id, context) {
+            context.shared.availability.asked(context.now);
             self.phase = Phase::Asking(call);
         } else {
-            self.open_origin(packet, turn);
+            self.open_origin(packet, context);
         }
     }
 
-    fn ask(&mut self, packet: &Packet<'_>, id: &zhttp::Id, turn: &mut Turn<'_>) -> bool {
+    fn ask(&mut self, packet: &Packet<'_>, id: &zhttp::Id, context: &mut Context<'_>) -> bool {
         let kept = self.upload.kept().unwrap_or_default();
         let body = &kept[..kept.len().min(PREFETCH)];
         let question = Question {
@@ -125,7 +125,7 @@ impl Exchange {
             truncated: !self.upload.is_complete() || body.len() < kept.len(),
             get_session: self.route.as_ref().is_some_and(|route| route.session),
         };
-        turn.out.inspect(question.encode(id.as_bytes(), &mut turn.desk.writer))
+        context.out.inspect(question.encode(id.as_bytes(), &mut context.shared.writer))
     }
 
     /// Whether the answer to this call is waited for.
@@ -134,16 +134,16 @@ impl Exchange {
     }
 
     /// The handler has answered, or failed to.
-    pub fn inspected(&mut self, inspected: Option<Inspected>, turn: &mut Turn<'_>) {
-        turn.desk.availability.settled();
+    pub fn inspected(&mut self, inspected: Option<Inspected>, context: &mut Context<'_>) {
+        context.shared.availability.done_waiting();
         let no_proxy = inspected.as_ref().is_some_and(|inspected| inspected.no_proxy);
         self.inspected = inspected.map(Box::new);
         if no_proxy {
             self.upload.unclaim();
             self.phase = Phase::Withholding;
-            self.withhold(turn);
+            self.withhold(context);
         } else {
-            self.with_request(|this, packet| this.open_origin(packet, turn));
+            self.with_request(|this, packet| this.open_origin(packet, context));
         }
     }
 }
@@ -153,7 +153,7 @@ enum Unusable {
     Unknown,
 }
 
-fn by_id(id: &[u8], uri: &Uri<'_>, routes: &Routes) -> Result<Arc<Route>, Unusable> {
+fn by_id(id: &[u8], uri: &Uri<'_>, routes: &Table) -> Result<Arc<Route>, Unusable> {
     let id = std::str::from_utf8(id).map_err(|_| Unusable::Unknown)?;
     match routes.by_id(id) {
         ById::Found(route) if uri.path.starts_with(route.path_beg.as_bytes()) => Ok(route.clone()),

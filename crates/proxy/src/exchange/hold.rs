@@ -3,15 +3,15 @@
 use zhttp::{Ext, Headers, Id, Kind, Packet};
 
 use super::{Call, Exchange, Phase};
-use crate::accept::{self, Response, Verdict};
 use crate::access_log::Outcome;
-use crate::answer::Answer;
-use crate::desk::Turn;
-use crate::forwarded::logical_address;
-use crate::request::{Additions, Circumstances, authority, origin_uri, target_name};
-use crate::response::{self, INSTRUCT_LIMIT};
-use crate::upload::KEEP;
-use crate::uri::Uri;
+use crate::body::upload::KEEP;
+use crate::context::Context;
+use crate::handler::accept::{self, Response, Verdict};
+use crate::request::forwarded::logical_address;
+use crate::request::headers::{Additions, Circumstances, authority, origin_uri, target_name};
+use crate::request::uri::Uri;
+use crate::response::answer::Answer;
+use crate::response::backend::{self, INSTRUCT_LIMIT};
 
 /// A response that is for the handler.
 pub(super) struct Instruct {
@@ -42,42 +42,42 @@ impl Instruct {
 
 impl Exchange {
     /// Takes in a piece of a response that is for the handler.
-    pub(super) fn collect(&mut self, body: &[u8], more: bool, turn: &mut Turn<'_>) {
+    pub(super) fn collect(&mut self, body: &[u8], more: bool, context: &mut Context<'_>) {
         match std::mem::replace(&mut self.phase, Phase::Waiting) {
             Phase::Collecting(mut instruct) => {
                 if instruct.body.len() + body.len() > INSTRUCT_LIMIT {
-                    return self.too_much_collected(instruct, body, more, turn);
+                    return self.too_much_collected(instruct, body, more, context);
                 }
                 instruct.body.extend_from_slice(body);
                 if more {
                     self.phase = Phase::Collecting(instruct);
-                    self.grant_origin(body.len(), turn);
+                    self.grant_origin(body.len(), context);
                 } else {
-                    self.collected(instruct, turn);
+                    self.collected(instruct, context);
                 }
             }
-            Phase::Preceding(instruct) => self.precede(None, instruct, body, more, turn),
+            Phase::Preceding(instruct) => self.precede(None, instruct, body, more, context),
             other => self.phase = other,
         }
     }
 
-    fn too_much_collected(&mut self, mut instruct: Box<Instruct>, body: &[u8], more: bool, turn: &mut Turn<'_>) {
+    fn too_much_collected(&mut self, mut instruct: Box<Instruct>, body: &[u8], more: bool, context: &mut Context<'_>) {
         let pairs = instruct.pairs();
         let headers = Headers::Pairs(&pairs);
-        if !response::may_be_sent_before_hold(headers) {
+        if !backend::may_be_sent_before_hold(headers) {
             let target = self.current_target().map(target_name).unwrap_or_default();
             let detail = || format!("GRIP instruct response too large from {target}");
-            return self.answer(&Answer::origin_failed(self.debug, detail), turn);
+            return self.answer(&Answer::origin_failed(self.debug, detail), context);
         }
-        let Some((code, reason, kept)) = response::before_hold(instruct.code, &instruct.reason, headers) else {
-            return self.answer(&Answer::accept_unavailable(), turn);
+        let Some((code, reason, kept)) = backend::before_hold(instruct.code, &instruct.reason, headers) else {
+            return self.answer(&Answer::accept_unavailable(), context);
         };
         let (reason, kept) = (reason.to_vec(), owned(&kept));
         let collected = std::mem::take(&mut instruct.body);
         instruct.sent = true;
         let kept: Vec<(&[u8], &[u8])> = kept.iter().map(|(name, value)| (name.as_slice(), value.as_slice())).collect();
         let head = (code, reason.as_slice(), Headers::Pairs(&kept));
-        self.precede(Some(head), instruct, &[&collected, body].concat(), more, turn);
+        self.precede(Some(head), instruct, &[&collected, body].concat(), more, context);
     }
 
     /// Passes a piece of the response on before the hold. More is always to follow, because the handler goes on.
@@ -87,80 +87,80 @@ impl Exchange {
         instruct: Box<Instruct>,
         body: &[u8],
         more: bool,
-        turn: &mut Turn<'_>,
+        context: &mut Context<'_>,
     ) {
-        self.phase = if more { Phase::Preceding(instruct) } else { Phase::Settling(instruct) };
-        self.relay(head, body, true, turn);
-        if !more && matches!(self.phase, Phase::Settling(_)) {
+        self.phase = if more { Phase::Preceding(instruct) } else { Phase::Completing(instruct) };
+        self.relay(head, body, true, context);
+        if !more && matches!(self.phase, Phase::Completing(_)) {
             self.upload.unclaim();
-            self.settle(turn);
+            self.complete_hold(context);
         }
     }
 
-    fn collected(&mut self, instruct: Box<Instruct>, turn: &mut Turn<'_>) {
+    fn collected(&mut self, instruct: Box<Instruct>, context: &mut Context<'_>) {
         self.upload.unclaim();
-        self.phase = Phase::Settling(instruct);
-        self.grant_client(turn);
-        self.settle(turn);
+        self.phase = Phase::Completing(instruct);
+        self.grant_client(context);
+        self.complete_hold(context);
     }
 
     /// Hands the client over once the request is complete and the client has got all that comes before.
-    pub(super) fn settle(&mut self, turn: &mut Turn<'_>) {
+    pub(super) fn complete_hold(&mut self, context: &mut Context<'_>) {
         if self.upload.is_too_large() {
-            return self.answer(&Answer::too_large_to_hold(), turn);
+            return self.answer(&Answer::too_large_to_hold(), context);
         }
         if !self.upload.is_complete() || self.download.is_waiting() {
             return;
         }
         match std::mem::replace(&mut self.phase, Phase::Waiting) {
-            Phase::Settling(instruct) => {
+            Phase::Completing(instruct) => {
                 self.phase = Phase::HandingOver(instruct);
                 // A client that does not know us has nothing under way to us, and need not wait for its new owner.
                 if self.adopts && !self.client.has_spoken() {
-                    return self.call_accept(turn);
+                    return self.call_accept(context);
                 }
-                self.send(Packet { kind: Kind::HandoffStart, ..Packet::default() }, turn);
+                self.send(Packet { kind: Kind::HandoffStart, ..Packet::default() }, context);
             }
             other => self.phase = other,
         }
     }
 
     /// The handler wants the request without a backend: once the body is complete it gets it.
-    pub(super) fn withhold(&mut self, turn: &mut Turn<'_>) {
+    pub(super) fn withhold(&mut self, context: &mut Context<'_>) {
         if self.upload.is_too_large() {
-            return self.answer(&Answer::body_too_large(), turn);
+            return self.answer(&Answer::body_too_large(), context);
         }
         debug_assert!(self.upload.kept().is_none_or(|kept| kept.len() <= KEEP));
         if self.upload.is_complete() {
-            self.phase = Phase::Settling(Box::new(Instruct::absent()));
-            self.settle(turn);
+            self.phase = Phase::Completing(Box::new(Instruct::absent()));
+            self.complete_hold(context);
         }
     }
 
     /// The client's instance waits for its new owner: asks the handler to be that.
-    pub(super) fn call_accept(&mut self, turn: &mut Turn<'_>) {
+    pub(super) fn call_accept(&mut self, context: &mut Context<'_>) {
         let Phase::HandingOver(instruct) = std::mem::replace(&mut self.phase, Phase::Waiting) else { return };
-        let call = Call::new(turn);
+        let call = Call::new(context);
         let id = Id::indexed(self.index as u32, call.serial);
-        if self.with_request(|this, packet| this.send_accept(packet, &instruct, &id, turn)) {
+        if self.with_request(|this, packet| this.send_accept(packet, &instruct, &id, context)) {
             self.phase = Phase::Accepting(instruct, call);
         } else {
-            self.accept_failed(&instruct, turn);
+            self.accept_failed(&instruct, context);
         }
     }
 
-    fn send_accept(&mut self, packet: &Packet<'_>, instruct: &Instruct, id: &Id, turn: &mut Turn<'_>) -> bool {
+    fn send_accept(&mut self, packet: &Packet<'_>, instruct: &Instruct, id: &Id, context: &mut Context<'_>) -> bool {
         let Some(route) = self.route.clone() else { return false };
         let Some(target) = route.targets.get(self.target) else { return false };
         let Some(uri) = Uri::parse(packet.uri.unwrap_or_default()) else { return false };
-        let desk = &mut *turn.desk;
+        let shared = &mut *context.shared;
         let what = Circumstances {
-            rules: &desk.config.rules,
+            rules: &shared.config.rules,
             route: &route,
             trusted: self.trusted,
             scheme: self.scheme,
             peer: packet.peer_address,
-            token: desk.signatures.token(&route, turn.unix),
+            token: shared.signatures.token(&route, context.unix),
             inspected: self.inspected.as_deref(),
             authority: authority(&uri, &route, target),
         };
@@ -170,11 +170,11 @@ impl Exchange {
         let body = self.upload.kept().unwrap_or_default();
         let method = packet.method.unwrap_or_default();
         let pairs = instruct.pairs();
-        let rule = desk.config.rules.forwarded_for(self.trusted);
+        let rule = shared.config.rules.forwarded_for(self.trusted);
         let call = accept::Call {
-            from: &desk.instance,
+            from: &shared.instance,
             session: self.client.hand_over(),
-            peers: &desk.peers,
+            peers: &shared.peers,
             user_data: packet.user_data,
             response_code: self.download.code,
             https: self.scheme.is_secure(),
@@ -196,7 +196,7 @@ impl Exchange {
             trusted: target.trusted,
             response_sent: instruct.sent,
         };
-        turn.out.accept(call.encode(id.as_bytes(), &mut desk.writer))
+        context.out.accept(call.encode(id.as_bytes(), &mut shared.writer))
     }
 
     /// Whether the answer to this call is waited for.
@@ -205,50 +205,50 @@ impl Exchange {
     }
 
     /// The handler has answered.
-    pub fn accepted(&mut self, verdict: &Verdict<'_>, turn: &mut Turn<'_>) {
+    pub fn accepted(&mut self, verdict: &Verdict<'_>, context: &mut Context<'_>) {
         let Phase::Accepting(instruct, _) = std::mem::replace(&mut self.phase, Phase::Finishing) else { return };
         match verdict {
             Verdict::Accepted => self.end(Outcome::Accepted),
             Verdict::Respond(response) if instruct.sent => {
-                self.resume(turn);
-                self.relay(None, response.body, false, turn);
+                self.resume(context);
+                self.relay(None, response.body, false, context);
             }
             Verdict::Respond(response) => {
-                self.resume(turn);
+                self.resume(context);
                 let head = (response.code, response.reason, response.headers);
-                self.relay(Some(head), response.body, false, turn);
+                self.relay(Some(head), response.body, false, context);
             }
             Verdict::Nothing if instruct.sent => {
-                self.resume(turn);
-                self.relay(None, b"", false, turn);
+                self.resume(context);
+                self.relay(None, b"", false, context);
             }
             Verdict::BadFormat(text) => {
                 let detail = format!("Failed to parse accept instructions: {text}");
-                self.refused(&instruct, &Answer::origin_failed(self.debug, || detail.clone()), &detail, turn);
+                self.refused(&instruct, &Answer::origin_failed(self.debug, || detail.clone()), &detail, context);
             }
-            Verdict::Nothing | Verdict::Failed => self.accept_failed(&instruct, turn),
+            Verdict::Nothing | Verdict::Failed => self.accept_failed(&instruct, context),
         }
     }
 
     /// There is no handler, or it has not answered, or not in a way that can be understood.
-    pub(super) fn accept_failed(&mut self, instruct: &Instruct, turn: &mut Turn<'_>) {
-        self.refused(instruct, &Answer::accept_unavailable(), "Accept service unavailable", turn);
+    pub(super) fn accept_failed(&mut self, instruct: &Instruct, context: &mut Context<'_>) {
+        self.refused(instruct, &Answer::accept_unavailable(), "Accept service unavailable", context);
     }
 
     /// Answers the client after all, or ends what it has got already.
-    fn refused(&mut self, instruct: &Instruct, answer: &Answer, detail: &str, turn: &mut Turn<'_>) {
+    fn refused(&mut self, instruct: &Instruct, answer: &Answer, detail: &str, context: &mut Context<'_>) {
         self.phase = Phase::Finishing;
-        self.resume(turn);
+        self.resume(context);
         if !instruct.sent {
-            return self.answer(answer, turn);
+            return self.answer(answer, context);
         }
         let text = if self.debug { format!("\n\n{detail}\n") } else { String::new() };
-        self.relay(None, text.as_bytes(), false, turn);
+        self.relay(None, text.as_bytes(), false, context);
     }
 
     /// Takes the client back, whose instance is silent until it hears from its owner.
-    fn resume(&mut self, turn: &mut Turn<'_>) {
-        self.send(Packet { kind: Kind::KeepAlive, ext: Ext::MULTI, ..Packet::default() }, turn);
+    fn resume(&mut self, context: &mut Context<'_>) {
+        self.send(Packet { kind: Kind::KeepAlive, ext: Ext::MULTI, ..Packet::default() }, context);
     }
 }
 

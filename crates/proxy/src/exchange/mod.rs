@@ -19,18 +19,18 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use settings::routes::{Route, Target};
+use routes::{Route, Target};
 use zhttp::{Id, KEEP_ALIVE, Kind, Packet, PeerId, Window, client, server};
 
 use crate::access_log::{Line, Outcome};
-use crate::answer::Answer;
-use crate::desk::{Desk, Turn};
-use crate::download::Download;
-use crate::inspect::Inspected;
-use crate::request::target_name;
-use crate::rpc;
-use crate::upload::Upload;
-use crate::uri::{Scheme, Uri};
+use crate::body::download::Download;
+use crate::body::upload::Upload;
+use crate::context::{Context, Shared};
+use crate::handler::call;
+use crate::handler::inspect::Inspected;
+use crate::request::headers::target_name;
+use crate::request::uri::{Scheme, Uri};
+use crate::response::answer::Answer;
 use hold::Instruct;
 
 /// A request under way.
@@ -101,7 +101,7 @@ enum Phase {
     /// The response is for the handler, and larger than can be collected: the client gets it first.
     Preceding(Box<Instruct>),
     /// The response is complete; the request, or what the client must get first, is not.
-    Settling(Box<Instruct>),
+    Completing(Box<Instruct>),
     /// The client's instance was told that somebody else will take over, or need not be told.
     HandingOver(Box<Instruct>),
     /// The handler was asked to take the request.
@@ -122,8 +122,8 @@ struct Call {
 }
 
 impl Call {
-    fn new(turn: &mut Turn<'_>) -> Self {
-        Call { serial: turn.desk.serial(), deadline: turn.now + rpc::TIMEOUT }
+    fn new(context: &mut Context<'_>) -> Self {
+        Call { serial: context.shared.serial(), deadline: context.now + call::TIMEOUT }
     }
 }
 
@@ -228,10 +228,10 @@ impl Exchange {
 
     /// Answers in the place of a backend. If a response has begun it can't be taken back; it is broken off instead, so
     /// that the client sees that it is not whole.
-    fn answer(&mut self, answer: &Answer, turn: &mut Turn<'_>) {
-        self.drop_origin(turn);
+    fn answer(&mut self, answer: &Answer, context: &mut Context<'_>) {
+        self.drop_origin(context);
         if self.download.code.is_some() {
-            self.send(Packet { kind: Kind::Cancel, ..Packet::default() }, turn);
+            self.send(Packet { kind: Kind::Cancel, ..Packet::default() }, context);
             return self.end(Outcome::Failed);
         }
         let body = format!("{}\n", answer.text);
@@ -239,91 +239,91 @@ impl Exchange {
         let headers: [(&[u8], &[u8]); 2] = [(b"Content-Type", b"text/plain"), (b"Content-Length", length.as_bytes())];
         self.phase = Phase::Finishing;
         let head = (answer.code, answer.reason.as_bytes(), zhttp::Headers::Pairs(&headers));
-        self.relay(Some(head), body.as_bytes(), false, turn);
+        self.relay(Some(head), body.as_bytes(), false, context);
     }
 
     /// The client is gone, or its instance is.
-    pub fn client_left(&mut self, turn: &mut Turn<'_>) {
+    pub fn client_left(&mut self, context: &mut Context<'_>) {
         if self.is_abandoned() {
             return;
         }
         if let Phase::Asking(_) = self.phase {
-            turn.desk.availability.settled();
+            context.shared.availability.done_waiting();
         }
         self.outcome = Some(Outcome::Failed);
         let unknown = self.origin.as_ref().is_some_and(|origin| !origin.session.is_answered());
         if unknown {
             self.phase = Phase::Abandoned;
         } else {
-            self.drop_origin(turn);
+            self.drop_origin(context);
             self.phase = Phase::Over;
         }
     }
 
     /// The proxy stops: tells both sides, as far as they are ours.
-    pub fn stop(&mut self, turn: &mut Turn<'_>) {
+    pub fn stop(&mut self, context: &mut Context<'_>) {
         if !self.is_abandoned() && !matches!(self.phase, Phase::Accepting(..)) {
-            self.send(Packet { kind: Kind::Cancel, ..Packet::default() }, turn);
+            self.send(Packet { kind: Kind::Cancel, ..Packet::default() }, context);
         }
-        self.drop_origin(turn);
+        self.drop_origin(context);
         self.phase = Phase::Over;
     }
 
     /// Looks at deadlines; called about twice a second. `keep_alive` collects sessions to be kept alive.
-    pub fn tick(&mut self, turn: &mut Turn<'_>, keep_alive: &mut impl FnMut(KeepAlive)) {
+    pub fn tick(&mut self, context: &mut Context<'_>, keep_alive: &mut impl FnMut(KeepAlive)) {
         let call = match &self.phase {
             Phase::Asking(call) | Phase::Accepting(_, call) => Some(call.deadline),
             _ => None,
         };
-        if call.is_some_and(|deadline| turn.now >= deadline) {
-            return self.call_timed_out(turn);
+        if call.is_some_and(|deadline| context.now >= deadline) {
+            return self.call_timed_out(context);
         }
         let paused = matches!(self.phase, Phase::Accepting(..));
-        if !paused && !self.is_abandoned() && self.client.is_expired(turn.now) {
-            return self.client_left(turn);
+        if !paused && !self.is_abandoned() && self.client.is_expired(context.now) {
+            return self.client_left(context);
         }
-        if self.origin.as_ref().is_some_and(|origin| origin.session.is_expired(turn.now)) {
-            return self.origin_expired(turn);
+        if self.origin.as_ref().is_some_and(|origin| origin.session.is_expired(context.now)) {
+            return self.origin_expired(context);
         }
         let silent = paused || self.is_abandoned() || matches!(self.phase, Phase::HandingOver(_));
-        if !silent && self.client.has_spoken() && turn.now >= self.kept_alive + KEEP_ALIVE {
-            self.kept_alive = turn.now;
+        if !silent && self.client.has_spoken() && context.now >= self.kept_alive + KEEP_ALIVE {
+            self.kept_alive = context.now;
             let seq = self.client.send();
             let (peer, id, by_router) = (self.client.client, self.client.id, self.client.by_router);
             keep_alive(KeepAlive::Client { peer, id, seq, by_router, multi: self.multi });
         }
         let index = self.index;
         if let Some(origin) = &mut self.origin
-            && turn.now >= origin.kept_alive + KEEP_ALIVE
+            && context.now >= origin.kept_alive + KEEP_ALIVE
             && let Some((peer, seq)) = origin.session.send()
         {
-            origin.kept_alive = turn.now;
+            origin.kept_alive = context.now;
             keep_alive(KeepAlive::Origin { peer, id: origin.id(index), seq });
         }
     }
 
-    fn call_timed_out(&mut self, turn: &mut Turn<'_>) {
+    fn call_timed_out(&mut self, context: &mut Context<'_>) {
         match std::mem::replace(&mut self.phase, Phase::Reading) {
             Phase::Asking(_) => {
-                turn.desk.availability.timed_out();
-                self.with_request(|this, packet| this.open_origin(packet, turn));
+                context.shared.availability.timed_out();
+                self.with_request(|this, packet| this.open_origin(packet, context));
             }
-            Phase::Accepting(instruct, _) => self.accept_failed(&instruct, turn),
+            Phase::Accepting(instruct, _) => self.accept_failed(&instruct, context),
             other => self.phase = other,
         }
     }
 
     /// Acknowledges the request if nothing has been said so far.
-    pub fn acknowledge(&mut self, turn: &mut Turn<'_>) {
+    pub fn acknowledge(&mut self, context: &mut Context<'_>) {
         // While the handler decides, the numbers are already its own.
         let waits = !self.is_abandoned() && !matches!(self.phase, Phase::Accepting(..));
         if waits && !self.client.has_spoken() {
-            self.send(Packet { kind: Kind::KeepAlive, ..Packet::default() }, turn);
+            self.send(Packet { kind: Kind::KeepAlive, ..Packet::default() }, context);
         }
     }
 
     /// Writes the exchange's line to the log.
-    pub fn log(&mut self, outcome: Outcome, desk: &Desk) {
+    pub fn log(&mut self, outcome: Outcome, shared: &Shared) {
         let level = self.route.as_ref().and_then(|route| route.log_level);
         if level.is_some_and(|level| level < 2) || !tracing::enabled!(tracing::Level::INFO) {
             return;
@@ -334,11 +334,11 @@ impl Exchange {
                 request: packet,
                 uri: &this.client_uri(packet),
                 target: target.as_deref(),
-                from: packet.peer_address.filter(|_| desk.config.log_from),
+                from: packet.peer_address.filter(|_| shared.config.log_from),
                 route: this.route.as_ref().filter(|route| route.explicit_id).map(|route| route.id.as_str()),
                 outcome,
                 retry: this.retry,
-                user_agent: desk.config.log_user_agent,
+                user_agent: shared.config.log_user_agent,
             };
             tracing::info!("{line}");
         });

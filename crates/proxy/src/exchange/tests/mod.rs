@@ -1,5 +1,5 @@
 //! Whole flows, without sockets: packets in, packets out.
 
+mod bench;
 mod holding;
 mod proxying;
-mod stage;

@@ -4,25 +4,25 @@ use std::time::Duration;
 
 use zhttp::{EXPIRY, Ids, KEEP_ALIVE, Kind, Packet};
 
-use super::stage::*;
+use super::bench::*;
 
 #[test]
 fn a_plain_request_costs_four_packets() {
-    let mut stage = Stage::new("* origin:80");
-    stage.request(Packet::default());
-    assert_eq!(stage.sent(), ["open: data +200000"]);
-    stage.origin(ok(b"hello", false));
-    assert_eq!(stage.sent(), ["client: data 200 [5]"]);
-    assert!(stage.engine.is_empty());
-    stage.wait(Duration::from_secs(1));
-    assert_eq!(stage.sent(), [""; 0]);
+    let mut bench = Bench::new("* origin:80");
+    bench.request(Packet::default());
+    assert_eq!(bench.sent(), ["open: data +200000"]);
+    bench.origin(ok(b"hello", false));
+    assert_eq!(bench.sent(), ["client: data 200 [5]"]);
+    assert!(bench.engine.is_empty());
+    bench.wait(Duration::from_secs(1));
+    assert_eq!(bench.sent(), [""; 0]);
 }
 
 #[test]
 fn the_backend_gets_uri_address_and_signed_headers() {
-    let mut stage = Stage::new("* origin:81,ssl");
-    stage.request(Packet { peer_address: Some(b"127.0.0.1"), ..Packet::default() });
-    let [Sent::Open(message)] = &stage.raw()[..] else { panic!() };
+    let mut bench = Bench::new("* origin:81,ssl");
+    bench.request(Packet { peer_address: Some(b"127.0.0.1"), ..Packet::default() });
+    let [Sent::Open(message)] = &bench.raw()[..] else { panic!() };
     let packet = Packet::decode(message).unwrap();
     assert_eq!(packet.uri, Some(&b"https://h/path"[..]));
     assert_eq!((packet.connect_host, packet.connect_port), (Some(&b"origin"[..]), Some(81)));
@@ -34,129 +34,129 @@ fn the_backend_gets_uri_address_and_signed_headers() {
 
 #[test]
 fn a_backend_that_takes_its_time_makes_the_request_be_acknowledged() {
-    let mut stage = Stage::new("* origin:80");
-    stage.request(Packet::default());
-    stage.sent();
-    stage.wait(Duration::from_millis(9));
-    assert_eq!(stage.sent(), [""; 0]);
-    stage.wait(Duration::from_millis(1));
-    assert_eq!(stage.sent(), ["client: keep-alive"]);
+    let mut bench = Bench::new("* origin:80");
+    bench.request(Packet::default());
+    bench.sent();
+    bench.wait(Duration::from_millis(9));
+    assert_eq!(bench.sent(), [""; 0]);
+    bench.wait(Duration::from_millis(1));
+    assert_eq!(bench.sent(), ["client: keep-alive"]);
 }
 
 #[test]
 fn a_response_waits_for_the_credits_of_the_client() {
-    let mut stage = Stage::new("* origin:80");
-    stage.request(Packet { credits: Some(10), ..Packet::default() });
-    stage.sent();
-    stage.origin(ok(&[b'x'; 25], true));
-    assert_eq!(stage.sent(), ["client: data 200 [10] more"]);
-    stage.origin(data(b"yyyyy", false));
-    assert_eq!(stage.sent(), [""; 0]);
-    stage.client(credit(16));
-    assert_eq!(stage.sent(), ["client: data [16] more"]);
-    stage.client(credit(100));
-    assert_eq!(stage.sent(), ["client: data [4]"]);
-    assert!(stage.engine.is_empty());
+    let mut bench = Bench::new("* origin:80");
+    bench.request(Packet { credits: Some(10), ..Packet::default() });
+    bench.sent();
+    bench.origin(ok(&[b'x'; 25], true));
+    assert_eq!(bench.sent(), ["client: data 200 [10] more"]);
+    bench.origin(data(b"yyyyy", false));
+    assert_eq!(bench.sent(), [""; 0]);
+    bench.client(credit(16));
+    assert_eq!(bench.sent(), ["client: data [16] more"]);
+    bench.client(credit(100));
+    assert_eq!(bench.sent(), ["client: data [4]"]);
+    assert!(bench.engine.is_empty());
 }
 
 #[test]
 fn the_backend_gets_credits_only_for_what_the_client_has_taken() {
-    let mut stage = Stage::new("* origin:80");
-    stage.request(Packet { credits: Some(1000), ..Packet::default() });
-    stage.sent();
-    stage.origin(ok(&[b'x'; 200_000], true));
-    assert_eq!(stage.sent(), ["client: data 200 [1000] more"]);
-    stage.client(credit(98_999));
-    assert_eq!(stage.sent(), ["client: data [98999] more"]);
-    stage.client(credit(1));
-    assert_eq!(stage.sent(), ["client: data [1] more", "origin: credit +100000"]);
+    let mut bench = Bench::new("* origin:80");
+    bench.request(Packet { credits: Some(1000), ..Packet::default() });
+    bench.sent();
+    bench.origin(ok(&[b'x'; 200_000], true));
+    assert_eq!(bench.sent(), ["client: data 200 [1000] more"]);
+    bench.client(credit(98_999));
+    assert_eq!(bench.sent(), ["client: data [98999] more"]);
+    bench.client(credit(1));
+    assert_eq!(bench.sent(), ["client: data [1] more", "origin: credit +100000"]);
 }
 
 #[test]
 fn a_backend_that_sends_more_than_it_may_is_cut_off() {
-    let mut stage = Stage::new("* origin:80");
-    stage.request(Packet { credits: Some(0), ..Packet::default() });
-    stage.sent();
-    stage.origin(ok(&[b'x'; 200_000], true));
-    stage.origin(data(b"x", true));
-    assert_eq!(stage.sent(), ["client: data 200 more", "origin: cancel", "client: cancel"]);
+    let mut bench = Bench::new("* origin:80");
+    bench.request(Packet { credits: Some(0), ..Packet::default() });
+    bench.sent();
+    bench.origin(ok(&[b'x'; 200_000], true));
+    bench.origin(data(b"x", true));
+    assert_eq!(bench.sent(), ["client: data 200 more", "origin: cancel", "client: cancel"]);
 }
 
 #[test]
 fn an_upload_flows_under_the_credits_of_both_sides() {
-    let mut stage = Stage::new("* origin:80");
-    stage.request(Packet { method: Some(b"POST"), more: true, ..Packet::default() });
-    assert_eq!(stage.sent(), ["client: credit +200000", "open: data +200000 more"]);
-    stage.client(data(&[b'x'; 150_000], true));
-    assert_eq!(stage.sent(), [""; 0], "the backend's side is not known yet");
-    stage.origin(credit(120_000));
-    assert_eq!(stage.sent(), ["origin: data [120000] more", "client: credit +120000"]);
-    stage.client(data(&[b'x'; 1], false));
-    assert_eq!(stage.sent(), [""; 0]);
-    stage.origin(credit(1_000_000));
-    assert_eq!(stage.sent(), ["origin: data [30001]"]);
-    stage.origin(ok(b"done", false));
-    assert_eq!(stage.sent(), ["client: data 200 [4]"]);
+    let mut bench = Bench::new("* origin:80");
+    bench.request(Packet { method: Some(b"POST"), more: true, ..Packet::default() });
+    assert_eq!(bench.sent(), ["client: credit +200000", "open: data +200000 more"]);
+    bench.client(data(&[b'x'; 150_000], true));
+    assert_eq!(bench.sent(), [""; 0], "the backend's side is not known yet");
+    bench.origin(credit(120_000));
+    assert_eq!(bench.sent(), ["origin: data [120000] more", "client: credit +120000"]);
+    bench.client(data(&[b'x'; 1], false));
+    assert_eq!(bench.sent(), [""; 0]);
+    bench.origin(credit(1_000_000));
+    assert_eq!(bench.sent(), ["origin: data [30001]"]);
+    bench.origin(ok(b"done", false));
+    assert_eq!(bench.sent(), ["client: data 200 [4]"]);
 }
 
 #[test]
 fn a_client_that_goes_away_ends_the_request_to_the_backend() {
-    let mut stage = Stage::new("* origin:80");
-    stage.request(Packet::default());
-    stage.sent();
-    stage.origin(Packet { kind: Kind::KeepAlive, ..Packet::default() });
-    stage.client(cancel());
-    assert_eq!(stage.sent(), ["origin: cancel"]);
-    assert!(stage.engine.is_empty());
+    let mut bench = Bench::new("* origin:80");
+    bench.request(Packet::default());
+    bench.sent();
+    bench.origin(Packet { kind: Kind::KeepAlive, ..Packet::default() });
+    bench.client(cancel());
+    assert_eq!(bench.sent(), ["origin: cancel"]);
+    assert!(bench.engine.is_empty());
 }
 
 #[test]
 fn a_client_that_goes_away_early_ends_the_request_once_the_backends_side_is_known() {
-    let mut stage = Stage::new("* origin:80");
-    stage.request(Packet::default());
-    stage.sent();
-    stage.client(cancel());
-    assert_eq!(stage.sent(), [""; 0]);
-    stage.origin(Packet { kind: Kind::KeepAlive, ..Packet::default() });
-    assert_eq!(stage.sent(), ["origin: cancel"]);
-    assert!(stage.engine.is_empty());
+    let mut bench = Bench::new("* origin:80");
+    bench.request(Packet::default());
+    bench.sent();
+    bench.client(cancel());
+    assert_eq!(bench.sent(), [""; 0]);
+    bench.origin(Packet { kind: Kind::KeepAlive, ..Packet::default() });
+    assert_eq!(bench.sent(), ["origin: cancel"]);
+    assert!(bench.engine.is_empty());
 }
 
 #[test]
 fn an_instance_that_is_gone_takes_its_clients_along() {
-    let mut stage = Stage::new("* origin:80");
-    stage.request(Packet::default());
-    stage.sent();
-    stage.origin(Packet { kind: Kind::KeepAlive, ..Packet::default() });
-    stage.engine.client_instance_left(b"front", stage.now, &mut stage.tray);
-    assert_eq!(stage.sent(), ["origin: cancel"]);
-    assert!(stage.engine.is_empty());
+    let mut bench = Bench::new("* origin:80");
+    bench.request(Packet::default());
+    bench.sent();
+    bench.origin(Packet { kind: Kind::KeepAlive, ..Packet::default() });
+    bench.engine.client_instance_left(b"front", bench.now, &mut bench.recorded);
+    assert_eq!(bench.sent(), ["origin: cancel"]);
+    assert!(bench.engine.is_empty());
 }
 
 #[test]
 fn a_backend_that_breaks_off_breaks_off_the_client() {
-    let mut stage = Stage::new("* origin:80");
-    stage.request(Packet::default());
-    stage.sent();
-    stage.origin(ok(b"part", true));
-    stage.sent();
-    stage.origin(error(b"undefined-condition"));
-    assert_eq!(stage.sent(), ["client: cancel"]);
-    assert!(stage.engine.is_empty());
+    let mut bench = Bench::new("* origin:80");
+    bench.request(Packet::default());
+    bench.sent();
+    bench.origin(ok(b"part", true));
+    bench.sent();
+    bench.origin(error(b"undefined-condition"));
+    assert_eq!(bench.sent(), ["client: cancel"]);
+    assert!(bench.engine.is_empty());
 }
 
 #[test]
 fn the_next_target_is_tried_when_one_can_not_be_reached() {
-    let mut stage = Stage::new("*,debug one:1 two:2");
-    stage.request(Packet { method: Some(b"POST"), more: true, ..Packet::default() });
-    stage.sent();
-    stage.client(data(b"body", false));
-    stage.origin(credit(1000));
-    assert_eq!(stage.sent(), ["origin: data [4]"]);
-    stage.origin(error(b"remote-connection-failed"));
-    assert_eq!(stage.sent(), ["open: data +200000 [4]"], "all of the body is sent again");
-    stage.origin(error(b"tls-error"));
-    let [Sent::Client(message)] = &stage.raw()[..] else { panic!() };
+    let mut bench = Bench::new("*,debug one:1 two:2");
+    bench.request(Packet { method: Some(b"POST"), more: true, ..Packet::default() });
+    bench.sent();
+    bench.client(data(b"body", false));
+    bench.origin(credit(1000));
+    assert_eq!(bench.sent(), ["origin: data [4]"]);
+    bench.origin(error(b"remote-connection-failed"));
+    assert_eq!(bench.sent(), ["open: data +200000 [4]"], "all of the body is sent again");
+    bench.origin(error(b"tls-error"));
+    let [Sent::Client(message)] = &bench.raw()[..] else { panic!() };
     let packet = Packet::decode(message).unwrap();
     assert_eq!(packet.code, Some(502));
     assert_eq!(packet.body, b"Unable to connect to any targets. Tried: one:1, two:2\n");
@@ -170,11 +170,11 @@ fn errors_of_the_backends_side_have_their_status_and_text() {
         (b"remote-connection-failed", 502, "Error while proxying to origin.\n"),
         (b"bad-request", 502, "Error while proxying to origin.\n"),
     ] {
-        let mut stage = Stage::new("* origin:80");
-        stage.request(Packet::default());
-        stage.sent();
-        stage.origin(error(condition));
-        let [Sent::Client(message)] = &stage.raw()[..] else { panic!() };
+        let mut bench = Bench::new("* origin:80");
+        bench.request(Packet::default());
+        bench.sent();
+        bench.origin(error(condition));
+        let [Sent::Client(message)] = &bench.raw()[..] else { panic!() };
         let packet = Packet::decode(message).unwrap();
         assert_eq!((packet.code, packet.body), (Some(code), text.as_bytes()));
         assert_eq!(packet.headers.get("Content-Length"), Some(text.len().to_string().as_bytes()));
@@ -183,89 +183,89 @@ fn errors_of_the_backends_side_have_their_status_and_text() {
 
 #[test]
 fn without_a_route_or_an_outbound_process_there_is_a_502() {
-    let mut stage = Stage::new("other.com origin:80");
-    stage.request(Packet::default());
-    assert_eq!(stage.sent(), ["client: data 502 [16]"]);
-    let mut stage = Stage::new("* origin:80");
-    stage.tray.no_outbound = true;
-    stage.request(Packet::default());
-    assert_eq!(stage.sent(), ["client: data 502 [32]"]);
+    let mut bench = Bench::new("other.com origin:80");
+    bench.request(Packet::default());
+    assert_eq!(bench.sent(), ["client: data 502 [16]"]);
+    let mut bench = Bench::new("* origin:80");
+    bench.recorded.no_outbound = true;
+    bench.request(Packet::default());
+    assert_eq!(bench.sent(), ["client: data 502 [32]"]);
 }
 
 #[test]
 fn a_backends_side_that_is_silent_for_a_minute_is_given_up() {
-    let mut stage = Stage::new("*,debug origin:80");
-    stage.request(Packet::default());
-    stage.sent();
-    stage.wait(EXPIRY - Duration::from_secs(1));
-    stage.client(Packet { kind: Kind::KeepAlive, ..Packet::default() });
-    stage.sent();
-    stage.wait(Duration::from_secs(1));
-    let [Sent::Client(message)] = &stage.raw()[..] else { panic!() };
+    let mut bench = Bench::new("*,debug origin:80");
+    bench.request(Packet::default());
+    bench.sent();
+    bench.wait(EXPIRY - Duration::from_secs(1));
+    bench.client(Packet { kind: Kind::KeepAlive, ..Packet::default() });
+    bench.sent();
+    bench.wait(Duration::from_secs(1));
+    let [Sent::Client(message)] = &bench.raw()[..] else { panic!() };
     assert_eq!(Packet::decode(message).unwrap().body, b"Error: zhttp service for route is unreachable.\n");
 }
 
 #[test]
 fn sessions_are_kept_alive_on_both_sides() {
-    let mut stage = Stage::new("* origin:80");
-    stage.request(Packet::default());
-    stage.sent();
-    stage.wait(Duration::from_millis(10));
-    stage.origin(Packet { kind: Kind::KeepAlive, ..Packet::default() });
-    assert_eq!(stage.sent(), ["client: keep-alive"]);
-    stage.wait(KEEP_ALIVE);
-    assert_eq!(stage.sent(), ["client: keep-alive", "origin: keep-alive"]);
+    let mut bench = Bench::new("* origin:80");
+    bench.request(Packet::default());
+    bench.sent();
+    bench.wait(Duration::from_millis(10));
+    bench.origin(Packet { kind: Kind::KeepAlive, ..Packet::default() });
+    assert_eq!(bench.sent(), ["client: keep-alive"]);
+    bench.wait(KEEP_ALIVE);
+    assert_eq!(bench.sent(), ["client: keep-alive", "origin: keep-alive"]);
 }
 
 #[test]
 fn a_packet_out_of_sequence_ends_the_session() {
-    let mut stage = Stage::new("* origin:80");
-    stage.request(Packet::default());
-    stage.sent();
-    stage.client_seq = 5;
-    stage.client(credit(1));
-    assert_eq!(stage.sent(), ["client: cancel"]);
-    stage.origin_seq = 1;
-    stage.origin(ok(b"late", false));
-    assert_eq!(stage.sent(), [""; 0]);
+    let mut bench = Bench::new("* origin:80");
+    bench.request(Packet::default());
+    bench.sent();
+    bench.client_seq = 5;
+    bench.client(credit(1));
+    assert_eq!(bench.sent(), ["client: cancel"]);
+    bench.origin_seq = 1;
+    bench.origin(ok(b"late", false));
+    assert_eq!(bench.sent(), [""; 0]);
 }
 
 #[test]
 fn a_request_that_is_none_is_refused() {
-    let mut stage = Stage::new("* origin:80");
-    stage.engine.request(b"garbage", stage.now, &mut stage.tray);
-    assert_eq!(stage.sent(), [""; 0]);
-    stage.request(Packet { uri: Some(b"ftp://h/"), ..Packet::default() });
-    assert_eq!(stage.sent(), ["client: cancel"]);
-    stage.request(Packet { uri: Some(b"ws://h/"), ..Packet::default() });
-    let [Sent::Client(message)] = &stage.raw()[..] else { panic!() };
+    let mut bench = Bench::new("* origin:80");
+    bench.engine.request(b"garbage", bench.now, &mut bench.recorded);
+    assert_eq!(bench.sent(), [""; 0]);
+    bench.request(Packet { uri: Some(b"ftp://h/"), ..Packet::default() });
+    assert_eq!(bench.sent(), ["client: cancel"]);
+    bench.request(Packet { uri: Some(b"ws://h/"), ..Packet::default() });
+    let [Sent::Client(message)] = &bench.raw()[..] else { panic!() };
     let packet = Packet::decode(message).unwrap();
     assert_eq!((packet.kind, packet.condition, packet.code), (Kind::Error, Some(&b"rejected"[..]), Some(501)));
     let unstreamed =
         Packet { from: b"front", ids: Ids::One(b"1", Some(0)), uri: Some(b"http://h/"), ..Packet::default() };
-    stage.engine.request(&bytes(&unstreamed), stage.now, &mut stage.tray);
-    assert_eq!(stage.sent(), ["client: error"]);
-    assert!(stage.engine.is_empty());
+    bench.engine.request(&bytes(&unstreamed), bench.now, &mut bench.recorded);
+    assert_eq!(bench.sent(), ["client: error"]);
+    assert!(bench.engine.is_empty());
 }
 
 #[test]
 fn an_id_that_is_in_use_is_refused_and_the_first_request_goes_on() {
-    let mut stage = Stage::new("* origin:80");
-    stage.request(Packet::default());
-    stage.sent();
-    stage.request(Packet::default());
-    assert_eq!(stage.sent(), ["client: cancel"]);
-    stage.origin(ok(b"hello", false));
-    assert_eq!(stage.sent(), ["client: data 200 [5]"]);
+    let mut bench = Bench::new("* origin:80");
+    bench.request(Packet::default());
+    bench.sent();
+    bench.request(Packet::default());
+    assert_eq!(bench.sent(), ["client: cancel"]);
+    bench.origin(ok(b"hello", false));
+    assert_eq!(bench.sent(), ["client: data 200 [5]"]);
 }
 
 #[test]
 fn stopping_tells_both_sides() {
-    let mut stage = Stage::new("* origin:80");
-    stage.request(Packet::default());
-    stage.sent();
-    stage.origin(Packet { kind: Kind::KeepAlive, ..Packet::default() });
-    stage.engine.stop(stage.now, &mut stage.tray);
-    assert_eq!(stage.sent(), ["client: cancel", "origin: cancel"]);
-    assert!(stage.engine.is_empty());
+    let mut bench = Bench::new("* origin:80");
+    bench.request(Packet::default());
+    bench.sent();
+    bench.origin(Packet { kind: Kind::KeepAlive, ..Packet::default() });
+    bench.engine.stop(bench.now, &mut bench.recorded);
+    assert_eq!(bench.sent(), ["client: cancel", "origin: cancel"]);
+    assert!(bench.engine.is_empty());
 }

@@ -1,11 +1,11 @@
 //! Handing a request over to the handler, which holds it (internal RPC, accept).
 
-use settings::routes::Route;
+use routes::Route;
 use tnetstring::{Item, Writer};
 use zhttp::server::HandedOver;
 use zhttp::{Headers, Peers};
 
-use crate::rpc::{self, Reply};
+use crate::handler::call::{self, Reply};
 
 /// A request as it stands in a call.
 #[derive(Clone, Copy)]
@@ -76,10 +76,10 @@ pub struct Call<'a> {
 impl Call<'_> {
     /// Writes the call.
     pub fn encode<'w>(&self, id: &[u8], out: &'w mut Writer) -> &'w [u8] {
-        rpc::encode_call(out, Some(self.from), id, "accept", |out| {
-            rpc::flag(out, "response-sent", self.response_sent);
-            rpc::flag(out, "use-session", self.route.session);
-            rpc::flag(out, "trusted", self.trusted);
+        call::encode_call(out, Some(self.from), id, "accept", |out| {
+            call::flag(out, "response-sent", self.response_sent);
+            call::flag(out, "use-session", self.route.session);
+            call::flag(out, "trusted", self.trusted);
             if !self.channels.is_empty() {
                 let list = out.mark();
                 self.channels.iter().rev().for_each(|channel| out.bytes(channel.as_bytes()));
@@ -87,13 +87,13 @@ impl Call<'_> {
                 out.bytes(b"channels");
             }
             if let Some(level) = self.route.log_level {
-                rpc::int(out, "log-level", level);
+                call::int(out, "log-level", level);
             }
             if !self.route.prefix.is_empty() {
-                rpc::entry(out, "channel-prefix", self.route.prefix.as_bytes());
+                call::entry(out, "channel-prefix", self.route.prefix.as_bytes());
             }
-            rpc::flag(out, "separate-stats", self.route.explicit_id);
-            rpc::entry(out, "route", self.route.id.as_bytes());
+            call::flag(out, "separate-stats", self.route.explicit_id);
+            call::entry(out, "route", self.route.id.as_bytes());
             if let Some(inspected) = self.inspected {
                 let map = out.mark();
                 out.raw(inspected);
@@ -118,25 +118,25 @@ impl Call<'_> {
             encode_item(out, value);
             out.bytes(b"user-data");
         }
-        rpc::flag(out, "is-retry", self.is_retry);
-        rpc::flag(out, "debug", self.debug);
+        call::flag(out, "is-retry", self.is_retry);
+        call::flag(out, "debug", self.debug);
         if let Some(address) = self.logical_peer_address {
-            rpc::entry(out, "logical-peer-address", address);
+            call::entry(out, "logical-peer-address", address);
         }
         if let Some(address) = self.peer_address {
-            rpc::entry(out, "peer-address", address);
+            call::entry(out, "peer-address", address);
         }
-        rpc::flag(out, "https", self.https);
+        call::flag(out, "https", self.https);
         if let Some(code) = self.response_code {
-            rpc::int(out, "response-code", code);
+            call::int(out, "response-code", code);
         }
-        rpc::flag(out, "router-resp", self.session.by_router);
-        rpc::int(out, "out-credits", self.session.credits);
-        rpc::int(out, "out-seq", self.session.out_seq);
-        rpc::int(out, "in-seq", self.session.in_seq);
+        call::flag(out, "router-resp", self.session.by_router);
+        call::int(out, "out-credits", self.session.credits);
+        call::int(out, "out-seq", self.session.out_seq);
+        call::int(out, "in-seq", self.session.in_seq);
         let rid = out.mark();
-        rpc::entry(out, "id", self.session.id.as_bytes());
-        rpc::entry(out, "sender", self.peers.name(self.session.client));
+        call::entry(out, "id", self.session.id.as_bytes());
+        call::entry(out, "sender", self.peers.name(self.session.client));
         out.map(rid);
         out.bytes(b"rid");
         out.map(state);
@@ -145,20 +145,20 @@ impl Call<'_> {
 
 fn encode_request(out: &mut Writer, key: &str, request: &Request<'_>) {
     let map = out.mark();
-    rpc::entry(out, "body", request.body);
-    rpc::headers(out, request.headers);
-    rpc::entry(out, "uri", request.uri);
-    rpc::entry(out, "method", request.method);
+    call::entry(out, "body", request.body);
+    call::headers(out, request.headers);
+    call::entry(out, "uri", request.uri);
+    call::entry(out, "method", request.method);
     out.map(map);
     out.bytes(key.as_bytes());
 }
 
 fn encode_response(out: &mut Writer, response: &Response<'_>) {
     let map = out.mark();
-    rpc::entry(out, "body", response.body);
-    rpc::headers(out, response.headers);
-    rpc::entry(out, "reason", response.reason);
-    rpc::int(out, "code", response.code);
+    call::entry(out, "body", response.body);
+    call::headers(out, response.headers);
+    call::entry(out, "reason", response.reason);
+    call::int(out, "code", response.code);
     out.map(map);
     out.bytes(b"response");
 }

@@ -1,10 +1,9 @@
 //! What one line of the routes file means.
 
-use std::path::Path;
-use std::sync::Arc;
+use settings::keys::Key;
 
-use super::line::Section;
-use crate::keys::Key;
+use crate::line::Section;
+use crate::table::Keys;
 
 /// What a client speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,10 +112,6 @@ pub struct Target {
     pub one_event: bool,
     /// Permissions of ZeroMQ socket files.
     pub ipc_file_mode: Option<u32>,
-    /// Certificate to show, in PEM.
-    pub client_cert: Option<Arc<str>>,
-    /// Its key, in PEM.
-    pub client_key: Option<Arc<str>>,
 }
 
 /// A kind of backend.
@@ -145,7 +140,7 @@ pub enum TargetKind {
 
 impl Route {
     /// Whether the condition holds.
-    pub(super) fn matches(&self, protocol: Protocol, secure: bool, path: &[u8]) -> bool {
+    pub(crate) fn matches(&self, protocol: Protocol, secure: bool, path: &[u8]) -> bool {
         self.protocol.is_none_or(|p| p == protocol)
             && self.secure.is_none_or(|s| s == secure)
             && path.starts_with(self.path_beg.as_bytes())
@@ -153,7 +148,7 @@ impl Route {
 
     /// Whether this route, further down in the file, is to be preferred to `best`. As in the original, TLS counts even when
     /// the path is shorter.
-    pub(super) fn beats(&self, best: &Self) -> bool {
+    pub(crate) fn beats(&self, best: &Self) -> bool {
         match (best.protocol, self.protocol) {
             (None, Some(_)) => true,
             (Some(_), None) => false,
@@ -161,7 +156,7 @@ impl Route {
         }
     }
 
-    pub(super) fn same_condition(&self, other: &Self) -> bool {
+    pub(crate) fn same_condition(&self, other: &Self) -> bool {
         (self.protocol, self.secure, &self.path_beg) == (other.protocol, other.secure, &other.path_beg)
     }
 
@@ -183,7 +178,7 @@ impl Route {
 }
 
 /// Gives meaning to the sections of a line.
-pub(super) fn route(sections: &[Section], directory: &Path) -> Result<Route, String> {
+pub(crate) fn route(sections: &[Section], keys: Keys<'_>) -> Result<Route, String> {
     let [condition, targets @ ..] = sections else {
         return Err("must specify condition and at least one target".into());
     };
@@ -218,7 +213,7 @@ pub(super) fn route(sections: &[Section], directory: &Path) -> Result<Route, Str
         path_beg,
         sig_iss: text("sig_iss"),
         sig_key: match condition.prop("sig_key") {
-            Some(key) => Key::parse(key, directory).map_err(|e| format!("sig_key: {e}"))?,
+            Some(key) => keys(key).map_err(|e| format!("sig_key: {e}"))?,
             None => None,
         },
         prefix: text("prefix").unwrap_or_default(),
@@ -270,11 +265,6 @@ fn header(text: &str) -> Result<(String, String), String> {
 
 fn target(section: &Section) -> Result<Target, String> {
     let text = |name: &str| section.prop(name).filter(|v| !v.is_empty());
-    let pem = |name: &str| -> Result<Option<Arc<str>>, String> {
-        let Some(path) = text(name) else { return Ok(None) };
-        let content = std::fs::read_to_string(path).map_err(|e| format!("can't read {name} {path}: {e}"))?;
-        Ok(Some(content.into()))
-    };
     Ok(Target {
         kind: target_kind(&section.value)?,
         tls: section.has("ssl"),
@@ -286,8 +276,6 @@ fn target(section: &Section) -> Result<Target, String> {
         over_http: section.has("over_http"),
         one_event: section.has("one_event"),
         ipc_file_mode: text("ipc_file_mode").and_then(|mode| u32::from_str_radix(mode, 8).ok()),
-        client_cert: pem("client_cert")?,
-        client_key: pem("client_key")?,
     })
 }
 

@@ -44,7 +44,11 @@ impl Answer {
 
     /// The handler wants the request without a backend, and its body is too large.
     pub fn body_too_large() -> Self {
-        Answer::new(413, "Request Entity Too Large", format!("Body must not exceed {} bytes", crate::upload::KEEP))
+        Answer::new(
+            413,
+            "Request Entity Too Large",
+            format!("Body must not exceed {} bytes", crate::body::upload::KEEP),
+        )
     }
 
     /// The handler is absent, silent, or did not know what to do.

@@ -1,15 +1,14 @@
 //! The engine between a frontend, an outbound process and a handler that are played by the test.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use routes::Table;
 use settings::keys::Key;
-use settings::routes::Routes;
 use tnetstring::{Value, Writer, from_slice};
 use zhttp::{Headers, Ids, Kind, Packet};
 
-use crate::desk::{Config, Outlet};
+use crate::context::{Config, Links};
 use crate::engine::Engine;
 
 /// Something the engine has sent.
@@ -44,7 +43,7 @@ impl Sent {
 }
 
 #[derive(Default)]
-pub(super) struct Tray {
+pub(super) struct Recorded {
     sent: Vec<Sent>,
     pub(super) no_handler: bool,
     pub(super) no_outbound: bool,
@@ -54,7 +53,7 @@ pub(super) fn bytes(packet: &Packet<'_>) -> Vec<u8> {
     packet.encode(None, &mut Writer::new(64)).to_vec()
 }
 
-impl Outlet for Tray {
+impl Links for Recorded {
     fn to_client(&mut self, to: &[u8], by_router: bool, packet: &Packet<'_>) {
         assert_eq!((to, by_router), (&b"front"[..], false));
         self.sent.push(Sent::Client(bytes(packet)));
@@ -88,9 +87,9 @@ impl Outlet for Tray {
 }
 
 /// An engine between a frontend, an outbound process and a handler that are played by the test.
-pub(super) struct Stage {
+pub(super) struct Bench {
     pub(super) engine: Engine,
-    pub(super) tray: Tray,
+    pub(super) recorded: Recorded,
     pub(super) now: Instant,
     /// Number of the frontend's next packet, of the outbound side's next packet, and the id it answers to.
     pub(super) client_seq: u32,
@@ -99,9 +98,9 @@ pub(super) struct Stage {
     pub(super) call_id: Vec<u8>,
 }
 
-impl Stage {
+impl Bench {
     pub(super) fn new(routes: &str) -> Self {
-        let (routes, warnings) = Routes::parse(routes, "routes", Path::new("."));
+        let (routes, warnings) = Table::parse(routes, "routes", &|_| Ok(None));
         assert!(warnings.is_empty(), "{warnings:?}");
         let config = Config {
             sig_iss: "pushpin".into(),
@@ -111,9 +110,9 @@ impl Stage {
         };
         let now = Instant::now();
         let engine = Engine::new("proxy_1", config, Arc::new(routes), now, 1_000_000);
-        let mut stage = Stage {
+        let mut bench = Bench {
             engine,
-            tray: Tray::default(),
+            recorded: Recorded::default(),
             now,
             client_seq: 0,
             origin_seq: 0,
@@ -121,25 +120,25 @@ impl Stage {
             call_id: Vec::new(),
         };
         // As our handler says it: it need not be asked.
-        stage.reply(
+        bench.reply(
             "inspect",
             b"0-0",
             "success",
             &value(&[("no-proxy", Value::Bool(false)), ("inspect-again", Value::Int(60_000))]),
         );
-        stage
+        bench
     }
 
-    /// A stage whose handler wants to be asked each time, as originals do.
+    /// A bench whose handler wants to be asked each time, as originals do.
     pub(super) fn asking(routes: &str) -> Self {
-        let mut stage = Stage::new(routes);
-        stage.reply("inspect", b"0-0", "success", &value(&[("no-proxy", Value::Bool(false))]));
-        stage
+        let mut bench = Bench::new(routes);
+        bench.reply("inspect", b"0-0", "success", &value(&[("no-proxy", Value::Bool(false))]));
+        bench
     }
 
     /// What has been sent since the last look, described.
     pub(super) fn sent(&mut self) -> Vec<String> {
-        for sent in &self.tray.sent {
+        for sent in &self.recorded.sent {
             match sent {
                 Sent::Open(bytes) => {
                     self.origin_id = Packet::decode(bytes).unwrap().ids.single().unwrap().0.to_vec();
@@ -152,12 +151,12 @@ impl Stage {
                 _ => {}
             }
         }
-        self.tray.sent.drain(..).map(|sent| sent.name()).collect()
+        self.recorded.sent.drain(..).map(|sent| sent.name()).collect()
     }
 
     /// What has been sent since the last look, as it is.
     pub(super) fn raw(&mut self) -> Vec<Sent> {
-        std::mem::take(&mut self.tray.sent)
+        std::mem::take(&mut self.recorded.sent)
     }
 
     pub(super) fn request(&mut self, packet: Packet<'_>) {
@@ -177,19 +176,19 @@ impl Stage {
             ..packet
         };
         self.client_seq = 1;
-        self.engine.request(&bytes(&packet), self.now, &mut self.tray);
+        self.engine.request(&bytes(&packet), self.now, &mut self.recorded);
     }
 
     pub(super) fn client(&mut self, packet: Packet<'_>) {
         let packet = Packet { from: b"front", ids: Ids::One(b"1", Some(self.client_seq)), ..packet };
         self.client_seq += 1;
-        self.engine.client_packet(&bytes(&packet), self.now, &mut self.tray);
+        self.engine.client_packet(&bytes(&packet), self.now, &mut self.recorded);
     }
 
     pub(super) fn origin(&mut self, packet: Packet<'_>) {
         let packet = Packet { from: b"out", ids: Ids::One(&self.origin_id, Some(self.origin_seq)), ..packet };
         self.origin_seq += 1;
-        self.engine.origin_packet(&bytes(&packet), self.now, &mut self.tray);
+        self.engine.origin_packet(&bytes(&packet), self.now, &mut self.recorded);
     }
 
     pub(super) fn reply(&mut self, to: &str, id: &[u8], condition: &str, value: &Value) {
@@ -201,8 +200,8 @@ impl Stage {
         reply.push((b"condition".to_vec(), Value::Bytes(condition.as_bytes().to_vec())));
         let message = tnetstring::to_vec(&Value::Map(reply)).unwrap();
         match to {
-            "inspect" => self.engine.inspect_reply(&message, self.now, &mut self.tray),
-            _ => self.engine.accept_reply(&message, self.now, &mut self.tray),
+            "inspect" => self.engine.inspect_reply(&message, self.now, &mut self.recorded),
+            _ => self.engine.accept_reply(&message, self.now, &mut self.recorded),
         }
     }
 
@@ -213,7 +212,7 @@ impl Stage {
 
     pub(super) fn wait(&mut self, time: Duration) {
         self.now += time;
-        self.engine.tick(self.now, &mut self.tray);
+        self.engine.tick(self.now, &mut self.recorded);
     }
 
     /// Brings a request to where the handler is asked to accept it.

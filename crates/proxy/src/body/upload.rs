@@ -18,7 +18,7 @@ pub struct Upload {
     /// How many of `bytes` have been sent to the current target.
     sent: usize,
     /// How many of `bytes` do not count against the window any more. Never goes back, unlike `sent`.
-    settled: usize,
+    accounted: usize,
     /// Sent bytes that are not there any more.
     dropped: u64,
     /// All bytes have come.
@@ -37,7 +37,7 @@ impl Upload {
             bytes: first.to_vec(),
             sent: 0,
             // What the first packet brings needs no credits, so none come back for it.
-            settled: first.len(),
+            accounted: first.len(),
             dropped: 0,
             complete: !more,
             end_sent: false,
@@ -81,14 +81,14 @@ impl Upload {
     pub fn sent(&mut self, count: usize, more: bool) {
         self.sent += count;
         self.end_sent |= !more;
-        self.settle();
+        self.account();
     }
 
     /// The target is gone or has answered: what comes is not sent on. Bytes within the limit are still kept.
     pub fn unclaim(&mut self) {
         self.unclaimed = true;
         self.sent = self.bytes.len();
-        self.settle();
+        self.account();
     }
 
     /// Begins anew for another target; `false` if bytes are missing by now.
@@ -100,14 +100,14 @@ impl Upload {
         self.dropped == 0
     }
 
-    fn settle(&mut self) {
-        self.window.pass_on(self.sent.saturating_sub(self.settled));
-        self.settled = self.settled.max(self.sent);
+    fn account(&mut self) {
+        self.window.pass_on(self.sent.saturating_sub(self.accounted));
+        self.accounted = self.accounted.max(self.sent);
         // By halves, so that no byte is moved more than once.
         if (self.dropped > 0 || self.bytes.len() > KEEP) && self.sent * 2 >= self.bytes.len() {
             self.dropped += self.sent as u64;
             self.bytes.drain(..self.sent);
-            self.settled -= self.sent;
+            self.accounted -= self.sent;
             self.sent = 0;
         }
     }

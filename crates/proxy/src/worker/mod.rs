@@ -4,24 +4,26 @@
 //! to the engine, which sends its packets through the same sockets at once.
 
 use std::os::fd::AsRawFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use mio::unix::SourceFd;
 use mio::{Interest, Token};
 use process::{Signal, Signals};
-use settings::routes::{Routes, RoutesSource};
+use routes::{Problem, Table};
+use settings::keys::Key;
+use settings::routes::RoutesSource;
 use tnetstring::Writer;
 use transport::{Context, Dealer, Event, Feed, Options, Publisher, Pull, Push, Reactor, Replier, Router, Subscriber};
 use zhttp::Packet;
 
-use crate::command;
-use crate::desk::{Config, Outlet};
+use crate::context::{Config, Links};
 use crate::engine::Engine;
-use crate::request::Rules;
+use crate::handler::command;
+use crate::request::headers::Rules;
 
-/// Packets taken from one socket in a turn.
+/// Packets taken from one socket in a context.
 const PACKETS_A_TURN: usize = 256;
 /// How often the routes file is looked at and the clock compared.
 const HOUSEKEEPING: Duration = Duration::from_millis(500);
@@ -57,7 +59,7 @@ struct Sockets {
     lost: u64,
 }
 
-impl Outlet for Sockets {
+impl Links for Sockets {
     fn to_client(&mut self, to: &[u8], by_router: bool, packet: &Packet<'_>) {
         let sent = if by_router {
             self.stream.send(to, packet.encode(None, &mut self.writer))
@@ -362,10 +364,10 @@ impl RoutesFile {
     }
 
     /// Reads the routes; `None` if that is not possible.
-    fn load(&mut self) -> Option<Routes> {
+    fn load(&mut self) -> Option<Table> {
         self.seen = self.look();
         self.reload_at = None;
-        match self.source.load() {
+        match read(&self.source) {
             Ok((routes, warnings)) => {
                 warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
                 tracing::info!("routes loaded with {} entries", routes.len());
@@ -378,4 +380,17 @@ impl RoutesFile {
             }
         }
     }
+}
+
+/// Reads the routes. Only a file can fail; bad lines come back as problems.
+fn read(source: &RoutesSource) -> std::io::Result<(Table, Vec<Problem>)> {
+    let parse = |text: &str, file: &str, directory: &Path| Table::parse(text, file, &|key| Key::parse(key, directory));
+    Ok(match source {
+        RoutesSource::BuiltIn => parse(settings::BUILT_IN_ROUTES, "built-in routes", Path::new("")),
+        RoutesSource::Lines(lines) => parse(&lines.join("\n"), "--route", Path::new("")),
+        RoutesSource::File(path) => {
+            let text = String::from_utf8_lossy(&std::fs::read(path)?).into_owned();
+            parse(&text, &path.display().to_string(), path.parent().unwrap_or(Path::new("")))
+        }
+    })
 }

@@ -1,58 +1,32 @@
-//! The routes file: which requests go where.
-//!
-//! `line` splits a line into sections and properties, `rule` gives them meaning, and this file keeps the rules in order
-//! and finds the one for a request. A table never changes once it is made; a reload makes a new one.
-
-mod line;
-mod rule;
+//! All routes, and which of them a request takes. A table never changes once it is made; a reload makes a new one.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-pub use rule::{Jsonp, JsonpMode, Protocol, Route, Target, TargetKind};
+use settings::keys::Key;
 
-/// Where routes are written.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RoutesSource {
-    /// In the program: everything to the test backend.
-    BuiltIn,
-    /// In a file, which may change.
-    File(PathBuf),
-    /// On the command line.
-    Lines(Vec<String>),
-}
+use crate::rule::{Protocol, Route};
+use crate::{line, rule};
 
-impl RoutesSource {
-    /// Reads the routes. Only a file can fail; bad lines come back as warnings.
-    pub fn load(&self) -> std::io::Result<(Routes, Vec<RouteWarning>)> {
-        Ok(match self {
-            Self::BuiltIn => Routes::parse(crate::BUILT_IN_ROUTES, "built-in routes", Path::new("")),
-            Self::Lines(lines) => Routes::parse(&lines.join("\n"), "--route", Path::new("")),
-            Self::File(path) => {
-                let text = String::from_utf8_lossy(&std::fs::read(path)?).into_owned();
-                Routes::parse(&text, &path.display().to_string(), path.parent().unwrap_or(Path::new("")))
-            }
-        })
-    }
-}
+/// Reads a key as it is written in a line (`base64:...`, `file:...` or the secret itself). Files are the caller's business.
+pub type Keys<'a> = &'a dyn Fn(&str) -> Result<Option<Key>, String>;
 
 /// A line that was left out, as `file:line: what is wrong`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{file}:{line}: {problem}")]
-pub struct RouteWarning {
+#[error("{file}:{line}: {text}")]
+pub struct Problem {
     /// Name of the file.
     pub file: String,
     /// Line, from 1.
     pub line: usize,
     /// What is wrong.
-    pub problem: String,
+    pub text: String,
 }
 
 /// All routes.
 #[derive(Debug, Default)]
-pub struct Routes {
+pub struct Table {
     /// By exact host, in file order.
     by_host: HashMap<String, Vec<Arc<Route>>>,
     /// For hosts that have none of their own: those of `*`.
@@ -73,23 +47,23 @@ pub enum ById<'a> {
     Unknown,
 }
 
-impl Routes {
-    /// Reads the text of a routes file. `file` is its name for messages, relative `file:` keys start from `directory`.
-    pub fn parse(text: &str, file: &str, directory: &Path) -> (Self, Vec<RouteWarning>) {
+impl Table {
+    /// Reads the text of a routes file. `file` is its name for messages.
+    pub fn parse(text: &str, file: &str, keys: Keys<'_>) -> (Self, Vec<Problem>) {
         let mut routes = Self::default();
-        let mut warnings = Vec::new();
+        let mut problems = Vec::new();
         for (index, text) in text.lines().enumerate() {
             let added = line::split(text).and_then(|sections| {
                 if sections.is_empty() {
                     return Ok(());
                 }
-                routes.add(rule::route(&sections, directory)?)
+                routes.add(rule::route(&sections, keys)?)
             });
-            if let Err(problem) = added {
-                warnings.push(RouteWarning { file: file.into(), line: index + 1, problem });
+            if let Err(text) = added {
+                problems.push(Problem { file: file.into(), line: index + 1, text });
             }
         }
-        (routes, warnings)
+        (routes, problems)
     }
 
     fn add(&mut self, route: Route) -> Result<(), String> {
@@ -156,14 +130,19 @@ impl Routes {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::TargetKind;
 
-    fn routes(text: &str) -> Routes {
-        let (routes, warnings) = Routes::parse(text, "routes", Path::new(""));
+    fn no_keys(_: &str) -> Result<Option<Key>, String> {
+        Err("no keys here".into())
+    }
+
+    fn routes(text: &str) -> Table {
+        let (routes, warnings) = Table::parse(text, "routes", &no_keys);
         assert_eq!(warnings, []);
         routes
     }
 
-    fn port(routes: &Routes, protocol: Protocol, secure: bool, host: &str, path: &str) -> Option<u16> {
+    fn port(routes: &Table, protocol: Protocol, secure: bool, host: &str, path: &str) -> Option<u16> {
         let route = routes.lookup(protocol, secure, host, path.as_bytes())?;
         match &route.targets[0].kind {
             TargetKind::Host { port, .. } => Some(*port),
@@ -171,12 +150,12 @@ mod tests {
         }
     }
 
-    fn http(routes: &Routes, host: &str, path: &str) -> Option<u16> {
+    fn http(routes: &Table, host: &str, path: &str) -> Option<u16> {
         port(routes, Protocol::Http, false, host, path)
     }
 
     fn problem(line: &str) -> String {
-        let (routes, warnings) = Routes::parse(line, "routes", Path::new(""));
+        let (routes, warnings) = Table::parse(line, "routes", &no_keys);
         assert!(routes.is_empty());
         warnings.first().map(ToString::to_string).unwrap_or_default()
     }
@@ -239,7 +218,7 @@ mod tests {
 
     #[test]
     fn one_bad_line_leaves_the_others() {
-        let (routes, warnings) = Routes::parse("# comment\n\n* o:1\n* o:2\n*,ssl=maybe o:3\n", "routes", Path::new(""));
+        let (routes, warnings) = Table::parse("# comment\n\n* o:1\n* o:2\n*,ssl=maybe o:3\n", "routes", &no_keys);
         assert_eq!(routes.len(), 1);
         let texts: Vec<String> = warnings.iter().map(ToString::to_string).collect();
         assert_eq!(texts[0], "routes:4: skipping duplicate condition");
@@ -275,10 +254,5 @@ mod tests {
         assert_eq!(target.subscriptions, ["c2", "c1"]);
         assert_eq!(route.targets[1].kind, TargetKind::Test);
         assert_eq!(route.targets[2].kind, TargetKind::ZhttpRequest { spec: "ipc://x".into() });
-    }
-
-    #[test]
-    fn a_missing_file_is_an_error() {
-        assert!(RoutesSource::File("/nowhere/routes".into()).load().is_err());
     }
 }

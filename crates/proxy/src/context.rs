@@ -1,18 +1,17 @@
 //! What all exchanges share: where packets go, who everybody is, settings, signatures.
 
-use std::collections::HashMap;
 use std::time::Instant;
 
-use grip::signature::{Key, Signer};
-use settings::routes::Route;
+use grip::signature::Key;
 use tnetstring::Writer;
 use zhttp::{Packet, Peers};
 
-use crate::inspect::Availability;
-use crate::request::Rules;
+use crate::handler::inspect::Availability;
+use crate::request::headers::Rules;
+use crate::request::signatures::{Signatures, usable};
 
 /// Where an engine's packets go: the sockets, or in tests a list.
-pub trait Outlet {
+pub trait Links {
     /// To the instance that has a client's connection, through ROUTER or PUB.
     fn to_client(&mut self, to: &[u8], by_router: bool, packet: &Packet<'_>);
     /// The first packet of a request to a backend; `false` if there is nobody to take it.
@@ -47,7 +46,7 @@ pub struct Config {
 }
 
 /// The things that every exchange uses.
-pub struct Desk {
+pub struct Shared {
     /// Our instance id.
     pub instance: Vec<u8>,
     /// Instances we have met.
@@ -65,10 +64,10 @@ pub struct Desk {
     serials: u64,
 }
 
-impl Desk {
-    /// A desk for the instance `instance`.
+impl Shared {
+    /// A shared for the instance `instance`.
     pub fn new(instance: &str, config: Config) -> Self {
-        Desk {
+        Shared {
             instance: instance.as_bytes().to_vec(),
             peers: Peers::default(),
             signatures: Signatures::new(&config),
@@ -87,72 +86,14 @@ impl Desk {
     }
 }
 
-/// One call into the engine: the desk, the way out, and the time.
-pub struct Turn<'a> {
+/// One call into the engine: the shared, the way out, and the time.
+pub struct Context<'a> {
     /// What exchanges share.
-    pub desk: &'a mut Desk,
+    pub shared: &'a mut Shared,
     /// Where packets go.
-    pub out: &'a mut dyn Outlet,
+    pub out: &'a mut dyn Links,
     /// The time.
     pub now: Instant,
     /// The time in seconds since 1970, for tokens.
     pub unix: u64,
-}
-
-/// Grip-Sig tokens, made at most once a second for each issuer and key.
-pub struct Signatures {
-    issuer: String,
-    key: Option<settings::keys::Key>,
-    general: Option<Signer>,
-    /// Those of routes that have an issuer or a key of their own.
-    by_route: HashMap<String, Option<Signer>>,
-}
-
-impl Signatures {
-    fn new(config: &Config) -> Self {
-        Signatures {
-            issuer: config.sig_iss.clone(),
-            key: config.sig_key.clone(),
-            general: signer(&config.sig_iss, config.sig_key.as_ref()),
-            by_route: HashMap::new(),
-        }
-    }
-
-    /// The token for requests of a route, if they are signed.
-    pub fn token(&mut self, route: &Route, unix: u64) -> Option<&str> {
-        if !route.grip {
-            return None;
-        }
-        let signer = if route.sig_iss.is_none() && route.sig_key.is_none() {
-            &mut self.general
-        } else {
-            if !self.by_route.contains_key(&route.id) {
-                let issuer = route.sig_iss.as_deref().unwrap_or(&self.issuer);
-                let key = route.sig_key.as_ref().or(self.key.as_ref());
-                self.by_route.insert(route.id.clone(), signer(issuer, key));
-            }
-            self.by_route.get_mut(&route.id)?
-        };
-        signer.as_mut().map(|signer| signer.token(unix))
-    }
-
-    /// Forgets the routes' keys, because the routes have changed.
-    pub fn forget_routes(&mut self) {
-        self.by_route.clear();
-    }
-}
-
-fn signer(issuer: &str, key: Option<&settings::keys::Key>) -> Option<Signer> {
-    let key = key.filter(|_| !issuer.is_empty())?;
-    usable(key, "sig_key").map(|key| Signer::new(key, issuer))
-}
-
-fn usable(key: &settings::keys::Key, setting: &str) -> Option<Key> {
-    match key {
-        settings::keys::Key::Secret(secret) => Some(Key::new(secret)),
-        settings::keys::Key::Pem(_) => {
-            tracing::warn!("{setting} is a PEM key, which is not supported yet; use a shared secret");
-            None
-        }
-    }
 }

@@ -4,7 +4,7 @@ use tnetstring::{Error, Item};
 use zhttp::server::HandedOver;
 use zhttp::{Headers, Id, Peers};
 
-use crate::inspect::Inspected;
+use crate::handler::inspect::Inspected;
 
 /// One packet from the handler.
 #[derive(Debug)]
@@ -135,29 +135,29 @@ fn number(item: Item<'_>) -> Result<u32, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rpc;
+    use crate::handler::call;
     use tnetstring::Writer;
 
     fn packet(complete: bool) -> Vec<u8> {
         let mut out = Writer::new(16);
         let map = out.mark();
         let data = out.mark();
-        rpc::headers(&mut out, Headers::Pairs(&[(b"Host", b"h")]));
-        rpc::entry(&mut out, "uri", b"http://h/");
-        rpc::entry(&mut out, "method", b"GET");
+        call::headers(&mut out, Headers::Pairs(&[(b"Host", b"h")]));
+        call::entry(&mut out, "uri", b"http://h/");
+        call::entry(&mut out, "method", b"GET");
         out.map(data);
         out.bytes(b"request-data");
-        rpc::entry(&mut out, "route", b"r");
+        call::entry(&mut out, "route", b"r");
         let list = out.mark();
         let state = out.mark();
-        rpc::int(&mut out, "out-credits", 8192);
+        call::int(&mut out, "out-credits", 8192);
         if complete {
-            rpc::int(&mut out, "out-seq", 4);
+            call::int(&mut out, "out-seq", 4);
         }
-        rpc::int(&mut out, "in-seq", 3);
+        call::int(&mut out, "in-seq", 3);
         let rid = out.mark();
-        rpc::entry(&mut out, "id", b"1-0-0");
-        rpc::entry(&mut out, "sender", b"connmgr");
+        call::entry(&mut out, "id", b"1-0-0");
+        call::entry(&mut out, "sender", b"connmgr");
         out.map(rid);
         out.bytes(b"rid");
         out.map(state);

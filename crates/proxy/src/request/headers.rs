@@ -1,13 +1,13 @@
 //! What a backend gets to see of a request: its URI and its headers (proxy, request toward the origin).
 
+use routes::{Route, Target, TargetKind};
 use settings::model::{ForwardedFor, ForwardedProtocol};
-use settings::routes::{Route, Target, TargetKind};
 use zhttp::Headers;
 
-use crate::forwarded;
-use crate::inspect::Inspected;
-use crate::response::is_grip;
-use crate::uri::{Scheme, Uri};
+use crate::handler::inspect::Inspected;
+use crate::request::forwarded;
+use crate::request::uri::{Scheme, Uri};
+use crate::response::backend::is_grip;
 
 /// What the suite can do, as far as backends need to know. Backends compare it as a whole, so it is what 1.36 says.
 pub const FEATURES: &str = "status, session, link:next, filter:skip-self, filter:skip-users, filter:require-sub, filter:build-id, filter:var-subst";
@@ -231,15 +231,14 @@ pub fn target_name(target: &Target) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
     use std::sync::Arc;
 
-    use settings::routes::Routes;
+    use routes::Table;
 
     use super::*;
 
     fn route(line: &str) -> Arc<Route> {
-        let (routes, warnings) = Routes::parse(line, "routes", Path::new("."));
+        let (routes, warnings) = Table::parse(line, "routes", &|_| Ok(None));
         assert!(warnings.is_empty(), "{warnings:?}");
         routes.iter().next().unwrap().clone()
     }

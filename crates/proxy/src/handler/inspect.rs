@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use tnetstring::{Item, Writer};
 use zhttp::Headers;
 
-use crate::rpc::{self, TIMEOUT};
+use crate::handler::call::{self, TIMEOUT};
 
 /// Bytes of the body that the handler gets to see.
 pub const PREFETCH: usize = 10_000;
@@ -80,13 +80,13 @@ pub struct Question<'a> {
 impl Question<'_> {
     /// Writes the call.
     pub fn encode<'w>(&self, id: &[u8], out: &'w mut Writer) -> &'w [u8] {
-        rpc::encode_call(out, None, id, "inspect", |out| {
-            rpc::flag(out, "get-session", self.get_session);
-            rpc::flag(out, "truncated", self.truncated);
-            rpc::entry(out, "body", self.body);
-            rpc::headers(out, self.headers);
-            rpc::entry(out, "uri", self.uri);
-            rpc::entry(out, "method", self.method);
+        call::encode_call(out, None, id, "inspect", |out| {
+            call::flag(out, "get-session", self.get_session);
+            call::flag(out, "truncated", self.truncated);
+            call::entry(out, "body", self.body);
+            call::headers(out, self.headers);
+            call::entry(out, "uri", self.uri);
+            call::entry(out, "method", self.method);
         })
     }
 }
@@ -154,7 +154,7 @@ impl Availability {
     }
 
     /// An answer is not waited for any more: it has come, or its request is gone.
-    pub fn settled(&mut self) {
+    pub fn done_waiting(&mut self) {
         self.outstanding = self.outstanding.saturating_sub(1);
         if self.outstanding == 0 {
             self.countdown = None;
@@ -163,7 +163,7 @@ impl Availability {
 
     /// No answer has come in time.
     pub fn timed_out(&mut self) {
-        self.settled();
+        self.done_waiting();
         if self.outstanding == 0 {
             self.available = false;
         }
@@ -204,7 +204,7 @@ mod tests {
         for _ in 0..3 {
             assert_eq!(availability.decide(false, now), Ask::Wait);
             availability.asked(now);
-            availability.settled();
+            availability.done_waiting();
             availability.answered(None, now);
         }
     }

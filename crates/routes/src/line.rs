@@ -2,7 +2,7 @@
 
 /// One word with its properties: the condition of a route, or one of its targets.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Section {
+pub(crate) struct Section {
     /// What stands before the first comma.
     pub value: String,
     /// `name=value`, in the order of the line; a flag has an empty value.
@@ -27,7 +27,7 @@ impl Section {
 }
 
 /// Splits a line. A line with nothing but a comment has no sections.
-pub(super) fn split(line: &str) -> Result<Vec<Section>, String> {
+pub(crate) fn split(line: &str) -> Result<Vec<Section>, String> {
     let mut sections = Vec::new();
     let mut chars = line.chars().peekable();
     loop {

@@ -1,0 +1,6 @@
+//! What a backend gets: URI, headers, signatures.
+
+pub mod forwarded;
+pub mod headers;
+pub mod signatures;
+pub mod uri;

@@ -1,0 +1,68 @@
+//! Grip-Sig tokens.
+
+use std::collections::HashMap;
+
+use grip::signature::{Key, Signer};
+use routes::Route;
+
+use crate::context::Config;
+
+/// Grip-Sig tokens, made at most once a second for each issuer and key.
+pub struct Signatures {
+    issuer: String,
+    key: Option<settings::keys::Key>,
+    general: Option<Signer>,
+    /// Those of routes that have an issuer or a key of their own.
+    by_route: HashMap<String, Option<Signer>>,
+}
+
+impl Signatures {
+    /// Those that the settings ask for.
+    pub fn new(config: &Config) -> Self {
+        Signatures {
+            issuer: config.sig_iss.clone(),
+            key: config.sig_key.clone(),
+            general: signer(&config.sig_iss, config.sig_key.as_ref()),
+            by_route: HashMap::new(),
+        }
+    }
+
+    /// The token for requests of a route, if they are signed.
+    pub fn token(&mut self, route: &Route, unix: u64) -> Option<&str> {
+        if !route.grip {
+            return None;
+        }
+        let signer = if route.sig_iss.is_none() && route.sig_key.is_none() {
+            &mut self.general
+        } else {
+            if !self.by_route.contains_key(&route.id) {
+                let issuer = route.sig_iss.as_deref().unwrap_or(&self.issuer);
+                let key = route.sig_key.as_ref().or(self.key.as_ref());
+                self.by_route.insert(route.id.clone(), signer(issuer, key));
+            }
+            self.by_route.get_mut(&route.id)?
+        };
+        signer.as_mut().map(|signer| signer.token(unix))
+    }
+
+    /// Forgets the routes' keys, because the routes have changed.
+    pub fn forget_routes(&mut self) {
+        self.by_route.clear();
+    }
+}
+
+fn signer(issuer: &str, key: Option<&settings::keys::Key>) -> Option<Signer> {
+    let key = key.filter(|_| !issuer.is_empty())?;
+    usable(key, "sig_key").map(|key| Signer::new(key, issuer))
+}
+
+/// The key in a form that can sign or verify; `None`, with a warning, if it can not.
+pub fn usable(key: &settings::keys::Key, setting: &str) -> Option<Key> {
+    match key {
+        settings::keys::Key::Secret(secret) => Some(Key::new(secret)),
+        settings::keys::Key::Pem(_) => {
+            tracing::warn!("{setting} is a PEM key, which is not supported yet; use a shared secret");
+            None
+        }
+    }
+}

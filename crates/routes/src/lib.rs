@@ -1,0 +1,18 @@
+//! The routes file: which requests go where.
+//!
+//! Pure: text comes in, a [`Table`] and what is wrong with the text come out. Who reads the file, when, and what is done
+//! about a broken one is the proxy's business.
+//!
+//! # Layout
+//! - `line`: splits a line into sections and properties.
+//! - `rule`: gives them meaning: one [`Route`] with its targets.
+//! - [`table`]: keeps routes in order and finds the one for a request.
+
+#![forbid(unsafe_code)]
+
+mod line;
+mod rule;
+pub mod table;
+
+pub use rule::{Jsonp, JsonpMode, Protocol, Route, Target, TargetKind};
+pub use table::{ById, Problem, Table};
