@@ -5,27 +5,18 @@
 //!
 //! # Layout
 //! In the order in which a request meets them:
-//! - [`request`]: what a first packet asks for; [`target`]: where that is; [`policy`]: what may not be reached.
-//! - [`resolve`]: names to addresses; [`pool`]: connections that wait for their next request.
-//! - [`exchange`]: one request and its response, made of [`upload`] (bytes that go to the backend) and [`download`]
-//!   (bytes that come from it); these have no I/O and no clock.
 //! - `requesters`: the ZeroMQ sockets towards proxies.
-//! - `worker`: the loop that joins them with sockets and clock.
+//! - `worker`: the loop that joins all others with sockets and clock.
+//! - [`http1`]: a request and its response, without I/O.
+//! - [`connect`]: from a URI to a connection.
 //!
 //! WebSocket and TLS are not there yet: such a request is answered with an error that says so.
 
 #![forbid(unsafe_code)]
 
-mod connection;
-pub mod download;
-pub mod exchange;
-pub mod policy;
-pub mod pool;
-pub mod request;
+pub mod connect;
+pub mod http1;
 mod requesters;
-pub mod resolve;
-pub mod target;
-pub mod upload;
 mod worker;
 
 use std::os::fd::AsRawFd;

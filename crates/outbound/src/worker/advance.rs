@@ -8,11 +8,11 @@ use mio::{Interest, Token};
 use zhttp::{Headers, Ids, Kind, Packet};
 
 use super::Worker;
-use crate::connection::Connection;
-use crate::download::announced_length;
-use crate::exchange::{CONNECT_TIMEOUT, Exchange, Phase};
-use crate::policy::is_internal;
-use crate::resolve::Lookup;
+use crate::connect::connection::Connection;
+use crate::connect::policy::is_internal;
+use crate::connect::resolve::Lookup;
+use crate::http1::download::announced_length;
+use crate::http1::exchange::{CONNECT_TIMEOUT, Exchange, Phase};
 
 /// Addresses of one name that are tried.
 const MAX_ADDRESSES: usize = 8;
@@ -42,7 +42,7 @@ impl Worker {
                 let usable = |connection: usize| {
                     exchange.trusted || connections.get(connection).is_some_and(|c| !is_internal(c.address.ip()))
                 };
-                let Some(number) = self.pool.take(&exchange.place, usable) else { break };
+                let Some(number) = self.pool.take(&exchange.endpoint, usable) else { break };
                 let Some(connection) = self.connections.get_mut(number) else { continue };
                 if !connection.is_quiet() {
                     self.connections.remove(number);
@@ -60,7 +60,7 @@ impl Worker {
     fn resolve(&mut self, index: usize) {
         let exchange = &mut self.exchanges[index];
         exchange.phase = Phase::Resolving;
-        match self.resolver.look_up(&exchange.place.host, (index, exchange.serial), self.now) {
+        match self.resolver.look_up(&exchange.endpoint.host, (index, exchange.serial), self.now) {
             Lookup::Known(addresses) => self.dial(index, &addresses),
             Lookup::Asked => {}
             Lookup::Busy => self.fail(index, "remote-connection-failed", &"too many DNS lookups are waiting"),
@@ -86,7 +86,7 @@ impl Worker {
             return self.fail(index, "remote-connection-failed", &"the host name does not resolve");
         }
         let allowed = |address: &&IpAddr| exchange.trusted || !is_internal(**address);
-        let port = exchange.place.port;
+        let port = exchange.endpoint.port;
         let allowed: Vec<SocketAddr> =
             addresses.iter().filter(allowed).take(MAX_ADDRESSES).map(|&ip| SocketAddr::new(ip, port)).collect();
         if allowed.is_empty() {
@@ -101,7 +101,7 @@ impl Worker {
         let exchange = &mut self.exchanges[index];
         while let Some(address) = untried.next() {
             let entry = self.connections.vacant_entry();
-            let started = Connection::start(address, exchange.place.clone(), index).and_then(|mut connection| {
+            let started = Connection::start(address, exchange.endpoint.clone(), index).and_then(|mut connection| {
                 let interest = Interest::READABLE | Interest::WRITABLE;
                 self.reactor.registry().register(&mut connection.stream, Token(entry.key()), interest)?;
                 Ok(connection)
@@ -145,7 +145,7 @@ impl Worker {
             // Nobody asked for anything, so what comes is the end, or nonsense.
             if readable {
                 let connection = self.connections.remove(number);
-                self.pool.remove(&connection.place, number);
+                self.pool.remove(&connection.endpoint, number);
             }
             return;
         };
@@ -323,7 +323,7 @@ impl Worker {
     /// Sends the request again, on a new connection.
     fn repeat(&mut self, index: usize) {
         let exchange = &mut self.exchanges[index];
-        tracing::debug!("connection to {} was closed while idle, trying again", exchange.place.host);
+        tracing::debug!("connection to {} was closed while idle, trying again", exchange.endpoint.host);
         if let Some(number) = exchange.connection() {
             self.connections.remove(number);
         }
@@ -368,8 +368,8 @@ impl Worker {
 
     /// Ends an exchange with an error.
     pub(super) fn fail(&mut self, index: usize, condition: &str, reason: &dyn Display) {
-        let place = self.exchanges[index].place.clone();
-        tracing::debug!("request to {}:{} failed ({condition}): {reason}", place.host, place.port);
+        let endpoint = self.exchanges[index].endpoint.clone();
+        tracing::debug!("request to {endpoint} failed ({condition}): {reason}");
         let packet = Packet { condition: Some(condition.as_bytes()), ..Packet::default() };
         if self.send(index, Kind::Error, packet) {
             self.drop_exchange(index);
@@ -392,7 +392,7 @@ impl Worker {
             let connection = &mut self.connections[number];
             connection.owner = None;
             connection.readable = false;
-            if self.pool.put(&exchange.place, number, self.now) {
+            if self.pool.put(&exchange.endpoint, number, self.now) {
                 return;
             }
         }

@@ -20,11 +20,11 @@ use transport::{Event, Reactor};
 use wire::http1;
 use zhttp::{ACK_DELAY, Id, Kind, PeerId, Wheel};
 
-use crate::connection::Connection;
-use crate::exchange::{Alarm, Exchange};
-use crate::pool::Pool;
+use crate::connect::connection::Connection;
+use crate::connect::pool::Pool;
+use crate::connect::resolve::Resolver;
+use crate::http1::exchange::{Alarm, Exchange};
 use crate::requesters::{Group, INPUT, OUT, Requesters, STREAM};
-use crate::resolve::Resolver;
 
 /// How exact the timers of an exchange are.
 const TICK: Duration = Duration::from_millis(100);

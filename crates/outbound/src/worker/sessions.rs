@@ -4,9 +4,9 @@ use transport::Change;
 use zhttp::{Id, Ids, Kind, Packet, server};
 
 use super::{PACKETS_A_TURN, Worker};
-use crate::download::Download;
-use crate::exchange::Exchange;
-use crate::request::Request;
+use crate::http1::download::Download;
+use crate::http1::exchange::Exchange;
+use crate::http1::request::Request;
 
 impl Worker {
     /// First packets of sessions.

@@ -1,4 +1,25 @@
-//! Where a request goes: its URI taken apart.
+//! Where a request goes: its URI taken apart, and the host and port that are connected to.
+
+use std::fmt;
+
+/// A host and a port: what connections are made to, and what they are kept by.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Endpoint {
+    /// Name or address without brackets, as it was asked for.
+    pub host: Box<str>,
+    /// Port.
+    pub port: u16,
+}
+
+impl fmt::Display for Endpoint {
+    /// As in a URI, for the log: an IPv6 address stands in brackets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.host.contains(':') {
+            true => write!(f, "[{}]:{}", self.host, self.port),
+            false => write!(f, "{}:{}", self.host, self.port),
+        }
+    }
+}
 
 /// Why a URI can not be requested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

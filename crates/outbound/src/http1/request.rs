@@ -5,9 +5,8 @@ use std::rc::Rc;
 use wire::http1::{BodyFraming, EncodeError, write_request_head};
 use zhttp::Packet;
 
-use crate::pool::Place;
-use crate::target::{Target, TargetError};
-use crate::upload::Upload;
+use crate::connect::target::{Endpoint, Target, TargetError};
+use crate::http1::upload::Upload;
 
 /// Why a request is not performed.
 #[derive(Debug, thiserror::Error)]
@@ -42,7 +41,7 @@ pub struct Request {
     /// Whether it is `HEAD`, so that no body comes back.
     pub is_head: bool,
     /// Where to connect to.
-    pub place: Rc<Place>,
+    pub endpoint: Rc<Endpoint>,
     /// Whether internal addresses may be reached.
     pub trusted: bool,
     /// What goes to the backend.
@@ -78,8 +77,8 @@ impl Request {
             }
             None => (target.host, target.port),
         };
-        let place = Rc::new(Place { host: host.into(), port });
-        Ok(Request { is_head: method == b"HEAD", place, trusted: packet.ignore_policies, upload })
+        let endpoint = Rc::new(Endpoint { host: host.into(), port });
+        Ok(Request { is_head: method == b"HEAD", endpoint, trusted: packet.ignore_policies, upload })
     }
 }
 
@@ -159,7 +158,7 @@ mod tests {
     fn the_connection_goes_to_connect_host_and_the_request_to_the_uri() {
         let packet = Packet { connect_host: Some(b"127.0.0.1"), connect_port: Some(8000), ..packet("GET", "") };
         let request = Request::from_packet(&packet, 1000).unwrap();
-        assert_eq!((&*request.place.host, request.place.port), ("127.0.0.1", 8000));
+        assert_eq!((&*request.endpoint.host, request.endpoint.port), ("127.0.0.1", 8000));
         assert!(sent(&packet).contains("\r\nHost: app.example:81\r\n"));
     }
 

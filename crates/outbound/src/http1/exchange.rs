@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use tnetstring::{Item, Kind};
 use zhttp::{KEEP_ALIVE, Packet, server};
 
-use crate::download::Download;
-use crate::pool::Place;
-use crate::request::Request;
-use crate::upload::Upload;
+use crate::connect::target::Endpoint;
+use crate::http1::download::Download;
+use crate::http1::request::Request;
+use crate::http1::upload::Upload;
 
 /// How long one address may take to accept a connection.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -67,7 +67,7 @@ pub struct Exchange {
     /// Tells this exchange from an earlier one in the same slot.
     pub serial: u64,
     /// Where the request goes.
-    pub place: Rc<Place>,
+    pub endpoint: Rc<Endpoint>,
     /// Whether internal addresses may be reached.
     pub trusted: bool,
     /// How far it has come.
@@ -106,7 +106,7 @@ impl Exchange {
         Exchange {
             session,
             serial,
-            place: request.place,
+            endpoint: request.endpoint,
             trusted: request.trusted,
             phase: Phase::Resolving,
             upload: request.upload,

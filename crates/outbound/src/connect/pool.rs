@@ -5,19 +5,12 @@ use std::time::{Duration, Instant};
 
 use foldhash::fast::RandomState;
 
-/// Host and port, as the key of a place to connect to.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Place {
-    /// Name or address, as it was asked for.
-    pub host: Box<str>,
-    /// Port.
-    pub port: u16,
-}
+use crate::connect::target::Endpoint;
 
 /// Idle connections; the numbers are the owner's.
 #[derive(Debug)]
 pub struct Pool {
-    places: HashMap<Place, VecDeque<(usize, Instant)>, RandomState>,
+    endpoints: HashMap<Endpoint, VecDeque<(usize, Instant)>, RandomState>,
     len: usize,
     capacity: usize,
     patience: Duration,
@@ -26,14 +19,14 @@ pub struct Pool {
 impl Pool {
     /// A pool for at most `capacity` connections, each for as long as `patience`.
     pub fn new(capacity: usize, patience: Duration) -> Self {
-        Pool { places: HashMap::default(), len: 0, capacity, patience }
+        Pool { endpoints: HashMap::default(), len: 0, capacity, patience }
     }
 
-    /// The connection to the place that was used last and that is `usable`; it is taken out.
+    /// The connection to the endpoint that was used last and that is `usable`; it is taken out.
     ///
     /// The last one, so that those which are not needed get old.
-    pub fn take(&mut self, place: &Place, mut usable: impl FnMut(usize) -> bool) -> Option<usize> {
-        let waiting = self.places.get_mut(place)?;
+    pub fn take(&mut self, endpoint: &Endpoint, mut usable: impl FnMut(usize) -> bool) -> Option<usize> {
+        let waiting = self.endpoints.get_mut(endpoint)?;
         let at = waiting.iter().rposition(|(connection, _)| usable(*connection))?;
         let (connection, _) = waiting.remove(at)?;
         self.len -= 1;
@@ -42,21 +35,21 @@ impl Pool {
 
     /// Keeps a connection. `false` if the pool is full; the connection should be closed then.
     #[must_use]
-    pub fn put(&mut self, place: &Place, connection: usize, now: Instant) -> bool {
+    pub fn put(&mut self, endpoint: &Endpoint, connection: usize, now: Instant) -> bool {
         if self.len >= self.capacity {
             return false;
         }
         self.len += 1;
-        match self.places.get_mut(place) {
+        match self.endpoints.get_mut(endpoint) {
             Some(waiting) => waiting.push_back((connection, now)),
-            None => drop(self.places.insert(place.clone(), VecDeque::from([(connection, now)]))),
+            None => drop(self.endpoints.insert(endpoint.clone(), VecDeque::from([(connection, now)]))),
         }
         true
     }
 
     /// Takes out a connection that is of no use any more.
-    pub fn remove(&mut self, place: &Place, connection: usize) {
-        if let Some(waiting) = self.places.get_mut(place)
+    pub fn remove(&mut self, endpoint: &Endpoint, connection: usize) {
+        if let Some(waiting) = self.endpoints.get_mut(endpoint)
             && let Some(at) = waiting.iter().position(|(other, _)| *other == connection)
         {
             waiting.remove(at);
@@ -67,7 +60,7 @@ impl Pool {
     /// Takes out all that have waited too long, and gives them to `close`. Call now and then.
     pub fn expire(&mut self, now: Instant, mut close: impl FnMut(usize)) {
         let (len, patience) = (&mut self.len, self.patience);
-        self.places.retain(|_, waiting| {
+        self.endpoints.retain(|_, waiting| {
             while waiting.front().is_some_and(|(_, since)| now.duration_since(*since) >= patience) {
                 let Some((connection, _)) = waiting.pop_front() else { break };
                 *len -= 1;
@@ -92,20 +85,20 @@ impl Pool {
 mod tests {
     use super::*;
 
-    fn place(port: u16) -> Place {
-        Place { host: "h".into(), port }
+    fn endpoint(port: u16) -> Endpoint {
+        Endpoint { host: "h".into(), port }
     }
 
     #[test]
     fn the_connection_used_last_is_taken_first_and_only_for_its_place() {
         let now = Instant::now();
         let mut pool = Pool::new(10, Duration::from_secs(55));
-        assert!(pool.put(&place(1), 7, now) && pool.put(&place(1), 8, now) && pool.put(&place(2), 9, now));
-        assert_eq!(pool.take(&place(3), |_| true), None);
-        assert_eq!(pool.take(&place(1), |_| true), Some(8));
-        assert_eq!(pool.take(&place(1), |_| false), None);
-        assert_eq!(pool.take(&place(1), |_| true), Some(7));
-        assert_eq!(pool.take(&place(1), |_| true), None);
+        assert!(pool.put(&endpoint(1), 7, now) && pool.put(&endpoint(1), 8, now) && pool.put(&endpoint(2), 9, now));
+        assert_eq!(pool.take(&endpoint(3), |_| true), None);
+        assert_eq!(pool.take(&endpoint(1), |_| true), Some(8));
+        assert_eq!(pool.take(&endpoint(1), |_| false), None);
+        assert_eq!(pool.take(&endpoint(1), |_| true), Some(7));
+        assert_eq!(pool.take(&endpoint(1), |_| true), None);
         assert_eq!(pool.len(), 1);
     }
 
@@ -113,17 +106,17 @@ mod tests {
     fn a_full_pool_takes_no_more() {
         let now = Instant::now();
         let mut pool = Pool::new(1, Duration::from_secs(55));
-        assert!(pool.put(&place(1), 7, now));
-        assert!(!pool.put(&place(2), 8, now));
-        pool.remove(&place(1), 7);
-        assert!(pool.put(&place(2), 8, now));
+        assert!(pool.put(&endpoint(1), 7, now));
+        assert!(!pool.put(&endpoint(2), 8, now));
+        pool.remove(&endpoint(1), 7);
+        assert!(pool.put(&endpoint(2), 8, now));
     }
 
     #[test]
     fn what_has_waited_too_long_is_given_out() {
         let now = Instant::now();
         let mut pool = Pool::new(10, Duration::from_secs(55));
-        assert!(pool.put(&place(1), 7, now) && pool.put(&place(1), 8, now + Duration::from_secs(10)));
+        assert!(pool.put(&endpoint(1), 7, now) && pool.put(&endpoint(1), 8, now + Duration::from_secs(10)));
         let mut closed = Vec::new();
         pool.expire(now + Duration::from_secs(54), |connection| closed.push(connection));
         assert_eq!(closed, []);

@@ -6,13 +6,13 @@ use std::rc::Rc;
 
 use mio::net::TcpStream;
 
-use crate::pool::Place;
+use crate::connect::target::Endpoint;
 
 /// A connection, being made, in use, or idle in the pool. It has no buffers of its own.
 pub(crate) struct Connection {
     pub(crate) stream: TcpStream,
     pub(crate) address: SocketAddr,
-    pub(crate) place: Rc<Place>,
+    pub(crate) endpoint: Rc<Endpoint>,
     /// The exchange that uses it; none if it is idle.
     pub(crate) owner: Option<usize>,
     /// There may be something to read. The system says so once; then it is on us to read until nothing is left.
@@ -23,9 +23,9 @@ pub(crate) struct Connection {
 
 impl Connection {
     /// Begins to connect.
-    pub(crate) fn start(address: SocketAddr, place: Rc<Place>, owner: usize) -> io::Result<Self> {
+    pub(crate) fn start(address: SocketAddr, endpoint: Rc<Endpoint>, owner: usize) -> io::Result<Self> {
         let stream = TcpStream::connect(address)?;
-        Ok(Connection { stream, address, place, owner: Some(owner), readable: false, writable: false })
+        Ok(Connection { stream, address, endpoint, owner: Some(owner), readable: false, writable: false })
     }
 
     /// Whether the connection is made; `None` if that is not decided yet.

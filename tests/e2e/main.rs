@@ -1,0 +1,7 @@
+//! The suite from outside: its real programs, started by its runner.
+#![allow(missing_docs)]
+
+mod faults;
+mod grip;
+mod lifecycle;
+mod proxy;
