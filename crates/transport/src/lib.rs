@@ -5,8 +5,8 @@
 //!
 //! # Layout
 //! - [`reactor`]: one thread's event loop. It waits on ZeroMQ sockets, TCP sockets and wake-ups at once.
-//! - [`push_pull`], [`pub_sub`], [`router`], [`rpc`]: one file a pair of socket types, each with its framing.
-//! - [`socket`]: what all socket types share: non-blocking sending and receiving, and the bounded backlog.
+//! - `sockets`: one file a pair of socket types, each with its framing.
+//! - `socket`: what all socket types share: non-blocking sending and receiving, and the bounded backlog.
 //! - `direct`: I/O of sockets that have `ipc:` addresses only, by ourselves; `zmtp`: the protocol they speak.
 //! - `libzmq`: I/O of all others, by libzmq.
 //!
@@ -17,22 +17,27 @@
 //! of one machine, the workers read and write themselves. libzmq stays where peers are strangers of any age, on other
 //! machines, and where its thread costs little beside what they do: publishers, commands, suites that are spread out.
 
+mod change;
+mod counters;
 mod direct;
 pub mod error;
 mod libzmq;
-pub mod pub_sub;
-pub mod push_pull;
+mod message;
+mod options;
 pub mod reactor;
 mod role;
-pub mod router;
-pub mod rpc;
-pub mod socket;
+mod socket;
+mod sockets;
 mod zmtp;
 
+pub use change::{Change, Reason};
+pub use counters::Counters;
 pub use error::Error;
-pub use pub_sub::{Change, Feed, Publisher, Subscriber};
-pub use push_pull::{Pull, Push};
+pub use libzmq::Context;
+pub use message::Message;
+pub use options::Options;
 pub use reactor::{Event, Reactor, Waker};
-pub use router::Router;
-pub use rpc::{Dealer, Envelope, Replier};
-pub use socket::{Context, Counters, Message, Options};
+pub use sockets::pub_sub::{Feed, Publisher, Subscriber, split_address};
+pub use sockets::push_pull::{Pull, Push};
+pub use sockets::router::{Incoming, Router};
+pub use sockets::rpc::{Dealer, Envelope, Replier};

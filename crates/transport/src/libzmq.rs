@@ -8,8 +8,26 @@ use std::cell::Cell;
 use std::os::fd::RawFd;
 
 use crate::error::{Error, SendError};
+use crate::message::Message;
+use crate::options::Options;
 use crate::role::Role;
-use crate::socket::{Context, Message, Options};
+
+/// What the sockets of a process share; one is enough.
+#[derive(Clone)]
+pub struct Context(pub(crate) zmq::Context);
+
+impl Context {
+    /// A context. libzmq's thread starts with the first socket that needs it.
+    pub fn new() -> Self {
+        Context(zmq::Context::new())
+    }
+}
+
+impl Default for Context {
+    fn default() -> Self {
+        Self::new()
+    }
+}
 
 /// A socket of libzmq.
 pub(crate) struct Socket {

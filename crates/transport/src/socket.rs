@@ -5,112 +5,17 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::ops::Deref;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-
+use crate::change::Arrival;
+use crate::counters::Counters;
 use crate::error::{Error, SendError};
+use crate::libzmq::Context;
+use crate::message::Message;
+use crate::options::Options;
 use crate::role::Role;
 use crate::{direct, libzmq};
-
-/// One received message part.
-pub struct Message {
-    content: Content,
-    more: bool,
-}
-
-enum Content {
-    Direct(Bytes),
-    Libzmq(zmq::Message),
-}
-
-impl Message {
-    pub(crate) fn new(content: Bytes, more: bool) -> Self {
-        Message { content: Content::Direct(content), more }
-    }
-
-    pub(crate) fn from_libzmq(content: zmq::Message, more: bool) -> Self {
-        Message { content: Content::Libzmq(content), more }
-    }
-
-    /// Whether another part of the same message follows.
-    pub(crate) fn more(&self) -> bool {
-        self.more
-    }
-}
-
-impl Deref for Message {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        match &self.content {
-            Content::Direct(bytes) => bytes,
-            Content::Libzmq(message) => message,
-        }
-    }
-}
-
-/// What the sockets of a process share; one is enough.
-#[derive(Clone)]
-pub struct Context(pub(crate) zmq::Context);
-
-impl Context {
-    /// A context. libzmq's thread starts with the first socket that needs it.
-    pub fn new() -> Self {
-        Context(zmq::Context::new())
-    }
-}
-
-impl Default for Context {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-/// Limits of a socket.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// Messages that may be queued for one peer, each way.
-    pub high_water_mark: i32,
-    /// Messages that may wait beyond that.
-    pub backlog: usize,
-    /// How long closing waits for queued messages to leave, in ms; to peers on this machine, [`Reactor::drain`] does that.
-    ///
-    /// [`Reactor::drain`]: crate::Reactor::drain
-    pub linger: i32,
-    /// The routing identity that peers see; for ROUTER sockets that peers address.
-    pub identity: Option<Vec<u8>>,
-    /// Permission bits of the file of a bound `ipc:` socket.
-    pub file_mode: Option<u32>,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Options { high_water_mark: 10_000, backlog: 100_000, linger: 500, identity: None, file_mode: None }
-    }
-}
-
-impl Options {
-    /// The defaults, with the identity that peers address.
-    pub fn named(identity: &str) -> Self {
-        Options { identity: Some(identity.as_bytes().to_vec()), ..Options::default() }
-    }
-}
-
-/// What a socket has done since it was made.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
-    /// Messages received.
-    pub received: u64,
-    /// Messages on their way to a peer.
-    pub sent: u64,
-    /// Messages that could not be sent: the peer was gone, or the backlog full.
-    pub refused: u64,
-    /// Messages received in a shape that the socket type does not have, and skipped.
-    pub malformed: u64,
-}
 
 /// Who does the I/O.
 pub(crate) enum Engine {
@@ -193,11 +98,20 @@ impl Core {
         self.counters.set(counters);
     }
 
+    /// What has arrived next, if there is anything.
+    pub(crate) fn next_arrival(&self) -> Option<Arrival> {
+        match &self.engine {
+            Engine::Direct(socket) => socket.next_arrival(),
+            Engine::Libzmq(socket) => socket.recv_part().map(Arrival::Part),
+        }
+    }
+
     /// The next part of a message, if one is there.
     pub(crate) fn recv_part(&self) -> Option<Message> {
-        match &self.engine {
-            Engine::Direct(socket) => socket.recv_part(),
-            Engine::Libzmq(socket) => socket.recv_part(),
+        loop {
+            if let Arrival::Part(part) = self.next_arrival()? {
+                return Some(part);
+            }
         }
     }
 

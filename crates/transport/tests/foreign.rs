@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use transport::{Change, Context, Dealer, Options, Publisher, Pull, Push, Reactor, Replier, Router, Subscriber};
+use transport::{
+    Change, Context, Dealer, Options, Publisher, Pull, Push, Reactor, Reason, Replier, Router, Subscriber,
+};
 
 const LIMIT: Duration = Duration::from_secs(10);
 
@@ -164,13 +166,13 @@ fn their_subscriptions_are_honoured_and_their_end_is_seen() {
     let sub = place.foreign(zmq::SUB);
     sub.set_subscribe(b"one ").unwrap();
     sub.connect(&place.spec()).unwrap();
-    assert_eq!(place.until(|| publisher.changes().next()), Change::Joined(b"one".to_vec()));
+    assert_eq!(place.until(|| publisher.changes().next()), Change::Joined("one".into()));
     let now = Instant::now();
     publisher.send(b"two", b"two x", now).unwrap();
     publisher.send(b"one", b"one y", now).unwrap();
     assert_eq!(place.next(&sub), [b"one y"]);
     sub.set_unsubscribe(b"one ").unwrap();
-    assert_eq!(place.until(|| publisher.changes().next()), Change::Left(b"one".to_vec()));
+    assert_eq!(place.until(|| publisher.changes().next()), Change::Left("one".into(), Reason::Closed));
 }
 
 #[test]

@@ -4,7 +4,10 @@
 use std::time::{Duration, Instant};
 
 use transport::error::SendError;
-use transport::{Change, Context, Dealer, Event, Options, Publisher, Pull, Push, Reactor, Replier, Router, Subscriber};
+use transport::{
+    Change, Context, Dealer, Event, Incoming, Options, Publisher, Pull, Push, Reactor, Reason, Replier, Router,
+    Subscriber,
+};
 
 const LIMIT: Duration = Duration::from_secs(10);
 
@@ -125,7 +128,7 @@ fn a_packet_for_an_instance_that_subscribes_late_is_not_lost() {
             subscriber.recv()
         });
         assert_eq!(&received[..], b"proxy_1 early");
-        assert_eq!(joined, [Change::Joined(b"proxy_1".to_vec())]);
+        assert_eq!(joined, [Change::Joined("proxy_1".into())]);
     });
 }
 
@@ -146,7 +149,7 @@ fn the_end_of_an_instance_is_seen() {
         });
         assert!(publisher.is_present(b"f"));
         drop((subscriber, others));
-        assert_eq!(until(&mut reactor, |_| publisher.changes().next()), Change::Left(b"f".to_vec()));
+        assert_eq!(until(&mut reactor, |_| publisher.changes().next()), Change::Left("f".into(), Reason::Closed));
         assert!(!publisher.is_present(b"f"));
     });
 }
@@ -360,4 +363,95 @@ fn a_socket_file_that_a_dead_process_left_is_replaced_and_a_successors_is_left_a
     assert!(!path.exists());
     let error = Pull::bind(&context, "ipc:///does/not/exist/s", &options).err().unwrap().to_string();
     assert!(error.contains("/does/not/exist/s") && error.contains("directory"), "{error}");
+}
+
+/// What a router tells, in words.
+fn told(incoming: Incoming) -> String {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    match incoming {
+        Incoming::Packet(peer, packet) => format!("{}: {}", text(&peer), text(&packet)),
+        Incoming::Change(Change::Joined(peer)) => format!("{} joined", text(&peer)),
+        Incoming::Change(Change::Left(peer, reason)) => format!("{} left: {reason:?}", text(&peer)),
+        Incoming::Change(Change::Room(peer)) => format!("{} has room", text(&peer)),
+    }
+}
+
+/// A bound router and a way to connect peers to it, each with a reactor of its own.
+struct Bound {
+    router: Router,
+    reactor: Reactor,
+    context: Context,
+    spec: String,
+    _dir: tempfile::TempDir,
+}
+
+impl Bound {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let spec = format!("ipc://{}/s", dir.path().display());
+        let context = Context::new();
+        let router = Router::bind(&context, &spec, &Options::named("frontend")).unwrap();
+        let mut reactor = Reactor::new().unwrap();
+        reactor.add(1, &router).unwrap();
+        Bound { router, reactor, context, spec, _dir: dir }
+    }
+
+    fn peer(&self, name: &str) -> (Router, Reactor) {
+        let peer = Router::connect(&self.context, &[&self.spec], &Options::named(name)).unwrap();
+        let mut reactor = Reactor::new().unwrap();
+        reactor.add(1, &peer).unwrap();
+        (peer, reactor)
+    }
+
+    /// The next `count` things that the router tells, while the peers' reactors turn.
+    fn hear(&mut self, count: usize, peers: &mut [&mut Reactor]) -> Vec<String> {
+        let (mut heard, mut ready) = (Vec::new(), Vec::new());
+        let router = &self.router;
+        until(&mut self.reactor, |_| {
+            peers.iter_mut().for_each(|peer| peer.wait(Some(Duration::ZERO), &mut ready).unwrap());
+            heard.extend(std::iter::from_fn(|| router.incoming()).map(told));
+            (heard.len() >= count).then_some(())
+        });
+        heard
+    }
+}
+
+#[test]
+fn a_router_tells_who_joins_before_the_first_packet_and_who_left_after_the_last() {
+    let mut bound = Bound::new();
+    let (peer, mut reactor) = bound.peer("proxy");
+    peer.send(b"frontend", b"first").unwrap();
+    assert_eq!(bound.hear(2, &mut [&mut reactor]), ["proxy joined", "proxy: first"]);
+    // More than is read at once.
+    let large = "x".repeat(100_000);
+    (0..5).for_each(|_| peer.send(b"frontend", large.as_bytes()).unwrap());
+    let mut heard = Vec::new();
+    while !reactor.drain(Duration::ZERO) {
+        heard.extend(bound.hear(1, &mut [&mut reactor]));
+    }
+    drop((peer, reactor));
+    heard.extend(bound.hear(6 - heard.len(), &mut []));
+    let packet = format!("proxy: {large}");
+    assert_eq!(heard, [&packet, &packet, &packet, &packet, &packet, "proxy left: Closed"]);
+    bound.router.send(b"proxy", b"too late").unwrap();
+    assert_eq!(bound.router.waiting(), 1, "it waits for a peer of the name");
+}
+
+#[test]
+fn a_router_peer_that_comes_back_under_its_name_leaves_and_joins_with_its_packets_in_between() {
+    let mut bound = Bound::new();
+    let (old, mut olds) = bound.peer("proxy");
+    assert_eq!(bound.hear(1, &mut [&mut olds]), ["proxy joined"]);
+    old.send(b"frontend", b"sent by the old one").unwrap();
+    assert!(olds.drain(LIMIT));
+    let (new, mut news) = bound.peer("proxy");
+    new.send(b"frontend", b"sent by the new one").unwrap();
+    let heard = bound.hear(4, &mut [&mut news]);
+    assert_eq!(
+        heard,
+        ["proxy: sent by the old one", "proxy left: Replaced", "proxy joined", "proxy: sent by the new one"]
+    );
+    // The end of what was replaced is not told again.
+    drop((old, olds, new, news));
+    assert_eq!(bound.hear(1, &mut []), ["proxy left: Closed"]);
 }

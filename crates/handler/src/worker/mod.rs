@@ -261,7 +261,7 @@ impl Worker {
     fn take_changes(&mut self, now: Instant) {
         let changes: Vec<Change> = self.sockets.out.changes().collect();
         for change in changes {
-            if let Change::Left(name) = change
+            if let Change::Left(name, _) = change
                 && let Some(peer) = self.sockets.peers.find(&name)
             {
                 self.engine.on_peer_gone(peer, now, &mut self.sockets);

@@ -48,7 +48,7 @@ impl Worker {
     pub(super) fn take_changes(&mut self) {
         let changes: Vec<Change> = self.requesters.out.changes().collect();
         for change in changes {
-            let Change::Left(name) = change else { continue };
+            let Change::Left(name, _) = change else { continue };
             let Some(peer) = self.requesters.peers.find(&name) else { continue };
             let orphans = |exchange: &Exchange| exchange.session.client == peer && !exchange.session.by_router;
             let orphans: Vec<usize> =

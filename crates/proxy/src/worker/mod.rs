@@ -230,7 +230,7 @@ impl Worker {
             RESPONSES => {
                 let changes: Vec<_> = sockets.responses.changes().collect();
                 for change in changes {
-                    if let transport::Change::Left(name) = change {
+                    if let transport::Change::Left(name, _) = change {
                         engine.client_instance_left(&name, now, sockets);
                     }
                 }
@@ -238,7 +238,7 @@ impl Worker {
             ORIGIN_IN => {
                 for _ in 0..PACKETS_A_TURN {
                     let Some(message) = self.origin_in.recv() else { break };
-                    if let Some((_, packet)) = transport::pub_sub::split_address(&message) {
+                    if let Some((_, packet)) = transport::split_address(&message) {
                         engine.origin_packet(packet, now, sockets);
                     }
                 }

@@ -7,8 +7,9 @@ use mio::net::UnixStream;
 
 use super::outgoing::Outgoing;
 use super::topics::Topics;
+use crate::change::Reason;
+use crate::message::Message;
 use crate::role::Role;
-use crate::socket::Message;
 use crate::zmtp::{Decoder, Step, Violation, greeting};
 
 /// Parts of one message at most.
@@ -36,8 +37,18 @@ pub(crate) enum Broken {
     Violation(#[from] Violation),
 }
 
+impl From<&Broken> for Reason {
+    fn from(broken: &Broken) -> Self {
+        match broken {
+            Broken::Closed | Broken::Io(_) => Reason::Closed,
+            Broken::Replaced => Reason::Replaced,
+            Broken::Violation(_) => Reason::Expelled,
+        }
+    }
+}
+
 /// What reading a link has brought, in order.
-pub(crate) enum Arrival<'a> {
+pub(crate) enum Received<'a> {
     /// The handshake is done.
     Ready,
     /// All parts of a message, to be taken out.
@@ -61,6 +72,8 @@ pub(crate) struct Link {
     pub(crate) topics: Topics,
     /// The handshake is done.
     pub(crate) ready: bool,
+    /// The handshake is just done: what came with it has not been read.
+    fresh: bool,
     /// There may be something to read.
     pub(crate) readable: bool,
     /// The peer has closed its side; what it sent before may not have been read.
@@ -94,6 +107,7 @@ impl Link {
             identity: theirs,
             topics: Topics::default(),
             ready: false,
+            fresh: false,
             readable: true,
             ended: false,
             writable: true,
@@ -165,7 +179,13 @@ impl Link {
     }
 
     /// Reads once, through `buffer`, and tells what has come.
-    pub(crate) fn read(&mut self, buffer: &mut [u8], mut tell: impl FnMut(Arrival<'_>)) -> Result<(), Broken> {
+    ///
+    /// The end of the handshake is told alone, so that the peer can be made known before its first message: what came
+    /// with it is told by the next call.
+    pub(crate) fn read(&mut self, buffer: &mut [u8], mut tell: impl FnMut(Received<'_>)) -> Result<(), Broken> {
+        if std::mem::take(&mut self.fresh) {
+            return self.read_input(&[], &mut tell);
+        }
         let n = loop {
             match self.stream.read(buffer) {
                 Ok(0) => return Err(Broken::Closed),
@@ -180,21 +200,28 @@ impl Link {
         };
         // Less than asked for is all there is. The end has an edge of its own, unless it came with this one.
         self.readable = n == buffer.len() || self.ended;
+        self.read_input(&buffer[..n], &mut tell)
+    }
+
+    /// Takes what is complete of the input so far and `bytes`.
+    fn read_input(&mut self, bytes: &[u8], tell: &mut impl FnMut(Received<'_>)) -> Result<(), Broken> {
         if self.input.is_empty() {
-            let used = self.take(&buffer[..n], &mut tell)?;
-            self.input.extend_from_slice(&buffer[used..n]);
+            let used = self.take(bytes, tell)?;
+            self.input.extend_from_slice(&bytes[used..]);
         } else {
             let mut input = std::mem::take(&mut self.input);
-            input.extend_from_slice(&buffer[..n]);
-            let used = self.take(&input, &mut tell)?;
+            input.extend_from_slice(bytes);
+            let used = self.take(&input, tell)?;
             input.drain(..used);
             self.input = input;
         }
+        // There may be more in the kernel, whatever was seen when this was read.
+        self.readable |= self.fresh;
         Ok(())
     }
 
     /// Takes all complete frames from `input`; returns their length.
-    fn take(&mut self, input: &[u8], tell: &mut impl FnMut(Arrival<'_>)) -> Result<usize, Broken> {
+    fn take(&mut self, input: &[u8], tell: &mut impl FnMut(Received<'_>)) -> Result<usize, Broken> {
         let mut at = 0;
         while let Some((used, step)) = self.decoder.next(&input[at..])? {
             at += used;
@@ -204,8 +231,9 @@ impl Link {
                     if !identity.is_empty() {
                         self.identity = Bytes::copy_from_slice(identity);
                     }
-                    self.ready = true;
-                    tell(Arrival::Ready);
+                    (self.ready, self.fresh) = (true, true);
+                    tell(Received::Ready);
+                    break;
                 }
                 Step::Part(bytes, more) => self.take_part(bytes, more, tell)?,
                 Step::Subscribe(topic) => self.take_topic(topic, true, tell)?,
@@ -219,7 +247,7 @@ impl Link {
         Ok(at)
     }
 
-    fn take_part(&mut self, bytes: &[u8], more: bool, tell: &mut impl FnMut(Arrival<'_>)) -> Result<(), Broken> {
+    fn take_part(&mut self, bytes: &[u8], more: bool, tell: &mut impl FnMut(Received<'_>)) -> Result<(), Broken> {
         if self.role.publishes() {
             // In version 3.0 a subscription is a message whose first byte says which way.
             return match bytes.split_first() {
@@ -238,18 +266,18 @@ impl Link {
         }
         self.parts.push(Message::new(Bytes::copy_from_slice(bytes), more));
         if !more {
-            tell(Arrival::Message(&mut self.parts));
+            tell(Received::Message(&mut self.parts));
             self.parts.clear();
         }
         Ok(())
     }
 
-    fn take_topic(&mut self, topic: &[u8], on: bool, tell: &mut impl FnMut(Arrival<'_>)) -> Result<(), Broken> {
+    fn take_topic(&mut self, topic: &[u8], on: bool, tell: &mut impl FnMut(Received<'_>)) -> Result<(), Broken> {
         if on && self.topics.len() >= MAX_TOPICS {
             return Err(Violation::Malformed("subscription: there are too many").into());
         }
         if if on { self.topics.add(topic) } else { self.topics.remove(topic) } {
-            tell(Arrival::Topic(topic.to_vec(), on));
+            tell(Received::Topic(topic.to_vec(), on));
         }
         Ok(())
     }

@@ -25,18 +25,23 @@ use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use mio::{Interest, Registry, Token};
 use slab::Slab;
 
-use self::link::{Arrival, Broken, Link};
+use self::link::{Broken, Link, Received};
 use self::path::{Listener, Location};
 use self::topics::Topics;
+use crate::change::{Arrival, Change};
 use crate::error::{Error, SendError};
+use crate::message::Message;
+use crate::options::Options;
 use crate::role::Role;
-use crate::socket::{Message, Options};
 
 /// Bytes read from a peer at once.
 const READ_BUFFER: usize = 64 * 1024;
+/// A peer that sends on by a connection that another one has replaced is not listened to for ever.
+const READS_OF_A_REPLACED_LINK: usize = 64;
 /// Pause between two warnings of one socket about its peers.
 const COMPLAIN_AGAIN: Duration = Duration::from_secs(10);
 /// Pause before accepting is tried again after the system has refused, most likely for want of descriptors.
@@ -73,13 +78,13 @@ struct Inner {
     accept_at: Option<Instant>,
     endpoints: Vec<Endpoint>,
     links: Slab<Link>,
-    by_identity: HashMap<Vec<u8>, usize>,
+    by_identity: HashMap<Bytes, usize>,
     /// What we subscribe to (SUB), or what all peers together do (XPUB).
     topics: Topics,
     /// Whose turn it is to get a message, and to be read from.
     next_to_send: usize,
     next_to_read: usize,
-    inbox: VecDeque<Message>,
+    inbox: VecDeque<Arrival>,
     /// Messages of peers that went away before they took them, encoded, for the next peer.
     returned: VecDeque<Vec<u8>>,
     dirty: Vec<usize>,
@@ -173,8 +178,8 @@ impl Socket {
         }
     }
 
-    /// The next part of a message, if one is there.
-    pub(crate) fn recv_part(&self) -> Option<Message> {
+    /// What has arrived next, if there is anything.
+    pub(crate) fn next_arrival(&self) -> Option<Arrival> {
         let inner = &mut *self.0.borrow_mut();
         while inner.inbox.is_empty() {
             let slot = inner.next_readable()?;
@@ -339,10 +344,10 @@ impl Inner {
         self.buffer.resize(READ_BUFFER, 0);
         let (mut readied, mut topics) = (false, Vec::new());
         let inbox = &mut self.inbox;
-        let result = link.read(&mut self.buffer, |arrival| match arrival {
-            Arrival::Ready => readied = true,
-            Arrival::Topic(topic, on) => topics.push((topic, on)),
-            Arrival::Message(parts) => inbox.extend(parts.drain(..)),
+        let result = link.read(&mut self.buffer, |received| match received {
+            Received::Ready => readied = true,
+            Received::Topic(topic, on) => topics.push((topic, on)),
+            Received::Message(parts) => inbox.extend(parts.drain(..).map(Arrival::Part)),
         });
         if readied {
             self.welcome(slot);
@@ -367,15 +372,31 @@ impl Inner {
                 self.mark_dirty(slot);
             }
             Role::Router => {
-                let name = link.identity.to_vec();
+                let name = link.identity.clone();
                 // One that comes back under its name before its old connection was noticed dead takes its place.
-                if let Some(old) = self.by_identity.insert(name, slot).filter(|&old| old != slot) {
-                    self.lose(old, &Broken::Replaced);
+                if let Some(old) = self.by_identity.insert(name.clone(), slot).filter(|&old| old != slot) {
+                    self.replace(old);
                 }
+                self.inbox.push_back(Arrival::Change(Change::Joined(name)));
             }
             Role::Push | Role::Dealer => self.send_returned(),
             _ => {}
         }
+    }
+
+    /// Ends a link whose name another one has taken, after what the peer sent by it has been read.
+    fn replace(&mut self, slot: usize) {
+        // What it sent last may not have been reported yet.
+        if let Some(link) = self.links.get_mut(slot) {
+            link.readable = true;
+        }
+        for _ in 0..READS_OF_A_REPLACED_LINK {
+            if !self.links.get(slot).is_some_and(|link| link.readable) {
+                break;
+            }
+            self.read(slot);
+        }
+        self.lose(slot, &Broken::Replaced);
     }
 
     /// Closes a link, and connects again later if it was ours to connect.
@@ -393,6 +414,10 @@ impl Inner {
         }
         if self.by_identity.get(&link.identity[..]) == Some(&slot) {
             self.by_identity.remove(&link.identity[..]);
+        }
+        if self.role == Role::Router && link.ready {
+            let left = Change::Left(link.identity.clone(), reason.into());
+            self.inbox.push_back(Arrival::Change(left));
         }
         if self.role.takes_turns() {
             self.returned.extend(link.untouched().map(<[u8]>::to_vec));
@@ -420,7 +445,7 @@ impl Inner {
     fn note_topic(&mut self, topic: &[u8], on: bool) {
         let changed = if on { self.topics.add(topic) } else { self.topics.remove(topic) };
         if changed && self.role == Role::Xpub {
-            self.inbox.push_back(Message::new(subscription(topic, u8::from(on)).into(), false));
+            self.inbox.push_back(Arrival::Part(Message::new(subscription(topic, u8::from(on)).into(), false)));
         }
     }
 

@@ -3,11 +3,21 @@
 //! A message is `[peer identity, empty, content]` (ZHTTP, framing per socket). A probe (`[peer, empty]`) is answered
 //! with `probe-ack`, and a `probe-ack` that arrives is ignored.
 
+use crate::change::{Arrival, Change};
 use crate::error::SendError;
+use crate::message::Message;
 use crate::role::Role;
-use crate::socket::{Handle, Message, socket_common};
+use crate::socket::{Handle, socket_common};
 
 const PROBE_ACK: &[u8] = b"probe-ack";
+
+/// What a [`Router`] has for its owner.
+pub enum Incoming {
+    /// The identity of a peer, and a packet from it.
+    Packet(Message, Message),
+    /// A peer joined or left.
+    Change(Change),
+}
 
 /// Sends to and receives from peers by their identity.
 pub struct Router {
@@ -22,10 +32,26 @@ impl Router {
         self.core.send_to(&[peer, b"", packet])
     }
 
-    /// The next packet and the identity of the peer it came from.
+    /// The next packet and the identity of the peer it came from; for owners to whom it is all the same who is there.
     pub fn recv(&self) -> Option<(Message, Message)> {
         loop {
-            let peer = self.core.recv_part()?;
+            match self.incoming()? {
+                Incoming::Packet(peer, packet) => return Some((peer, packet)),
+                Incoming::Change(_) => {}
+            }
+        }
+    }
+
+    /// What has come next: a packet, or a peer that joined or left. A peer joins before its first packet and leaves after
+    /// its last one, each once; one that comes back under its name leaves and joins again.
+    ///
+    /// Only connections on this machine (`ipc:`) are told of: libzmq, which serves the others, keeps them to itself.
+    pub fn incoming(&self) -> Option<Incoming> {
+        loop {
+            let peer = match self.core.next_arrival()? {
+                Arrival::Change(change) => return Some(Incoming::Change(change)),
+                Arrival::Part(peer) => peer,
+            };
             if !peer.more() {
                 self.core.count(|c| c.malformed += 1);
                 continue;
@@ -48,7 +74,7 @@ impl Router {
                 continue;
             }
             self.core.count(|c| c.received += 1);
-            return Some((peer, packet));
+            return Some(Incoming::Packet(peer, packet));
         }
     }
 }

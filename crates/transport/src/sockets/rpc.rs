@@ -1,8 +1,9 @@
 //! Request and reply: DEALER asks, ROUTER in the place of REP answers (internal RPC, framing).
 
 use crate::error::SendError;
+use crate::message::Message;
 use crate::role::Role;
-use crate::socket::{Handle, Message, socket_common};
+use crate::socket::{Handle, socket_common};
 
 /// Routing parts that a request may carry before its empty part; more than a few relays is no honest request.
 const MAX_ENVELOPE: usize = 8;

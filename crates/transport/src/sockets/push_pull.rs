@@ -1,8 +1,9 @@
 //! PUSH and PULL: first packets of sessions, publishes, and one-way notices. One part a message.
 
 use crate::error::SendError;
+use crate::message::Message;
 use crate::role::Role;
-use crate::socket::{Handle, Message, socket_common};
+use crate::socket::{Handle, socket_common};
 
 /// Sends each message to one of the connected peers.
 pub struct Push {

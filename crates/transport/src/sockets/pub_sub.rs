@@ -7,9 +7,13 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+
+use crate::change::{Change, Reason};
 use crate::error::{Error, SendError};
+use crate::message::Message;
 use crate::role::Role;
-use crate::socket::{Handle, Message, socket_common};
+use crate::socket::{Handle, socket_common};
 
 /// Packets kept for one instance until it subscribes.
 const MAX_EARLY: usize = 1_000;
@@ -17,15 +21,6 @@ const MAX_EARLY: usize = 1_000;
 const MAX_EARLY_INSTANCES: usize = 100;
 /// How long they are kept.
 const EARLY_PATIENCE: Duration = Duration::from_secs(5);
-
-/// An instance that began or ceased to listen.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Change {
-    /// Subscribed; packets reach it from now on.
-    Joined(Vec<u8>),
-    /// Unsubscribed or disconnected.
-    Left(Vec<u8>),
-}
 
 /// Sends packets to instances by name.
 ///
@@ -81,9 +76,9 @@ impl Publisher {
                 for packet in self.early.remove(name).map(|e| e.packets).unwrap_or_default() {
                     let _ = self.core.send(&[&packet]);
                 }
-                self.changes.push_back(Change::Joined(name.to_vec()));
+                self.changes.push_back(Change::Joined(Bytes::copy_from_slice(name)));
             } else if self.present.remove(name) {
-                self.changes.push_back(Change::Left(name.to_vec()));
+                self.changes.push_back(Change::Left(Bytes::copy_from_slice(name), Reason::Closed));
             }
         }
         self.changes.drain(..)
