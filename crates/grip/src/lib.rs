@@ -11,7 +11,8 @@
 //! - [`filter`]: what a subscription lets through, and in which form; [`patch`]: responses that are changes.
 //! - [`signature`]: the `Grip-Sig` token by which backend and proxy know each other.
 //! - [`reason`]: the standard text of each status code.
-//! - [`tree`]: one view on JSON and tnetstring data, with the error texts that clients know.
+//! - [`tree`]: one view on JSON and tnetstring data, with the error texts that clients know; [`json`]: JSON as it is
+//!   written in the field.
 
 #![forbid(unsafe_code)]
 
@@ -19,6 +20,7 @@ pub mod filter;
 pub mod header;
 pub mod instruct;
 pub mod item;
+pub mod json;
 pub mod patch;
 pub mod reason;
 pub mod signature;

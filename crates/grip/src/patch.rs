@@ -70,7 +70,7 @@ pub enum PatchError {
 /// # Errors
 /// The base is no JSON object or array, or the first operation that does not apply.
 pub fn apply(base: &[u8], operations: &[Value]) -> Result<Vec<u8>, PatchError> {
-    let mut document: Value = serde_json::from_slice(base).ok().filter(is_container).ok_or(PatchError::Base)?;
+    let mut document = crate::json::parse(base).ok().filter(is_container).ok_or(PatchError::Base)?;
     let mut copies = MAX_COPIED;
     for operation in operations {
         apply_one(&mut document, operation, &mut copies)?;

@@ -7,6 +7,7 @@
 //!
 //! - [`item`]: reading without copying. [`split`] takes one value off the front of the input; nothing inside a value is
 //!   looked at until somebody asks for it.
+//! - [`checked`]: values that have been read to their last leaf, and are safe to walk.
 //! - [`writer`]: writing without copying, from the last byte to the first.
 //! - [`value`]: a tree for data whose shape is not known beforehand.
 //! - [`de`] and [`ser`]: serde, for everything that is not on the data path ([`from_slice`], [`to_vec`]).
@@ -18,6 +19,7 @@
 #![forbid(unsafe_code)]
 
 pub mod bytes;
+pub mod checked;
 pub mod de;
 pub mod error;
 pub mod item;
@@ -25,6 +27,7 @@ pub mod ser;
 pub mod value;
 pub mod writer;
 
+pub use checked::Checked;
 pub use de::from_slice;
 pub use error::Error;
 pub use item::{Entries, Item, Items, Kind, split};
@@ -32,6 +35,6 @@ pub use ser::to_vec;
 pub use value::Value;
 pub use writer::{Mark, Writer};
 
-/// How deep lists and maps may be nested where a whole tree is built ([`Value`] and serde). Reading item by item has no
-/// such limit because it does not recurse.
+/// How deep lists and maps may be nested where a whole tree is built or walked ([`Value`], [`Checked`] and serde). Reading
+/// item by item has no such limit because it does not recurse.
 pub const MAX_DEPTH: usize = 32;

@@ -18,9 +18,9 @@ pub(super) fn read(response: BackendResponse<'_>, draft: &mut Draft<'_>) -> Resu
     if response.code != 200 {
         return Err(InstructError::new("response code for application/grip-instruct content must be 200"));
     }
-    let document: serde_json::Value = serde_json::from_slice(response.body)
+    let document = crate::json::parse(response.body)
         .ok()
-        .filter(|v: &serde_json::Value| v.is_object() || v.is_array())
+        .filter(|v| v.is_object() || v.is_array())
         .ok_or(InstructError::new("failed to parse application/grip-instruct content as JSON"))?;
     let document = Node::Json(&document);
     if !document.is_object() {

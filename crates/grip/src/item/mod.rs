@@ -8,10 +8,12 @@ mod formats;
 mod tests;
 
 use serde_json::Value as Json;
+use tnetstring::Checked;
 
 pub use formats::{Action, Formats, HttpResponse, HttpStream, ResponseBody, WsMessage, WsSend, WsType};
 
-use crate::tree::{Malformed, Node, well_formed};
+use crate::json;
+use crate::tree::{Malformed, Node};
 
 /// One published message.
 #[derive(Clone, Debug, PartialEq)]
@@ -69,19 +71,16 @@ pub enum RequestError {
 /// # Errors
 /// The message holds no valid item.
 pub fn from_message(message: &[u8], topic: Option<&str>) -> Result<Item, MessageError> {
-    if let Some(json) = message.strip_prefix(b"J") {
-        let value: Json = serde_json::from_slice(json).map_err(|_| MessageError::Json)?;
+    if let Some(document) = message.strip_prefix(b"J") {
+        let value = json::parse(document).map_err(|_| MessageError::Json)?;
         return match value {
             Json::Object(_) => Ok(Item::read(Node::Json(&value), topic)?),
             _ => Err(MessageError::NotJsonObject),
         };
     }
     let encoded = message.strip_prefix(b"T").unwrap_or(message);
-    let (item, _) = tnetstring::split(encoded).map_err(|_| MessageError::Tnetstring)?;
-    if !well_formed(item) {
-        return Err(MessageError::Tnetstring);
-    }
-    Ok(Item::read(Node::Tnet(item), topic)?)
+    let checked = tnetstring::split(encoded).and_then(|(value, _)| Checked::new(value));
+    Ok(Item::read(Node::Tnet(checked.map_err(|_| MessageError::Tnetstring)?), topic)?)
 }
 
 /// Reads the body of a publish request: `{"items":[...]}`. All items are valid, or none counts.
@@ -89,7 +88,7 @@ pub fn from_message(message: &[u8], topic: Option<&str>) -> Result<Item, Message
 /// # Errors
 /// The body, or one of its items, is not valid.
 pub fn from_request(body: &[u8]) -> Result<Vec<Item>, RequestError> {
-    match serde_json::from_slice::<Json>(body) {
+    match json::parse(body) {
         Ok(value @ Json::Object(_)) => Ok(from_members(Node::Json(&value))?),
         Ok(Json::Array(_)) => Err(RequestError::Array),
         _ => Err(RequestError::Json),

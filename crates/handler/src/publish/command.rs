@@ -1,7 +1,7 @@
 //! The command socket: requests of operators and libraries (control, command socket).
 
 use grip::tree::Node;
-use tnetstring::{Item, Kind, Writer};
+use tnetstring::{Checked, Item, Kind, Writer};
 
 use crate::take_over::accept::{failure, reply};
 
@@ -59,9 +59,9 @@ pub fn answer(request: &Request<'_>, uris: &Uris, is_known: impl Fn(&[u8]) -> bo
     let bad = |text: Option<&str>| (failure(request.id, "bad-request", text), Effect::None);
     match request.method {
         b"get-zmq-uris" => (reply(request.id, |out| write_uris(out, uris)), Effect::None),
-        b"publish" => match grip::item::from_members(Node::Tnet(request.args)) {
+        b"publish" => match publish_args(request.args) {
             Ok(items) => (reply(request.id, Writer::null), Effect::Publish(items)),
-            Err(error) => bad(Some(&format!("Invalid format: {error}"))),
+            Err(text) => bad(Some(&format!("Invalid format: {text}"))),
         },
         b"recover" => (reply(request.id, Writer::null), Effect::Recover),
         b"conncheck" => match connection_ids(request.args) {
@@ -78,6 +78,12 @@ pub fn answer(request: &Request<'_>, uris: &Uris, is_known: impl Fn(&[u8]) -> bo
         },
         _ => (failure(request.id, "method-not-found", None), Effect::None),
     }
+}
+
+/// The items to publish, all of them, or what is wrong.
+fn publish_args(args: Item<'_>) -> Result<Vec<grip::Item>, String> {
+    let args = Checked::new(args).map_err(|error| error.to_string())?;
+    grip::item::from_members(Node::Tnet(args)).map_err(|error| error.to_string())
 }
 
 fn connection_ids<'a>(args: Item<'a>) -> Option<Vec<&'a [u8]>> {
@@ -115,6 +121,45 @@ mod tests {
     #[test]
     fn an_unknown_method_is_said_to_be_unknown() {
         assert!(ask(b"14:6:method,2:xx,}").0.contains("16:method-not-found,"));
+    }
+
+    /// A map around what is inside.
+    fn map(inside: &[u8]) -> Vec<u8> {
+        [format!("{}:", inside.len()).as_bytes(), inside, b"}"].concat()
+    }
+
+    fn publish(items: &[u8]) -> (String, Effect) {
+        let items = [format!("5:items,{}:", items.len()).as_bytes(), items, b"]"].concat();
+        ask(&map(&[b"2:id,1:7,6:method,7:publish,4:args,", &map(&items)[..]].concat()))
+    }
+
+    #[test]
+    fn items_are_published_together_or_not_at_all() {
+        let good = map(&[&b"7:channel,1:c,11:http-stream,"[..], &map(b"7:content,1:x,")].concat());
+        let (answer, effect) = publish(&[&good[..], &good].concat());
+        assert!(answer.contains("7:success,4:true!"), "{answer}");
+        assert!(matches!(effect, Effect::Publish(items) if items.len() == 2));
+        for bad in [&b"9:junk"[..], b"junk", b"1:x,", b"0:~", b"3:5:a]", b"0:}"] {
+            let (answer, effect) = publish(&[&good[..], bad].concat());
+            assert!(answer.contains("bad-request") && answer.contains("Invalid format: "), "{answer}");
+            assert_eq!(effect, Effect::None, "{}", String::from_utf8_lossy(bad));
+        }
+    }
+
+    #[test]
+    fn items_that_are_nested_too_deep_are_refused() {
+        for (open, close) in [("", "]"), ("1:a,", "}")] {
+            let (mut heads, mut length) = (Vec::new(), 3);
+            for _ in 0..100_000 {
+                heads.push(format!("{}:{open}", length + open.len()));
+                length += heads[heads.len() - 1].len() + 1;
+            }
+            heads.reverse();
+            let deep = [heads.concat(), format!("0:{close}"), close.repeat(100_000)].concat();
+            let (answer, effect) = publish(deep.as_bytes());
+            assert!(answer.contains("nested more than"), "{answer}");
+            assert_eq!(effect, Effect::None);
+        }
     }
 
     #[test]
