@@ -78,6 +78,7 @@ impl Arguments {
             ipc_prefix: self.id.map(|id| format!("p{id}-")),
             port_offset: self.id.map(|id| id * 10),
             routes: self.route.clone(),
+            supervised: true,
         }
     }
 

@@ -76,8 +76,8 @@ fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     let merge = arguments.merge(&source.origin);
     let listeners = Listeners::open(&settings)?;
     let files = RunFiles::prepare(&settings, arguments.file_prefix(), merge)?;
-    let services = services::of(&settings, arguments, &source.origin, &files)?;
-    for port in &settings.runner.http_ports {
+    let services = services::of(&settings, arguments, &source.origin, &files);
+    for port in listeners.client_addresses() {
         tracing::info!("listening on {port}");
     }
     if !merge {

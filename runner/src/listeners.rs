@@ -8,7 +8,7 @@ use std::os::fd::AsRawFd as _;
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use process::inherit::{self, ListenError};
-use settings::Settings;
+use settings::{Part, Settings};
 
 /// No socket to listen on, or none that can be.
 #[derive(Debug, thiserror::Error)]
@@ -37,11 +37,18 @@ pub struct Listener {
 }
 
 impl Listeners {
-    /// Opens the sockets of frontends and handler.
-    ///
+    /// Opens the sockets of those parts that will be started: where nobody accepts, callers must be refused.
+    pub fn open(settings: &Settings) -> Result<Self, ListenersError> {
+        let starts = |part| settings.runner.parts.contains(&part);
+        let frontends = if starts(Part::Frontend) { Self::of_frontends(settings)? } else { Vec::new() };
+        let publish = settings.handler.push_in_http.filter(|_| starts(Part::Handler));
+        let open = |address| Listener::open(inherit::PUBLISH, address, false);
+        Ok(Self { frontends, handler: publish.into_iter().map(open).collect::<Result<_, _>>()? })
+    }
+
     /// Several frontends get a socket each on the same address, over which the kernel spreads connections. One socket for all
     /// of them would wake all of them for each connection, and favour some.
-    pub fn open(settings: &Settings) -> Result<Self, ListenersError> {
+    fn of_frontends(settings: &Settings) -> Result<Vec<Vec<Listener>>, ListenersError> {
         let ports = &settings.runner.http_ports;
         if ports.is_empty() {
             return Err(ListenersError::NoPorts);
@@ -53,14 +60,13 @@ impl Listeners {
                 inherit::open(*port, false)?;
             }
         }
-        let mut frontends = Vec::new();
-        for _ in 0..count {
-            let open = |address: &SocketAddr| Listener::open(inherit::HTTP, *address, count > 1);
-            frontends.push(ports.iter().map(open).collect::<Result<Vec<_>, _>>()?);
-        }
-        let open = |address| Listener::open(inherit::PUBLISH, address, false);
-        let handler = settings.handler.push_in_http.into_iter().map(open).collect::<Result<Vec<_>, _>>()?;
-        Ok(Self { frontends, handler })
+        let open = |address: &SocketAddr| Ok(Listener::open(inherit::HTTP, *address, count > 1)?);
+        (0..count).map(|_| ports.iter().map(open).collect()).collect()
+    }
+
+    /// Where clients can connect.
+    pub fn client_addresses(&self) -> impl Iterator<Item = SocketAddr> {
+        self.frontend(0).iter().map(|listener| listener.address)
     }
 
     /// Those of frontend process `number`.
@@ -111,5 +117,19 @@ impl Drop for Passed<'_> {
     fn drop(&mut self) {
         // Cannot fail for a descriptor that is open.
         let _ = self.set(FdFlag::FD_CLOEXEC);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use settings::{Origin, Source};
+
+    #[test]
+    fn nobody_listens_for_a_part_that_is_not_started() {
+        let text = "[runner]\nservices=proxy\nhttp_port=127.0.0.1:1\n[handler]\npush_in_http_port=2\n";
+        let source = Source { origin: Origin::Text(text.into()), ..Source::default() };
+        let listeners = Listeners::open(&Settings::load(&source).unwrap().0).unwrap();
+        assert_eq!(listeners.client_addresses().count() + listeners.handler().len(), 0);
     }
 }

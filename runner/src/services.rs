@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use settings::{Origin, Settings};
+use settings::{Origin, Part, Settings};
 
 use crate::arguments::Arguments;
 use crate::files::RunFiles;
@@ -20,54 +20,6 @@ pub const BUILT_IN: [(&str, Main); 4] = [
     ("pushpin-proxy", proxy::main),
     ("pushpin-handler", handler::main),
 ];
-
-/// A name in `services` that nothing here answers to.
-#[derive(Debug, thiserror::Error)]
-#[error("services: `{name}` is unknown; leave services empty, or name some of frontend, outbound, proxy, handler")]
-pub struct ServicesError {
-    name: String,
-}
-
-/// A part of the suite.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part {
-    /// What clients connect to.
-    Frontend,
-    /// What connects to backends.
-    Outbound,
-    /// What is in between.
-    Proxy,
-    /// What holds and publishes.
-    Handler,
-}
-
-/// In the order of their start: those that others connect to come first.
-const PARTS: [Part; 4] = [Part::Frontend, Part::Outbound, Part::Proxy, Part::Handler];
-
-impl Part {
-    /// Our program's name.
-    pub fn program(self) -> &'static str {
-        match self {
-            Self::Frontend => "pushpin-frontend",
-            Self::Outbound => "pushpin-outbound",
-            Self::Proxy => "pushpin-proxy",
-            Self::Handler => "pushpin-handler",
-        }
-    }
-
-    /// Parts that a name in `services` asks for. Pushpin's own connection manager is client and server in one, and the names
-    /// of its older companions stand in many files; they get our processes.
-    fn named(name: &str) -> Option<&'static [Self]> {
-        Some(match name.strip_prefix("pushpin-").unwrap_or(name) {
-            "frontend" | "mongrel2" | "m2adapter" => &[Self::Frontend],
-            "outbound" | "zurl" => &[Self::Outbound],
-            "connmgr" | "condure" => &[Self::Frontend, Self::Outbound],
-            "proxy" => &[Self::Proxy],
-            "handler" => &[Self::Handler],
-            _ => return None,
-        })
-    }
-}
 
 /// One process to start.
 #[derive(Clone, Debug)]
@@ -117,43 +69,18 @@ impl Service {
 }
 
 /// What to start for this configuration.
-pub fn of(
-    settings: &Settings,
-    arguments: &Arguments,
-    origin: &Origin,
-    files: &RunFiles,
-) -> Result<Vec<Service>, ServicesError> {
+pub fn of(settings: &Settings, arguments: &Arguments, origin: &Origin, files: &RunFiles) -> Vec<Service> {
     let mut services = Vec::new();
-    for part in wanted(&settings.runner.services)? {
+    for part in settings.runner.parts.iter().copied() {
         let count = if part == Part::Frontend { settings.runner.frontend_processes } else { 1 };
         for number in 0..count {
-            let programs = &settings.runner.programs;
-            let other = match part {
-                Part::Frontend => &programs.frontend,
-                Part::Outbound => &programs.outbound,
-                Part::Proxy => &programs.proxy,
-                Part::Handler => &programs.handler,
-            };
-            let program = other.clone().map_or(Program::Own, Program::Other);
+            let program = settings.runner.programs.of(part).cloned().map_or(Program::Own, Program::Other);
             let mut service = Service { part, number, program, arguments: Vec::new() };
             service.arguments = command_line(&service, settings, arguments, origin, files);
             services.push(service);
         }
     }
-    Ok(services)
-}
-
-/// The parts that `services` names. A list of the older Pushpin (condure, proxy, handler) has no word for what connects to
-/// backends, because it ran on its own; ours is started all the same.
-fn wanted(names: &[String]) -> Result<Vec<Part>, ServicesError> {
-    let mut named = Vec::new();
-    for name in names {
-        named.extend(Part::named(name).ok_or_else(|| ServicesError { name: name.clone() })?);
-    }
-    if named.contains(&Part::Proxy) {
-        named.push(Part::Outbound);
-    }
-    Ok(PARTS.into_iter().filter(|part| names.is_empty() || named.contains(part)).collect())
+    services
 }
 
 fn command_line(
@@ -202,34 +129,4 @@ pub fn find_own(program: &str) -> PathBuf {
     });
     // By this name it is still the file that we were started from, even if a newer one has been put in its place.
     found.unwrap_or_else(|| "/proc/self/exe".into())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn names(services: &[&str]) -> Vec<&'static str> {
-        let services: Vec<String> = services.iter().map(|s| s.to_string()).collect();
-        wanted(&services).unwrap().into_iter().map(Part::program).collect()
-    }
-
-    const ALL: [&str; 4] = ["pushpin-frontend", "pushpin-outbound", "pushpin-proxy", "pushpin-handler"];
-
-    #[test]
-    fn lists_of_both_generations_start_the_whole_suite() {
-        assert_eq!(names(&[]), ALL);
-        assert_eq!(names(&["connmgr", "proxy", "handler"]), ALL);
-        assert_eq!(names(&["condure", "zurl", "pushpin-proxy", "pushpin-handler"]), ALL);
-        assert_eq!(names(&["mongrel2", "m2adapter", "zurl", "pushpin-proxy", "pushpin-handler"]), ALL);
-    }
-
-    #[test]
-    fn a_part_of_the_suite_can_be_left_out() {
-        assert_eq!(names(&["frontend", "handler"]), ["pushpin-frontend", "pushpin-handler"]);
-    }
-
-    #[test]
-    fn an_unknown_name_is_an_error() {
-        assert!(wanted(&["nginx".into()]).unwrap_err().to_string().contains("`nginx`"));
-    }
 }

@@ -77,6 +77,7 @@ impl Arguments {
             ipc_prefix: self.ipc_prefix.clone(),
             port_offset: self.port_offset,
             routes: self.route.clone(),
+            supervised: crate::parent::started_by_runner(),
         }
     }
 

@@ -19,7 +19,7 @@ pub struct Entry {
 }
 
 /// All lines of a file that say something, in their order.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Document {
     /// The settings.
     pub entries: Vec<Entry>,

@@ -3,7 +3,8 @@
 use std::fmt;
 use std::path::Path;
 
-use base64::Engine as _;
+use base64::alphabet;
+use base64::engine::{DecodePaddingMode, Engine as _, GeneralPurpose, GeneralPurposeConfig};
 
 /// A key to sign or verify with.
 #[derive(Clone, PartialEq, Eq)]
@@ -14,30 +15,49 @@ pub enum Key {
     Pem(String),
 }
 
+/// Where the texts of key files come from.
+pub trait KeyFiles {
+    /// The text of the file that stands behind `file:`, or why there is none.
+    fn read(&self, name: &str) -> Result<String, String>;
+}
+
+/// Key files on disk, relative to this directory.
+impl KeyFiles for Path {
+    fn read(&self, name: &str) -> Result<String, String> {
+        let path = self.join(name);
+        std::fs::read_to_string(&path).map_err(|e| format!("can't read {}: {e}", path.display()))
+    }
+}
+
 impl Key {
-    /// Reads a key string: `base64:...`, `file:...` (PEM, or the secret in hexadecimal; relative to `directory`), or the
-    /// secret itself. An empty string is no key.
-    pub fn parse(text: &str, directory: &Path) -> Result<Option<Self>, String> {
+    /// Reads a key string: `base64:...` (of either alphabet, with or without padding), `file:...` (PEM, or the secret in
+    /// hexadecimal), or the secret itself. An empty string is no key.
+    pub fn parse(text: &str, files: &(impl KeyFiles + ?Sized)) -> Result<Option<Self>, String> {
         if let Some(encoded) = text.strip_prefix("base64:") {
-            let secret = base64::engine::general_purpose::STANDARD
-                .decode(encoded)
-                .map_err(|e| format!("what follows `base64:` cannot be decoded ({e})"))?;
+            let secret =
+                decode_base64(encoded).map_err(|e| format!("what follows `base64:` cannot be decoded ({e})"))?;
             return Ok(Some(Self::Secret(secret)));
         }
         if let Some(name) = text.strip_prefix("file:") {
-            let path = directory.join(name);
-            let content = std::fs::read_to_string(&path).map_err(|e| format!("can't read {}: {e}", path.display()))?;
+            let content = files.read(name)?;
             if content.starts_with("-----BEGIN") {
                 return Ok(Some(Self::Pem(content)));
             }
             let secret = decode_hex(content.trim())
-                .ok_or_else(|| format!("{} must hold a PEM key or a secret in hexadecimal", path.display()))?;
+                .ok_or_else(|| format!("{name} must hold a PEM key or a secret in hexadecimal"))?;
             return Ok(Some(Self::Secret(secret)));
         }
         Ok((!text.is_empty()).then(|| Self::Secret(text.as_bytes().to_vec())))
     }
 }
 
+fn decode_base64(text: &str) -> Result<Vec<u8>, base64::DecodeError> {
+    const LENIENT: GeneralPurposeConfig =
+        GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
+    let url_safe = text.contains(['-', '_']);
+    let alphabet = if url_safe { &alphabet::URL_SAFE } else { &alphabet::STANDARD };
+    GeneralPurpose::new(alphabet, LENIENT).decode(text)
+}
 impl fmt::Debug for Key {
     /// Never shows the key: settings are printed in logs.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -72,6 +92,10 @@ mod tests {
     #[test]
     fn base64_is_decoded_or_refused() {
         assert_eq!(parse("base64:AAE="), Ok(Some(Key::Secret(vec![0, 1]))));
+        for text in ["base64:c2VjcmV0LWtleQ==", "base64:c2VjcmV0LWtleQ"] {
+            assert_eq!(parse(text), Ok(Some(Key::Secret(b"secret-key".to_vec()))));
+        }
+        assert_eq!(parse("base64:-_8"), Ok(Some(Key::Secret(vec![0xfb, 0xff]))));
         assert!(parse("base64:!").unwrap_err().contains("base64:"));
     }
 

@@ -1,15 +1,17 @@
 //! Configuration of the whole suite: `pushpin.conf` and `routes`.
 //!
 //! Text comes in from files (or from the copy that is built in), typed and checked values go out to every process.
-//! The way of a value: [`ini`] splits text into keys with their line numbers, [`table`] knows what each key may hold,
-//! `values` replaces variables and converts, `resolve` puts them together, [`model`] is what the engines see. The routes
-//! file is the `routes` crate's.
+//! The way of a value: [`Raw`] is what the files say, which [`ini`] has split into keys with their line numbers; [`table`]
+//! knows what each key may hold; `values` replaces variables and converts, `resolve` puts them together, and [`Settings`] is
+//! what the engines see. `advice` collects the warnings. The routes file is the
+//! `routes` crate's.
 //!
 //! A mistake is an [`Error`] that names file and line and says what to write instead; what does no harm (an unknown key)
 //! is a [`Warning`], so that the configuration of another version still starts.
 
 #![forbid(unsafe_code)]
 
+mod advice;
 pub mod docs;
 mod error;
 pub mod ini;
@@ -17,6 +19,8 @@ pub mod keys;
 pub mod listen;
 pub mod log_level;
 pub mod model;
+pub mod parts;
+mod raw;
 mod resolve;
 pub mod routes;
 mod source;
@@ -26,6 +30,8 @@ mod values;
 
 pub use error::{Error, Warning};
 pub use model::{Frontend, Global, Handler, Outbound, Proxy, Runner, Settings};
+pub use parts::Part;
+pub use raw::{HandedDownError, Raw};
 pub use source::{Origin, Source};
 
 /// The configuration that is used when there is none, also shipped as a file to start from.

@@ -9,7 +9,7 @@ pub const MAX: u8 = 4;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogLevels {
     default: u8,
-    by_service: BTreeMap<String, u8>,
+    by_service: BTreeMap<&'static str, u8>,
 }
 
 impl Default for LogLevels {
@@ -30,13 +30,18 @@ impl LogLevels {
             if number.is_empty() {
                 return Err("log level component cannot be empty".into());
             }
-            let level: u8 = number.parse().map_err(|_| {
+            let level = number.parse().ok().filter(|level| *level <= MAX).ok_or_else(|| {
                 format!("`{number}` is not a log level; write a number from 0 (errors) to {MAX} (trace)")
             })?;
             match name {
                 Some("") => return Err("log level component name cannot be empty".into()),
-                Some(name) => _ = levels.by_service.insert(canonical(name).into(), level.min(MAX)),
-                None => levels.default = level.min(MAX),
+                Some(name) => {
+                    let service = canonical(name).ok_or_else(|| {
+                        format!("`{name}` is no process of the suite; these have a log level: {}", SERVICES.join(", "))
+                    })?;
+                    levels.by_service.insert(service, level);
+                }
+                None => levels.default = level,
             }
         }
         Ok(levels)
@@ -44,17 +49,22 @@ impl LogLevels {
 
     /// The level of a service, by its short name (`proxy`) or its program's name (`pushpin-proxy`).
     pub fn of(&self, service: &str) -> u8 {
-        self.by_service.get(canonical(service)).copied().unwrap_or(self.default)
+        let level = canonical(service).and_then(|service| self.by_service.get(service));
+        level.copied().unwrap_or(self.default)
     }
 }
 
+/// What has a level.
+const SERVICES: [&str; 5] = ["runner", "frontend", "outbound", "proxy", "handler"];
+
 /// The names of both of Pushpin's generations mean our processes.
-fn canonical(name: &str) -> &str {
-    match name.strip_prefix("pushpin-").unwrap_or(name) {
+fn canonical(name: &str) -> Option<&'static str> {
+    let ours = match name.strip_prefix("pushpin-").unwrap_or(name) {
         "connmgr" | "condure" | "mongrel2" | "m2adapter" => "frontend",
         "zurl" => "outbound",
         short => short,
-    }
+    };
+    SERVICES.into_iter().find(|service| *service == ours)
 }
 
 #[cfg(test)]
@@ -68,7 +78,9 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_are_refused() {
+    fn mistakes_are_refused_and_what_is_allowed_is_named() {
+        assert!(LogLevels::parse(["5"]).unwrap_err().contains("from 0 (errors) to 4 (trace)"));
+        assert!(LogLevels::parse(["proksy:2"]).unwrap_err().contains("frontend, outbound, proxy, handler"));
         assert!(LogLevels::parse(["x"]).is_err());
         assert!(LogLevels::parse([":2"]).is_err());
         assert!(LogLevels::parse(["proxy:"]).is_err());

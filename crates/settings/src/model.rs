@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use crate::keys::Key;
 use crate::log_level::LogLevels;
+use crate::parts::Part;
 use crate::routes::RoutesSource;
 use crate::specs::{FrontendSpecs, OutboundSpecs};
 
 /// Everything a configuration says.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// For all processes.
     pub global: Global,
@@ -27,7 +28,7 @@ pub struct Settings {
 }
 
 /// `[global]`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Global {
     /// Name of the configuration, for messages.
     pub config: String,
@@ -44,10 +45,10 @@ pub struct Global {
 }
 
 /// `[runner]`, as far as it concerns the supervisor.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Runner {
-    /// What to start, as written; empty for the suite's own four.
-    pub services: Vec<String>,
+    /// What to start, in this order.
+    pub parts: Vec<Part>,
     /// Where clients connect.
     pub http_ports: Vec<SocketAddr>,
     /// Directory of log files.
@@ -60,8 +61,15 @@ pub struct Runner {
     pub programs: Programs,
 }
 
+impl Runner {
+    /// The parts to start for which there is no other program.
+    pub fn own_parts(&self) -> impl Iterator<Item = Part> {
+        self.parts.iter().copied().filter(|part| self.programs.of(*part).is_none())
+    }
+}
+
 /// Programs to start instead of our own, where set.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Programs {
     /// For `pushpin-frontend`.
     pub frontend: Option<PathBuf>,
@@ -73,8 +81,20 @@ pub struct Programs {
     pub outbound: Option<PathBuf>,
 }
 
+impl Programs {
+    /// The program for this part, if it is not our own.
+    pub fn of(&self, part: Part) -> Option<&PathBuf> {
+        match part {
+            Part::Frontend => self.frontend.as_ref(),
+            Part::Outbound => self.outbound.as_ref(),
+            Part::Proxy => self.proxy.as_ref(),
+            Part::Handler => self.handler.as_ref(),
+        }
+    }
+}
+
 /// What the frontend needs, most of it from `[runner]`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frontend {
     /// Where clients connect.
     pub http_ports: Vec<SocketAddr>,
@@ -91,7 +111,7 @@ pub struct Frontend {
 }
 
 /// What the outbound process needs.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outbound {
     /// Its sockets.
     pub specs: OutboundSpecs,
@@ -104,7 +124,7 @@ pub struct Outbound {
 }
 
 /// `[proxy]`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Proxy {
     /// Where the routes are.
     pub routes: RoutesSource,
@@ -205,7 +225,7 @@ impl ForwardedFor {
 }
 
 /// `[handler]`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Handler {
     /// Permissions of socket files, in the usual bits.
     pub ipc_file_mode: Option<u32>,

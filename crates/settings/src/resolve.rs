@@ -4,8 +4,11 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::advice;
 use crate::error::{Error, Warning};
 use crate::model::{ForwardedProtocol, Frontend, Global, Handler, Outbound, Programs, Proxy, Runner, Settings};
+use crate::parts::{self, Part};
+use crate::raw::Raw;
 use crate::routes::RoutesSource;
 use crate::source::{Origin, Source};
 use crate::specs::{self, FrontendSpecs};
@@ -14,8 +17,15 @@ use crate::values::Values;
 impl Settings {
     /// Reads and checks a configuration. What it should not have but does no harm comes back as warnings.
     pub fn load(source: &Source) -> Result<(Self, Vec<Warning>), Error> {
-        let (values, warnings) = Values::read(source)?;
-        let base = format!("ipc://{}/{}", values.rundir, values.ipc_prefix);
+        Raw::read(source)?.settings(source)
+    }
+}
+
+impl Raw {
+    /// Checks what was read. What it should not have but does no harm comes back as warnings.
+    pub fn settings(&self, source: &Source) -> Result<(Settings, Vec<Warning>), Error> {
+        let values = Values::new(self, source)?;
+        let base = format!("ipc://{}/{}", values.variables.rundir, values.variables.ipc_prefix);
         let frontend = frontend(&values, &base)?;
         let outbound = Outbound {
             specs: specs::outbound(&base),
@@ -23,25 +33,27 @@ impl Settings {
             buffer_size: frontend.client_buffer_size,
             ipc_file_mode: frontend.ipc_file_mode,
         };
-        let proxy = proxy(&values, source, &frontend, &outbound)?;
-        let settings = Self {
-            global: global(&values, source)?,
-            runner: runner(&values, &frontend)?,
+        let runner = runner(&values, &frontend)?;
+        let proxy = proxy(&values, source, &runner, &frontend, &outbound)?;
+        let settings = Settings {
+            global: global(&values, self)?,
+            runner,
             handler: handler(&values, &frontend, &proxy)?,
             frontend,
             outbound,
             proxy,
         };
+        let warnings = advice::of(self, &settings, source.supervised);
         Ok((settings, warnings))
     }
 }
 
-fn global(values: &Values, source: &Source) -> Result<Global, Error> {
+fn global(values: &Values, raw: &Raw) -> Result<Global, Error> {
     const G: &str = "global";
     Ok(Global {
-        config: source.origin.name(),
-        rundir: values.rundir.clone().into(),
-        ipc_prefix: values.ipc_prefix.clone(),
+        config: raw.name().into(),
+        rundir: values.variables.rundir.clone().into(),
+        ipc_prefix: values.variables.ipc_prefix.clone(),
         port_offset: values.port_offset,
         stats_connection_ttl: values.seconds(G, "stats_connection_ttl")?,
         stats_connection_send: values.bool(G, "stats_connection_send")?,
@@ -51,8 +63,13 @@ fn global(values: &Values, source: &Source) -> Result<Global, Error> {
 fn runner(values: &Values, frontend: &Frontend) -> Result<Runner, Error> {
     const R: &str = "runner";
     let program = |key| values.optional_text(R, key).map(|path| path.map(PathBuf::from));
+    // What a file includes is the wiring of some package; who names addresses in the file itself means them.
+    let elsewhere = ["zurl", "connmgr_client", "condure_client"]
+        .iter()
+        .any(|name| values.is_in_main_file(&format!("{name}_out_specs")));
+    let parts = parts::named(&values.list(R, "services")?, elsewhere).map_err(|e| values.error(R, "services", e))?;
     Ok(Runner {
-        services: values.list(R, "services")?,
+        parts,
         http_ports: frontend.http_ports.clone(),
         logdir: values.text(R, "logdir")?.into(),
         log_levels: values.log_levels(R, "log_level")?,
@@ -79,10 +96,17 @@ fn frontend(values: &Values, base: &str) -> Result<Frontend, Error> {
     })
 }
 
-fn proxy(values: &Values, source: &Source, frontend: &Frontend, outbound: &Outbound) -> Result<Proxy, Error> {
+fn proxy(
+    values: &Values,
+    source: &Source,
+    runner: &Runner,
+    frontend: &Frontend,
+    outbound: &Outbound,
+) -> Result<Proxy, Error> {
     const P: &str = "proxy";
-    let client = Replaced::client(values)?;
-    let origin = Replaced::origin(values)?;
+    let ours = |part| source.supervised && runner.own_parts().any(|own| own == part);
+    let client = if ours(Part::Frontend) { Replaced::default() } else { Replaced::client(values)? };
+    let origin = if ours(Part::Outbound) { Replaced::default() } else { Replaced::origin(values)? };
     let each = |pick: fn(&FrontendSpecs) -> &String| frontend.processes.iter().map(|p| pick(p).clone()).collect();
     let own_or = |replaced: Vec<String>, own: Vec<String>| if replaced.is_empty() { own } else { replaced };
     let bound = |key| values.spec(P, key).map(Option::unwrap_or_default);
@@ -144,7 +168,8 @@ fn handler(values: &Values, frontend: &Frontend, proxy: &Proxy) -> Result<Handle
     push_in_sub_specs.extend(values.spec(H, "push_in_sub_spec")?);
     let push_in_http = match values.limit::<u16>(H, "push_in_http_port")? {
         Some(port) => {
-            let port = port.saturating_add(values.port_offset);
+            let port = specs::offset_port(port, values.port_offset);
+            let port = port.map_err(|e| values.error(H, "push_in_http_port", e))?;
             Some(SocketAddr::new(values.address(H, "push_in_http_addr")?, port))
         }
         None => None,
@@ -223,6 +248,7 @@ impl Replaced {
 mod tests {
     use super::*;
     use crate::model::ForwardedFor;
+    use crate::table::{Kind, SETTINGS, State};
 
     fn source(text: &str) -> Source {
         Source { origin: Origin::Text(text.into()), ..Source::default() }
@@ -258,14 +284,17 @@ mod tests {
     fn unknown_keys_are_warned_about_with_their_line() {
         let (_, warnings) = Settings::load(&source("[proxy]\nroutesfile=r\nroute_file=x\n")).unwrap();
         assert_eq!(warnings.len(), 1);
-        assert_eq!(warnings[0].to_string(), "text:3: unknown setting `route_file` in [proxy] is ignored");
+        assert_eq!(
+            warnings[0].to_string(),
+            "text:3: unknown setting `route_file` in [proxy] is ignored; did you mean `routesfile`?"
+        );
     }
 
     #[test]
     fn a_bad_value_is_an_error_with_its_line_and_what_to_write() {
         assert_eq!(
             error("[runner]\nclient_maxconn=many\n"),
-            "text:2: client_maxconn: `many` must be a whole number from 1 to 2147483647"
+            "text:2: client_maxconn: `many` must be a whole number from 1 to 10000000"
         );
         assert!(error("[runner]\nhttp_port=x\n").contains("text:2: http_port: `x` is not a port"));
         assert!(error("[handler]\npush_in_spec=5560\n").contains("tcp://127.0.0.1:5560"));
@@ -306,6 +335,91 @@ mod tests {
         assert_eq!(settings.proxy.client_in_specs, ["ipc://c"]);
         assert_eq!(settings.proxy.origin_out_specs, ["ipc://z"]);
         assert_eq!(settings.handler.client_out_specs, ["ipc://o"]);
+    }
+
+    const ZURL: &str = "[proxy]\nzurl_out_specs=ipc://z\nzurl_out_stream_specs=ipc://y\nzurl_in_specs=ipc://x\n";
+
+    fn supervised(text: &str) -> (Settings, Vec<Warning>) {
+        Settings::load(&Source { supervised: true, ..source(text) }).unwrap()
+    }
+
+    #[test]
+    fn sockets_of_a_part_that_the_runner_starts_itself_are_ours_and_it_is_said() {
+        let (settings, warnings) = supervised(&format!("[runner]\nservices=condure,zurl,proxy,handler\n{ZURL}"));
+        assert_eq!(settings.proxy.origin_out_specs, ["ipc://run/pushpin-outbound-in"]);
+        assert_eq!(warnings.len(), 1, "{warnings:?}");
+        assert!(warnings[0].to_string().contains("the runner starts pushpin-outbound itself"), "{warnings:?}");
+    }
+
+    #[test]
+    fn sockets_of_a_part_that_runs_elsewhere_are_used() {
+        let (settings, warnings) = supervised(&format!("[runner]\nservices=frontend,proxy,handler\n{ZURL}"));
+        assert!(!settings.runner.parts.contains(&Part::Outbound));
+        assert_eq!(settings.proxy.origin_out_specs, ["ipc://z"]);
+        assert_eq!(warnings, []);
+    }
+
+    #[test]
+    fn sockets_of_a_part_that_is_another_program_are_used() {
+        let (settings, _) = supervised(&format!("[runner]\noutbound_bin=/usr/bin/zurl\n{ZURL}"));
+        assert_eq!(settings.proxy.origin_out_specs, ["ipc://z"]);
+    }
+
+    #[test]
+    fn an_unknown_service_is_an_error_with_its_line() {
+        assert!(error("[runner]\nservices=nginx\n").starts_with("text:2: services: `nginx` is unknown"));
+    }
+
+    #[test]
+    fn quotes_around_a_list_do_not_make_it_one_item() {
+        let rule = load("[proxy]\nx_forwarded_for=\"truncate:0,append\"\n").proxy.x_forwarded_for;
+        assert_eq!(rule, ForwardedFor { truncate: Some(0), append: true });
+        let subs = load("[handler]\npush_in_sub_specs=\"tcp://a:1, tcp://b:2\"\n").handler.push_in_sub_specs;
+        assert_eq!(subs, ["tcp://a:1", "tcp://b:2"]);
+    }
+
+    #[test]
+    fn a_number_without_a_value_counts_as_not_set() {
+        for setting in SETTINGS.iter().filter(|setting| matches!(setting.kind, Kind::Int(..) | Kind::Choice(_))) {
+            load(&format!("[{}]\n{}=\n", setting.section, setting.name));
+        }
+        assert_eq!(load("[runner]\nclient_maxconn=\n").frontend.client_maxconn, 50000);
+    }
+
+    #[test]
+    fn a_number_out_of_its_range_is_an_error_with_its_line() {
+        let used = SETTINGS.iter().filter(|setting| setting.state == State::Used);
+        for setting in used {
+            let Kind::Int(min, max) = setting.kind else { continue };
+            for number in [(min - 1).to_string(), (max + 1).to_string(), "99999999999999999999".into(), "1.5".into()] {
+                let error = error(&format!("[{}]\n{}={number}\n", setting.section, setting.name));
+                assert!(error.starts_with(&format!("text:2: {}: `{number}` must be", setting.name)), "{error}");
+            }
+        }
+    }
+
+    #[test]
+    fn ports_that_the_offset_takes_beyond_the_last_are_errors() {
+        let text = "[global]\nport_offset=60000\n[handler]\n";
+        for line in ["push_in_http_port=5561", "push_in_spec=tcp://127.0.0.1:5560", "push_in_sub_specs=tcp://a:5562"] {
+            let error = error(&format!("{text}{line}\n"));
+            assert!(error.starts_with("text:4: push_in_") && error.contains("above 65535"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_publish_port_without_an_address_is_for_this_machine_only_and_it_is_said() {
+        let (settings, warnings) = Settings::load(&source("[handler]\npush_in_http_port=5561\n")).unwrap();
+        assert_eq!(settings.handler.push_in_http, Some("127.0.0.1:5561".parse().unwrap()));
+        assert!(warnings[0].to_string().starts_with("text:2: push_in_http_port is open to this machine only"));
+        let all = load("[handler]\npush_in_http_port=5561\npush_in_http_addr=*\n");
+        assert_eq!(all.handler.push_in_http, Some("0.0.0.0:5561".parse().unwrap()));
+    }
+
+    #[test]
+    fn a_key_in_the_wrong_section_is_told_where_it_belongs() {
+        let (_, warnings) = Settings::load(&source("[proxy]\nmessage_rate=1\n")).unwrap();
+        assert!(warnings[0].to_string().ends_with("it belongs in [handler]"), "{warnings:?}");
     }
 
     #[test]

@@ -13,6 +13,9 @@ pub struct Source {
     pub port_offset: Option<u16>,
     /// `--route`: these lines are the routes, and no file is read.
     pub routes: Vec<String>,
+    /// Whether our runner starts the parts: then those that it starts have our sockets, whatever other addresses the file has
+    /// for their counterparts in Pushpin.
+    pub supervised: bool,
 }
 
 /// The text of a configuration.

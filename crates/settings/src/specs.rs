@@ -52,16 +52,21 @@ pub fn ipc_path(spec: &str) -> Option<&std::path::Path> {
 }
 
 /// Adds `offset` to the port of a `tcp://host:port` address. As in Pushpin, a bracketed IPv6 host is left alone.
-pub(crate) fn shift_port(value: &str, offset: u16) -> String {
+pub(crate) fn shift_port(value: &str, offset: u16) -> Result<String, String> {
     let Some(start) = value.find("tcp://").map(|at| at + "tcp://".len()).filter(|_| offset > 0) else {
-        return value.into();
+        return Ok(value.into());
     };
-    let Some((host, port)) = value[start..].split_once(':') else { return value.into() };
+    let Some((host, port)) = value[start..].split_once(':') else { return Ok(value.into()) };
     let digits = port.len() - port.trim_start_matches(|c: char| c.is_ascii_digit()).len();
-    match port[..digits].parse::<u32>() {
-        Ok(number) => format!("{}{host}:{}", &value[..start], number + u32::from(offset)),
-        Err(_) => value.into(),
+    match port[..digits].parse::<u16>() {
+        Ok(port) => Ok(format!("{}{host}:{}", &value[..start], offset_port(port, offset)?)),
+        Err(_) => Ok(value.into()),
     }
+}
+
+/// Adds an offset to a port, if there is such a port.
+pub(crate) fn offset_port(port: u16, offset: u16) -> Result<u16, String> {
+    port.checked_add(offset).ok_or_else(|| format!("port {port} and the port offset {offset} are above 65535 together"))
 }
 
 #[cfg(test)]
@@ -74,12 +79,22 @@ mod tests {
         assert_eq!(frontend("ipc://r/p-", 2).input, "ipc://r/p-frontend-2-in");
     }
 
+    fn shifted(value: &str, offset: u16) -> String {
+        shift_port(value, offset).unwrap()
+    }
+
+    #[test]
+    fn a_port_that_the_offset_takes_beyond_the_last_is_an_error() {
+        assert_eq!(shifted("tcp://a:5560", 59975), "tcp://a:65535");
+        assert!(shift_port("tcp://a:5560", 59976).unwrap_err().contains("65535"));
+    }
+
     #[test]
     fn ports_move_by_the_offset() {
-        assert_eq!(shift_port("tcp://1.2.3.4:100", 10), "tcp://1.2.3.4:110");
-        assert_eq!(shift_port("tcp://1.2.3.4:100/x", 10), "tcp://1.2.3.4:110");
-        assert_eq!(shift_port("tcp://[::1]:100", 10), "tcp://[::1]:100");
-        assert_eq!(shift_port("ipc://a:1", 10), "ipc://a:1");
-        assert_eq!(shift_port("tcp://*:5560", 0), "tcp://*:5560");
+        assert_eq!(shifted("tcp://1.2.3.4:100", 10), "tcp://1.2.3.4:110");
+        assert_eq!(shifted("tcp://1.2.3.4:100/x", 10), "tcp://1.2.3.4:110");
+        assert_eq!(shifted("tcp://[::1]:100", 10), "tcp://[::1]:100");
+        assert_eq!(shifted("ipc://a:1", 10), "ipc://a:1");
+        assert_eq!(shifted("tcp://*:5560", 0), "tcp://*:5560");
     }
 }

@@ -1,133 +1,64 @@
-//! From the text of a configuration to checked values: includes, variables, port offset, conversions.
+//! From the text of a configuration to checked values: variables, port offset, conversions.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::error::{Error, Place, Warning};
-use crate::ini::{Document, Entry};
+use crate::error::{Error, Place};
 use crate::keys::Key;
 use crate::log_level::LogLevels;
 use crate::model::ForwardedFor;
-use crate::source::{Origin, Source};
-use crate::table::{self, Kind, Setting, State};
-use crate::{BUILT_IN_CONFIG, listen, specs};
+use crate::raw::Raw;
+use crate::source::Source;
+use crate::table::{self, Kind, Setting};
+use crate::{listen, specs};
 
-/// A configuration with its include, and what its variables stand for.
-pub(crate) struct Values {
-    main: Document,
-    included: Document,
-    source: Source,
+/// What the variables stand for.
+#[derive(Clone, Debug)]
+pub(crate) struct Variables {
     pub(crate) rundir: String,
     pub(crate) ipc_prefix: String,
+    pub(crate) libdir: String,
+}
+
+impl Variables {
+    /// From the file, but for what the command line says.
+    pub(crate) fn of(raw: &Raw, source: &Source) -> Self {
+        let item = |section, key| raw.item(section, key).unwrap_or_default().to_string();
+        let default = |key| table::find("global", key).map_or("", |setting| setting.default);
+        let written = |section, key| raw.entry(section, key).map(|_| item(section, key));
+        let rundir = written("global", "rundir").or_else(|| raw.item("runner", "rundir").map(str::to_string));
+        let on_command_line = source.ipc_prefix.clone().filter(|prefix| !prefix.is_empty());
+        Self {
+            rundir: rundir.unwrap_or_else(|| default("rundir").into()),
+            ipc_prefix: on_command_line
+                .or_else(|| written("global", "ipc_prefix"))
+                .unwrap_or_else(|| default("ipc_prefix").into()),
+            libdir: item("global", "libdir"),
+        }
+    }
+
+    pub(crate) fn fill_in(&self, value: &str) -> String {
+        let value = value.replace("{libdir}", &self.libdir);
+        value.replace("{rundir}", &self.rundir).replace("{ipc_prefix}", &self.ipc_prefix)
+    }
+}
+
+/// Reads values out of a configuration: variables replaced, converted, checked.
+pub(crate) struct Values<'a> {
+    raw: &'a Raw,
+    pub(crate) variables: Variables,
     pub(crate) port_offset: u16,
-    libdir: String,
 }
 
 type Problem = String;
 
-impl Values {
-    /// Reads the text of a source, and of what it includes.
-    pub(crate) fn read(source: &Source) -> Result<(Self, Vec<Warning>), Error> {
-        let text = match &source.origin {
-            Origin::BuiltIn => BUILT_IN_CONFIG.to_string(),
-            Origin::Text(text) => text.clone(),
-            Origin::File(path) => {
-                std::fs::read_to_string(path).map_err(|reason| Error::Unreadable { file: path.clone(), reason })?
-            }
-        };
-        let main = Document::parse(&text, &source.origin.name());
-        let mut values = Self {
-            main,
-            included: Document::default(),
-            source: source.clone(),
-            rundir: String::new(),
-            ipc_prefix: String::new(),
-            port_offset: 0,
-            libdir: String::new(),
-        };
-        values.set_variables()?;
-        values.include();
-        // The included file may hold what the variables stand for.
-        values.set_variables()?;
-        let warnings = values.warnings();
-        Ok((values, warnings))
-    }
-
-    fn set_variables(&mut self) -> Result<(), Error> {
-        let fallback = |text: String, other: String| if text.is_empty() { other } else { text };
-        self.libdir = self.text("global", "libdir")?;
-        let old_rundir = self.text("runner", "rundir")?;
-        self.rundir = match self.entry("global", "rundir") {
-            Some(_) => self.text("global", "rundir")?,
-            None => fallback(old_rundir, self.text("global", "rundir")?),
-        };
-        self.ipc_prefix = match &self.source.ipc_prefix {
-            Some(prefix) if !prefix.is_empty() => prefix.clone(),
-            _ => self.text("global", "ipc_prefix")?,
-        };
-        self.port_offset = match self.source.port_offset {
+impl<'a> Values<'a> {
+    pub(crate) fn new(raw: &'a Raw, source: &Source) -> Result<Self, Error> {
+        let mut values = Self { raw, variables: Variables::of(raw, source), port_offset: 0 };
+        values.port_offset = match source.port_offset {
             Some(offset) => offset,
-            None => self.int("global", "port_offset")?,
+            None => values.int("global", "port_offset")?,
         };
-        Ok(())
-    }
-
-    /// Reads the included file, if it is there. Pushpin's `internal.conf` describes the sockets between its processes, which
-    /// have other names here; it is read only when somebody says where it is.
-    fn include(&mut self) {
-        let Some(entry) = self.main.find("global", "include").cloned() else { return };
-        let Some(named) = entry.items.first().filter(|n| !n.is_empty()) else { return };
-        let internal = matches!(named.as_str(), "internal.conf" | "{libdir}/internal.conf");
-        let path = if internal && self.libdir.is_empty() {
-            return;
-        } else if internal {
-            PathBuf::from(&self.libdir).join("internal.conf")
-        } else {
-            self.source.origin.directory().join(self.substitute(named))
-        };
-        match std::fs::read_to_string(&path) {
-            Ok(text) => self.included = Document::parse(&text, &path.display().to_string()),
-            Err(reason) => {
-                let text = format!("included file {} is not read: {reason}", path.display());
-                self.main.warnings.push(Warning { place: entry.place.clone(), text });
-            }
-        }
-    }
-
-    fn warnings(&self) -> Vec<Warning> {
-        let mut found = self.main.warnings.clone();
-        found.extend(self.included.warnings.iter().cloned());
-        for entry in &self.main.entries {
-            let text = match table::find(&entry.section, &entry.key) {
-                None => format!("unknown setting `{}` in [{}] is ignored", entry.key, entry.section),
-                Some(setting) if setting.state == State::Planned && entry.items.join(",") != setting.default => {
-                    // What Pushpin's own file ships must pass in silence.
-                    if is_shipped(entry) {
-                        continue;
-                    }
-                    format!("`{}` has no effect yet", entry.key)
-                }
-                Some(_) => continue,
-            };
-            found.push(Warning { place: entry.place.clone(), text });
-        }
-        if let Some(entry) = self.main.find("runner", "rundir") {
-            let text = "rundir in [runner] section is deprecated. put in [global]".into();
-            found.push(Warning { place: entry.place.clone(), text });
-        }
-        found
-    }
-
-    fn entry(&self, section: &str, key: &str) -> Option<&Entry> {
-        self.main.find(section, key).or_else(|| self.included.find(section, key))
-    }
-
-    fn substitute(&self, value: &str) -> String {
-        let replaced = value
-            .replace("{libdir}", &self.libdir)
-            .replace("{rundir}", &self.rundir)
-            .replace("{ipc_prefix}", &self.ipc_prefix);
-        specs::shift_port(&replaced, self.port_offset)
+        Ok(values)
     }
 
     /// The items of a key, or of its default, converted by `convert`. A problem becomes an error with the place.
@@ -138,12 +69,39 @@ impl Values {
         convert: impl FnOnce(&'static Setting, Vec<String>) -> Result<T, Problem>,
     ) -> Result<T, Error> {
         let setting = table::find(section, key).expect("every key that is asked for is in the table");
-        let (items, place) = match self.entry(section, key) {
-            Some(entry) => (entry.items.clone(), entry.place.clone()),
-            None => (vec![setting.default.to_string()], Place { file: format!("default of {key}"), line: 0 }),
+        let items = match self.raw.entry(section, key) {
+            Some(entry) => entry.items.clone(),
+            None => vec![setting.default.to_string()],
         };
-        let items = items.iter().map(|item| self.substitute(item)).collect();
-        convert(setting, items).map_err(|problem| Error::BadValue { place, key: key.into(), problem })
+        let converted = self.items(setting.kind, items).and_then(|items| convert(setting, items));
+        converted.map_err(|problem| self.error(section, key, problem))
+    }
+
+    /// An error at the line of this key.
+    pub(crate) fn error(&self, section: &str, key: &str, problem: Problem) -> Error {
+        let place = self.raw.place_of(section, key);
+        let place = place.unwrap_or_else(|| Place { file: format!("default of {key}"), line: 0 });
+        Error::BadValue { place, key: key.into(), problem }
+    }
+
+    /// Whether the file itself, not what it includes, has a value for this key of `[proxy]`.
+    pub(crate) fn is_in_main_file(&self, key: &str) -> bool {
+        self.raw.main.find("proxy", key).is_some_and(|entry| entry.items.iter().any(|item| !item.is_empty()))
+    }
+
+    fn items(&self, kind: Kind, items: Vec<String>) -> Result<Vec<String>, Problem> {
+        let mut found = Vec::new();
+        for item in items {
+            match kind {
+                // Files show examples in quotes, with the commas of the list inside.
+                Kind::List | Kind::Specs | Kind::Ports | Kind::Levels => {
+                    let parts = item.split(',').map(str::trim).filter(|part| !part.is_empty());
+                    found.extend(parts.map(str::to_string));
+                }
+                _ => found.push(item),
+            }
+        }
+        found.iter().map(|item| specs::shift_port(&self.variables.fill_in(item), self.port_offset)).collect()
     }
 
     pub(crate) fn text(&self, section: &str, key: &str) -> Result<String, Error> {
@@ -190,7 +148,7 @@ impl Values {
     /// A number that means "off" or "unlimited" unless positive.
     pub(crate) fn limit<T: TryFrom<i64>>(&self, section: &str, key: &str) -> Result<Option<T>, Error> {
         let number: i64 = self.int(section, key)?;
-        Ok(if number > 0 { T::try_from(number).ok() } else { None })
+        if number > 0 { self.int(section, key).map(Some) } else { Ok(None) }
     }
 
     pub(crate) fn seconds(&self, section: &str, key: &str) -> Result<Duration, Error> {
@@ -212,14 +170,12 @@ impl Values {
 
     /// List items; empty ones are left out.
     pub(crate) fn list(&self, section: &str, key: &str) -> Result<Vec<String>, Error> {
-        self.get(section, key, |_, items| Ok(items.into_iter().filter(|i| !i.is_empty()).collect()))
+        self.get(section, key, |_, items| Ok(items))
     }
 
     /// ZeroMQ addresses of a list.
     pub(crate) fn specs(&self, section: &str, key: &str) -> Result<Vec<String>, Error> {
-        self.get(section, key, |_, items| {
-            items.into_iter().filter(|i| !i.is_empty()).map(check_spec).collect::<Result<_, _>>()
-        })
+        self.get(section, key, |_, items| items.into_iter().map(check_spec).collect::<Result<_, _>>())
     }
 
     /// One ZeroMQ address, or none.
@@ -231,33 +187,32 @@ impl Values {
     }
 
     pub(crate) fn forwarded_for(&self, section: &str, key: &str) -> Result<ForwardedFor, Error> {
-        self.get(section, key, |_, items| {
-            ForwardedFor::parse(&items.into_iter().filter(|i| !i.is_empty()).collect::<Vec<_>>())
-        })
+        self.get(section, key, |_, items| ForwardedFor::parse(&items))
     }
 
     pub(crate) fn ports(&self, section: &str, key: &str) -> Result<Vec<std::net::SocketAddr>, Error> {
-        self.get(section, key, |_, items| items.iter().filter(|i| !i.is_empty()).map(|i| listen::parse(i)).collect())
+        self.get(section, key, |_, items| items.iter().map(|item| listen::parse(item)).collect())
     }
 
     pub(crate) fn address(&self, section: &str, key: &str) -> Result<std::net::IpAddr, Error> {
         self.get(section, key, |_, items| {
             let value = single(items)?;
             match value.as_str() {
-                "" | "*" => Ok(std::net::Ipv4Addr::UNSPECIFIED.into()),
-                "localhost" => Ok(std::net::Ipv4Addr::LOCALHOST.into()),
-                text => text.parse().map_err(|_| format!("`{text}` is not an IP address; write one such as 127.0.0.1")),
+                "*" => Ok(std::net::Ipv4Addr::UNSPECIFIED.into()),
+                "" | "localhost" => Ok(std::net::Ipv4Addr::LOCALHOST.into()),
+                text => text.parse().map_err(|_| {
+                    format!("`{text}` is not an IP address; write one such as 127.0.0.1, or * for all of this machine")
+                }),
             }
         })
     }
 
     pub(crate) fn log_levels(&self, section: &str, key: &str) -> Result<LogLevels, Error> {
-        self.get(section, key, |_, items| LogLevels::parse(items.iter().map(String::as_str).filter(|i| !i.is_empty())))
+        self.get(section, key, |_, items| LogLevels::parse(items.iter().map(String::as_str)))
     }
 
     pub(crate) fn key(&self, section: &str, key: &str) -> Result<Option<Key>, Error> {
-        let directory = self.source.origin.directory();
-        self.get(section, key, |_, items| Key::parse(&single(items)?, &directory))
+        self.get(section, key, |_, items| Key::parse(&single(items)?, self.raw))
     }
 }
 
@@ -281,15 +236,4 @@ fn check_spec(spec: String) -> Result<String, Problem> {
         return Ok(spec);
     }
     Err(format!("`{spec}` is not an address; write one such as tcp://127.0.0.1:5560 or ipc:///run/name"))
-}
-
-/// Keys without an effect yet whose value in Pushpin's example file differs from the default.
-fn is_shipped(entry: &Entry) -> bool {
-    let value = entry.items.join(",");
-    matches!(
-        (entry.key.as_str(), value.as_str()),
-        ("sockjs_url", "http://cdn.jsdelivr.net/sockjs/0.3.4/sockjs.min.js")
-            | ("organization_name" | "updates_check", _)
-    ) || value.is_empty()
-        || value.starts_with("ipc://")
 }
