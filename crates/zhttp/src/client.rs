@@ -8,7 +8,8 @@ use std::time::Instant;
 use crate::EXPIRY;
 use crate::id::PeerId;
 use crate::packet::Kind;
-use crate::sequence::{Sequence, Violation};
+use crate::session::Violation;
+use crate::session::sequence::Sequence;
 
 /// Whom the session's packets go to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,26 +7,28 @@
 //!
 //! # Layout
 //! - [`packet`]: bytes to [`Packet`] and back, with what our own parts add ([`Ext`]); [`id`]: who and which session.
-//! - [`sequence`], [`credits`]: numbering and flow control, the same for both sides.
-//! - [`client`], [`server`]: one session, seen from either side, with hand-off from proxy to handler.
-//! - [`bulk`]: one packet for many sessions; [`wheel`]: when sessions expire and keep-alives are due.
+//! - [`session`]: one session seen from either end: numbers, credits, hand-off from proxy to handler, and time.
+//! - [`bulk`]: one packet for many sessions; [`wheel`]: when sessions have something to do.
+//! - `testing` (feature): two ends joined by a wire that loses packets, and a clock turned by hand.
 
 #![forbid(unsafe_code)]
 
 pub mod bulk;
 pub mod client;
-pub mod credits;
 pub mod id;
 pub mod packet;
-pub mod sequence;
 pub mod server;
+pub mod session;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod wheel;
 
 pub use bulk::Bulk;
-pub use credits::Window;
 pub use id::{Id, PeerId, Peers};
 pub use packet::{Ext, Headers, Ids, Kind, Packet};
-pub use sequence::{Sequence, Violation};
+pub use session::Violation;
+pub use session::credits::Window;
+pub use session::sequence::Sequence;
 pub use wheel::Wheel;
 
 use std::time::Duration;

@@ -9,7 +9,9 @@ use std::time::Instant;
 use crate::EXPIRY;
 use crate::id::{Id, PeerId};
 use crate::packet::{Ids, Kind, Packet};
-use crate::sequence::{Sequence, Violation};
+pub use crate::session::HandedOver;
+use crate::session::Violation;
+use crate::session::sequence::Sequence;
 
 /// The server's end of one session.
 #[derive(Clone, Copy, Debug)]
@@ -27,23 +29,6 @@ pub struct Session {
     /// A former owner's keep-alive may have crossed the hand-off and used up a number; so the first packet that comes to
     /// the new owner may be ahead.
     just_taken_over: bool,
-}
-
-/// What a session's next owner must know (internal RPC, taking over a client request).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct HandedOver {
-    /// The client's instance.
-    pub client: PeerId,
-    /// The session's id.
-    pub id: Id,
-    /// Number of the next packet from the client.
-    pub in_seq: u32,
-    /// Number of the next packet to the client.
-    pub out_seq: u32,
-    /// Body bytes that may be sent.
-    pub credits: u32,
-    /// Responses go through the ROUTER socket.
-    pub by_router: bool,
 }
 
 impl Session {

@@ -1,26 +1,6 @@
 //! Sequence numbers: each direction of a session counts its packets from 0 (ZHTTP, sequence numbers).
 
-/// What a peer did that its session does not survive.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Violation {
-    /// A packet was lost, repeated or sent to the wrong owner.
-    #[error("packet {got} came where {expected} was due")]
-    Sequence {
-        /// The number that was due.
-        expected: u32,
-        /// The number the packet had.
-        got: u32,
-    },
-    /// More body bytes than were granted.
-    #[error("{excess} body bytes more than were granted")]
-    Overrun {
-        /// Bytes above the grant.
-        excess: u32,
-    },
-    /// A packet type that is not allowed now.
-    #[error("a {0} packet is not allowed at this point")]
-    Unexpected(&'static str),
-}
+use super::violation::Violation;
 
 /// The last number a packet may have. The protocol names no end; the originals in C++ keep numbers in an `int`, so this
 /// is the last one that every peer understands. At a thousand packets a second it is reached after 24 days.

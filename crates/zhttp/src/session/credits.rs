@@ -1,10 +1,38 @@
 //! Flow control: body bytes that a side may send, granted by the other (ZHTTP, flow control).
 //!
-//! The sender's half is a plain count. The receiver's half is a [`Window`], which gives credits back late on purpose:
-//! when half of the window has been used, or when [`Window::take_owed`] is called for a session that has gone quiet, so
-//! that a stream of small messages does not cause a packet back for each.
+//! The sender's half is a count, [`Credits`]. The receiver's half is a [`Window`], which gives credits back late on
+//! purpose: when half of the window has been used, or when [`Window::take_owed`] is called for a session that has gone
+//! quiet, so that a stream of small messages does not cause a packet back for each.
 
-use crate::sequence::Violation;
+use super::violation::Violation;
+
+/// The sender's half: body bytes that may be sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Credits(u32);
+
+impl Credits {
+    /// `count` bytes may be sent.
+    pub fn new(count: u32) -> Self {
+        Credits(count)
+    }
+
+    /// Bytes that may be sent.
+    pub fn available(self) -> u32 {
+        self.0
+    }
+
+    /// Adds what the peer has granted. Beyond the range of the count nothing is added.
+    pub fn add(&mut self, granted: u32) {
+        self.0 = self.0.saturating_add(granted);
+    }
+
+    /// Counts bytes that are sent. The caller has looked at [`Credits::available`]; sending more is our own mistake, and
+    /// leaves no credits.
+    pub fn spend(&mut self, bytes: usize) {
+        debug_assert!(bytes <= self.0 as usize, "{bytes} bytes sent with {} credits", self.0);
+        self.0 = self.0.saturating_sub(u32::try_from(bytes).unwrap_or(u32::MAX));
+    }
+}
 
 /// The receiver's half: what was granted, what has come, and what is to be granted again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +84,16 @@ impl Window {
         let owed = std::mem::take(&mut self.owed);
         self.granted = self.granted.saturating_add(owed);
         owed
+    }
+
+    /// Writes the three counts.
+    pub(super) fn parts(&self) -> [u32; 3] {
+        [self.size, self.granted, self.owed]
+    }
+
+    /// Restores what [`Window::parts`] gave.
+    pub(super) fn restore([size, granted, owed]: [u32; 3]) -> Self {
+        Window { size, granted, owed }
     }
 
     /// Bytes the sender may still send.

@@ -1,0 +1,67 @@
+//! One session, seen from either end: numbers, credits, hand-off, and time.
+//!
+//! An end is told what comes ([`on_packet`](client::Session::on_packet)) and what time it is
+//! ([`on_timer`](client::Session::on_timer)), and says what that means. Before a packet is sent, the end is asked for its
+//! address and number ([`send`](client::Session::send)); it does not write packets itself, because one packet may
+//! be for many sessions. It says when it has something to do next ([`next_due`](client::Session::next_due)).
+//!
+//! # What time does
+//! - *Expiry*: a session ends when no valid packet of the peer has come for 60 s. Nobody is told.
+//! - *Keep-alive*: due 40 s after the one before (the packet that opens a session counts as one), and to be sent within 5
+//!   s, so that those of many sessions can share a packet. Other packets do not put it off: as in the original, every
+//!   session has one in 45 s, and sending a body need not look at the clock. A client sends none before it knows its
+//!   server nor during a hand-off, a server none after it has offered the session.
+//! - *Acknowledgement*: a server that has not said anything 10 ms after the first packet sends a keep-alive.
+//! - *Late credits*: a client grants what is owed when it is half of the window, or after 100 ms.
+//!
+//! # Moving from the former types
+//! 1. Client: `Session::start(Protocol::Http, window, now)`; the owner's `Window` and `credits` go.
+//! 2. `receive(kind, from, seq, now)` and the `match` on the kind become `on_packet(packet, from, seq, now)?` and a
+//!    `match` on [`client::Outcome`]; `window.receive` is done, credits are added.
+//! 3. `hand_off()` becomes `Outcome::HandOff(to)`: send `handoff-proceed` there.
+//! 4. `send() -> Option<Outgoing>`; a body goes by `send_body(bytes)`, at most `credits()` bytes.
+//! 5. `window.pass_on` and `take_owed` become `pass_on(bytes, now) -> Grant`; `Later`: `grant()` within 100 ms. Also
+//!    `pass_on(0, now)` after `Outcome::Alive`.
+//! 6. Server: `Session::open(packet, client, window, now)`, then `grant()` if the packet has `more`;
+//!    `on_packet(packet, seq, now)?`; `id()`, `client()`, `credits()` are methods.
+//! 7. Hand-off: `offer()` (`handoff-start`) -> `Outcome::Proceed` -> `hand_over()`; if it is refused `resume(now)`. What
+//!    comes in between is `Ignored`.
+//! 8. `is_expired`, `kept_alive`, `refresh_at`, `spoke`, acknowledgements: `on_timer(now)` until `Due::Nothing`, and the
+//!    wheel gets `next_due()`. Keep-alives go into a [`Bulk`](crate::Bulk) as before.
+//! 9. To tell others: `Violation` says what was expected; cancel the session by `send()`.
+
+pub mod client;
+pub mod credits;
+mod handoff;
+pub mod sequence;
+pub mod server;
+mod snapshot;
+#[cfg(test)]
+mod tests;
+mod timing;
+mod violation;
+
+pub use handoff::HandedOver;
+pub use snapshot::RestoreError;
+pub use timing::KEEP_ALIVE_SLACK;
+pub use violation::Violation;
+
+use crate::packet::Packet;
+
+/// What the client of the suite speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// One request, one response.
+    Http,
+    /// Messages both ways until both sides have closed. Every packet has a number.
+    WebSocket,
+}
+
+impl Protocol {
+    /// Of a session, by the scheme in its first packet.
+    pub fn of(first: &Packet<'_>) -> Self {
+        let uri = first.uri.unwrap_or_default();
+        let is = |scheme: &[u8]| uri.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme));
+        if is(b"ws:") || is(b"wss:") { Protocol::WebSocket } else { Protocol::Http }
+    }
+}
