@@ -227,8 +227,8 @@ impl<'a> Draft<'a> {
 }
 
 /// Whether a header is for the proxy or about the backend's connection, so that no client gets to see it. The length
-/// belongs to the backend's body, not to what is sent in its place.
+/// belongs to the backend's body, not to what is sent in its place. The coding stays: the body is sent as it came.
 fn is_for_the_hop(name: &[u8]) -> bool {
-    const HOP: [&str; 5] = ["Connection", "Keep-Alive", "Content-Encoding", "Transfer-Encoding", "Content-Length"];
+    const HOP: [&str; 4] = ["Connection", "Keep-Alive", "Transfer-Encoding", "Content-Length"];
     starts_with_grip(name) || HOP.iter().any(|hop| name.eq_ignore_ascii_case(hop.as_bytes()))
 }

@@ -26,6 +26,9 @@ impl Exchange {
         if packet.headers.get("Pushpin-Check").is_some() {
             return self.answer(&Answer::notice(), context);
         }
+        if forwarded::has_looped(packet.headers, &rules.cdn_loop) {
+            return self.answer(&Answer::looped(), context);
+        }
         let wanted = packet.headers.get("Pushpin-Route").filter(|_| rules.accept_route);
         let route = match wanted {
             Some(id) => by_id(id, uri, routes).ok(),
@@ -38,9 +41,20 @@ impl Exchange {
             let packet = Packet { kind: Kind::Credit, credits: Some(INITIAL_BODY as u32), ..Packet::default() };
             self.send(packet, context);
         }
+        self.read_ahead(packet, context);
+    }
+
+    /// Goes on once the beginning of the body is there: the handler is shown it, and a body that ends within it has a
+    /// length that the backend can be told, which some do not do without.
+    pub(super) fn read_ahead(&mut self, packet: &Packet<'_>, context: &mut Context<'_>) {
+        let ahead = self.upload.kept().map_or(PREFETCH, <[u8]>::len);
+        if ahead < PREFETCH && !self.upload.is_complete() {
+            self.phase = Phase::Reading;
+            return;
+        }
         let session = self.route.as_ref().is_some_and(|route| route.session);
         match context.shared.availability.decide(session, context.now) {
-            Ask::Wait => self.ask_when_ready(packet, context),
+            Ask::Wait => self.ask_and_wait(packet, context),
             Ask::Probe => {
                 let id = zhttp::Id::indexed(NOBODY, context.shared.serial());
                 self.ask(packet, &id, context);
@@ -97,13 +111,7 @@ impl Exchange {
         true
     }
 
-    /// Asks the handler once enough of the body is there.
-    pub(super) fn ask_when_ready(&mut self, packet: &Packet<'_>, context: &mut Context<'_>) {
-        let kept = self.upload.kept().map_or(PREFETCH, <[u8]>::len);
-        if kept < PREFETCH && !self.upload.is_complete() {
-            self.phase = Phase::Reading;
-            return;
-        }
+    fn ask_and_wait(&mut self, packet: &Packet<'_>, context: &mut Context<'_>) {
         let call = Call::new(context);
         let id = zhttp::Id::indexed(self.index as u32, call.serial);
         if self.ask(packet, &id, context) {

@@ -97,7 +97,7 @@ impl Exchange {
             return self.break_off(context);
         }
         match &self.phase {
-            Phase::Reading => self.with_request(|this, packet| this.ask_when_ready(packet, context)),
+            Phase::Reading => self.with_request(|this, packet| this.read_ahead(packet, context)),
             Phase::Withholding => self.withhold(context),
             Phase::Collecting(_) | Phase::Completing(_) if self.upload.is_too_large() => {
                 return self.answer(&Answer::too_large_to_hold(), context);

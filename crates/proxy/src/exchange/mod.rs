@@ -86,7 +86,7 @@ impl Origin {
 
 /// How far an exchange is.
 enum Phase {
-    /// More of the body is needed before the handler is asked.
+    /// More of the body is needed before the handler or a backend is asked.
     Reading,
     /// The handler was asked about the request.
     Asking(Call),

@@ -1,6 +1,6 @@
 //! What backends are told of the way a request came: X-Forwarded-For, X-Forwarded-Proto, CDN-Loop.
 
-use grip::header::elements;
+use grip::header::{elements, first};
 use settings::model::ForwardedFor;
 use zhttp::Headers;
 
@@ -32,6 +32,12 @@ pub fn cdn_loop(headers: Headers<'_>, token: &str) -> Vec<u8> {
     let mut values: Vec<&[u8]> = headers.values("CDN-Loop").flat_map(elements).collect();
     values.push(token.as_bytes());
     values.join(&b", "[..])
+}
+
+/// Whether a request has been here before: our token is among those of CDN-Loop (RFC 8586), with or without parameters.
+pub fn has_looped(headers: Headers<'_>, token: &str) -> bool {
+    let own = |value: &[u8]| first(value).trim_ascii().eq_ignore_ascii_case(token.as_bytes());
+    !token.is_empty() && headers.values("CDN-Loop").flat_map(elements).any(own)
 }
 
 /// Whether a client in front of which TLS was ended says so.
@@ -74,6 +80,14 @@ mod tests {
         assert_eq!(logical_address(headers, &rule(Some(0)), PEER), PEER);
         let pairs = [(&b"X-Forwarded-For"[..], &b"unknown"[..])];
         assert_eq!(logical_address(Headers::Pairs(&pairs), &rule(None), PEER), PEER);
+    }
+
+    #[test]
+    fn a_request_that_comes_round_again_is_known_by_our_token() {
+        let looped = |value: &[u8]| has_looped(Headers::Pairs(&[(b"cdn-loop", value)]), "mycdn");
+        assert!(looped(b"mycdn") && looped(b"a, MyCDN, b") && looped(b"mycdn; version=1") && looped(b"a,mycdn ;x"));
+        assert!(!looped(b"mycdn2") && !looped(b"a, b; mycdn") && !looped(b""));
+        assert!(!has_looped(Headers::Pairs(&[(b"CDN-Loop", b"")]), ""));
     }
 
     #[test]

@@ -78,6 +78,7 @@ pub struct Circumstances<'a> {
 struct Seen {
     forwarded_for: bool,
     marks: bool,
+    twins: bool,
     host_differs: bool,
     host: bool,
 }
@@ -102,7 +103,10 @@ impl Additions {
                     seen.host_differs |= !value.eq_ignore_ascii_case(what.authority);
                 }
                 15 if name.eq_ignore_ascii_case(b"X-Forwarded-For") => seen.forwarded_for = true,
-                _ => seen.marks |= is_marked(name),
+                _ => {
+                    seen.marks |= is_marked(name);
+                    seen.twins |= is_twin(name);
+                }
             }
         }
         let rule = what.rules.forwarded_for(what.trusted);
@@ -176,13 +180,13 @@ impl Additions {
             10 => is(b"Connection") || is(b"Keep-Alive"),
             13 => is(b"Pushpin-Route") && what.rules.accept_route,
             15 => is(b"Accept-Encoding") || is(b"X-Forwarded-For"),
-            16 => is(b"Content-Encoding"),
             17 => is(b"Transfer-Encoding") || (is(b"X-Forwarded-Proto") && self.replaces_protocol(what)),
             20 => is(b"X-Forwarded-Protocol") && self.replaces_protocol(what),
             _ => false,
         };
         let marked = self.seen.marks && is_marked(name) && !(what.trusted && what.route.orig_headers);
-        !(removed || marked || (!what.trusted && is_grip(name)))
+        let twin = self.seen.twins && is_twin(name);
+        !(removed || marked || twin || (!what.trusted && is_grip(name)))
     }
 
     fn replaces_protocol(&self, what: &Circumstances<'_>) -> bool {
@@ -196,6 +200,32 @@ fn is_host(name: &[u8]) -> bool {
 
 fn is_marked(name: &[u8]) -> bool {
     name.get(..MARK.len()).is_some_and(|start| start.eq_ignore_ascii_case(MARK))
+}
+
+/// Whether a name becomes one that backends trust, or that says where a body ends, once underscores and hyphens are the
+/// same: to CGI and WSGI programs both `Grip-Sig` and `Grip_Sig` are `HTTP_GRIP_SIG`. We set or remove the former, so the
+/// latter can only come from a client that hopes to be taken for us.
+fn is_twin(name: &[u8]) -> bool {
+    const BEGINNINGS: [&[u8]; 3] = [b"Grip-", b"X-Forwarded-", MARK];
+    const NAMES: [&[u8]; 5] = [b"CDN-Loop", b"Content-Length", b"Content-Type", b"Pushpin-Route", b"Transfer-Encoding"];
+    let same = |other: &[u8], name: &[u8]| {
+        other.len() == name.len()
+            && other.iter().zip(name).all(|(o, n)| o.eq_ignore_ascii_case(n) || (*o == b'-' && *n == b'_'))
+    };
+    name.contains(&b'_')
+        && (BEGINNINGS.iter().any(|start| name.get(..start.len()).is_some_and(|name| same(start, name)))
+            || NAMES.iter().any(|other| same(other, name)))
+}
+
+/// Whether a request claims to carry WebSocket events, which only a GRIP proxy may send to a backend. Wherever in whichever
+/// Content-Type it says so: backends differ in which of several they read and in how exactly.
+pub fn claims_websocket_events(headers: Headers<'_>) -> bool {
+    const EVENTS: &[u8] = b"application/websocket-events";
+    headers.iter().any(|(name, value)| {
+        name.len() == 12
+            && (name.eq_ignore_ascii_case(b"Content-Type") || name.eq_ignore_ascii_case(b"Content_Type"))
+            && value.windows(EVENTS.len()).any(|part| part.eq_ignore_ascii_case(EVENTS))
+    })
 }
 
 /// The URI for a target: the client's with the route's and the target's changes.
@@ -343,6 +373,40 @@ mod tests {
     fn original_headers_are_shown_under_marked_names() {
         let got = plain("*,no_grip,orig_headers h:1", &[("Host", "h:81"), ("eb9bf0f5-Zed", "1"), ("X-Hello", "w")]);
         assert_eq!(got, ["Host: h:81", "X-Hello: w", "eb9bf0f5-Host: h:81", "eb9bf0f5-Zed: 1", "eb9bf0f5-X-Hello: w"]);
+    }
+
+    #[test]
+    fn names_that_a_backend_may_take_for_trusted_ones_are_removed() {
+        let forged = [
+            "Grip_Sig",
+            "grip_sig",
+            "Grip-Session_Id",
+            "GRIP_LAST",
+            "X_Forwarded_For",
+            "X_Forwarded-Host",
+            "X-Forwarded_Proto",
+            "eb9bf0f5_Zed",
+            "Content_Length",
+            "Transfer_Encoding",
+            "content_type",
+        ];
+        let headers: Vec<_> =
+            forged.iter().map(|name| (*name, "forged")).chain([("Host", "h:81"), ("X_Grip", "1")]).collect();
+        assert_eq!(plain("*,no_grip h:1", &headers), ["Host: h:81", "X_Grip: 1"]);
+    }
+
+    #[test]
+    fn websocket_events_are_known_however_a_client_writes_them() {
+        let claims = |pairs: &[(&[u8], &[u8])]| claims_websocket_events(Headers::Pairs(pairs));
+        for value in [
+            "application/websocket-events",
+            "Application/WebSocket-Events ;a=b",
+            "text/plain, application/websocket-events",
+        ] {
+            assert!(claims(&[(b"content-TYPE", value.as_bytes())]), "{value}");
+        }
+        assert!(claims(&[(b"Content-Type", b"text/plain"), (b"Content_Type", b"\tapplication/websocket-events")]));
+        assert!(!claims(&[(b"Content-Type", b"application/json"), (b"X-Type", b"application/websocket-events")]));
     }
 
     #[test]

@@ -61,6 +61,11 @@ impl Answer {
         Answer::new(403, "Forbidden", "Client not allowed to send WebSocket events directly.")
     }
 
+    /// The request has passed here before (RFC 8586).
+    pub fn looped() -> Self {
+        Answer::new(508, "Loop Detected", "The request has come back: CDN-Loop names this proxy already.")
+    }
+
     /// WebSockets are not spoken yet.
     pub fn no_websocket() -> Self {
         Answer::new(501, "Not Implemented", "WebSocket is not supported.")

@@ -21,7 +21,6 @@ pub fn is_hop_by_hop(name: &[u8]) -> bool {
     // The length tells most names apart without looking at them.
     match name.len() {
         10 => name.eq_ignore_ascii_case(b"Connection") || name.eq_ignore_ascii_case(b"Keep-Alive"),
-        16 => name.eq_ignore_ascii_case(b"Content-Encoding"),
         17 => name.eq_ignore_ascii_case(b"Transfer-Encoding"),
         _ => false,
     }
@@ -119,6 +118,13 @@ mod tests {
     fn headers_of_the_connection_are_not_passed_on() {
         let pairs: Pairs = &[(b"Connection", b"x"), (b"X-A", b"1"), (b"transfer-ENCODING", b"chunked"), (b"Via", b"v")];
         assert_eq!(passed_on(Headers::Pairs(pairs)), [(&b"X-A"[..], &b"1"[..]), (b"Via", b"v")]);
+    }
+
+    #[test]
+    fn the_coding_of_the_body_stays_because_the_body_is_passed_as_it_is() {
+        let pairs: Pairs = &[(b"Content-Encoding", b"gzip"), (b"Connection", b"close")];
+        assert_eq!(passed_on(Headers::Pairs(pairs)), [(&b"Content-Encoding"[..], &b"gzip"[..])]);
+        assert_eq!(traits(&pairs[..1]), (false, false));
     }
 
     #[test]

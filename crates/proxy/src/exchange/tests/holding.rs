@@ -144,6 +144,7 @@ fn a_large_response_hold_is_an_error() {
 fn a_hold_needs_the_whole_request_and_not_too_much_of_it() {
     let mut bench = Bench::new("* origin:80");
     bench.request(Packet { more: true, ..Packet::default() });
+    bench.client(data(&[b'x'; 10_000], true));
     bench.sent();
     bench.origin(grip_response("response", b"", false));
     assert_eq!(bench.sent(), [""; 0]);
@@ -152,8 +153,8 @@ fn a_hold_needs_the_whole_request_and_not_too_much_of_it() {
 
     let mut bench = Bench::new("* origin:80");
     bench.request(Packet { more: true, ..Packet::default() });
-    bench.sent();
     bench.client(data(&[b'x'; 100_001], false));
+    bench.sent();
     bench.origin(grip_response("response", b"", false));
     assert_eq!(bench.sent(), ["client: data 400 [43]"]);
 }

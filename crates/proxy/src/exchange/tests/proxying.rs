@@ -86,17 +86,30 @@ fn a_backend_that_sends_more_than_it_may_is_cut_off() {
 fn an_upload_flows_under_the_credits_of_both_sides() {
     let mut bench = Bench::new("* origin:80");
     bench.request(Packet { method: Some(b"POST"), more: true, ..Packet::default() });
-    assert_eq!(bench.sent(), ["client: credit +200000", "open: data +200000 more"]);
+    assert_eq!(bench.sent(), ["client: credit +200000"]);
+    bench.client(data(&[b'x'; 10_000], true));
+    assert_eq!(bench.sent(), ["open: data +200000 [10000] more"]);
     bench.client(data(&[b'x'; 150_000], true));
     assert_eq!(bench.sent(), [""; 0], "the backend's side is not known yet");
     bench.origin(credit(120_000));
-    assert_eq!(bench.sent(), ["origin: data [120000] more", "client: credit +120000"]);
+    assert_eq!(bench.sent(), ["origin: data [120000] more", "client: credit +130000"]);
     bench.client(data(&[b'x'; 1], false));
     assert_eq!(bench.sent(), [""; 0]);
     bench.origin(credit(1_000_000));
     assert_eq!(bench.sent(), ["origin: data [30001]"]);
     bench.origin(ok(b"done", false));
     assert_eq!(bench.sent(), ["client: data 200 [4]"]);
+}
+
+#[test]
+fn a_short_upload_is_read_to_its_end_before_the_backend_is_asked() {
+    let mut bench = Bench::new("* origin:80");
+    bench.request(Packet { method: Some(b"POST"), body: b"one ", more: true, ..Packet::default() });
+    assert_eq!(bench.sent(), ["client: credit +200000"]);
+    bench.client(data(&[b'x'; 9_000], true));
+    assert_eq!(bench.sent(), [""; 0]);
+    bench.client(data(b" two", false));
+    assert_eq!(bench.sent(), ["open: data +200000 [9008]"], "all of it in one packet, so that its length is known");
 }
 
 #[test]
@@ -149,12 +162,13 @@ fn a_backend_that_breaks_off_breaks_off_the_client() {
 fn the_next_target_is_tried_when_one_can_not_be_reached() {
     let mut bench = Bench::new("*,debug one:1 two:2");
     bench.request(Packet { method: Some(b"POST"), more: true, ..Packet::default() });
+    bench.client(data(&[b'x'; 10_000], true));
     bench.sent();
     bench.client(data(b"body", false));
     bench.origin(credit(1000));
     assert_eq!(bench.sent(), ["origin: data [4]"]);
     bench.origin(error(b"remote-connection-failed"));
-    assert_eq!(bench.sent(), ["open: data +200000 [4]"], "all of the body is sent again");
+    assert_eq!(bench.sent(), ["open: data +200000 [10004]"], "all of the body is sent again");
     bench.origin(error(b"tls-error"));
     let [Sent::Client(message)] = &bench.raw()[..] else { panic!() };
     let packet = Packet::decode(message).unwrap();
