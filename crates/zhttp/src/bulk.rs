@@ -12,14 +12,28 @@ use foldhash::fast::RandomState;
 use crate::id::{Id, PeerId};
 use crate::{Ids, MAX_IDS};
 
-/// Sessions that await a packet in common, by peer and by `K`.
+/// Sessions that await a packet in common, by peer and by `K`. Groups leave in the order of their first sessions.
 pub struct Bulk<K> {
-    groups: HashMap<(PeerId, K), Vec<(Id, u32)>, RandomState>,
+    groups: Vec<Group<K>>,
+    /// Where a group stands in `groups`.
+    places: HashMap<(PeerId, K), usize, RandomState>,
+    /// The groups in use, in the order in which they leave.
+    order: Vec<usize>,
+    /// The group that was added to last: sessions often come in a row.
+    last: usize,
+}
+
+struct Group<K> {
+    peer: PeerId,
+    key: K,
+    /// In `order`.
+    used: bool,
+    sessions: Vec<(Id, u32)>,
 }
 
 impl<K: Eq + Hash + Copy> Default for Bulk<K> {
     fn default() -> Self {
-        Bulk { groups: HashMap::default() }
+        Bulk { groups: Vec::new(), places: HashMap::default(), order: Vec::new(), last: 0 }
     }
 }
 
@@ -27,13 +41,13 @@ impl<K: Eq + Hash + Copy> Bulk<K> {
     /// Adds a session, with the number its packet has. Numbers are taken when a session is added, so everything added
     /// must be sent by [`Bulk::drain`] before anything else is sent for the session.
     pub fn push(&mut self, peer: PeerId, key: K, id: Id, seq: u32) {
-        self.groups.entry((peer, key)).or_default().push((id, seq));
+        self.group(peer, key).sessions.push((id, seq));
     }
 
     /// As [`Bulk::push`], and gives out the session's group as soon as it fills a packet, so that the peer can begin with
     /// the first of many sessions while the others are still collected.
     pub fn push_or_send(&mut self, peer: PeerId, key: K, id: Id, seq: u32, send: impl FnOnce(PeerId, K, Ids<'_>)) {
-        let sessions = self.groups.entry((peer, key)).or_default();
+        let sessions = &mut self.group(peer, key).sessions;
         sessions.push((id, seq));
         if sessions.len() == MAX_IDS {
             send_group(peer, key, sessions, send);
@@ -41,22 +55,45 @@ impl<K: Eq + Hash + Copy> Bulk<K> {
         }
     }
 
+    fn group(&mut self, peer: PeerId, key: K) -> &mut Group<K> {
+        if self.groups.get(self.last).is_none_or(|group| group.peer != peer || group.key != key) {
+            let groups = &mut self.groups;
+            self.last = *self.places.entry((peer, key)).or_insert_with(|| {
+                groups.push(Group { peer, key, used: false, sessions: Vec::new() });
+                groups.len() - 1
+            });
+        }
+        let group = &mut self.groups[self.last];
+        if !std::mem::replace(&mut group.used, true) {
+            self.order.push(self.last);
+        }
+        group
+    }
+
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
-        self.groups.values().all(Vec::is_empty)
+        self.order.iter().all(|&place| self.groups[place].sessions.is_empty())
     }
 
     /// Gives out everything in groups of at most 128 sessions.
     pub fn drain(&mut self, mut send: impl FnMut(PeerId, K, Ids<'_>)) {
-        self.groups.retain(|(peer, key), sessions| {
-            for group in sessions.chunks(MAX_IDS) {
-                send_group(*peer, *key, group, &mut send);
+        // A group that was used is likely to be used again; those that were not since the last time are let go, once they
+        // are most of all.
+        let crowded = self.groups.len() > 2 * self.order.len();
+        for place in self.order.drain(..) {
+            let group = &mut self.groups[place];
+            for sessions in group.sessions.chunks(MAX_IDS) {
+                send_group(group.peer, group.key, sessions, &mut send);
             }
-            // A group that was used is likely to be used again; one that was not since the last time is let go.
-            let used = !sessions.is_empty();
-            sessions.clear();
-            used
-        });
+            group.sessions.clear();
+            group.used = crowded;
+        }
+        if crowded {
+            self.groups.retain_mut(|group| std::mem::take(&mut group.used));
+            self.places.clear();
+            self.places.extend(self.groups.iter().enumerate().map(|(place, group)| ((group.peer, group.key), place)));
+            self.last = 0;
+        }
     }
 }
 
@@ -89,6 +126,27 @@ mod tests {
         assert_eq!(sizes, [(a, 10, 44), (a, 10, 128), (a, 10, 128), (a, 20, 1), (b, 10, 1)]);
         assert!(bulk.is_empty());
         bulk.drain(|_, _, _| panic!("nothing is left"));
+    }
+
+    #[test]
+    fn groups_leave_in_the_order_of_their_first_sessions_time_and_again() {
+        let mut peers = Peers::default();
+        let peers: Vec<PeerId> = (0..50).map(|i| peers.intern(format!("{i}").as_bytes()).unwrap()).collect();
+        let mut bulk = Bulk::default();
+        for order in [(0..50).collect(), vec![9, 3, 7], vec![3, 9], vec![], vec![40, 3, 9, 41], (0..50).rev().collect()]
+        {
+            for &i in order.iter().chain(&order) {
+                bulk.push(peers[i], i % 3, Id::indexed(i as u32, 0), 0);
+            }
+            assert_eq!(bulk.is_empty(), order.is_empty());
+            let mut sent = Vec::new();
+            bulk.drain(|peer, key, ids| sent.push((peer, key, ids.iter().count())));
+            assert_eq!(sent, order.iter().map(|&i| (peers[i], i % 3, 2)).collect::<Vec<_>>());
+        }
+        // What is not used is not kept for life.
+        bulk.push(peers[0], 0, Id::indexed(0, 0), 0);
+        bulk.drain(|_, _, _| {});
+        assert_eq!(bulk.groups.len(), 1);
     }
 
     #[test]

@@ -92,6 +92,13 @@ impl fmt::Display for Id {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PeerId(u32);
 
+impl PeerId {
+    /// The number itself. Numbers begin at 0 and are dense, so they index tables of what is known of each peer.
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
 /// The instance ids that a process has met.
 #[derive(Default)]
 pub struct Peers {
@@ -122,7 +129,7 @@ impl Peers {
 
     /// The name of an instance.
     pub fn name(&self, peer: PeerId) -> &Rc<[u8]> {
-        &self.names[peer.0 as usize]
+        &self.names[peer.index()]
     }
 }
 
