@@ -8,6 +8,8 @@
 //! - [`header`]: lists and parameters inside header values; every `Grip-*` header is written in them.
 //! - [`instruct`]: what a backend's response asks for, from headers or from JSON.
 //! - [`item`]: what a publisher sends, from JSON or tnetstring.
+//! - [`head`]: the head of a response that either of them has written, as far as it can be sent.
+//! - [`meta`]: what either of them has set for filters.
 //! - [`filter`]: what a subscription lets through, and in which form; [`patch`]: responses that are changes.
 //! - [`signature`]: the `Grip-Sig` token by which backend and proxy know each other.
 //! - [`reason`]: the standard text of each status code.
@@ -17,17 +19,21 @@
 #![forbid(unsafe_code)]
 
 pub mod filter;
+pub mod head;
 pub mod header;
 pub mod instruct;
 pub mod item;
 pub mod json;
+pub mod meta;
 pub mod patch;
 pub mod reason;
 pub mod signature;
 pub mod tree;
 
+pub use head::{Headers, StatusCode};
 pub use instruct::{Channel, HoldMode, Instruct, KeepAlive, KeepAliveMode};
 pub use item::{Action, Formats, HttpResponse, Item, ResponseBody};
+pub use meta::Meta;
 pub use reason::default_reason;
 pub use tree::Malformed;
 

@@ -11,8 +11,10 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use serde_json::Value as Json;
 use tnetstring::{Checked, Kind};
 
-/// Names and values of headers, in order.
-pub type HeaderList = Vec<(Vec<u8>, Vec<u8>)>;
+use crate::head::{Unsendable, excerpt};
+
+/// Names and values of headers, in order and as they are written.
+pub(crate) type HeaderList = Vec<(Vec<u8>, Vec<u8>)>;
 
 /// What is wrong with the shape of some data. The text says where and what.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -29,6 +31,9 @@ pub enum Malformed {
     /// A member's value is out of range.
     #[error("{0} contains '{1}' with invalid value")]
     InvalidValue(Cow<'static, str>, &'static str),
+    /// The head of a response can not be sent.
+    #[error("{0} cannot be sent: {1}")]
+    Unsendable(Cow<'static, str>, Unsendable),
     /// Anything that one sentence says.
     #[error("{0}")]
     Other(Cow<'static, str>),
@@ -193,22 +198,22 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// An object whose members must all be strings, such as `meta`; `object` is what holds it.
+    /// The members of an object that must all be strings, such as `meta`; none if it is absent. `object` is what holds it.
     pub(crate) fn strings_member(
         self,
         key: &'static str,
         object: &'static str,
-    ) -> Result<Option<Vec<(String, String)>>, Malformed> {
-        let Some(node) = self.get(key) else { return Ok(None) };
+    ) -> Result<Vec<(String, String)>, Malformed> {
+        let Some(node) = self.get(key) else { return Ok(Vec::new()) };
         let entries = node.entries().ok_or_else(|| Malformed::WrongType(object.into(), key.into()))?;
         let mut strings = Vec::with_capacity(entries.len());
         for (name, value) in entries {
             match value.text() {
                 Some(text) => strings.push((name.into_owned(), text.into_owned())),
-                None => return Err(Malformed::WrongType(format!("'{key}'").into(), name.into_owned())),
+                None => return Err(Malformed::WrongType(format!("'{key}'").into(), excerpt(name.as_bytes()))),
             }
         }
-        Ok(Some(strings))
+        Ok(strings)
     }
 
     /// The member `headers`: a list of pairs, or an object.
@@ -220,7 +225,7 @@ impl<'a> Node<'a> {
         let entries = node.entries().ok_or_else(|| Malformed::WrongType(object.into(), "headers".into()))?;
         let pair = |(name, value): (Cow<'_, str>, Node<'_>)| match value.bytes() {
             Some(value) => Ok((name.as_bytes().to_vec(), value.to_vec())),
-            None => Err(Malformed::WrongType("headers".into(), name.into_owned())),
+            None => Err(Malformed::WrongType("headers".into(), excerpt(name.as_bytes()))),
         };
         entries.into_iter().map(pair).collect()
     }

@@ -214,8 +214,8 @@ impl Engine {
                 &Packet {
                     ids: Ids::One(id.as_bytes(), Some(seq)),
                     ext: Ext::MULTI,
-                    code: Some(plan.code),
-                    reason: Some(&plan.reason),
+                    code: Some(plan.code.get()),
+                    reason: Some(plan.reason.as_bytes()),
                     headers: zhttp::Headers::Pairs(&headers),
                     body: &body,
                     more: true,

@@ -9,8 +9,7 @@ use std::borrow::Cow;
 
 use format::{Directive, FormatError, Formatter};
 
-/// Names and values that a backend or publisher has set.
-pub type Meta = [(String, String)];
+use crate::meta::Meta;
 
 /// A filter. Names that are not known are no filters, and have no effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -119,10 +118,6 @@ pub enum Reason {
     Format(#[from] FormatError),
 }
 
-fn value<'a>(meta: &'a Meta, name: &str) -> Option<&'a str> {
-    meta.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
-}
-
 /// Runs the filters of a subscription on a message.
 ///
 /// # Errors
@@ -164,8 +159,8 @@ pub fn content_filters_agree(filters: &[Filter], expected: &[String]) -> bool {
 }
 
 fn drops(filter: Filter, context: &Context<'_>) -> bool {
-    let user = || value(context.subscriber, "user").unwrap_or_default();
-    let of_message = |name| value(context.publisher, name).unwrap_or_default();
+    let user = || context.subscriber.get("user").unwrap_or_default();
+    let of_message = |name| context.publisher.get(name).unwrap_or_default();
     match filter {
         Filter::SkipSelf => !user().is_empty() && user() == of_message("sender"),
         Filter::SkipUsers => {
@@ -206,8 +201,8 @@ fn var_subst(subscriber: &Meta, content: &[u8]) -> Result<Vec<u8>, Reason> {
 
 /// Fills in `%I`, the id made of the channels' ids, and `%(text)I`. Without `channels` there is no id to make.
 fn build_id(subscriber: &Meta, channels: Option<&[(&str, Option<&str>)]>, content: &[u8]) -> Result<Vec<u8>, Reason> {
-    let id_format = value(subscriber, "id_format").ok_or(Reason::NoMeta("id_format"))?;
-    let hex = match value(subscriber, "id_encoding") {
+    let id_format = subscriber.get("id_format").ok_or(Reason::NoMeta("id_format"))?;
+    let hex = match subscriber.get("id_encoding") {
         None => false,
         Some("hex") => true,
         Some(other) => return Err(Reason::Encoding(other.to_string())),
@@ -239,7 +234,7 @@ fn build_id(subscriber: &Meta, channels: Option<&[(&str, Option<&str>)]>, conten
 mod tests {
     use super::*;
 
-    fn meta(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+    fn meta(pairs: &[(&str, &str)]) -> Meta {
         pairs.iter().map(|(n, v)| (n.to_string(), v.to_string())).collect()
     }
 

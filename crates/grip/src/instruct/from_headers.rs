@@ -78,7 +78,7 @@ pub(super) fn read(response: BackendResponse<'_>) -> Result<Draft<'_>, InstructE
         let Some(meta) = parameters.first() else {
             return Err(InstructError::new("Grip-Set-Meta cannot be empty"));
         };
-        draft.set_meta(text(meta.name), meta.value.as_deref().map(text).unwrap_or_default());
+        draft.meta.push((text(meta.name), meta.value.as_deref().map(text).unwrap_or_default()));
     }
     if let Some(value) = lines(response, "grip-status").next().map(<[u8]>::trim_ascii)
         && !value.is_empty()

@@ -71,9 +71,7 @@ fn read_hold(hold: Node<'_>, draft: &mut Draft<'_>) -> Result<(), InstructError>
             draft.keep_alive = Some((content, timeout.unwrap_or(i64::from(DEFAULT_KEEP_ALIVE)) as u32));
         }
     }
-    for (name, value) in hold.strings_member("meta", HOLD)?.unwrap_or_default() {
-        draft.set_meta(name, value);
-    }
+    draft.meta.extend(hold.strings_member("meta", HOLD)?);
     Ok(())
 }
 

@@ -11,11 +11,9 @@ mod tests;
 use std::borrow::Cow;
 use std::time::Duration;
 
-use crate::reason::default_reason;
+use crate::head::{Headers, Names, Pair, Reason, StatusCode, Unsendable, is_for_the_hop, starts_with_grip};
+use crate::meta::Meta;
 use crate::tree::Malformed;
-
-/// Headers of the instruct's response.
-pub type Headers<'a> = Vec<(Cow<'a, [u8]>, Cow<'a, [u8]>)>;
 
 /// How long a long-poll waits when the backend does not say.
 const DEFAULT_TIMEOUT: u32 = 55;
@@ -37,8 +35,8 @@ pub struct Instruct<'a> {
     pub timeout: Duration,
     /// What a silent stream sends.
     pub keep_alive: Option<KeepAlive>,
-    /// Data for filters; names are unique.
-    pub meta: Vec<(String, String)>,
+    /// Data for filters.
+    pub meta: Meta,
     /// The first response of a stream, the last resort of a long-poll, or all there is.
     pub response: Response<'a>,
     /// Where a stream goes on.
@@ -99,11 +97,11 @@ pub struct NextLink {
 /// A response for the client.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Response<'a> {
-    /// Status, 0 to 999.
-    pub code: u16,
-    /// Status text, never empty.
-    pub reason: Cow<'a, [u8]>,
-    /// Headers without those for the proxy, those about the connection, and the length.
+    /// Status.
+    pub code: StatusCode,
+    /// Status text.
+    pub reason: Reason<'a>,
+    /// Headers, without those that are for the proxy or about the connection.
     pub headers: Headers<'a>,
     /// The content.
     pub body: Cow<'a, [u8]>,
@@ -131,6 +129,9 @@ pub enum InstructError {
     /// Something inside the JSON form.
     #[error("{0}")]
     Json(#[from] Malformed),
+    /// The response for the client.
+    #[error("response cannot be sent: {0}")]
+    Response(#[from] Unsendable),
 }
 
 impl InstructError {
@@ -149,17 +150,13 @@ impl<'a> Instruct<'a> {
         if from_headers::is_instruct_document(response.headers) {
             from_json::read(response, &mut draft)?;
         }
-        Ok(draft.finish())
+        draft.finish()
     }
 }
 
 /// Whether a response has anything in it for the proxy, so that reading it as an instruct is worth while.
 pub fn concerns(headers: &[(&[u8], &[u8])]) -> bool {
     headers.iter().any(|(name, _)| starts_with_grip(name)) || from_headers::is_instruct_document(headers)
-}
-
-fn starts_with_grip(name: &[u8]) -> bool {
-    name.len() >= 5 && name[..5].eq_ignore_ascii_case(b"grip-")
 }
 
 /// An instruct in the making: header and JSON form add to each other.
@@ -169,10 +166,12 @@ struct Draft<'a> {
     timeout: Option<u32>,
     keep_alive: Option<(Vec<u8>, u32)>,
     keep_alive_mode: Option<KeepAliveMode>,
+    /// In the order of the document; of equal names the last one counts.
     meta: Vec<(String, String)>,
     code: u16,
     reason: Cow<'a, [u8]>,
-    headers: Headers<'a>,
+    /// Not looked at yet.
+    headers: Vec<Pair<'a>>,
     body: Cow<'a, [u8]>,
     exposed: Vec<Vec<u8>>,
     next: Option<NextLink>,
@@ -180,13 +179,6 @@ struct Draft<'a> {
 }
 
 impl<'a> Draft<'a> {
-    fn set_meta(&mut self, name: String, value: String) {
-        match self.meta.iter_mut().find(|(n, _)| *n == name) {
-            Some((_, old)) => *old = value,
-            None => self.meta.push((name, value)),
-        }
-    }
-
     fn add_channel(&mut self, channel: Channel) -> Result<(), InstructError> {
         if channel.filters.len() > crate::MAX_FILTERS {
             return Err(InstructError::new(format!("too many filters for channel '{}'", channel.name)));
@@ -198,14 +190,13 @@ impl<'a> Draft<'a> {
         Ok(())
     }
 
-    fn finish(mut self) -> Instruct<'a> {
-        let exposed = &self.exposed;
-        self.headers.retain(|(name, _)| {
-            !is_for_the_hop(name) && (exposed.is_empty() || exposed.iter().any(|e| e.eq_ignore_ascii_case(name)))
-        });
-        if self.reason.is_empty() {
-            self.reason = Cow::Borrowed(default_reason(self.code).as_bytes());
-        }
+    fn finish(mut self) -> Result<Instruct<'a>, InstructError> {
+        let exposed = Names::new(self.exposed.iter().map(Vec::as_slice));
+        let is_shown = |name: &[u8]| !is_for_the_hop(name) && (self.exposed.is_empty() || exposed.contains(name));
+        self.headers.retain(|(name, _)| is_shown(name));
+        let headers = Headers::new(self.headers)?;
+        let code = StatusCode::new(i64::from(self.code))?;
+        let reason = Reason::new(self.reason, code)?;
         let mode = self.keep_alive_mode.unwrap_or(KeepAliveMode::Interval);
         let keep_alive = self.keep_alive.map(|(data, timeout)| KeepAlive {
             data,
@@ -213,22 +204,15 @@ impl<'a> Draft<'a> {
             mode,
         });
         let timeout = self.timeout.unwrap_or(DEFAULT_TIMEOUT).max(MIN_TIMEOUT);
-        Instruct {
+        Ok(Instruct {
             hold: self.hold,
             channels: self.channels,
             timeout: Duration::from_secs(u64::from(timeout)),
             keep_alive,
-            meta: self.meta,
-            response: Response { code: self.code, reason: self.reason, headers: self.headers, body: self.body },
+            meta: self.meta.into_iter().collect(),
+            response: Response { code, reason, headers, body: self.body },
             next: self.next,
             gone: self.gone,
-        }
+        })
     }
-}
-
-/// Whether a header is for the proxy or about the backend's connection, so that no client gets to see it. The length
-/// belongs to the backend's body, not to what is sent in its place. The coding stays: the body is sent as it came.
-fn is_for_the_hop(name: &[u8]) -> bool {
-    const HOP: [&str; 4] = ["Connection", "Keep-Alive", "Transfer-Encoding", "Content-Length"];
-    starts_with_grip(name) || HOP.iter().any(|hop| name.eq_ignore_ascii_case(hop.as_bytes()))
 }

@@ -1,10 +1,12 @@
 //! The formats of an item: `http-response` for long-polls, `http-stream` for streams, `ws-message` for WebSockets.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 
 use super::ITEM;
-use crate::reason::default_reason;
-use crate::tree::{HeaderList, Malformed, Node};
+use crate::head::{Headers, Reason, StatusCode, is_for_the_hop};
+use crate::tree::{Malformed, Node};
 
 /// What an item asks for in one format.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,12 +35,12 @@ pub struct Formats {
 /// A whole response.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HttpResponse {
-    /// Status, 0 to 999.
-    pub code: u16,
-    /// Status text, never empty.
-    pub reason: String,
-    /// Headers, in order; `Grip-*` included, which no client gets to see.
-    pub headers: HeaderList,
+    /// Status.
+    pub code: StatusCode,
+    /// Status text.
+    pub reason: Reason<'static>,
+    /// Headers, without those that are for the proxy or about the connection.
+    pub headers: Headers<'static>,
     /// The content.
     pub body: ResponseBody,
     /// The content filters that the receiving subscription must have.
@@ -161,14 +163,21 @@ fn read_http_response(node: Node<'_>) -> Result<Action<HttpResponse>, Malformed>
         Action::Refresh => return Ok(Action::Refresh),
     }
     let content_filters = read_content_filters(node, RESPONSE)?;
-    let code = node.number_member("code", RESPONSE, 0..=999)?.unwrap_or(200) as u16;
-    let reason = match node.string_member("reason", RESPONSE)? {
-        Some(reason) if !reason.is_empty() => reason.into_owned(),
-        _ => default_reason(code).to_string(),
-    };
-    let headers = node.headers_member(RESPONSE)?;
+    let unsendable = |mistake| Malformed::Unsendable(RESPONSE.into(), mistake);
+    let code = node.number_member("code", RESPONSE, 0..=999)?.map(StatusCode::new).transpose().map_err(unsendable)?;
+    let code = code.unwrap_or(StatusCode::OK);
+    let reason = node.string_member("reason", RESPONSE)?.unwrap_or_default().into_owned();
+    let reason = Reason::new(reason.into_bytes(), code).map_err(unsendable)?;
+    let headers = read_headers(node)?;
     let body = read_response_body(node)?;
     Ok(Action::Send(HttpResponse { code, reason, headers, body, content_filters }))
+}
+
+/// The headers that the publisher has a say in.
+fn read_headers(node: Node<'_>) -> Result<Headers<'static>, Malformed> {
+    let pairs = node.headers_member(RESPONSE)?.into_iter().filter(|(name, _)| !is_for_the_hop(name));
+    let pairs = pairs.map(|(name, value)| (Cow::Owned(name), Cow::Owned(value))).collect();
+    Headers::new(pairs).map_err(|mistake| Malformed::Unsendable(RESPONSE.into(), mistake))
 }
 
 fn read_response_body(node: Node<'_>) -> Result<ResponseBody, Malformed> {

@@ -13,6 +13,7 @@ use tnetstring::Checked;
 pub use formats::{Action, Formats, HttpResponse, HttpStream, ResponseBody, WsMessage, WsSend, WsType};
 
 use crate::json;
+use crate::meta::Meta;
 use crate::tree::{Malformed, Node};
 
 /// One published message.
@@ -27,7 +28,7 @@ pub struct Item {
     /// The message, in each format it has.
     pub formats: Formats,
     /// Data for filters.
-    pub meta: Vec<(String, String)>,
+    pub meta: Meta,
     /// The size to count instead of the content's, in bytes.
     pub size: Option<u64>,
     /// Is not sequenced with the channel's other messages.
@@ -102,7 +103,14 @@ pub fn from_request(body: &[u8]) -> Result<Vec<Item>, RequestError> {
 pub fn from_members(object: Node<'_>) -> Result<Vec<Item>, Malformed> {
     let items = object.get("items").ok_or(Malformed::Missing("object".into(), "'items'"))?;
     let list = items.list().ok_or_else(|| Malformed::WrongType("object".into(), "items".into()))?;
-    list.into_iter().map(|node| Item::read(node, None)).collect()
+    let item = |(at, node)| {
+        Item::read(node, None).map_err(|error| match error {
+            // Not one of the texts that publishers match on, so that it may say which item it is about.
+            Malformed::Unsendable(..) => Malformed::other(format!("items[{at}]: {error}")),
+            error => error,
+        })
+    };
+    list.into_iter().enumerate().map(item).collect()
 }
 
 const ITEM: &str = "publish item object";
@@ -123,7 +131,7 @@ impl Item {
         let id = node.string_member("id", ITEM)?.map(Into::into);
         let prev_id = node.string_member("prev-id", ITEM)?.map(Into::into);
         let formats = Formats::read(node)?;
-        let meta = node.strings_member("meta", ITEM)?.unwrap_or_default();
+        let meta = node.strings_member("meta", ITEM)?.into_iter().collect();
         let size = node.number_member("size", ITEM, 0..=i64::MAX)?.map(|size| size as u64);
         let no_seq = match node.get("no-seq") {
             None => false,

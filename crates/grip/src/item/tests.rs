@@ -1,4 +1,5 @@
 use super::*;
+use crate::head::{Headers, Reason, StatusCode};
 use bytes::Bytes;
 use proptest::prelude::*;
 
@@ -63,14 +64,15 @@ fn a_full_item_is_read() {
     )
     .unwrap();
     assert_eq!((item.id.as_deref(), item.prev_id.as_deref()), (Some("2"), Some("1")));
-    assert_eq!(item.meta, [("sender".to_string(), "bob".to_string())]);
+    let headers = Headers::new(vec![(b"Content-Type".into(), b"text/plain".into())]).unwrap();
+    assert!(item.meta.iter().eq([("sender", "bob")]));
     assert_eq!((item.size, item.no_seq), (Some(5), true));
     assert_eq!(
         item.formats.http_response,
         Some(Action::Send(HttpResponse {
-            code: 201,
-            reason: "Created".to_string(),
-            headers: vec![(b"Content-Type".to_vec(), b"text/plain".to_vec())],
+            code: StatusCode::new(201).unwrap(),
+            reason: Reason::new(&b"Created"[..], StatusCode::OK).unwrap(),
+            headers,
             body: ResponseBody::Whole(Bytes::from_static(b"hello\n")),
             content_filters: None,
         }))
@@ -147,6 +149,64 @@ fn each_mistake_has_the_text_that_publishers_know() {
     }
     let not_object = from_message(b"T1:x,", None).unwrap_err();
     assert_eq!(not_object.to_string(), "invalid format: publish item object is not an object");
+}
+
+#[test]
+fn a_head_that_can_not_be_sent_is_refused_in_either_encoding_and_the_item_is_named() {
+    for (json_members, tnet_members, text) in [
+        (r#""code":101"#, "4:code,3:101#", "status code 101 is not between 200 and 999"),
+        (r#""code":"0""#, "4:code,1:0,", "status code 0 is not between 200 and 999"),
+        (r#""reason":"a\r\nb""#, "6:reason,4:a\r\nb,", "the reason has a control character"),
+        (
+            r#""headers":{"X":"a\u0001"}"#,
+            "7:headers,9:1:X,2:a\x01,}",
+            "the value of header 'X' has a control character",
+        ),
+        (r#""headers":[["X Y","a"]]"#, "7:headers,14:10:3:X Y,1:a,]]", "'X Y' is no name of a header"),
+        (r#""headers":{"":"a"}"#, "7:headers,7:0:,1:a,}", "'' is no name of a header"),
+    ] {
+        let expected = format!("'http-response' cannot be sent: {text}");
+        let item = format!(r#"{{"channel":"c","http-response":{{{json_members},"body":"x"}}}}"#);
+        assert_eq!(error(&item), expected);
+        let good = r#"{"channel":"c","http-response":{"body":"x"}}"#;
+        let request = format!(r#"{{"items":[{good},{item}]}}"#);
+        let refusal = from_request(request.as_bytes()).unwrap_err().to_string();
+        assert_eq!(refusal, format!("Invalid format: items[1]: {expected}"));
+        let response = map(&(tnet_members.to_string() + "4:body,1:x,"));
+        let message = map(&format!("7:channel,1:c,13:http-response,{response}"));
+        let refusal = from_message(message.as_bytes(), None).unwrap_err().to_string();
+        assert_eq!(refusal, format!("invalid format: {expected}"));
+    }
+}
+
+/// A tnetstring map around its entries.
+fn map(entries: &str) -> String {
+    format!("{}:{entries}}}", entries.len())
+}
+
+#[test]
+fn publishers_have_no_say_in_headers_about_the_connection() {
+    let item = json(
+        r#"{"channel":"c","http-response":{"body":"x","headers":[["content-length","9"],["Transfer-Encoding","chunked"],
+            ["Connection","close"],["Grip-Hold","stream"],["X","1"]]}}"#,
+    );
+    let Some(Action::Send(response)) = item.unwrap().formats.http_response else { panic!() };
+    assert!(response.headers.iter().eq([(&b"X"[..], &b"1"[..])]));
+}
+
+#[test]
+fn an_error_is_short_however_long_the_name_it_is_about() {
+    for members in [
+        r#""meta":{"K":1}"#,
+        r#""http-response":{"headers":{"K":1},"body":""}"#,
+        r#""http-response":{"headers":{"K ":""},"body":""}"#,
+    ] {
+        let item = format!(
+            r#"{{"channel":"c","ws-message":{{"content":""}},{}}}"#,
+            members.replace('K', &"k".repeat(100_000))
+        );
+        assert!(error(&item).len() < 400);
+    }
 }
 
 #[test]

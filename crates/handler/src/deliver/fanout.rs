@@ -245,7 +245,7 @@ impl Engine {
             }
         }
         for (plan, mut group) in groups.into_values() {
-            let headers = merged(&plan, response);
+            let headers = response.headers.over(plan.headers.iter());
             group.drain(|peer, by_router, ids| {
                 send_response(peer, by_router, ids, response, &headers, body, false, out)
             });
@@ -257,7 +257,7 @@ impl Engine {
             let seq = hold.session.send_body(first.len());
             let (to, by_router, id) = (hold.session.client, hold.session.by_router, hold.session.id);
             let ids = Ids::One(id.as_bytes(), Some(seq));
-            send_response(to, by_router, ids, response, &merged(&plan, response), &first, true, out);
+            send_response(to, by_router, ids, response, &response.headers.over(plan.headers.iter()), &first, true, out);
             hold.enqueue(body.slice(first.len()..));
             hold.ending = true;
             hold.ends_at = None;
@@ -274,8 +274,8 @@ impl Engine {
         let plan = self.holds[key as usize].plan.clone();
         let response = HttpResponse {
             code: plan.code,
-            reason: String::from_utf8_lossy(&plan.reason).into_owned(),
-            headers: Vec::new(),
+            reason: plan.reason.clone(),
+            headers: plan.headers.clone(),
             body: ResponseBody::Whole(plan.body.clone()),
             content_filters: None,
         };
@@ -320,18 +320,6 @@ impl Engine {
     }
 }
 
-/// The headers of a published response: those of the instruct, but published ones replace their namesakes.
-fn merged<'a>(plan: &'a Plan, response: &'a HttpResponse) -> Vec<(&'a [u8], &'a [u8])> {
-    let published = || {
-        let pairs = response.headers.iter().map(|(name, value)| (&name[..], &value[..]));
-        pairs.filter(|(name, _)| !name.get(..5).is_some_and(|start| start.eq_ignore_ascii_case(b"grip-")))
-    };
-    let own = plan.headers.iter().map(|(name, value)| (&**name, &**value));
-    let kept = own.filter(|(name, _)| !published().any(|(other, _)| other.eq_ignore_ascii_case(name)));
-    // The frontend makes the length anew.
-    kept.chain(published()).filter(|(name, _)| !name.eq_ignore_ascii_case(b"Content-Length")).collect()
-}
-
 #[allow(clippy::too_many_arguments)]
 fn send_response(
     to: PeerId,
@@ -348,7 +336,7 @@ fn send_response(
         by_router,
         &Packet {
             ids,
-            code: Some(response.code),
+            code: Some(response.code.get()),
             reason: Some(response.reason.as_bytes()),
             headers: Headers::Pairs(headers),
             body,

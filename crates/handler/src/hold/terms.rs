@@ -6,10 +6,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use grip::{HoldMode, Instruct, KeepAliveMode};
-
-/// Name and value.
-pub type Header = (Box<[u8]>, Box<[u8]>);
+use grip::head::Reason;
+use grip::{Headers, HoldMode, Instruct, KeepAliveMode, StatusCode};
 
 /// What holds with the same instruct have in common.
 #[derive(Debug, PartialEq)]
@@ -17,11 +15,11 @@ pub struct Plan {
     /// Long-poll or stream.
     pub mode: HoldMode,
     /// Status of the instruct's response.
-    pub code: u16,
+    pub code: StatusCode,
     /// Its status text.
-    pub reason: Box<[u8]>,
+    pub reason: Reason<'static>,
     /// Its headers, without those that the frontend makes.
-    pub headers: Vec<Header>,
+    pub headers: Headers<'static>,
     /// Its body: how a stream begins, or what a long-poll gets when nothing comes.
     pub body: Bytes,
     /// How long a long-poll waits.
@@ -37,8 +35,8 @@ impl Plan {
         Plan {
             mode,
             code: response.code,
-            reason: (*response.reason).into(),
-            headers: response.headers.iter().map(|(name, value)| ((**name).into(), (**value).into())).collect(),
+            reason: response.reason.clone().into_owned(),
+            headers: response.headers.clone().into_owned(),
             body: Bytes::copy_from_slice(&response.body),
             timeout: instruct.timeout,
             keep_alive: instruct.keep_alive.as_ref().map(|k| (Bytes::copy_from_slice(&k.data), k.timeout, k.mode)),
@@ -47,7 +45,7 @@ impl Plan {
 
     /// The headers as packets take them.
     pub fn header_pairs(&self) -> Vec<(&[u8], &[u8])> {
-        self.headers.iter().map(|(name, value)| (&**name, &**value)).collect()
+        self.headers.iter().collect()
     }
 }
 

@@ -221,9 +221,9 @@ pub fn respond(out: &mut Writer, response: &grip::instruct::Response<'_>) {
     }
     out.list(headers);
     out.bytes(b"headers");
-    out.bytes(&response.reason);
+    out.bytes(response.reason.as_bytes());
     out.bytes(b"reason");
-    out.int(i64::from(response.code));
+    out.int(i64::from(response.code.get()));
     out.bytes(b"code");
     out.map(map);
     out.bytes(b"response");
