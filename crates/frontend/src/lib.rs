@@ -4,21 +4,21 @@
 //! the session, proxy or handler, and leave as HTTP/1.1.
 //!
 //! # Layout
-//! - [`listen`]: listening sockets and the limit of clients.
-//! - [`connection`]: one client, HTTP on one side and ZHTTP on the other, without I/O.
-//! - [`request`]: one request of a connection and its response.
-//! - [`output`], [`shared_body`]: what a client is to get; a fan-out's bytes are framed once and shared.
-//! - `servers`: the way of packets to proxy and handler.
-//! - [`worker`]: the loop that joins them with sockets and clock.
+//! - [`accept`]: listening sockets and the limit of clients.
+//! - [`client`]: one client: transport, output, deadlines, and when to read, pause and close.
+//! - [`http1`]: what a client sends becomes exchanges, what servers send becomes its output.
+//! - [`exchange`]: one request and its response, as a ZHTTP session; their table.
+//! - [`uplink`]: the way of packets to proxy and handler.
+//! - [`worker`]: the loop that joins them with sockets and clock. All others are without both.
 
 #![forbid(unsafe_code)]
 
-pub mod connection;
-pub mod listen;
-pub mod output;
-pub mod request;
-mod servers;
-pub mod shared_body;
+pub mod accept;
+pub mod client;
+pub mod context;
+pub mod exchange;
+pub mod http1;
+pub mod uplink;
 pub mod worker;
 
 use std::os::fd::AsRawFd;
@@ -26,11 +26,13 @@ use std::process::ExitCode;
 
 use mio::unix::SourceFd;
 use mio::{Interest, Token};
+use nix::sys::resource::{Resource, getrlimit};
 use process::{Component, Failure, Started, inherit, instance_id};
 use wire::http1::Limits;
 
-use crate::connection::Config;
-use crate::listen::Listeners;
+use crate::accept::{Admission, Listeners};
+use crate::client::deadlines::Deadlines;
+use crate::context::Config;
 use crate::worker::{Specs, Worker};
 
 /// What `--help` says.
@@ -69,7 +71,21 @@ fn serve(mut started: Started) -> Result<(), Failure> {
     let config = Config {
         head: Limits { head_bytes: settings.client_buffer_size, ..Limits::default() },
         window: u32::try_from(settings.client_send_window).unwrap_or(u32::MAX),
+        deadlines: Deadlines {
+            head: settings.client_header_timeout,
+            body: settings.client_body_timeout,
+            write: settings.client_send_timeout,
+            min_rate: settings.client_min_rate,
+            idle: settings.client_idle_timeout,
+            linger: settings.client_linger_time,
+            linger_quiet: settings.client_linger_timeout,
+        },
     };
+    let (files, _) = getrlimit(Resource::RLIMIT_NOFILE).map_err(|error| format!("limit of open files: {error}"))?;
+    let admission = Admission::new(settings.client_maxconn, usize::try_from(files).unwrap_or(usize::MAX));
+    if let Some(warning) = admission.warning(settings.client_maxconn) {
+        tracing::warn!("{warning}");
+    }
     let specs = Specs {
         instance: instance_id("frontend"),
         out: specs.out.clone(),
@@ -77,7 +93,7 @@ fn serve(mut started: Started) -> Result<(), Failure> {
         responses: specs.input.clone(),
         file_mode: settings.ipc_file_mode,
     };
-    let mut worker = Worker::new(&specs, Listeners::new(sockets, settings.client_maxconn)?, config)?;
+    let mut worker = Worker::new(&specs, Listeners::new(sockets)?, admission, config)?;
     let fd = started.signals.as_raw_fd();
     worker.registry().register(&mut SourceFd(&fd), Token(SIGNALS), Interest::READABLE)?;
     tracing::info!("started");

@@ -7,11 +7,15 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::time::Instant;
 
-use frontend::connection::{Config, Connection, Uplink};
-use frontend::shared_body::SharedBody;
+use frontend::client::deadlines::Deadlines;
+use frontend::client::output::Output;
+use frontend::context::{Config, Context};
+use frontend::exchange::Exchanges;
+use frontend::http1::{Http1, SharedBody};
+use frontend::uplink::Uplink;
 use tnetstring::Writer;
 use wire::http1::Limits;
-use zhttp::{Headers, Id, Ids, Packet, PeerId, Peers, client};
+use zhttp::{Headers, Id, Ids, Packet, PeerId, Peers};
 
 /// One GET request without a body, its response with a body, both on the wire, on a connection that was used before.
 /// Measured: 8.
@@ -61,60 +65,66 @@ impl Uplink for Servers {
     }
 
     fn grant(&mut self, _: PeerId, _: u32, _: Id, _: u32) {}
-
-    fn orphan(&mut self, _: Id, _: client::Session) {}
 }
 
 /// A frontend without sockets.
 struct Frontend {
-    connections: Vec<Connection>,
+    clients: Vec<(Http1, Output)>,
+    exchanges: Exchanges,
     config: Config,
-    serials: u64,
     servers: Servers,
     server: PeerId,
     now: Instant,
     /// Where clients' bytes go.
-    clients: Vec<u8>,
+    written: Vec<u8>,
 }
 
 const GET: &[u8] = b"GET /path HTTP/1.1\r\nHost: example.com\r\nUser-Agent: test\r\nAccept: */*\r\n\r\n";
 const HEADERS: &[(&[u8], &[u8])] = &[(b"Content-Type", b"text/plain"), (b"Server", b"test")];
 
 impl Frontend {
-    fn new(connections: u32) -> Self {
+    fn new(clients: u32) -> Self {
         Frontend {
-            connections: (0..connections).map(|index| Connection::new(index, None)).collect(),
-            config: Config { head: Limits::default(), window: 1_000_000 },
-            serials: 0,
+            clients: (0..clients).map(|slot| (Http1::new(slot, None), Output::default())).collect(),
+            exchanges: Exchanges::for_clients(clients as usize),
+            config: Config { head: Limits::default(), window: 1_000_000, deadlines: Deadlines::default() },
             servers: Servers { writer: Writer::new(16_384), opened: 0 },
             server: Peers::default().intern(b"proxy").unwrap(),
             now: Instant::now(),
-            clients: Vec::with_capacity(1_000_000),
+            written: Vec::with_capacity(1_000_000),
         }
     }
 
-    fn request(&mut self, index: usize) {
-        let connection = &mut self.connections[index];
-        connection.on_input(GET, &self.config, &mut self.serials, self.now, &mut self.servers);
+    fn event(&mut self, client: usize, event: impl FnOnce(&mut Http1, &mut Context<'_>)) {
+        let Frontend { clients, exchanges, config, servers, now, .. } = self;
+        let (http, output) = &mut clients[client];
+        event(http, &mut Context { config, now: *now, output, exchanges, up: servers });
     }
 
-    /// A packet for the connections with these indexes and numbers, as bytes.
+    fn request(&mut self, client: usize) {
+        self.event(client, |http, cx| assert!(http.on_input(GET, cx).is_none()));
+    }
+
+    /// A packet for exchanges, as bytes.
     fn packet(&mut self, bytes: &[u8]) {
         let packet = Packet::decode(bytes).unwrap();
         let body = SharedBody::new(packet.body);
-        let Frontend { connections, config, serials, servers, server, now, clients } = self;
+        let server = Some(self.server);
         for id in packet.ids.iter() {
             let (id, seq) = id.unwrap();
-            let (index, serial) = Id::parse_indexed(id).unwrap();
-            let connection = &mut connections[index as usize];
-            assert!(connection.serves(serial));
-            connection.on_packet(&packet, &body, Some(*server), seq, config, serials, *now, servers).unwrap();
+            let client = self.exchanges.find(id).unwrap().client().unwrap();
+            self.event(client as usize, |http, cx| {
+                http.on_packet(&packet, &body, server, seq, cx).unwrap();
+            });
         }
-        clients.clear();
-        for connection in connections {
-            if !connection.output.is_empty() {
-                let written = connection.output.write_to(clients).unwrap();
-                connection.on_written(written, servers);
+        self.written.clear();
+        for client in 0..self.clients.len() {
+            let output = &mut self.clients[client].1;
+            if !output.is_empty() {
+                let written = output.write_to(&mut self.written).unwrap();
+                self.event(client, |http, cx| {
+                    http.on_written(written, cx);
+                });
             }
         }
     }
@@ -152,7 +162,7 @@ fn a_request_and_its_response() {
             frontend.request(0);
             frontend.packet(&bytes);
         });
-        assert!(frontend.clients.ends_with(b"\r\n\r\nhello"));
+        assert!(frontend.written.ends_with(b"\r\n\r\nhello"));
         if serial > 0 {
             within(REQUEST, measured);
         }
@@ -174,7 +184,7 @@ fn a_packet_for_128_streams() {
         let bytes = encoded(&packet);
         let measured = allocations(|| frontend.packet(&bytes));
         if seq > 0 {
-            assert_eq!(frontend.clients, b"5\r\nhello\r\n".repeat(128));
+            assert_eq!(frontend.written, b"5\r\nhello\r\n".repeat(128));
             within(PACKET_FOR_128, measured);
         }
     }

@@ -104,6 +104,20 @@ pub struct Frontend {
     pub client_buffer_size: usize,
     /// Bytes of credits granted per connection.
     pub client_send_window: usize,
+    /// Time for the head of a request. Zero, here and in those below: no limit.
+    pub client_header_timeout: Duration,
+    /// Time between two reads of a request's body.
+    pub client_body_timeout: Duration,
+    /// Time between two writes of a response.
+    pub client_send_timeout: Duration,
+    /// Bytes a second that a client which lags behind must take.
+    pub client_min_rate: u64,
+    /// Time between two requests.
+    pub client_idle_timeout: Duration,
+    /// Time for what a client sends after its last response.
+    pub client_linger_time: Duration,
+    /// Time between two reads of that.
+    pub client_linger_timeout: Duration,
     /// Sockets of each frontend process.
     pub processes: Vec<FrontendSpecs>,
     /// Permissions of socket files, in the usual bits.

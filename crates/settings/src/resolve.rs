@@ -91,6 +91,13 @@ fn frontend(values: &Values, base: &str) -> Result<Frontend, Error> {
         client_maxconn: values.int(R, "client_maxconn")?,
         client_buffer_size: values.int(R, "client_buffer_size")?,
         client_send_window: values.int(R, "client_send_window")?,
+        client_header_timeout: values.seconds(R, "client_header_timeout")?,
+        client_body_timeout: values.seconds(R, "client_body_timeout")?,
+        client_send_timeout: values.seconds(R, "client_send_timeout")?,
+        client_min_rate: values.int(R, "client_min_rate")?,
+        client_idle_timeout: values.seconds(R, "client_idle_timeout")?,
+        client_linger_time: values.seconds(R, "client_linger_time")?,
+        client_linger_timeout: values.seconds(R, "client_linger_timeout")?,
         processes: (0..processes).map(|number| specs::frontend(base, number)).collect(),
         ipc_file_mode: values.octal("proxy", "ipc_file_mode")?,
     })

@@ -99,15 +99,17 @@ impl<'a> Summary<'a> {
     }
 }
 
-/// Digits and nothing else: a sign, a list or a space is where readers differ.
-fn parse_length(value: &[u8]) -> Option<u64> {
+/// The value of a `Content-Length`: digits and nothing else, because a sign, a list or a space is where readers differ;
+/// at most 2^63-1, because many can not count further.
+pub fn parse_length(value: &[u8]) -> Option<u64> {
     if value.is_empty() {
         return None;
     }
-    value.iter().try_fold(0u64, |length, &byte| {
+    let length = value.iter().try_fold(0u64, |length, &byte| {
         let digit = byte.is_ascii_digit().then(|| u64::from(byte - b'0'))?;
         length.checked_mul(10)?.checked_add(digit)
-    })
+    })?;
+    (length <= i64::MAX as u64).then_some(length)
 }
 
 /// `name[:port]` without the bytes that would end or split the authority of a URI.

@@ -1,26 +1,19 @@
-//! Listening sockets, and when to accept from them.
+//! Listening sockets.
 //!
-//! They come from the runner, so that callers wait in the backlog while a frontend is replaced, or are bound here. When
-//! the frontend has as many clients as it may have, it stops accepting; further ones wait in the backlog until one
-//! leaves (frontend, listening).
+//! They come from the runner, so that callers wait in the backlog while a frontend is replaced, or are bound here. While
+//! no client may come, further ones wait in the backlog (frontend, listening).
 
 use std::io;
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
 
 use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Token};
 use nix::sys::socket::{setsockopt, sockopt};
 
-/// How long to wait after the system was out of files or memory.
-const PAUSE: Duration = Duration::from_millis(100);
-
 /// The listening sockets of a worker.
 pub struct Listeners {
-    /// Clients at once; more wait in the backlog.
-    pub max_clients: usize,
+    /// Each with whether there may be connections to accept.
     sockets: Vec<(TcpListener, bool)>,
-    paused_until: Option<Instant>,
 }
 
 impl Listeners {
@@ -28,8 +21,8 @@ impl Listeners {
     ///
     /// # Errors
     /// A socket can not be set up.
-    pub fn new(sockets: Vec<std::net::TcpListener>, max_clients: usize) -> io::Result<Self> {
-        let mut listeners = Listeners { max_clients, sockets: Vec::new(), paused_until: None };
+    pub fn new(sockets: Vec<std::net::TcpListener>) -> io::Result<Self> {
+        let mut listeners = Listeners { sockets: Vec::new() };
         for socket in sockets {
             socket.set_nonblocking(true)?;
             // Accepted sockets inherit both, which saves two system calls each.
@@ -62,37 +55,28 @@ impl Listeners {
         }
     }
 
-    /// Whether there may be connections to accept now.
+    /// Whether there may be connections to accept.
     pub fn is_pending(&self) -> bool {
-        self.paused_until.is_none_or(|until| until <= Instant::now())
-            && self.sockets.iter().any(|(_, pending)| *pending)
+        self.sockets.iter().any(|(_, pending)| *pending)
     }
 
     /// Accepts a connection, if there is one.
     ///
     /// # Errors
-    /// The system is out of files or memory; accepting pauses for a moment.
-    pub fn accept(&mut self) -> io::Result<Option<(TcpStream, Option<SocketAddr>)>> {
+    /// The system is out of files or memory.
+    pub fn accept(&mut self) -> io::Result<Option<(TcpStream, SocketAddr)>> {
         for (socket, pending) in &mut self.sockets {
             while *pending {
                 match socket.accept() {
-                    Ok((stream, address)) => return Ok(Some((stream, Some(address)))),
+                    Ok(accepted) => return Ok(Some(accepted)),
                     Err(e) if e.kind() == io::ErrorKind::WouldBlock => *pending = false,
                     // The client gave up while it waited.
                     Err(e)
                         if e.kind() == io::ErrorKind::ConnectionAborted || e.kind() == io::ErrorKind::Interrupted => {}
-                    Err(error) => {
-                        self.paused_until = Some(Instant::now() + PAUSE);
-                        return Err(error);
-                    }
+                    Err(error) => return Err(error),
                 }
             }
         }
         Ok(None)
-    }
-
-    /// When accepting goes on after a pause.
-    pub fn resumes_at(&self) -> Option<Instant> {
-        self.paused_until.filter(|_| self.sockets.iter().any(|(_, pending)| *pending))
     }
 }

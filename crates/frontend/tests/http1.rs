@@ -1,17 +1,21 @@
 //! One client connection, with the test in the place of the client and of the servers behind it.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use frontend::connection::{Config, Connection, Owed, Uplink};
-use frontend::shared_body::SharedBody;
+use frontend::client::deadlines::Deadlines;
+use frontend::client::output::Output;
+use frontend::client::pacing::Stage;
+use frontend::context::{Config, Context};
+use frontend::exchange::{Due, Exchanges, Owed};
+use frontend::http1::{Http1, SharedBody};
+use frontend::uplink::Uplink;
 use wire::http1::Limits;
-use zhttp::{Id, Ids, Kind, Packet, PeerId, Peers, client};
+use zhttp::{Id, Ids, Kind, Packet, PeerId, Peers};
 
 /// What went to the servers, written down.
 #[derive(Default)]
 struct Sent {
     packets: Vec<String>,
-    orphans: usize,
 }
 
 fn describe(packet: &Packet<'_>) -> String {
@@ -38,16 +42,13 @@ impl Uplink for Sent {
     fn grant(&mut self, _: PeerId, credits: u32, _: Id, seq: u32) {
         self.packets.push(format!("{seq} grant {credits}"));
     }
-
-    fn orphan(&mut self, _: Id, _: client::Session) {
-        self.orphans += 1;
-    }
 }
 
 struct Bench {
-    connection: Connection,
+    http: Http1,
+    output: Output,
+    exchanges: Exchanges,
     config: Config,
-    serials: u64,
     sent: Sent,
     now: Instant,
     server: PeerId,
@@ -56,12 +57,14 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
-        let config = Config { head: Limits { head_bytes: 500, ..Limits::default() }, window: 1000 };
+        let head = Limits { head_bytes: 500, ..Limits::default() };
+        let config = Config { head, window: 1000, deadlines: Deadlines::default() };
         let server = Peers::default().intern(b"proxy").unwrap();
         Bench {
-            connection: Connection::new(7, None),
+            http: Http1::new(7, None),
+            output: Output::default(),
+            exchanges: Exchanges::for_clients(10),
             config,
-            serials: 0,
             sent: Sent::default(),
             now: Instant::now(),
             server,
@@ -76,17 +79,35 @@ impl Bench {
         bench
     }
 
+    /// Something happens to the connection.
+    fn event<T>(&mut self, event: impl FnOnce(&mut Http1, &mut Context<'_>) -> T) -> T {
+        let Bench { http, output, exchanges, config, sent, now, .. } = self;
+        event(http, &mut Context { config, now: *now, output, exchanges, up: sent })
+    }
+
     fn client(&mut self, text: &str) {
-        self.connection.on_input(text.as_bytes(), &self.config, &mut self.serials, self.now, &mut self.sent);
+        self.event(|http, cx| http.on_input(text.as_bytes(), cx));
     }
 
     fn server(&mut self, packet: Packet<'_>) -> bool {
         let body = SharedBody::new(packet.body);
-        let seq = Some(self.seq);
+        let (from, seq) = (Some(self.server), Some(self.seq));
         self.seq += 1;
-        let from = Some(self.server);
-        let Bench { connection, config, serials, sent, now, .. } = self;
-        connection.on_packet(&packet, &body, from, seq, config, serials, *now, sent).is_ok()
+        self.event(|http, cx| http.on_packet(&packet, &body, from, seq, cx).is_ok())
+    }
+
+    fn stage(&self) -> Stage {
+        self.http.stage(self.output.len(), &self.exchanges, self.config.low_water())
+    }
+
+    /// No request is being served.
+    fn is_idle(&self) -> bool {
+        self.stage() == Stage::Idle
+    }
+
+    /// The connection ends when the output is written.
+    fn is_finished(&self) -> bool {
+        matches!(self.stage(), Stage::Closing | Stage::Closed { .. })
     }
 
     /// What has gone to the servers since the last time.
@@ -97,9 +118,17 @@ impl Bench {
     /// What the client gets, all written at once.
     fn output(&mut self) -> String {
         let mut bytes = Vec::new();
-        let written = self.connection.output.write_to(&mut bytes).unwrap();
-        self.connection.on_written(written, &mut self.sent);
+        self.write(&mut bytes);
         String::from_utf8(bytes).unwrap()
+    }
+
+    fn write(&mut self, bytes: &mut Vec<u8>) -> Owed {
+        let written = self.output.write_to(bytes).unwrap();
+        self.event(|http, cx| {
+            let owed = http.on_written(written, cx);
+            http.go_on(cx);
+            owed
+        })
     }
 }
 
@@ -135,7 +164,7 @@ fn a_complete_response_has_its_length_and_the_connection_goes_on() {
     let mut bench = Bench::requested(GET);
     assert!(bench.server(data(b"hello")));
     assert_eq!(bench.output(), "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello");
-    assert!(bench.connection.is_idle() && !bench.connection.is_finished());
+    assert!(bench.is_idle() && !bench.is_finished());
 }
 
 #[test]
@@ -163,7 +192,7 @@ fn http_1_0_gets_a_streamed_response_until_the_end_of_the_connection() {
     bench.server(more(data(b"x")));
     bench.server(Packet::default());
     assert_eq!(bench.output(), "HTTP/1.0 200 OK\r\n\r\nx");
-    assert!(bench.connection.is_finished());
+    assert!(bench.is_finished());
 }
 
 #[test]
@@ -172,7 +201,7 @@ fn a_response_to_head_keeps_the_declared_length_and_has_no_body() {
     let headers: &[(&[u8], &[u8])] = &[(b"Content-Length", b"10")];
     bench.server(Packet { headers: zhttp::Headers::Pairs(headers), ..data(b"") });
     assert_eq!(bench.output(), "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n");
-    assert!(bench.connection.is_idle());
+    assert!(bench.is_idle());
 }
 
 #[test]
@@ -182,7 +211,7 @@ fn a_response_that_ends_short_ends_the_connection_and_not_the_chunks() {
     bench.output();
     bench.server(Packet { kind: Kind::Cancel, ..Packet::default() });
     assert_eq!(bench.output(), "");
-    assert!(bench.connection.is_finished());
+    assert!(bench.is_finished());
 }
 
 #[test]
@@ -191,9 +220,9 @@ fn less_body_than_declared_ends_the_connection() {
     let headers: &[(&[u8], &[u8])] = &[(b"Content-Length", b"10")];
     bench.server(more(Packet { headers: zhttp::Headers::Pairs(headers), ..data(b"12345") }));
     assert!(!bench.server(Packet::default()));
-    assert!(bench.connection.is_finished() || !bench.connection.output.is_empty());
+    assert!(bench.is_finished() || !bench.output.is_empty());
     bench.output();
-    assert!(bench.connection.is_finished());
+    assert!(bench.is_finished());
 }
 
 #[test]
@@ -219,10 +248,8 @@ fn credits_go_back_when_half_the_window_has_been_written() {
 fn credits_of_a_quiet_session_are_owed_and_granted_on_demand() {
     let mut bench = Bench::requested(GET);
     bench.server(more(data(b"xyz")));
-    let mut bytes = Vec::new();
-    let written = bench.connection.output.write_to(&mut bytes).unwrap();
-    assert_eq!(bench.connection.on_written(written, &mut bench.sent), Owed::Later);
-    bench.connection.grant_owed(&mut bench.sent);
+    assert_eq!(bench.write(&mut Vec::new()), Owed::Later);
+    bench.event(|_, cx| cx.exchanges.get_mut(0).unwrap().grant(cx.up));
     assert_eq!(bench.sent(), ["1 grant 3"]);
 }
 
@@ -245,7 +272,7 @@ fn a_packet_out_of_sequence_ends_the_request() {
 #[test]
 fn the_body_is_sent_within_the_credits() {
     let mut bench = Bench::requested("POST / HTTP/1.1\r\nContent-Length: 10\r\n\r\n0123456789");
-    assert_eq!(bench.connection.wants(&bench.config), 0);
+    assert_eq!(bench.stage(), Stage::Stopped);
     bench.server(Packet { kind: Kind::Credit, credits: Some(4), ..Packet::default() });
     assert_eq!(bench.sent(), ["1 data \"0123\" more"]);
     bench.server(Packet { kind: Kind::Credit, credits: Some(100), ..Packet::default() });
@@ -278,7 +305,7 @@ fn an_answer_before_the_whole_body_closes_the_connection() {
     let mut bench = Bench::requested("POST / HTTP/1.1\r\nContent-Length: 3\r\n\r\n");
     bench.server(data(b"no"));
     assert!(bench.output().contains("Connection: close\r\n"));
-    assert!(bench.connection.is_finished());
+    assert!(bench.is_finished());
 }
 
 #[test]
@@ -294,15 +321,8 @@ fn a_malformed_chunk_is_refused_and_the_server_told() {
 fn a_client_that_leaves_is_reported_to_the_server() {
     let mut bench = Bench::requested(GET);
     bench.server(Packet { kind: Kind::KeepAlive, ..Packet::default() });
-    bench.connection.on_gone(&mut bench.sent);
+    bench.event(|http, cx| http.on_gone(cx));
     assert_eq!(bench.sent(), ["1 cancel"]);
-}
-
-#[test]
-fn a_client_that_leaves_before_the_server_is_known_is_reported_later() {
-    let mut bench = Bench::requested(GET);
-    bench.connection.on_gone(&mut bench.sent);
-    assert_eq!((bench.sent().len(), bench.sent.orphans), (0, 1));
 }
 
 #[test]
@@ -310,9 +330,15 @@ fn after_a_hand_off_nothing_is_sent_until_the_new_server_speaks() {
     let mut bench = Bench::requested(GET);
     bench.server(Packet { kind: Kind::HandoffStart, ..Packet::default() });
     assert_eq!(bench.sent(), ["1 handoff-proceed"]);
-    assert!(bench.connection.keep_alive().is_none());
+    let later = bench.now + Duration::from_secs(45);
+    let due = |bench: &mut Bench| bench.exchanges.get_mut(0).unwrap().on_timer(later);
+    assert!(matches!(due(&mut bench), Due::Nothing(_)));
     bench.server(Packet { kind: Kind::KeepAlive, ..Packet::default() });
-    assert_eq!(bench.connection.keep_alive().map(|(_, _, seq)| seq), Some(2));
+    assert!(matches!(due(&mut bench), Due::Nothing(_)), "it is not made up for");
+    let later = later + Duration::from_secs(45);
+    bench.now = later;
+    bench.server(Packet { kind: Kind::KeepAlive, ..Packet::default() });
+    assert_eq!(bench.exchanges.get_mut(0).unwrap().on_timer(later), Due::KeepAlive(bench.server, 2));
 }
 
 #[test]
@@ -322,7 +348,7 @@ fn what_is_no_request_is_refused_and_no_server_hears_of_it() {
         bench.client(bad);
         assert_eq!(bench.sent(), [""; 0], "{bad:?}");
         assert!(bench.output().starts_with("HTTP/1.0 400 Bad Request\r\n"), "{bad:?}");
-        assert!(bench.connection.is_finished());
+        assert!(bench.is_finished());
     }
 }
 
@@ -331,4 +357,97 @@ fn a_head_over_the_limit_is_refused() {
     let mut bench = Bench::new();
     bench.client(&format!("GET / HTTP/1.1\r\nX: {}", "a".repeat(500)));
     assert!(bench.output().contains("Request header size exceeded limit of 500 bytes."));
+}
+
+#[test]
+fn the_next_request_begins_when_less_than_half_a_window_is_unsent() {
+    let mut bench = Bench::requested(&GET.repeat(3));
+    bench.server(data(&[b'x'; 600]));
+    assert_eq!(bench.sent(), [""; 0]);
+    assert_eq!(bench.stage(), Stage::Waiting, "it is for the client to read now");
+    bench.output();
+    assert_eq!(bench.sent(), ["0 data GET http://x.test/a"]);
+    bench.seq = 0;
+    bench.server(data(&[b'x'; 100]));
+    assert_eq!(bench.sent(), ["0 data GET http://x.test/a"], "a small response does not hold up the next");
+}
+
+#[test]
+fn empty_lines_do_not_begin_a_head() {
+    let mut bench = Bench::new();
+    for lines in ["\r\n", "\n", "\r", "\n", "\r\n\r\n"] {
+        bench.client(lines);
+        assert_eq!(bench.stage(), Stage::Idle);
+    }
+    bench.client("\r");
+    bench.client("\nGET /a HT");
+    assert_eq!(bench.stage(), Stage::Head);
+    bench.client("TP/1.1\r\n\r\n");
+    assert_eq!(bench.sent(), ["0 data GET http://localhost/a"]);
+}
+
+#[test]
+fn a_held_response_that_can_have_no_body_frees_the_connection() {
+    for (method, code) in [("HEAD", 200), ("GET", 204), ("GET", 304)] {
+        let mut bench = Bench::requested(&format!("{method} / HTTP/1.1\r\n\r\n"));
+        bench.server(more(Packet { code: Some(code), ..Packet::default() }));
+        assert!(bench.is_idle(), "{method} {code}");
+        bench.output();
+        bench.client(GET);
+        assert_eq!(bench.sent(), ["0 data GET http://x.test/a"]);
+        let later = bench.now + Duration::from_secs(1);
+        let exchange = bench.exchanges.get_mut(0).unwrap();
+        assert_eq!((exchange.client(), exchange.on_timer(later)), (None, Due::Unwanted));
+        bench.event(|_, cx| cx.exchanges.cancel(0, cx.up));
+        assert_eq!(bench.sent(), ["1 cancel"]);
+    }
+}
+
+#[test]
+fn a_client_that_sends_its_end_gets_the_rest_of_a_complete_response() {
+    let mut bench = Bench::requested(GET);
+    bench.server(data(b"hello"));
+    bench.event(|http, cx| http.on_end(cx));
+    assert_eq!(bench.stage(), Stage::Closing);
+    assert!(bench.output().ends_with("hello"));
+}
+
+#[test]
+fn a_client_that_sends_its_end_while_it_waits_is_gone() {
+    let mut bench = Bench::requested(GET);
+    bench.server(more(data(b"part")));
+    bench.event(|http, cx| http.on_end(cx));
+    assert_eq!(bench.sent(), ["1 cancel"]);
+    assert_eq!(bench.stage(), Stage::Closed { abort: false });
+    assert!(bench.exchanges.is_empty());
+}
+
+#[test]
+fn a_response_whose_end_is_that_of_the_connection_is_broken_off_with_a_reset() {
+    let mut bench = Bench::requested("GET / HTTP/1.0\r\n\r\n");
+    bench.server(more(data(b"x")));
+    bench.event(|http, cx| http.on_lost(Some((502, "gone")), cx));
+    assert_eq!(bench.stage(), Stage::Closed { abort: true });
+}
+
+#[test]
+fn a_request_whose_server_is_lost_gets_a_page_if_it_has_got_nothing() {
+    let mut bench = Bench::requested(GET);
+    bench.event(|http, cx| http.on_lost(Some((502, "gone")), cx));
+    assert!(bench.output().starts_with("HTTP/1.1 502 Bad Gateway\r\n"));
+    let mut bench = Bench::requested(GET);
+    bench.server(more(data(b"part")));
+    bench.event(|http, cx| http.on_lost(Some((502, "gone")), cx));
+    assert!(bench.output().ends_with("4\r\npart\r\n"));
+    assert_eq!(bench.stage(), Stage::Closing);
+}
+
+#[test]
+fn a_status_below_200_is_visibly_an_error_of_the_backend() {
+    for code in [0, 5, 100, 101, 199] {
+        let mut bench = Bench::requested(GET);
+        assert!(!bench.server(Packet { code: Some(code), ..data(b"x") }));
+        assert_eq!(bench.sent(), ["1 cancel"]);
+        assert!(bench.output().starts_with("HTTP/1.1 502 Bad Gateway\r\n"), "{code}");
+    }
 }

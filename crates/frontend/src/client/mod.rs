@@ -1,0 +1,67 @@
+//! One client: its transport, its protocol, what it is to get, and how long it may take.
+
+pub mod deadlines;
+pub mod io;
+pub mod output;
+pub mod pacing;
+
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use self::io::Io;
+use self::output::Output;
+use self::pacing::{Pacing, Reading, Stage};
+use crate::context::Config;
+use crate::exchange::Exchanges;
+use crate::http1::Http1;
+
+/// A client connection.
+pub struct Client {
+    /// Its transport.
+    pub io: Io,
+    /// Its protocol.
+    pub http: Http1,
+    /// What it is to get.
+    pub output: Output,
+    /// What it has been through.
+    pub pacing: Pacing,
+    /// The transport may have more to read than was read.
+    pub readable: bool,
+    /// The transport takes more.
+    pub writable: bool,
+    /// Queued to be read from.
+    pub unread: bool,
+    /// Queued to be written to.
+    pub dirty: bool,
+}
+
+impl Client {
+    /// Just accepted, in this slot of the worker's table.
+    pub fn new(io: Io, slot: u32, address: Option<SocketAddr>, now: Instant) -> Self {
+        Client {
+            io,
+            http: Http1::new(slot, address),
+            output: Output::default(),
+            pacing: Pacing::new(now),
+            readable: false,
+            writable: true,
+            unread: false,
+            dirty: false,
+        }
+    }
+
+    /// Where its protocol stands.
+    pub fn stage(&self, exchanges: &Exchanges, config: &Config) -> Stage {
+        self.http.stage(self.output.len(), exchanges, config.low_water())
+    }
+
+    /// What to do with the bytes it sends.
+    pub fn reading(&self, stage: Stage, config: &Config) -> Reading {
+        self.pacing.reading(stage, self.http.buffered(), config.head.head_bytes)
+    }
+
+    /// Whether it is gone, though not all that it sent was read.
+    pub fn has_left(&self, stage: Stage, config: &Config) -> bool {
+        self.pacing.has_left(stage, self.http.buffered(), config.head.head_bytes)
+    }
+}

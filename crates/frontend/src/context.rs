@@ -1,0 +1,42 @@
+//! What an event of one client is handled with.
+
+use std::time::Instant;
+
+use wire::http1::Limits;
+
+use crate::client::deadlines::Deadlines;
+use crate::client::output::Output;
+use crate::exchange::Exchanges;
+use crate::uplink::Uplink;
+
+/// What applies to every client of a process.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Limits of request heads.
+    pub head: Limits,
+    /// Body bytes granted to the server of a session at once.
+    pub window: u32,
+    /// How long clients may take.
+    pub deadlines: Deadlines,
+}
+
+impl Config {
+    /// Unsent bytes of a client below which its next request may begin.
+    pub fn low_water(&self) -> usize {
+        self.window as usize / 2
+    }
+}
+
+/// One event's surroundings: settings, time, the client's output, and the way to the servers.
+pub struct Context<'a> {
+    /// Settings.
+    pub config: &'a Config,
+    /// The time of the event.
+    pub now: Instant,
+    /// What the client is to get.
+    pub output: &'a mut Output,
+    /// All exchanges.
+    pub exchanges: &'a mut Exchanges,
+    /// Where packets go.
+    pub up: &'a mut dyn Uplink,
+}

@@ -1,0 +1,151 @@
+//! The table of exchanges, found by the slot that stands in their ids.
+
+use std::time::Instant;
+
+use slab::Slab;
+use zhttp::{Id, Kind, Packet, PeerId};
+
+use super::{Audience, ENDING, Event, Exchange, Opening};
+use crate::uplink::Uplink;
+
+/// All exchanges of a worker: those that a client waits for, and those whose server has not ended them yet.
+pub struct Exchanges {
+    slots: Slab<Exchange>,
+    serials: u64,
+    /// Exchanges without a client, and how many there may be.
+    unheard: usize,
+    max_unheard: usize,
+}
+
+/// A walk over the table in steps, so that it never takes long.
+#[derive(Clone, Copy, Debug)]
+pub struct Sweep {
+    next: usize,
+    end: usize,
+}
+
+impl Exchanges {
+    /// For so many clients. Memory is reserved at once, because a table that grows moves all of its entries; the system
+    /// gives it only what is used.
+    pub fn for_clients(clients: usize) -> Self {
+        Exchanges { slots: Slab::with_capacity(2 * clients), serials: 0, unheard: 0, max_unheard: clients }
+    }
+
+    /// Opens a session for a request; gives the slot of its exchange.
+    pub fn open(&mut self, opening: &Opening<'_>, now: Instant, up: &mut dyn Uplink) -> u32 {
+        let entry = self.slots.vacant_entry();
+        let slot = entry.key() as u32;
+        let serial = self.serials;
+        self.serials += 1;
+        entry.insert(Exchange::open(slot, serial, opening, now, up));
+        slot
+    }
+
+    /// The exchange with this id, if it is one of ours and lives.
+    pub fn find(&mut self, id: &[u8]) -> Option<&mut Exchange> {
+        let (slot, serial) = Id::parse_indexed(id)?;
+        self.slots.get_mut(slot as usize).filter(|exchange| exchange.serial == serial)
+    }
+
+    /// The exchange in a slot.
+    pub fn get(&self, slot: u32) -> Option<&Exchange> {
+        self.slots.get(slot as usize)
+    }
+
+    /// The exchange in a slot.
+    pub fn get_mut(&mut self, slot: u32) -> Option<&mut Exchange> {
+        self.slots.get_mut(slot as usize)
+    }
+
+    /// Exchanges in the table.
+    pub fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    /// All of them.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Exchange> {
+        self.slots.iter_mut().map(|(_, exchange)| exchange)
+    }
+
+    /// The serial number of the next exchange; those opened so far have lower ones.
+    pub fn next_serial(&self) -> u64 {
+        self.serials
+    }
+
+    /// The session is over on both sides.
+    pub fn close(&mut self, slot: u32) {
+        if let Some(exchange) = self.slots.try_remove(slot as usize)
+            && exchange.client().is_none()
+        {
+            self.unheard -= 1;
+        }
+    }
+
+    /// The client is gone, or wants no more: tells the server. One that has not spoken yet is told when it does, as for
+    /// any session that is not known.
+    pub fn cancel(&mut self, slot: u32, up: &mut dyn Uplink) {
+        if let Some(exchange) = self.slots.get_mut(slot as usize) {
+            exchange.cancel(up);
+            self.close(slot);
+        }
+    }
+
+    /// The client has all it can get, though the server has not ended the response. The server may do so for a moment;
+    /// then it is told.
+    pub fn finish(&mut self, slot: u32, now: Instant, up: &mut dyn Uplink) {
+        if self.unheard == self.max_unheard {
+            return self.cancel(slot, up);
+        }
+        let Some(exchange) = self.slots.get_mut(slot as usize) else { return };
+        if exchange.client().is_some() {
+            self.unheard += 1;
+        }
+        exchange.audience = Audience::Served(now + ENDING);
+    }
+
+    /// A packet for an exchange without a client.
+    pub fn on_unheard(
+        &mut self,
+        slot: u32,
+        packet: &Packet<'_>,
+        from: Option<PeerId>,
+        seq: Option<u32>,
+        now: Instant,
+        up: &mut dyn Uplink,
+    ) {
+        let Some(exchange) = self.slots.get_mut(slot as usize) else { return };
+        let ends = packet.kind == Kind::Data && !packet.more;
+        match exchange.receive(packet, from, seq, now, up) {
+            Ok(Event::Failed) => self.close(slot),
+            Ok(_) if ends => self.close(slot),
+            Ok(_) => {}
+            Err(_) => self.cancel(slot, up),
+        }
+    }
+
+    /// When to look at an exchange next.
+    pub fn next_due(&self, slot: u32) -> Option<Instant> {
+        self.get(slot).map(Exchange::next_due)
+    }
+
+    /// A walk over all exchanges that there are now.
+    pub fn sweep(&self) -> Sweep {
+        Sweep { next: 0, end: self.slots.iter().next_back().map_or(0, |(slot, _)| slot + 1) }
+    }
+
+    /// Looks at the next `count` slots and gives those of which `chosen` holds; `None` at the end of the walk.
+    pub fn sweep_on(&self, sweep: &mut Sweep, count: usize, chosen: impl Fn(&Exchange) -> bool) -> Option<Vec<u32>> {
+        if sweep.next >= sweep.end {
+            return None;
+        }
+        let end = sweep.end.min(sweep.next + count);
+        let slots = sweep.next..end;
+        sweep.next = end;
+        Some(slots.filter(|&slot| self.slots.get(slot).is_some_and(&chosen)).map(|slot| slot as u32).collect())
+    }
+}

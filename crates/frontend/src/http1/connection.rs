@@ -1,0 +1,405 @@
+//! One client's HTTP/1.1: what it sends becomes exchanges, what servers send becomes its output. Without I/O.
+//!
+//! Requests on one connection are served one at a time; what the client sends ahead waits. The next request begins only
+//! when little of the responses before it is still unsent, so a client that does not read can not make the suite
+//! produce more (frontend, request parsing, response emission, persistence).
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use wire::http1::{BodyDecoder, BodyError, BodyFraming, RequestHead, Version, parse_request};
+use zhttp::{Packet, PeerId, Violation};
+
+use super::page::error_page;
+use super::response::{BadResponse, Response, Terms};
+use super::shared_body::SharedBody;
+use crate::client::pacing::Stage;
+use crate::context::Context;
+use crate::exchange::{Event, Exchanges, Opening, Owed};
+
+/// Upload bytes sent in one packet at most.
+const MAX_UPLOAD: usize = 65_536;
+
+/// The HTTP/1.1 side of a client connection.
+pub struct Http1 {
+    /// The client's slot.
+    client: u32,
+    /// The client's address; none on a Unix socket.
+    peer: Option<SocketAddr>,
+    phase: Phase,
+    /// Read and not understood yet: a part of a head, upload beyond the credits, or requests sent ahead.
+    input: Vec<u8>,
+    /// Body bytes of the exchange in the output, for which credits go back when they have left.
+    unwritten: u32,
+}
+
+enum Phase {
+    /// Between requests, or in the middle of a head.
+    Head,
+    /// A request is being served.
+    Serving(Request),
+    /// The last response goes out, then the connection is closed.
+    Closing,
+    /// To be closed at once.
+    Closed {
+        /// So that the client sees that something is missing.
+        abort: bool,
+    },
+}
+
+struct Request {
+    /// Slot of its exchange.
+    exchange: u32,
+    upload: Upload,
+    response: Response,
+    terms: Terms,
+}
+
+/// The request's body.
+enum Upload {
+    /// All of it has been sent on, or there is none.
+    Complete,
+    /// There is more to come.
+    Running {
+        /// Takes the body out of its framing.
+        decoder: BodyDecoder,
+        /// The client waits for `100 Continue`.
+        expects: bool,
+    },
+}
+
+/// What a server did wrong. Its session is over.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    /// It broke the rules of sessions.
+    #[error("{0}")]
+    Session(#[from] Violation),
+    /// It sent no response that a client could read.
+    #[error("{0}")]
+    Response(#[from] BadResponse),
+}
+
+/// Why a request was refused, for the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// Status of the error page.
+    pub code: u16,
+    /// Its text, without line end.
+    pub reason: String,
+}
+
+impl Http1 {
+    /// A connection that has just been accepted, in slot `client` of the worker's table.
+    pub fn new(client: u32, peer: Option<SocketAddr>) -> Self {
+        Http1 { client, peer, phase: Phase::Head, input: Vec::new(), unwritten: 0 }
+    }
+
+    /// Where the connection stands, for the decisions about reading and deadlines.
+    pub fn stage(&self, unsent: usize, exchanges: &Exchanges, low_water: usize) -> Stage {
+        match &self.phase {
+            Phase::Head if matches!(&self.input[..], [] | [b'\r']) => Stage::Idle,
+            Phase::Head if unsent > low_water => Stage::Waiting,
+            Phase::Head => Stage::Head,
+            Phase::Serving(Request { exchange, upload: Upload::Running { .. }, response, .. }) => {
+                let credits = exchanges.get(*exchange).map_or(0, |exchange| exchange.credits() as usize);
+                match credits.saturating_sub(self.input.len()).min(MAX_UPLOAD) {
+                    0 => Stage::Stopped,
+                    room => Stage::Body { room, awaited: *response == Response::Waiting },
+                }
+            }
+            Phase::Serving(_) => Stage::Waiting,
+            Phase::Closing => Stage::Closing,
+            Phase::Closed { abort } => Stage::Closed { abort: *abort },
+        }
+    }
+
+    /// The client's address.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.peer
+    }
+
+    /// Bytes read and not understood yet.
+    pub fn buffered(&self) -> usize {
+        self.input.len()
+    }
+
+    /// The exchange being served.
+    pub fn exchange(&self) -> Option<u32> {
+        match &self.phase {
+            Phase::Serving(request) => Some(request.exchange),
+            _ => None,
+        }
+    }
+
+    /// The client has sent bytes. Gives the reason if they are refused.
+    pub fn on_input(&mut self, mut bytes: &[u8], cx: &mut Context<'_>) -> Option<Refusal> {
+        match &self.phase {
+            Phase::Closing | Phase::Closed { .. } => return None,
+            Phase::Head if self.input.is_empty() => {
+                bytes = skip_empty_lines(bytes);
+                if cx.output.len() <= cx.config.low_water() {
+                    let (used, refusal) = self.read_head(bytes, cx);
+                    if refusal.is_some() {
+                        return refusal;
+                    }
+                    bytes = &bytes[used..];
+                }
+                if !bytes.is_empty() {
+                    self.input.extend_from_slice(bytes);
+                }
+            }
+            _ => self.input.extend_from_slice(bytes),
+        }
+        self.go_on(cx)
+    }
+
+    /// Works on what has been read, when the output has become less or the server has granted credits.
+    pub fn go_on(&mut self, cx: &mut Context<'_>) -> Option<Refusal> {
+        if matches!(self.phase, Phase::Head) && !self.input.is_empty() && cx.output.len() <= cx.config.low_water() {
+            let input = std::mem::take(&mut self.input);
+            let rest = skip_empty_lines(&input);
+            let (used, refusal) = self.read_head(rest, cx);
+            let used = input.len() - rest.len() + used;
+            if refusal.is_some() {
+                return refusal;
+            }
+            self.input = input;
+            self.forget_input(used);
+        }
+        self.upload(cx)
+    }
+
+    fn forget_input(&mut self, used: usize) {
+        if used == self.input.len() {
+            // An idle connection keeps no buffer.
+            self.input = Vec::new();
+        } else if used > 0 {
+            self.input.drain(..used);
+        }
+    }
+
+    /// Tries to read a request head at the front of `bytes`; returns how many bytes it took.
+    fn read_head(&mut self, bytes: &[u8], cx: &mut Context<'_>) -> (usize, Option<Refusal>) {
+        match parse_request(bytes, &cx.config.head) {
+            Ok(None) => (0, None),
+            Ok(Some((head, used))) => (used, self.begin(&head, cx)),
+            Err(error) => (bytes.len(), Some(self.refuse(Version::Http10, error.status(), &error.page_text(), cx))),
+        }
+    }
+
+    /// Opens an exchange for a request.
+    fn begin(&mut self, head: &RequestHead<'_>, cx: &mut Context<'_>) -> Option<Refusal> {
+        if head.websocket {
+            let text = "WebSockets are not supported by this version.\n";
+            return Some(self.refuse(head.version, 501, text, cx));
+        }
+        let upload = match head.framing {
+            BodyFraming::None | BodyFraming::Length(0) => Upload::Complete,
+            framing => Upload::Running { decoder: BodyDecoder::new(framing), expects: head.expects_continue },
+        };
+        let opening = Opening {
+            client: self.client,
+            peer: self.peer,
+            head,
+            body: matches!(upload, Upload::Running { .. }),
+            window: cx.config.window,
+        };
+        let exchange = cx.exchanges.open(&opening, cx.now, cx.up);
+        let terms = Terms { version: head.version, head_only: head.method == "HEAD", persistent: head.persistent };
+        self.phase = Phase::Serving(Request { exchange, upload, response: Response::Waiting, terms });
+        None
+    }
+
+    /// Sends on what has been read of the request's body, within the credits.
+    fn upload(&mut self, cx: &mut Context<'_>) -> Option<Refusal> {
+        let Phase::Serving(request) = &mut self.phase else { return None };
+        let Upload::Running { decoder, expects } = &mut request.upload else { return None };
+        let exchange = cx.exchanges.get_mut(request.exchange)?;
+        let credits = exchange.credits() as usize;
+        if credits == 0 {
+            return None;
+        }
+        if self.input.is_empty() {
+            if std::mem::take(expects) && request.response == Response::Waiting {
+                cx.output.push(Bytes::from_static(b"HTTP/1.1 100 Continue\r\n\r\n"));
+            }
+            return None;
+        }
+        *expects = false;
+        let mut body = Vec::new();
+        let (mut used, mut failure) = (0, None);
+        while !decoder.is_done() && used < self.input.len() {
+            match decoder.decode(&self.input[used..], credits - body.len()) {
+                Ok(decoded) if decoded.consumed == 0 => break,
+                Ok(decoded) => {
+                    used += decoded.consumed;
+                    body.extend_from_slice(decoded.payload);
+                }
+                Err(error) => {
+                    failure = Some(error);
+                    break;
+                }
+            }
+        }
+        let done = decoder.is_done();
+        if let Some(error) = failure {
+            return self.refuse_upload(error, cx);
+        }
+        if done {
+            request.upload = Upload::Complete;
+        }
+        if done || !body.is_empty() {
+            exchange.send_body(&body, !done, cx.up);
+        }
+        self.forget_input(used);
+        None
+    }
+
+    fn refuse_upload(&mut self, error: BodyError, cx: &mut Context<'_>) -> Option<Refusal> {
+        let Phase::Serving(request) = &self.phase else { return None };
+        let (exchange, response, version) = (request.exchange, request.response, request.terms.version);
+        cx.exchanges.cancel(exchange, cx.up);
+        if response == Response::Waiting {
+            return Some(self.refuse(version, error.status(), &error.page_text(), cx));
+        }
+        self.break_off(response);
+        Some(Refusal { code: error.status(), reason: error.to_string() })
+    }
+
+    /// A packet has come for the exchange that is being served. Cancels the session when the packet breaks the rules.
+    ///
+    /// # Errors
+    /// What the server did wrong, for the log.
+    pub fn on_packet(
+        &mut self,
+        packet: &Packet<'_>,
+        body: &SharedBody<'_>,
+        from: Option<PeerId>,
+        seq: Option<u32>,
+        cx: &mut Context<'_>,
+    ) -> Result<Option<Refusal>, Fault> {
+        let Phase::Serving(request) = &mut self.phase else { return Ok(None) };
+        let slot = request.exchange;
+        let Some(exchange) = cx.exchanges.get_mut(slot) else { return Ok(None) };
+        let result = match exchange.receive(packet, from, seq, cx.now, cx.up) {
+            Ok(Event::Nothing) => Ok(()),
+            Ok(Event::Data) => self.respond(packet, body, cx).map_err(Fault::from),
+            Ok(Event::Failed) => {
+                cx.exchanges.close(slot);
+                self.fail(500, "Failed to process request.\n", cx);
+                Ok(())
+            }
+            Err(violation) => Err(violation.into()),
+        };
+        if let Err(fault) = &result {
+            cx.exchanges.cancel(slot, cx.up);
+            match fault {
+                Fault::Response(BadResponse::Status(_)) => self.fail(502, "Malformed response from the backend.\n", cx),
+                _ => self.fail(500, "Failed to process request.\n", cx),
+            }
+        }
+        let refusal = self.go_on(cx);
+        result.map(|()| refusal)
+    }
+
+    /// Puts a data packet of the response into the output.
+    fn respond(&mut self, packet: &Packet<'_>, body: &SharedBody<'_>, cx: &mut Context<'_>) -> Result<(), BadResponse> {
+        let Phase::Serving(request) = &mut self.phase else { return Ok(()) };
+        if request.response == Response::Waiting {
+            if matches!(request.upload, Upload::Running { .. }) {
+                // Nobody may want the rest of the body any more, so nothing can follow on this connection.
+                request.terms.persistent = false;
+            }
+            let head = request.response.begin(packet, &mut request.terms)?;
+            cx.output.push(head);
+        } else {
+            request.response.add_body(packet.body.len(), body, cx.output)?;
+        }
+        self.unwritten += packet.body.len() as u32;
+        if !packet.more {
+            request.response.end(cx.output)?;
+            cx.exchanges.close(request.exchange);
+        } else if request.response.is_bodiless() {
+            // A held response to HEAD, a held 204: the client has it all, so it need not wait for the server.
+            cx.exchanges.finish(request.exchange, cx.now, cx.up);
+        } else {
+            return Ok(());
+        }
+        self.unwritten = 0;
+        self.phase = if request.terms.persistent { Phase::Head } else { self.closing() };
+        Ok(())
+    }
+
+    fn closing(&mut self) -> Phase {
+        self.input = Vec::new();
+        Phase::Closing
+    }
+
+    /// Bytes of the output have been written. Gives credits back for the part of them that was body.
+    pub fn on_written(&mut self, bytes: usize, cx: &mut Context<'_>) -> Owed {
+        let body = self.unwritten.min(u32::try_from(bytes).unwrap_or(u32::MAX));
+        self.unwritten -= body;
+        let Some(exchange) = self.exchange().and_then(|slot| cx.exchanges.get_mut(slot)) else { return Owed::Nothing };
+        exchange.on_written(body as usize, cx.up)
+    }
+
+    /// The client has sent its end. One that waits for a response is taken to be gone, as Pushpin does; one that has
+    /// its response, though not all of it is written, gets the rest.
+    pub fn on_end(&mut self, cx: &mut Context<'_>) {
+        match self.phase {
+            Phase::Head if !cx.output.is_empty() => self.phase = self.closing(),
+            Phase::Head | Phase::Serving(_) => self.on_gone(cx),
+            Phase::Closing | Phase::Closed { .. } => {}
+        }
+    }
+
+    /// The client is gone, or its time is up: tells the server.
+    pub fn on_gone(&mut self, cx: &mut Context<'_>) {
+        if let Some(exchange) = self.exchange() {
+            cx.exchanges.cancel(exchange, cx.up);
+        }
+        self.phase = Phase::Closed { abort: false };
+    }
+
+    /// The exchange is over without a word of its server, which is gone or was silent for too long.
+    pub fn on_lost(&mut self, page: Option<(u16, &str)>, cx: &mut Context<'_>) {
+        match (&self.phase, page) {
+            (Phase::Serving(request), None) => self.break_off(request.response),
+            (Phase::Serving(_), Some((code, text))) => self.fail(code, text, cx),
+            _ => {}
+        }
+    }
+
+    /// The response will not come, or not be finished.
+    fn fail(&mut self, code: u16, text: &str, cx: &mut Context<'_>) {
+        let Phase::Serving(request) = &self.phase else { return };
+        match request.response {
+            Response::Waiting => {
+                self.refuse(request.terms.version, code, text, cx);
+            }
+            response => self.break_off(response),
+        }
+    }
+
+    /// Ends the connection in a way that shows the client that its response is not complete: what has come is sent, but
+    /// not the end of the body. Where only the connection's end would end the body, it is reset.
+    fn break_off(&mut self, response: Response) {
+        let closing = self.closing();
+        self.phase = if response.ends_with_connection() { Phase::Closed { abort: true } } else { closing };
+    }
+
+    /// Answers with an error page and closes.
+    fn refuse(&mut self, version: Version, code: u16, text: &str, cx: &mut Context<'_>) -> Refusal {
+        cx.output.push(error_page(version, code, text));
+        self.phase = self.closing();
+        Refusal { code, reason: text.trim_end().to_owned() }
+    }
+}
+
+/// Empty lines before a request mean nothing, and do not make its head begin (RFC 9112, section 2.2).
+fn skip_empty_lines(mut bytes: &[u8]) -> &[u8] {
+    while let Some(rest) = bytes.strip_prefix(b"\r\n").or_else(|| bytes.strip_prefix(b"\n")) {
+        bytes = rest;
+    }
+    bytes
+}

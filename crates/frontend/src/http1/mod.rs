@@ -1,0 +1,12 @@
+//! HTTP/1.1 with one client: requests become exchanges, responses become bytes. Without I/O.
+//!
+//! - [`connection`]: what is read, one request after the other.
+//! - [`response`]: head and body of a response, [`shared_body`]: bytes that many clients get, [`page`]: error pages.
+
+pub mod connection;
+pub mod page;
+pub mod response;
+pub mod shared_body;
+
+pub use connection::Http1;
+pub use shared_body::SharedBody;

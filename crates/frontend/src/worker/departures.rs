@@ -1,0 +1,107 @@
+//! Servers that have gone: their sessions end at once, instead of when they would time out.
+//!
+//! The transport tells of a server's end when all that it sent through the ROUTER has been read. What it published
+//! before may be on its way still, and one whose connection only broke comes back under its name, so there is a moment
+//! between. Then the table of exchanges is walked in steps of some thousand slots a turn: about 0.1 ms a step, and no
+//! cost for anybody while all servers live.
+
+use std::time::{Duration, Instant};
+
+use transport::Reason;
+use zhttp::PeerId;
+
+use super::Worker;
+use crate::exchange::{Exchange, Sweep};
+
+/// Between a server's end and that of its sessions.
+const MOMENT: Duration = Duration::from_millis(100);
+/// A server acknowledges a request within 10 ms. Requests that nobody has acknowledged for so long after a server went
+/// were with that one.
+const UNANSWERED: Duration = Duration::from_millis(800);
+/// Slots looked at in a turn.
+const STEP: usize = 4096;
+
+/// Which sessions end.
+#[derive(Clone, Copy, Debug)]
+enum Ends {
+    /// Those of this server.
+    Of(PeerId),
+    /// Those that no server has answered or taken over, opened before the exchange with this number.
+    Unanswered(u64),
+}
+
+#[derive(Debug)]
+struct Departure {
+    name: String,
+    ends: Ends,
+    due: Instant,
+    walk: Option<Sweep>,
+    ended: usize,
+}
+
+/// Servers whose sessions are being ended.
+#[derive(Debug, Default)]
+pub(super) struct Departures {
+    waiting: Vec<Departure>,
+}
+
+impl Ends {
+    fn includes(self, exchange: &Exchange) -> bool {
+        match self {
+            Ends::Of(peer) => exchange.is_served_by(peer),
+            Ends::Unanswered(before) => !exchange.has_server() && exchange.serial() < before,
+        }
+    }
+}
+
+impl Departures {
+    /// The server is there again, or still.
+    pub(super) fn on_joined(&mut self, peer: PeerId) {
+        self.waiting.retain(|departure| !matches!(departure.ends, Ends::Of(gone) if gone == peer));
+    }
+
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        self.waiting.iter().map(|departure| departure.due).min()
+    }
+}
+
+impl Worker {
+    /// A server has gone.
+    pub(super) fn on_left(&mut self, name: &[u8], reason: Reason, now: Instant) {
+        let Some(peer) = self.core.links.peers.intern(name) else { return };
+        let name = String::from_utf8_lossy(name).into_owned();
+        tracing::debug!("{name} has left: {reason:?}");
+        let before = self.core.exchanges.next_serial();
+        for (ends, wait) in [(Ends::Of(peer), MOMENT), (Ends::Unanswered(before), UNANSWERED)] {
+            let (name, due) = (name.clone(), now + wait);
+            self.departures.waiting.push(Departure { name, ends, due, walk: None, ended: 0 });
+        }
+    }
+
+    /// Ends a step's worth of sessions whose server has gone.
+    pub(super) fn end_departed(&mut self, now: Instant) {
+        let Some(at) = self.departures.waiting.iter().position(|departure| departure.due <= now) else { return };
+        let mut departure = self.departures.waiting.swap_remove(at);
+        let exchanges = &self.core.exchanges;
+        let walk = departure.walk.get_or_insert_with(|| exchanges.sweep());
+        let ends = departure.ends;
+        match exchanges.sweep_on(walk, STEP, |exchange| ends.includes(exchange)) {
+            Some(slots) => {
+                departure.ended += slots.len();
+                for slot in slots {
+                    self.lose(slot, Some((502, "The server of this request is gone.\n")), now);
+                }
+                self.departures.waiting.push(departure);
+            }
+            None if departure.ended > 0 => {
+                let (name, ended) = (&departure.name, departure.ended);
+                let which = match ends {
+                    Ends::Of(_) => "sessions with it",
+                    Ends::Unanswered(_) => "requests that it had not answered",
+                };
+                tracing::warn!("{name} is gone: {ended} {which} are ended");
+            }
+            None => {}
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! What is due: deadlines of clients, keep-alives and expiry of exchanges, credits of quiet sessions.
+
+use std::time::Instant;
+
+use zhttp::{Bulk, Kind};
+
+use super::Worker;
+use crate::client::deadlines::Late;
+use crate::exchange::Due;
+
+impl Worker {
+    pub(super) fn attend_to_timers(&mut self, now: Instant) {
+        if self.grants_due.is_some_and(|due| due <= now) {
+            self.grants_due = None;
+            self.grant_owed();
+        }
+        while let Some(slot) = self.client_timers.pop(now) {
+            self.look_at_client(slot as usize, now);
+        }
+        let mut keep_alives = Bulk::default();
+        while let Some(slot) = self.exchange_timers.pop(now) {
+            self.look_at_exchange(slot, now, &mut keep_alives);
+        }
+        self.core.links.send_bulk(Kind::KeepAlive, keep_alives);
+        let lost = self.core.links.take_lost();
+        if lost > 0 {
+            let text =
+                format_args!("{lost} packets for proxy or handler are lost: it is gone, or too much waits for it");
+            self.warnings.warn("lost", now, text);
+        }
+    }
+
+    fn grant_owed(&mut self) {
+        for (slot, serial) in std::mem::take(&mut self.owing) {
+            if let Some(exchange) = self.core.exchanges.get_mut(slot).filter(|e| e.serial() == serial) {
+                exchange.owing = false;
+                exchange.grant(&mut self.core.links);
+            }
+        }
+        self.core.links.send_grants();
+    }
+
+    /// Ends a client whose time is up.
+    fn look_at_client(&mut self, slot: usize, now: Instant) {
+        let Some(client) = self.clients.get_mut(slot) else { return };
+        match client.pacing.due(&self.core.config.deadlines) {
+            None => {}
+            Some((due, _)) if due > now => self.client_timers.arm(slot as u32, due),
+            Some((_, late)) => {
+                let address = client.http.address();
+                tracing::debug!(client = address.map(tracing::field::display), "closed: {}", late.reason());
+                client.http.on_gone(&mut self.core.context(&mut client.output, now));
+                if late == Late::Write {
+                    // What it has must not look complete, and what it has not must not stay in the system's memory.
+                    client.io.abort();
+                }
+                self.close(slot);
+            }
+        }
+    }
+
+    /// Keeps a session alive, or ends it.
+    fn look_at_exchange(&mut self, slot: u32, now: Instant, keep_alives: &mut Bulk<()>) {
+        loop {
+            let Some(exchange) = self.core.exchanges.get_mut(slot) else { return };
+            match exchange.on_timer(now) {
+                Due::Nothing(due) => return self.exchange_timers.arm(slot, due),
+                Due::KeepAlive(peer, seq) => keep_alives.push(peer, (), exchange.id(), seq),
+                Due::Unwanted => return self.core.exchanges.cancel(slot, &mut self.core.links),
+                Due::Expired => {
+                    let text = format_args!("session {} is ended: its server was silent for 60 s", exchange.id());
+                    self.warnings.warn("expired", now, text);
+                    return self.lose(slot, None, now);
+                }
+            }
+        }
+    }
+
+    /// Ends an exchange whose server is no longer there: with a page, if its client has got nothing yet.
+    pub(super) fn lose(&mut self, exchange: u32, page: Option<(u16, &str)>, now: Instant) {
+        let client = self.core.exchanges.get(exchange).and_then(|exchange| exchange.client());
+        self.core.exchanges.close(exchange);
+        let Some(slot) = client.map(|slot| slot as usize) else { return };
+        if let Some(client) = self.clients.get_mut(slot) {
+            client.http.on_lost(page, &mut self.core.context(&mut client.output, now));
+            self.touch(slot);
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! The worker: sockets, clock and timers around clients and exchanges.
+//!
+//! One thread. A turn takes the packets that have come from proxy and handler and gives each to its client, reads from
+//! the clients that have sent something, then writes once to each client for whom something has come, however much it
+//! is. Credits and keep-alives go back to the servers once a turn, many sessions a packet. Nothing in a turn grows with
+//! the number of clients but what concerns each of them.
+//!
+//! - [`packets`](self): from the servers. - `clients`: reading, writing, closing. - `due`: deadlines.
+//! - `departures`: servers that have gone.
+
+mod clients;
+mod departures;
+mod due;
+mod packets;
+mod timers;
+
+use std::time::{Duration, Instant};
+
+use limited::Limited;
+use slab::Slab;
+use transport::{Event, Options, Push, Reactor, Router, Subscriber};
+use zhttp::{Bulk, Kind};
+
+use self::departures::Departures;
+use self::timers::SlotTimers;
+use crate::accept::{Admission, Listeners};
+use crate::client::Client;
+use crate::client::output::Output;
+use crate::context::{Config, Context};
+use crate::exchange::Exchanges;
+use crate::uplink::Links;
+
+const RESPONSES: usize = 0;
+const STREAM: usize = 1;
+/// Size of the buffer that all reads share.
+const READ_BUFFER: usize = 65_536;
+/// Clients for which tables reserve memory at once. Beyond, they grow, which moves all entries.
+const RESERVED: usize = 1 << 20;
+/// Tokens below this are listeners.
+pub(crate) const FIRST_CLIENT: usize = 1024;
+
+/// Where the worker's sockets are, and who it is.
+#[derive(Clone, Debug)]
+pub struct Specs {
+    /// The instance id: unique in each run, at most 64 bytes, no spaces.
+    pub instance: String,
+    /// PUSH, bound: first packets of sessions.
+    pub out: String,
+    /// ROUTER, bound: later packets.
+    pub out_stream: String,
+    /// SUB, bound: responses.
+    pub responses: String,
+    /// Permission bits of the sockets' files.
+    pub file_mode: Option<u32>,
+}
+
+/// The frontend's event loop.
+pub struct Worker {
+    reactor: Reactor,
+    responses: Subscriber,
+    listeners: Listeners,
+    admission: Admission,
+    /// Tables must not grow beyond the memory reserved for them: see [`RESERVED`].
+    clients: Slab<Client>,
+    core: Core,
+    client_timers: SlotTimers,
+    exchange_timers: SlotTimers,
+    /// Clients to be attended to at the end of the turn.
+    dirty: Vec<usize>,
+    /// Clients that are to be read from.
+    unread: Vec<usize>,
+    /// Clients whose bytes are thrown away, when `discarded` is long enough ago.
+    discarding: Vec<usize>,
+    discarded: Instant,
+    /// Exchanges whose servers are owed credits, to be granted at `grants_due`.
+    owing: Vec<(u32, u64)>,
+    grants_due: Option<Instant>,
+    departures: Departures,
+    buffer: Vec<u8>,
+    warnings: Limited,
+}
+
+/// What every client needs.
+struct Core {
+    config: Config,
+    exchanges: Exchanges,
+    links: Links,
+}
+
+impl Core {
+    fn context<'a>(&'a mut self, output: &'a mut Output, now: Instant) -> Context<'a> {
+        Context { config: &self.config, now, output, exchanges: &mut self.exchanges, up: &mut self.links }
+    }
+}
+
+impl Worker {
+    /// Binds the ZeroMQ sockets.
+    ///
+    /// # Errors
+    /// A socket can not be bound or set up.
+    pub fn new(
+        specs: &Specs,
+        listeners: Listeners,
+        admission: Admission,
+        config: Config,
+    ) -> Result<Self, transport::Error> {
+        let context = transport::Context::new();
+        let options = Options { file_mode: specs.file_mode, ..Options::default() };
+        let named = Options { file_mode: specs.file_mode, ..Options::named(&specs.instance) };
+        let responses = Subscriber::bind(&context, &specs.responses, &options)?;
+        responses.subscribe_instance(&specs.instance)?;
+        let stream = Router::bind(&context, &specs.out_stream, &named)?;
+        // Requests that no proxy has taken yet are of no use once the frontend is gone.
+        let requests = Push::bind(&context, &specs.out, &Options { linger: 0, ..options })?;
+        let mut reactor = Reactor::new()?;
+        reactor.add(RESPONSES, &responses)?;
+        reactor.add(STREAM, &stream)?;
+        reactor.add(usize::MAX, &requests)?;
+        let now = Instant::now();
+        let most = admission.max().min(RESERVED);
+        let exchanges = Exchanges::for_clients(most);
+        let mut worker = Worker {
+            reactor,
+            responses,
+            listeners,
+            admission,
+            clients: Slab::with_capacity(most),
+            core: Core { config, exchanges, links: Links::new(&specs.instance, requests, stream) },
+            client_timers: SlotTimers::new(most, now),
+            exchange_timers: SlotTimers::new(2 * most, now),
+            dirty: Vec::new(),
+            unread: Vec::new(),
+            discarding: Vec::new(),
+            discarded: now,
+            owing: Vec::new(),
+            grants_due: None,
+            departures: Departures::default(),
+            buffer: vec![0; READ_BUFFER],
+            warnings: Limited::default(),
+        };
+        worker.listeners.register(worker.reactor.registry())?;
+        Ok(worker)
+    }
+
+    /// Where further sources, such as signals, are registered.
+    pub fn registry(&self) -> &mio::Registry {
+        self.reactor.registry()
+    }
+
+    /// Waits for events and attends to them. `foreign` is told of sources that are not the worker's.
+    ///
+    /// # Errors
+    /// The system refuses to wait.
+    pub fn turn(&mut self, ready: &mut Vec<Event>, mut foreign: impl FnMut(usize)) -> Result<(), transport::Error> {
+        let timeout = self.timeout(Instant::now());
+        self.reactor.wait(timeout, ready)?;
+        let now = Instant::now();
+        let (mut responses, mut stream) = (false, false);
+        for event in ready.iter() {
+            match *event {
+                Event::Socket(RESPONSES) => responses = true,
+                Event::Socket(STREAM) => stream = true,
+                Event::Source { token, readable, writable, ended } if token >= FIRST_CLIENT => {
+                    self.on_client_ready(token - FIRST_CLIENT, readable, writable, ended);
+                }
+                Event::Source { token, .. } if !self.listeners.on_ready(token) => foreign(token),
+                _ => {}
+            }
+        }
+        if responses {
+            self.take_responses(now);
+        }
+        if stream {
+            self.take_stream(now);
+        }
+        self.end_departed(now);
+        self.read(now);
+        self.discard(now);
+        self.attend_to_clients(now);
+        self.core.links.send_grants();
+        if self.listeners.is_pending() {
+            self.accept(now);
+        }
+        self.attend_to_timers(now);
+        Ok(())
+    }
+
+    fn timeout(&self, now: Instant) -> Option<Duration> {
+        let accepts = self.listeners.is_pending() && self.admission.is_open(self.clients.len(), now);
+        if !self.unread.is_empty() || !self.dirty.is_empty() || accepts {
+            return Some(Duration::ZERO);
+        }
+        let accepting = if self.listeners.is_pending() { self.admission.resumes_at(now) } else { None };
+        let due = [
+            self.client_timers.next(),
+            self.exchange_timers.next(),
+            self.grants_due,
+            self.discards_at(),
+            self.departures.next_due(),
+            accepting,
+        ];
+        let next = due.into_iter().flatten().min()?;
+        Some(next.saturating_duration_since(now))
+    }
+
+    /// Queues a client to be attended to at the end of the turn.
+    fn touch(&mut self, slot: usize) {
+        if let Some(client) = self.clients.get_mut(slot)
+            && !std::mem::replace(&mut client.dirty, true)
+        {
+            self.dirty.push(slot);
+        }
+    }
+
+    /// Closes all connections and tells the servers.
+    pub fn shut_down(&mut self) {
+        let mut cancels = Bulk::default();
+        for exchange in self.core.exchanges.iter_mut() {
+            if let Some((peer, seq)) = exchange.address() {
+                cancels.push(peer, (), exchange.id(), seq);
+            }
+        }
+        self.clients.clear();
+        self.core.links.send_bulk(Kind::Cancel, cancels);
+        self.reactor.drain(Duration::from_secs(1));
+    }
+}

@@ -1,0 +1,111 @@
+//! Packets from proxy and handler.
+
+use std::time::Instant;
+
+use transport::{Change, Incoming};
+use zhttp::{Ext, Ids, Kind, Packet, PeerId};
+
+use super::Worker;
+use super::clients::note;
+use crate::http1::SharedBody;
+use crate::uplink::Uplink;
+
+/// Packets taken from one socket in a turn, so that clients are served in between.
+const PACKETS_A_TURN: usize = 256;
+
+impl Worker {
+    pub(super) fn take_responses(&mut self, now: Instant) {
+        for _ in 0..PACKETS_A_TURN {
+            let Some(message) = self.responses.recv() else { return };
+            // The socket subscribes to this prefix, so it is there.
+            let packet = message.get(self.core.links.instance.len() + 1..).unwrap_or_default();
+            self.take_packet(packet, now);
+        }
+    }
+
+    pub(super) fn take_stream(&mut self, now: Instant) {
+        for _ in 0..PACKETS_A_TURN {
+            match self.core.links.stream.incoming() {
+                Some(Incoming::Packet(_, message)) => self.take_packet(&message, now),
+                Some(Incoming::Change(Change::Joined(peer))) => {
+                    if let Some(peer) = self.core.links.peers.find(&peer) {
+                        self.departures.on_joined(peer);
+                    }
+                }
+                Some(Incoming::Change(Change::Left(peer, reason))) => self.on_left(&peer, reason, now),
+                Some(Incoming::Change(_)) => {}
+                None => return,
+            }
+        }
+    }
+
+    /// Gives a packet to the clients it is for.
+    fn take_packet(&mut self, message: &[u8], now: Instant) {
+        let packet = match Packet::decode(message) {
+            Ok(packet) => packet,
+            Err(error) => {
+                return self.warnings.warn(
+                    "packet",
+                    now,
+                    format_args!("a packet from proxy or handler is skipped: {error}"),
+                );
+            }
+        };
+        let from = self.core.links.peers.intern(packet.from);
+        let body = SharedBody::new(packet.body);
+        for id in packet.ids.iter() {
+            let Ok((id, seq)) = id else { continue };
+            self.deliver(&packet, &body, id, from, seq, now);
+        }
+    }
+
+    fn deliver(
+        &mut self,
+        packet: &Packet<'_>,
+        body: &SharedBody<'_>,
+        id: &[u8],
+        from: Option<PeerId>,
+        seq: Option<u32>,
+        now: Instant,
+    ) {
+        let Some(exchange) = self.core.exchanges.find(id) else {
+            return self.refuse(packet, id, from);
+        };
+        let exchange_slot = exchange.slot();
+        let Some(slot) = exchange.client().map(|slot| slot as usize) else {
+            let core = &mut self.core;
+            return core.exchanges.on_unheard(exchange_slot, packet, from, seq, now, &mut core.links);
+        };
+        let Some(client) = self.clients.get_mut(slot) else { return };
+        match client.http.on_packet(packet, body, from, seq, &mut self.core.context(&mut client.output, now)) {
+            Ok(refusal) => note(refusal, client.http.address()),
+            Err(fault) => {
+                let (id, from) = (String::from_utf8_lossy(id), String::from_utf8_lossy(packet.from));
+                self.warnings.warn("fault", now, format_args!("session {id} of {from} is ended: {fault}"));
+            }
+        }
+        if !std::mem::replace(&mut client.dirty, true) {
+            self.dirty.push(slot);
+        }
+        // What could not be read for want of credits, or because the connection was busy, may be read now.
+        if client.readable && !std::mem::replace(&mut client.unread, true) {
+            self.unread.push(slot);
+        }
+        if let Some(exchange) = self.core.exchanges.get(exchange_slot)
+            && exchange.client().is_none()
+            && let Some(due) = self.core.exchanges.next_due(exchange_slot)
+        {
+            self.exchange_timers.arm(exchange_slot, due);
+        }
+    }
+
+    /// A packet for a session that is not known here, any more or at all: its server is told, or it would go on with it
+    /// until its time-out.
+    fn refuse(&mut self, packet: &Packet<'_>, id: &[u8], from: Option<PeerId>) {
+        let ends = packet.kind.ends_session() || packet.kind == Kind::Data && !packet.more;
+        if let Some(from) = from.filter(|_| !ends) {
+            let ids = Ids::One(id, None);
+            self.core.links.send(from, &Packet { ids, kind: Kind::Cancel, ext: Ext::MULTI, ..Packet::default() });
+        }
+    }
+}
