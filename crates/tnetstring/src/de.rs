@@ -102,6 +102,19 @@ impl<'de> serde::Deserializer<'de> for ItemDeserializer<'de> {
         visitor.visit_newtype_struct(ItemDeserializer { depth, ..self })
     }
 
+    /// Only a map: fields of a list would be told apart by their order alone.
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Error> {
+        match self.item.kind {
+            Kind::Map => self.deserialize_any(visitor),
+            found => Err(Error::WrongKind { expected: "a map", found }),
+        }
+    }
+
     /// A name, or a map of one name and its content.
     fn deserialize_enum<V: Visitor<'de>>(
         self,
@@ -130,7 +143,7 @@ impl<'de> serde::Deserializer<'de> for ItemDeserializer<'de> {
     }
 
     forward_to_deserialize_any! {
-        bool unit unit_struct seq tuple tuple_struct map struct identifier
+        bool unit unit_struct seq tuple tuple_struct map identifier
     }
 }
 
@@ -257,6 +270,16 @@ mod tests {
         }
         assert_eq!(from_slice::<Only>(b"21:1:z,6:brokenx1:a,1:5#}").map(|only| only.a), Err(Error::UnknownType(b'x')));
         assert_eq!(from_slice::<Only>(b"21:1:z,6:broken]1:a,1:5#}").map(|only| only.a), Ok(5));
+    }
+
+    #[test]
+    fn a_struct_is_not_read_from_a_list() {
+        #[derive(Debug, Deserialize)]
+        struct Only {
+            _a: i64,
+        }
+        let error = from_slice::<Only>(b"4:1:5#]").unwrap_err();
+        assert_eq!(error, Error::WrongKind { expected: "a map", found: Kind::List });
     }
 
     #[test]

@@ -39,7 +39,7 @@ impl Kind {
     }
 
     #[inline]
-    const fn from_type_byte(byte: u8) -> Option<Kind> {
+    pub(crate) const fn from_type_byte(byte: u8) -> Option<Kind> {
         Some(match byte {
             b',' => Kind::Bytes,
             b'#' => Kind::Int,

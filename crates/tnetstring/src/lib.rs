@@ -28,10 +28,10 @@ pub mod value;
 pub mod writer;
 
 pub use checked::Checked;
-pub use de::from_slice;
+pub use de::{from_item, from_slice};
 pub use error::Error;
 pub use item::{Entries, Item, Items, Kind, split};
-pub use ser::to_vec;
+pub use ser::{append, to_vec};
 pub use value::Value;
 pub use writer::{Mark, Writer};
 

@@ -1,9 +1,14 @@
 //! Writing with serde, for packets off the data path.
 //!
-//! serde hands out fields first to last and the [`Writer`] wants them last to first, so a tree is built and then written.
-//! Hot packets are written by hand with the `Writer` instead.
+//! serde hands out fields first to last, and a length stands before what it measures. So the contents of a list or map
+//! are written first, and moved by the few bytes of their length when that is known: each byte once for each list or map
+//! around it, which for the few levels of our messages costs less than building the parts apart.
+//! Hot packets are written by hand with the [`Writer`](crate::Writer) instead.
 //!
 //! `None` is null; leave a field out with `skip_serializing_if`. Text and byte strings are the same on the wire.
+
+use std::fmt::Display;
+use std::io::Write;
 
 use serde::Serialize;
 use serde::ser::{
@@ -11,132 +16,153 @@ use serde::ser::{
     SerializeTupleVariant, Serializer,
 };
 
-use crate::{Error, Kind, MAX_DEPTH, Value, Writer};
+use crate::{Error, Kind, MAX_DEPTH};
 
 /// Writes `value` as one tnetstring. Fails on numbers beyond 64 bits with sign, on floats that are not finite, on keys
 /// that are not text or bytes, and beyond [`MAX_DEPTH`].
 pub fn to_vec<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, Error> {
-    let mut writer = Writer::new(256);
-    writer.tree(&to_value(value)?);
-    Ok(writer.finish())
+    let mut bytes = Vec::with_capacity(256);
+    append(value, &mut bytes)?;
+    Ok(bytes)
 }
 
-/// Builds the tree of `value`; see [`to_vec`] for what can fail.
-pub fn to_value<T: Serialize + ?Sized>(value: &T) -> Result<Value, Error> {
-    value.serialize(TreeBuilder { depth: MAX_DEPTH })
+/// As [`to_vec`], behind what `bytes` has already. After a failure `bytes` is as before.
+pub fn append<T: Serialize + ?Sized>(value: &T, bytes: &mut Vec<u8>) -> Result<(), Error> {
+    let before = bytes.len();
+    let result = value.serialize(&mut Output { bytes, depth: MAX_DEPTH });
+    if result.is_err() {
+        bytes.truncate(before);
+    }
+    result
 }
 
-#[derive(Clone, Copy)]
-struct TreeBuilder {
+struct Output<'b> {
+    bytes: &'b mut Vec<u8>,
     /// How many more levels may be entered.
     depth: usize,
 }
 
-impl TreeBuilder {
-    fn inner(self) -> Result<TreeBuilder, Error> {
-        Ok(TreeBuilder { depth: self.depth.checked_sub(1).ok_or(Error::TooDeep)? })
+impl<'b> Output<'b> {
+    fn scalar(&mut self, kind: Kind, payload: &[u8]) -> Result<(), Error> {
+        self.bytes.reserve(payload.len() + 12);
+        self.length(payload.len());
+        self.bytes.extend_from_slice(payload);
+        self.bytes.push(kind.type_byte());
+        Ok(())
     }
 
-    fn list(self, length: Option<usize>, variant: Option<&'static str>) -> Result<ListBuilder, Error> {
-        let inner = if variant.is_some() { self.inner()?.inner()? } else { self.inner()? };
-        // The length is only a hint and not to be trusted with memory.
-        Ok(ListBuilder { values: Vec::with_capacity(length.unwrap_or(0).min(1024)), inner, variant })
+    /// A number in its decimal form, without the allocator.
+    fn number(&mut self, kind: Kind, number: impl Display) -> Result<(), Error> {
+        let mut text = [0; 32];
+        let mut rest = &mut text[..];
+        // An integer of 64 bits has 20 bytes, the shortest form of a float at most 25.
+        write!(rest, "{number}").map_err(|_| Error::BadFloat)?;
+        let length = 32 - rest.len();
+        self.scalar(kind, &text[..length])
     }
 
-    fn map(self, variant: Option<&'static str>) -> Result<MapBuilder, Error> {
-        let inner = if variant.is_some() { self.inner()?.inner()? } else { self.inner()? };
-        Ok(MapBuilder { entries: Vec::new(), key: None, inner, variant })
+    fn length(&mut self, length: usize) {
+        // Writing into memory does not fail.
+        let _ = write!(self.bytes, "{length}:");
+    }
+
+    fn begin<'o>(&'o mut self, kind: Kind) -> Result<Container<'o, 'b>, Error> {
+        self.depth = self.depth.checked_sub(1).ok_or(Error::TooDeep)?;
+        Ok(Container { start: self.bytes.len(), variant: None, kind, output: self })
+    }
+
+    /// A list or map that is the only entry of a map, whose key is the name of a variant.
+    fn begin_in_variant<'o>(&'o mut self, name: &str, kind: Kind) -> Result<Container<'o, 'b>, Error> {
+        let around = self.begin_variant(name)?;
+        Ok(Container { variant: Some(around), ..self.begin(kind)? })
+    }
+
+    fn begin_variant(&mut self, name: &str) -> Result<usize, Error> {
+        let start = self.begin(Kind::Map)?.start;
+        self.scalar(Kind::Bytes, name.as_bytes())?;
+        Ok(start)
+    }
+
+    /// Puts the length before what was written since `start`, and the type behind it.
+    fn finish(&mut self, start: usize, kind: Kind) {
+        let end = self.bytes.len();
+        self.length(end - start);
+        let prefix = self.bytes.len() - end;
+        self.bytes[start..].rotate_right(prefix);
+        self.bytes.push(kind.type_byte());
+        self.depth += 1;
     }
 }
 
-impl Serializer for TreeBuilder {
-    type Ok = Value;
+macro_rules! numbers {
+    ($($method:ident $type:ty)*) => {
+        $(fn $method(self, value: $type) -> Result<(), Error> {
+            self.number(Kind::Int, i64::try_from(value).map_err(|_| Error::BadInt)?)
+        })*
+    };
+}
+
+impl<'o, 'b> Serializer for &'o mut Output<'b> {
+    type Ok = ();
     type Error = Error;
-    type SerializeSeq = ListBuilder;
-    type SerializeTuple = ListBuilder;
-    type SerializeTupleStruct = ListBuilder;
-    type SerializeTupleVariant = ListBuilder;
-    type SerializeMap = MapBuilder;
-    type SerializeStruct = MapBuilder;
-    type SerializeStructVariant = MapBuilder;
+    type SerializeSeq = Container<'o, 'b>;
+    type SerializeTuple = Container<'o, 'b>;
+    type SerializeTupleStruct = Container<'o, 'b>;
+    type SerializeTupleVariant = Container<'o, 'b>;
+    type SerializeMap = Container<'o, 'b>;
+    type SerializeStruct = Container<'o, 'b>;
+    type SerializeStructVariant = Container<'o, 'b>;
 
-    fn serialize_bool(self, value: bool) -> Result<Value, Error> {
-        Ok(Value::Bool(value))
+    numbers! {
+        serialize_i8 i8 serialize_i16 i16 serialize_i32 i32 serialize_i64 i64
+        serialize_u8 u8 serialize_u16 u16 serialize_u32 u32 serialize_u64 u64
     }
 
-    fn serialize_i8(self, value: i8) -> Result<Value, Error> {
-        Ok(Value::Int(value.into()))
+    fn serialize_bool(self, value: bool) -> Result<(), Error> {
+        self.scalar(Kind::Bool, if value { b"true" } else { b"false" })
     }
 
-    fn serialize_i16(self, value: i16) -> Result<Value, Error> {
-        Ok(Value::Int(value.into()))
+    fn serialize_f32(self, value: f32) -> Result<(), Error> {
+        self.serialize_f64(f64::from(value))
     }
 
-    fn serialize_i32(self, value: i32) -> Result<Value, Error> {
-        Ok(Value::Int(value.into()))
+    fn serialize_f64(self, value: f64) -> Result<(), Error> {
+        if value.is_finite() { self.number(Kind::Float, format_args!("{value:?}")) } else { Err(Error::BadFloat) }
     }
 
-    fn serialize_i64(self, value: i64) -> Result<Value, Error> {
-        Ok(Value::Int(value))
-    }
-
-    fn serialize_u8(self, value: u8) -> Result<Value, Error> {
-        Ok(Value::Int(value.into()))
-    }
-
-    fn serialize_u16(self, value: u16) -> Result<Value, Error> {
-        Ok(Value::Int(value.into()))
-    }
-
-    fn serialize_u32(self, value: u32) -> Result<Value, Error> {
-        Ok(Value::Int(value.into()))
-    }
-
-    fn serialize_u64(self, value: u64) -> Result<Value, Error> {
-        i64::try_from(value).map(Value::Int).map_err(|_| Error::BadInt)
-    }
-
-    fn serialize_f32(self, value: f32) -> Result<Value, Error> {
-        self.serialize_f64(value.into())
-    }
-
-    fn serialize_f64(self, value: f64) -> Result<Value, Error> {
-        if value.is_finite() { Ok(Value::Float(value)) } else { Err(Error::BadFloat) }
-    }
-
-    fn serialize_char(self, value: char) -> Result<Value, Error> {
+    fn serialize_char(self, value: char) -> Result<(), Error> {
         self.serialize_str(value.encode_utf8(&mut [0; 4]))
     }
 
-    fn serialize_str(self, value: &str) -> Result<Value, Error> {
-        Ok(Value::Bytes(value.as_bytes().to_vec()))
+    fn serialize_str(self, value: &str) -> Result<(), Error> {
+        self.scalar(Kind::Bytes, value.as_bytes())
     }
 
-    fn serialize_bytes(self, value: &[u8]) -> Result<Value, Error> {
-        Ok(Value::Bytes(value.to_vec()))
+    fn serialize_bytes(self, value: &[u8]) -> Result<(), Error> {
+        self.scalar(Kind::Bytes, value)
     }
 
-    fn serialize_none(self) -> Result<Value, Error> {
-        Ok(Value::Null)
+    fn serialize_none(self) -> Result<(), Error> {
+        self.serialize_unit()
     }
 
-    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<Value, Error> {
+    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<(), Error> {
         value.serialize(self)
     }
 
-    fn serialize_unit(self) -> Result<Value, Error> {
-        Ok(Value::Null)
+    fn serialize_unit(self) -> Result<(), Error> {
+        self.scalar(Kind::Null, b"")
     }
 
-    fn serialize_unit_struct(self, _: &'static str) -> Result<Value, Error> {
-        Ok(Value::Null)
+    fn serialize_unit_struct(self, _: &'static str) -> Result<(), Error> {
+        self.serialize_unit()
     }
 
-    fn serialize_unit_variant(self, _: &'static str, _: u32, variant: &'static str) -> Result<Value, Error> {
+    fn serialize_unit_variant(self, _: &'static str, _: u32, variant: &'static str) -> Result<(), Error> {
         self.serialize_str(variant)
     }
 
-    fn serialize_newtype_struct<T: Serialize + ?Sized>(self, _: &'static str, value: &T) -> Result<Value, Error> {
+    fn serialize_newtype_struct<T: Serialize + ?Sized>(self, _: &'static str, value: &T) -> Result<(), Error> {
         value.serialize(self)
     }
 
@@ -146,20 +172,23 @@ impl Serializer for TreeBuilder {
         _: u32,
         variant: &'static str,
         value: &T,
-    ) -> Result<Value, Error> {
-        Ok(in_variant(Some(variant), value.serialize(self.inner()?)?))
+    ) -> Result<(), Error> {
+        let start = self.begin_variant(variant)?;
+        value.serialize(&mut *self)?;
+        self.finish(start, Kind::Map);
+        Ok(())
     }
 
-    fn serialize_seq(self, length: Option<usize>) -> Result<ListBuilder, Error> {
-        self.list(length, None)
+    fn serialize_seq(self, _: Option<usize>) -> Result<Container<'o, 'b>, Error> {
+        self.begin(Kind::List)
     }
 
-    fn serialize_tuple(self, length: usize) -> Result<ListBuilder, Error> {
-        self.list(Some(length), None)
+    fn serialize_tuple(self, _: usize) -> Result<Container<'o, 'b>, Error> {
+        self.begin(Kind::List)
     }
 
-    fn serialize_tuple_struct(self, _: &'static str, length: usize) -> Result<ListBuilder, Error> {
-        self.list(Some(length), None)
+    fn serialize_tuple_struct(self, _: &'static str, _: usize) -> Result<Container<'o, 'b>, Error> {
+        self.begin(Kind::List)
     }
 
     fn serialize_tuple_variant(
@@ -167,17 +196,17 @@ impl Serializer for TreeBuilder {
         _: &'static str,
         _: u32,
         variant: &'static str,
-        length: usize,
-    ) -> Result<ListBuilder, Error> {
-        self.list(Some(length), Some(variant))
+        _: usize,
+    ) -> Result<Container<'o, 'b>, Error> {
+        self.begin_in_variant(variant, Kind::List)
     }
 
-    fn serialize_map(self, _: Option<usize>) -> Result<MapBuilder, Error> {
-        self.map(None)
+    fn serialize_map(self, _: Option<usize>) -> Result<Container<'o, 'b>, Error> {
+        self.begin(Kind::Map)
     }
 
-    fn serialize_struct(self, _: &'static str, _: usize) -> Result<MapBuilder, Error> {
-        self.map(None)
+    fn serialize_struct(self, _: &'static str, _: usize) -> Result<Container<'o, 'b>, Error> {
+        self.begin(Kind::Map)
     }
 
     fn serialize_struct_variant(
@@ -186,8 +215,8 @@ impl Serializer for TreeBuilder {
         _: u32,
         variant: &'static str,
         _: usize,
-    ) -> Result<MapBuilder, Error> {
-        self.map(Some(variant))
+    ) -> Result<Container<'o, 'b>, Error> {
+        self.begin_in_variant(variant, Kind::Map)
     }
 
     fn is_human_readable(&self) -> bool {
@@ -195,115 +224,95 @@ impl Serializer for TreeBuilder {
     }
 }
 
-fn in_variant(variant: Option<&'static str>, value: Value) -> Value {
-    match variant {
-        Some(name) => Value::Map(vec![(name.as_bytes().to_vec(), value)]),
-        None => value,
-    }
+/// A list or map that is being written.
+struct Container<'o, 'b> {
+    output: &'o mut Output<'b>,
+    /// Where its contents begin.
+    start: usize,
+    /// Where the contents of the map around it begin, if it is the content of a variant.
+    variant: Option<usize>,
+    kind: Kind,
 }
 
-struct ListBuilder {
-    values: Vec<Value>,
-    inner: TreeBuilder,
-    variant: Option<&'static str>,
-}
-
-impl ListBuilder {
+impl Container<'_, '_> {
     fn push<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Error> {
-        self.values.push(value.serialize(self.inner)?);
+        value.serialize(&mut *self.output)
+    }
+
+    fn entry<T: Serialize + ?Sized>(&mut self, key: &str, value: &T) -> Result<(), Error> {
+        self.output.scalar(Kind::Bytes, key.as_bytes())?;
+        self.push(value)
+    }
+
+    fn finish(self) -> Result<(), Error> {
+        self.output.finish(self.start, self.kind);
+        if let Some(around) = self.variant {
+            self.output.finish(around, Kind::Map);
+        }
         Ok(())
     }
-
-    fn finish(self) -> Result<Value, Error> {
-        Ok(in_variant(self.variant, Value::List(self.values)))
-    }
 }
 
-struct MapBuilder {
-    entries: Vec<(Vec<u8>, Value)>,
-    key: Option<Vec<u8>>,
-    inner: TreeBuilder,
-    variant: Option<&'static str>,
-}
-
-impl MapBuilder {
-    fn push<T: Serialize + ?Sized>(&mut self, key: &'static str, value: &T) -> Result<(), Error> {
-        self.entries.push((key.as_bytes().to_vec(), value.serialize(self.inner)?));
-        Ok(())
-    }
-
-    fn finish(self) -> Result<Value, Error> {
-        Ok(in_variant(self.variant, Value::Map(self.entries)))
-    }
-}
-
-macro_rules! list_builder {
+macro_rules! list {
     ($($trait:ident $method:ident)*) => {
-        $(impl $trait for ListBuilder {
-            type Ok = Value;
+        $(impl $trait for Container<'_, '_> {
+            type Ok = ();
             type Error = Error;
 
             fn $method<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Error> {
                 self.push(value)
             }
 
-            fn end(self) -> Result<Value, Error> {
+            fn end(self) -> Result<(), Error> {
                 self.finish()
             }
         })*
     };
 }
 
-list_builder! {
+list! {
     SerializeSeq serialize_element
     SerializeTuple serialize_element
     SerializeTupleStruct serialize_field
     SerializeTupleVariant serialize_field
 }
 
-macro_rules! struct_builder {
+macro_rules! named_fields {
     ($($trait:ident)*) => {
-        $(impl $trait for MapBuilder {
-            type Ok = Value;
+        $(impl $trait for Container<'_, '_> {
+            type Ok = ();
             type Error = Error;
 
             fn serialize_field<T: Serialize + ?Sized>(&mut self, key: &'static str, value: &T) -> Result<(), Error> {
-                self.push(key, value)
+                self.entry(key, value)
             }
 
-            fn end(self) -> Result<Value, Error> {
+            fn end(self) -> Result<(), Error> {
                 self.finish()
             }
         })*
     };
 }
 
-struct_builder! { SerializeStruct SerializeStructVariant }
+named_fields! { SerializeStruct SerializeStructVariant }
 
-impl SerializeMap for MapBuilder {
-    type Ok = Value;
+impl SerializeMap for Container<'_, '_> {
+    type Ok = ();
     type Error = Error;
 
     fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), Error> {
-        self.key = Some(match key.serialize(self.inner)? {
-            Value::Bytes(key) => key,
-            Value::Int(_) => return Err(Error::BadKey(Kind::Int)),
-            Value::Float(_) => return Err(Error::BadKey(Kind::Float)),
-            Value::Bool(_) => return Err(Error::BadKey(Kind::Bool)),
-            Value::Null => return Err(Error::BadKey(Kind::Null)),
-            Value::List(_) => return Err(Error::BadKey(Kind::List)),
-            Value::Map(_) => return Err(Error::BadKey(Kind::Map)),
-        });
-        Ok(())
+        self.push(key)?;
+        match self.output.bytes.last().copied().and_then(Kind::from_type_byte) {
+            Some(Kind::Bytes) => Ok(()),
+            other => Err(Error::BadKey(other.unwrap_or(Kind::Null))),
+        }
     }
 
     fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Error> {
-        let key = self.key.take().ok_or(Error::MissingValue)?;
-        self.entries.push((key, value.serialize(self.inner)?));
-        Ok(())
+        self.push(value)
     }
 
-    fn end(self) -> Result<Value, Error> {
+    fn end(self) -> Result<(), Error> {
         self.finish()
     }
 }
@@ -311,6 +320,7 @@ impl SerializeMap for MapBuilder {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Value;
 
     #[derive(Serialize)]
     #[serde(rename_all = "kebab-case")]
@@ -327,6 +337,34 @@ mod tests {
     fn a_struct_is_a_map_in_the_order_of_its_fields() {
         let answer = Answer { no_proxy: false, body: vec![0xff], code: None, ids: vec!["a", "b"] };
         assert_eq!(to_vec(&answer).unwrap(), b"47:8:no-proxy,5:false!4:body,1:\xff,3:ids,8:1:a,1:b,]}");
+    }
+
+    #[test]
+    fn every_kind_of_variant_is_a_name_or_a_map_of_one() {
+        #[derive(Serialize)]
+        enum Shape {
+            Point,
+            Circle(i64),
+            Line(i64, i64),
+            Box { side: f64 },
+        }
+        for (shape, expected) in [
+            (Shape::Point, &b"5:Point,"[..]),
+            (Shape::Circle(-3), b"14:6:Circle,2:-3#}"),
+            (Shape::Line(1, 20), b"19:4:Line,9:1:1#2:20#]}"),
+            (Shape::Box { side: 1.5 }, b"23:3:Box,13:4:side,3:1.5^}}"),
+        ] {
+            assert_eq!(to_vec(&shape).as_deref(), Ok(expected));
+            assert_eq!(crate::split(expected).map(|(_, rest)| rest.len()), Ok(0));
+        }
+    }
+
+    #[test]
+    fn a_failure_leaves_what_was_there() {
+        let mut bytes = b"before".to_vec();
+        assert!(append(&("abc", f64::NAN), &mut bytes).is_err());
+        assert_eq!(append(&("a", f64::MIN_POSITIVE), &mut bytes), Ok(()));
+        assert_eq!(bytes, b"before31:1:a,23:2.2250738585072014e-308^]");
     }
 
     #[test]

@@ -1,0 +1,161 @@
+//! What proxy and handler tell each other about held WebSockets (internal RPC, ws-control).
+
+use serde::{Deserialize, Deserializer, Serialize};
+
+use crate::{Error, Octets, is_false};
+
+/// Items for one receiver.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Packet<'a> {
+    /// Who sends it, and where answers go. Pushpin up to 1.38 does not say.
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    pub from: Option<Octets<'a>>,
+    /// In order.
+    #[serde(borrow)]
+    pub items: Vec<Item<'a>>,
+}
+
+impl<'a> Packet<'a> {
+    /// Reads a packet.
+    ///
+    /// # Errors
+    /// Something is missing, of another type or not known; the whole packet is dropped.
+    pub fn decode(message: &'a [u8]) -> Result<Self, Error> {
+        tnetstring::from_slice(message)
+    }
+
+    /// Writes a packet.
+    ///
+    /// # Errors
+    /// None that an item of this type can cause.
+    pub fn encode(&self) -> Result<Vec<u8>, Error> {
+        tnetstring::to_vec(self)
+    }
+}
+
+/// What an item is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// The proxy has a WebSocket for the handler.
+    Here,
+    /// It still has it.
+    KeepAlive,
+    /// It is gone.
+    Gone,
+    /// A control message of the backend.
+    Grip,
+    /// The client is to be sent something when it was silent.
+    KeepAliveSetup,
+    /// The other side does not know the WebSocket.
+    Cancel,
+    /// A message for the client.
+    Send,
+    /// The client was silent.
+    NeedKeepAlive,
+    /// The target's own channel.
+    Subscribe,
+    /// Ask the backend.
+    Refresh,
+    /// Close the connection.
+    Close,
+    /// The backend is not to hear of the client any more.
+    Detach,
+    /// An item with a `req-id` has come.
+    Ack,
+}
+
+/// One item. Which members have a meaning depends on its type.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Item<'a> {
+    /// Which WebSocket.
+    #[serde(borrow)]
+    pub cid: Octets<'a>,
+    /// What it is.
+    #[serde(rename = "type")]
+    pub kind: Kind,
+    /// To be acknowledged.
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    pub req_id: Option<Octets<'a>>,
+    /// Of the client's request.
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    pub uri: Option<Octets<'a>>,
+    /// `text` or `binary`.
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    pub content_type: Option<Octets<'a>>,
+    /// A message.
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    pub message: Option<Octets<'a>>,
+    /// The message may wait for others.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub queue: bool,
+    /// Why the connection is closed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub code: Option<i32>,
+    /// The same as text.
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Octets<'a>>,
+    /// Errors may be shown in detail.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub debug: bool,
+    /// The route's id.
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    pub route: Option<Octets<'a>>,
+    /// The route is counted and limited apart from others.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub separate_stats: bool,
+    /// Put before the names of channels that the backend gives.
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    pub channel_prefix: Option<Octets<'a>>,
+    /// Of the route.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log_level: Option<i32>,
+    /// The target may be on a private network.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub trusted: bool,
+    /// A channel's name.
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    pub channel: Option<Octets<'a>>,
+    /// Seconds until the WebSocket is forgotten unless it is named again.
+    #[serde(default, deserialize_with = "seconds", skip_serializing_if = "Option::is_none")]
+    pub ttl: Option<u32>,
+    /// Seconds of silence.
+    #[serde(default, deserialize_with = "seconds", skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<u32>,
+    /// What silence is counted from.
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    pub keep_alive_mode: Option<Octets<'a>>,
+}
+
+impl<'a> Item<'a> {
+    /// An item with nothing but its type.
+    pub fn new(kind: Kind, cid: impl Into<Octets<'a>>) -> Self {
+        Item {
+            cid: cid.into(),
+            kind,
+            req_id: None,
+            uri: None,
+            content_type: None,
+            message: None,
+            queue: false,
+            code: None,
+            reason: None,
+            debug: false,
+            route: None,
+            separate_stats: false,
+            channel_prefix: None,
+            log_level: None,
+            trusted: false,
+            channel: None,
+            ttl: None,
+            timeout: None,
+            keep_alive_mode: None,
+        }
+    }
+}
+
+/// Below zero counts as none.
+fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
+    i64::deserialize(deserializer).map(|seconds| Some(seconds.clamp(0, i64::from(u32::MAX)) as u32))
+}
