@@ -29,7 +29,7 @@ use mio::unix::SourceFd;
 use mio::{Interest, Token};
 use process::{Component, Failure, Started, inherit, instance_id};
 
-use crate::publish::http::RequestLimits;
+use crate::publish::http::Limits;
 use crate::worker::Worker;
 
 /// What `--help` says.
@@ -54,8 +54,7 @@ fn serve(mut started: Started) -> Result<(), Failure> {
     let settings = &started.settings.handler;
     let mut worker = Worker::new(&instance_id("handler"), settings)?;
     if let Some(address) = settings.push_in_http {
-        let limits =
-            RequestLimits { head: settings.push_in_http_max_headers_size, body: settings.push_in_http_max_body_size };
+        let limits = Limits::of(settings);
         let (submissions, waker) = worker.submissions();
         publish::http::start(inherit::listen(inherit::PUBLISH, address)?, submissions, waker, limits)?;
         tracing::info!("http control server: {address}");

@@ -255,6 +255,18 @@ pub struct Handler {
     pub push_in_http_max_headers_size: usize,
     /// Bytes that the body of a publish request may take.
     pub push_in_http_max_body_size: usize,
+    /// How long a publisher may take for a head.
+    pub push_in_http_header_timeout: Duration,
+    /// How long a publisher may take for a body.
+    pub push_in_http_body_timeout: Duration,
+    /// Connections that have not sent a whole publish request.
+    pub push_in_http_max_connections: usize,
+    /// Publish requests that may wait.
+    pub push_in_http_max_waiting: usize,
+    /// Bytes that bodies of waiting publish requests may take, and again those that are being sent.
+    pub push_in_http_max_waiting_bytes: usize,
+    /// How long a publish request waits to begin, and again to end.
+    pub push_in_http_wait_timeout: Duration,
     /// Bind PUB: statistics.
     pub stats_spec: Option<String>,
     /// Bind ROUTER: commands.

@@ -2,5 +2,4 @@
 
 pub mod command;
 pub mod http;
-pub mod http_head;
 pub mod submission;

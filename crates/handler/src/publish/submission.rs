@@ -3,8 +3,7 @@
 //! The worker may be busy for longer than the publisher cares to wait. Exactly one of two things happens then: either the
 //! worker begins and the publisher hears how it went, or the publisher gives up first and nothing is published.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -21,15 +20,14 @@ pub enum Work {
 /// Work that the worker has not begun.
 #[derive(Debug)]
 pub struct Submission {
-    work: Work,
-    claim: Claim,
+    slot: Slot,
     done: oneshot::Sender<()>,
 }
 
 /// The publisher's side of a [`Submission`].
 #[derive(Debug)]
 pub struct Waiting {
-    claim: Claim,
+    slot: Slot,
     done: oneshot::Receiver<()>,
 }
 
@@ -48,27 +46,27 @@ pub enum Outcome {
     Unfinished,
 }
 
-/// Whoever takes it first decides whether the work is done.
-#[derive(Clone, Debug, Default)]
-struct Claim(Arc<AtomicBool>);
+/// Whoever takes the work out first decides whether it is done. What is given up takes no memory from then on.
+#[derive(Clone, Debug)]
+struct Slot(Arc<Mutex<Option<Work>>>);
 
-impl Claim {
-    fn take(&self) -> bool {
-        !self.0.swap(true, Ordering::AcqRel)
+impl Slot {
+    fn take(&self) -> Option<Work> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
 /// Both sides of one piece of work.
 pub fn submit(work: Work) -> (Submission, Waiting) {
-    let claim = Claim::default();
+    let slot = Slot(Arc::new(Mutex::new(Some(work))));
     let (sender, receiver) = oneshot::channel();
-    (Submission { work, claim: claim.clone(), done: sender }, Waiting { claim, done: receiver })
+    (Submission { slot: slot.clone(), done: sender }, Waiting { slot, done: receiver })
 }
 
 impl Submission {
     /// Begins the work; `None` if the publisher has given up, so that it must not be done.
     pub fn begin(self) -> Option<(Work, Receipt)> {
-        self.claim.take().then_some((self.work, Receipt(self.done)))
+        Some((self.slot.take()?, Receipt(self.done)))
     }
 }
 
@@ -85,7 +83,7 @@ impl Waiting {
     pub async fn outcome(mut self, patience: Duration) -> Outcome {
         match tokio::time::timeout(patience, &mut self.done).await {
             Ok(Ok(())) => return Outcome::Done,
-            Ok(Err(_)) | Err(_) if self.claim.take() => return Outcome::NotBegun,
+            Ok(Err(_)) | Err(_) if self.slot.take().is_some() => return Outcome::NotBegun,
             Ok(Err(_)) => return Outcome::Unfinished,
             Err(_) => {}
         }
@@ -99,7 +97,7 @@ impl Waiting {
 impl Drop for Waiting {
     fn drop(&mut self) {
         // A publisher that hung up before the work began will ask again.
-        self.claim.take();
+        self.slot.take();
     }
 }
 

@@ -38,8 +38,6 @@ const MESSAGES_A_TURN: usize = 256;
 const CONGESTED: usize = 16;
 /// The same for packets that leave by ROUTER, where some may wait for a peer that is only just connecting.
 const CONGESTED_ROUTER: usize = 1_000;
-/// Publish requests of the control port that may wait.
-const MAX_SUBMISSIONS: usize = 1_000;
 /// How long the proxy need not ask `inspect` again, in ms: this handler has no sharing and no sessions to tell of.
 const INSPECT_AGAIN: i64 = 10_000;
 /// How often sequences are looked at.
@@ -166,7 +164,7 @@ impl Worker {
             pull: settings.push_in_spec.clone(),
             sub: bound_sub.cloned(),
         };
-        let (sender, submissions) = sync_channel(MAX_SUBMISSIONS);
+        let (sender, submissions) = sync_channel(settings.push_in_http_max_waiting);
         Ok(Worker {
             reactor,
             accept,

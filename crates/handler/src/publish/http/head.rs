@@ -1,14 +1,15 @@
 //! The head of a request to the control port, checked before hyper sees it.
 //!
 //! hyper answers malformed heads by itself, with texts of its own. Clients of the control port know others, so the head is
-//! read here first and then given to hyper together with the rest of the stream.
+//! read here first and then given to hyper together with the rest of the stream. How long that may take is the caller's
+//! concern.
 
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::{Buf, BytesMut};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 /// A stream whose beginning has been read already.
@@ -17,49 +18,59 @@ pub struct Begun {
     stream: TcpStream,
 }
 
-/// Reads a head of at most `limit` bytes and looks at what hyper would refuse differently. Answers a malformed one, and
-/// returns nothing then.
-pub async fn check(mut stream: TcpStream, limit: usize) -> Option<Begun> {
-    let mut read = BytesMut::with_capacity(1024);
-    let refusal = loop {
-        if let Some(end) = end_of_head(&read) {
-            match mistake(&read[..end]) {
-                None => return Some(Begun { read, stream }),
-                Some(text) => break text,
-            }
-        }
-        if read.len() >= limit {
-            break "Request header too large.\n";
-        }
-        if stream.read_buf(&mut read).await.ok()? == 0 {
-            return None;
-        }
-    };
-    let page = format!(
-        "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{refusal}",
-        refusal.len()
-    );
-    stream.write_all(page.as_bytes()).await.ok()?;
-    stream.shutdown().await.ok()?;
-    // Closing with unread input would reset the connection and could take the answer with it.
-    let mut rest = [0; 4096];
-    let mut patience = 64;
-    while patience > 0 && stream.read(&mut rest).await.ok()? > 0 {
-        patience -= 1;
-    }
-    None
+/// What came of reading a head.
+pub enum Head {
+    /// It is sound as far as that is looked at here; the stream begins with it.
+    Sound(Begun),
+    /// It is not, and this is what to tell the publisher.
+    Malformed(TcpStream, &'static str),
 }
 
-/// The length of the head, once its empty line is there.
-fn end_of_head(read: &[u8]) -> Option<usize> {
-    let mut line = 0;
-    for (i, _) in read.iter().enumerate().filter(|(_, b)| **b == b'\n') {
-        if read[line..i].strip_suffix(b"\r").unwrap_or(&read[line..i]).is_empty() && line > 0 {
-            return Some(i + 1);
+/// Reads a head of at most `limit` bytes and looks at what hyper would refuse differently.
+///
+/// # Errors
+/// The publisher has gone, or its connection broke, before the head was whole.
+pub async fn read(mut stream: TcpStream, limit: usize) -> io::Result<Head> {
+    let mut read = BytesMut::with_capacity(1024);
+    let mut end = End::default();
+    loop {
+        if let Some(length) = end.find(&read) {
+            return Ok(match mistake(&read[..length]) {
+                None => Head::Sound(Begun { read, stream }),
+                Some(text) => Head::Malformed(stream, text),
+            });
         }
-        line = i + 1;
+        if read.len() >= limit {
+            return Ok(Head::Malformed(stream, "Request header too large.\n"));
+        }
+        if stream.read_buf(&mut read).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
     }
-    None
+}
+
+/// The end of a head that comes in pieces. Nothing is looked at twice.
+#[derive(Default)]
+struct End {
+    /// Where the last line begins.
+    line: usize,
+    searched: usize,
+}
+
+impl End {
+    /// The length of the head, once its empty line is there.
+    fn find(&mut self, read: &[u8]) -> Option<usize> {
+        while let Some(found) = read[self.searched..].iter().position(|&byte| byte == b'\n') {
+            let at = self.searched + found;
+            let line = &read[self.line..at];
+            if line.strip_suffix(b"\r").unwrap_or(line).is_empty() && self.line > 0 {
+                return Some(at + 1);
+            }
+            (self.line, self.searched) = (at + 1, at + 1);
+        }
+        self.searched = read.len();
+        None
+    }
 }
 
 fn mistake(head: &[u8]) -> Option<&'static str> {
@@ -77,6 +88,13 @@ fn mistake(head: &[u8]) -> Option<&'static str> {
     })?;
     let is_number = std::str::from_utf8(length).is_ok_and(|text| text.parse::<u64>().is_ok());
     (!is_number).then_some("Bad Content-Length.\n")
+}
+
+impl Begun {
+    /// The stream, without what was read from it and not used.
+    pub fn into_stream(self) -> TcpStream {
+        self.stream
+    }
 }
 
 impl AsyncRead for Begun {
@@ -110,10 +128,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_head_ends_with_its_empty_line() {
-        assert_eq!(end_of_head(b"GET / HTTP/1.1\r\nA: b\r\n\r\nbody"), Some(24));
-        assert_eq!(end_of_head(b"GET / HTTP/1.1\n\n"), Some(16));
-        assert_eq!(end_of_head(b"GET / HTTP/1.1\r\nA: b\r\n"), None);
+    fn a_head_ends_with_its_empty_line_however_it_comes() {
+        for (head, length) in [
+            (&b"GET / HTTP/1.1\r\nA: b\r\n\r\nbody"[..], Some(24)),
+            (b"GET / HTTP/1.1\n\n", Some(16)),
+            (b"GET / HTTP/1.1\r\nA: b\r\n", None),
+            (b"\r\n\r\n", Some(4)),
+        ] {
+            assert_eq!(End::default().find(head), length);
+            let mut end = End::default();
+            let found = (0..=head.len()).find_map(|read| end.find(&head[..read]));
+            assert_eq!(found, length);
+        }
     }
 
     #[test]

@@ -1,0 +1,167 @@
+//! The HTTP control port over real connections, with a worker that does what each test wants.
+#![allow(missing_docs)]
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::time::{Duration, Instant};
+
+use handler::publish::http::connections::Bounds;
+use handler::publish::http::{Limits, start};
+use handler::publish::submission::{Submission, Work};
+use transport::Reactor;
+
+const LONG: Duration = Duration::from_secs(20);
+const EMPTY: &str = "POST /publish/ HTTP/1.1\r\nContent-Length: 12\r\n\r\n{\"items\":[]}";
+
+fn limits() -> Limits {
+    let bounds = Bounds { unfinished: 100, waiting: 10, bytes: 1_000_000 };
+    Limits { head: 10_000, body: 1_000_000, head_time: LONG, body_time: LONG, wait: LONG, bounds }
+}
+
+struct Port {
+    address: SocketAddr,
+    submissions: Receiver<Submission>,
+    /// Its waker is the port's.
+    _reactor: Reactor,
+}
+
+fn port(limits: Limits) -> Port {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let (sender, submissions) = sync_channel(10);
+    let reactor = Reactor::new().unwrap();
+    start(listener, sender, reactor.waker(), limits).unwrap();
+    Port { address, submissions, _reactor: reactor }
+}
+
+impl Port {
+    fn send(&self, request: &str) -> TcpStream {
+        let mut stream = TcpStream::connect(self.address).unwrap();
+        stream.set_read_timeout(Some(LONG)).unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
+        stream
+    }
+
+    fn next(&self) -> Submission {
+        self.submissions.recv_timeout(LONG).unwrap()
+    }
+}
+
+/// What comes until the end of the connection, which must not be a reset.
+fn answer(mut stream: TcpStream) -> String {
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    text
+}
+
+fn status(stream: TcpStream) -> String {
+    answer(stream).split(' ').nth(1).unwrap_or("nothing").to_string()
+}
+
+#[test]
+fn success_is_told_when_the_work_is_done_and_not_before() {
+    let port = port(limits());
+    let mut client = port.send(EMPTY);
+    let (work, receipt) = port.next().begin().unwrap();
+    assert_eq!(work, Work::Publish(Vec::new()));
+    client.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+    assert!(client.read(&mut [0]).is_err());
+    client.set_read_timeout(Some(LONG)).unwrap();
+    receipt.complete();
+    assert!(answer(client).ends_with("\r\n\r\nPublished\n"));
+}
+
+#[test]
+fn a_busy_worker_costs_publishers_a_503_and_health_checks_nothing() {
+    let port = port(Limits { wait: Duration::from_millis(200), ..limits() });
+    let waiting: Vec<_> = (0..10).map(|_| port.send(EMPTY)).collect();
+    let submissions: Vec<_> = waiting.iter().map(|_| port.next()).collect();
+    assert!(answer(port.send("GET / HTTP/1.0\r\n\r\n")).ends_with("Pushpin API\n"));
+    // No more than ten may wait.
+    let begin = Instant::now();
+    assert_eq!(status(port.send(EMPTY)), "503");
+    assert!(begin.elapsed() < Duration::from_millis(200));
+    for client in waiting {
+        let text = answer(client);
+        assert!(
+            text.starts_with("HTTP/1.1 503") && text.to_ascii_lowercase().contains("\r\nretry-after: 1\r\n"),
+            "{text}"
+        );
+    }
+    assert!(submissions.into_iter().all(|submission| submission.begin().is_none()), "they were told to try again");
+}
+
+#[test]
+fn work_that_was_begun_and_takes_too_long_is_not_called_undone() {
+    let port = port(Limits { wait: Duration::from_millis(50), ..limits() });
+    let client = port.send(EMPTY);
+    let begun = port.next().begin();
+    assert!(answer(client).contains("not everything may have been done"));
+    drop(begun);
+}
+
+#[test]
+fn the_oldest_of_too_many_idle_connections_go_and_no_publisher_waits_for_them() {
+    for sent in ["", "POST /publish/ HT", "POST /publish/ HTTP/1.1\r\nContent-Length: 100\r\n\r\n{"] {
+        let port = port(limits());
+        let idle: Vec<_> = (0..200).map(|_| port.send(sent)).collect();
+        let client = port.send(EMPTY);
+        port.next().begin().unwrap().1.complete();
+        assert_eq!(status(client), "200", "{sent:?}");
+        let closed = |stream: &&TcpStream| {
+            stream.set_nonblocking(true).unwrap();
+            let mut stream = *stream;
+            !matches!(stream.read(&mut [0]), Err(error) if error.kind() == std::io::ErrorKind::WouldBlock)
+        };
+        assert_eq!(idle[..100].iter().filter(closed).count(), 100, "{sent:?}");
+        assert!(idle[101..].iter().filter(closed).count() <= 1, "{sent:?}");
+    }
+}
+
+#[test]
+fn halves_of_bodies_do_not_take_more_memory_than_is_allowed() {
+    let port = port(limits());
+    let half = format!("POST /publish/ HTTP/1.1\r\nContent-Length: 999999\r\n\r\n{}", "x".repeat(400_000));
+    let halves: Vec<_> = (0..5).map(|_| port.send(&half)).collect();
+    let client = port.send(EMPTY);
+    port.next().begin().unwrap().1.complete();
+    assert_eq!(status(client), "200");
+    for stream in &halves[..3] {
+        let mut stream = stream;
+        assert!(!matches!(stream.read(&mut [0]), Ok(1..)), "it was closed without an answer");
+    }
+}
+
+#[test]
+fn a_head_and_a_body_have_so_much_time() {
+    let short = Duration::from_millis(100);
+    let port = port(Limits { head_time: short, body_time: short, ..limits() });
+    assert_eq!(answer(port.send("POST /publish/ HT")), "");
+    assert_eq!(status(port.send("POST /publish/ HTTP/1.1\r\nContent-Length: 100\r\n\r\n{")), "408");
+}
+
+#[test]
+fn an_early_answer_reaches_a_client_that_goes_on_sending() {
+    let port = port(limits());
+    let large = "x".repeat(500_000);
+    for (head, code) in [
+        ("POST /publish/ HTTP/1.1\r\nContent-Length: 2000000\r\n\r\n", "400"),
+        ("POST /nowhere HTTP/1.1\r\nContent-Length: 600000\r\n\r\n", "404"),
+        ("POST /publish/ HTTP/1.1\r\nContent-Length: many\r\n\r\n", "400"),
+        ("nonsense\r\n\r\n", "400"),
+    ] {
+        assert_eq!(status(port.send(&format!("{head}{large}"))), code, "{head}");
+    }
+}
+
+#[test]
+fn what_can_not_be_sent_to_clients_is_refused_with_the_item_and_the_field() {
+    let port = port(limits());
+    let body = r#"{"items":[{"channel":"c","http-stream":{"content":"x"}},
+        {"channel":"c","http-response":{"headers":{"X":"a\r\nb"},"body":"x"}}]}"#;
+    let text = answer(port.send(&format!("POST /publish/ HTTP/1.1\r\nContent-Length: {}\r\n\r\n{body}", body.len())));
+    let expected = "items[1]: 'http-response' cannot be sent: the value of header 'X' has a control character\n";
+    assert!(text.starts_with("HTTP/1.1 400 ") && text.ends_with(expected), "{text}");
+    assert!(port.submissions.try_recv().is_err());
+}
