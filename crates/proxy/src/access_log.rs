@@ -1,6 +1,7 @@
 //! The line that the log has for each request (proxy, logging).
 
 use std::fmt;
+use std::time::Duration;
 
 use zhttp::Packet;
 
@@ -29,6 +30,8 @@ pub struct Line<'a> {
     pub route: Option<&'a str>,
     /// How it ended.
     pub outcome: Outcome,
+    /// From the first packet to this line.
+    pub duration: Duration,
     /// It came from the handler.
     pub retry: bool,
     /// Whether the User-Agent is to be logged.
@@ -72,6 +75,8 @@ impl fmt::Display for Line<'_> {
         if self.retry {
             f.write_str(" retry")?;
         }
+        // In seconds, to the millisecond, as `$request_time` of nginx.
+        write!(f, " time={:.3}", self.duration.as_secs_f64())?;
         if let Some(agent) = self.request.headers.get("User-Agent").filter(|_| self.user_agent) {
             write!(f, " ua={}", Text(agent))?;
         }
@@ -108,12 +113,13 @@ mod tests {
             from: Some(b"127.0.0.1"),
             route: Some("rt"),
             outcome: Outcome::Responded(200, 6),
+            duration: Duration::from_micros(12_345),
             retry: false,
             user_agent: true,
         };
         assert_eq!(
             line.to_string(),
-            "GET http://127.0.0.1:7999/rt?x=1 -> 127.0.0.1:8000 from=127.0.0.1 ref=http://ref/ route=rt code=200 6 ua=ua1 #c=5"
+            "GET http://127.0.0.1:7999/rt?x=1 -> 127.0.0.1:8000 from=127.0.0.1 ref=http://ref/ route=rt code=200 6 time=0.012 ua=ua1 #c=5"
         );
         line = Line {
             target: None,
@@ -124,6 +130,6 @@ mod tests {
             user_agent: false,
             ..line
         };
-        assert_eq!(line.to_string(), "GET http://127.0.0.1:7999/rt?x=1 ref=http://ref/ accept retry #c=5");
+        assert_eq!(line.to_string(), "GET http://127.0.0.1:7999/rt?x=1 ref=http://ref/ accept retry time=0.012 #c=5");
     }
 }

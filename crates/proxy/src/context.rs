@@ -1,11 +1,13 @@
 //! What all exchanges share: where packets go, who everybody is, settings, signatures.
 
+use std::fmt::Display;
 use std::time::Instant;
 
 use grip::signature::Key;
 use tnetstring::Writer;
 use zhttp::{Packet, Peers};
 
+use crate::access_log::Line;
 use crate::handler::inspect::Availability;
 use crate::request::headers::Rules;
 use crate::request::signatures::{Signatures, usable};
@@ -20,8 +22,23 @@ pub trait Links {
     fn to_origin(&mut self, to: &[u8], packet: &Packet<'_>);
     /// An `inspect` call; `false` if there is no handler.
     fn inspect(&mut self, call: &[u8]) -> bool;
-    /// An `accept` call; `false` if there is no handler.
+    /// An `accept` call; `false` if it can't even wait for a handler.
     fn accept(&mut self, call: &[u8]) -> bool;
+    /// To the log.
+    fn log(&mut self, note: &Note<'_>);
+}
+
+/// Something for the log.
+pub enum Note<'a> {
+    /// A request has ended.
+    Request(&'a Line<'a>),
+    /// Something is wrong that can happen many times a second; `kind` is what it is limited by.
+    Warning {
+        /// One literal in the code for each sort.
+        kind: &'static str,
+        /// What is wrong.
+        text: &'a dyn Display,
+    },
 }
 
 /// The settings that exchanges need.
@@ -31,6 +48,8 @@ pub struct Config {
     pub rules: Rules,
     /// Error responses say what went wrong.
     pub debug: bool,
+    /// Each request has a line in the log, unless its route says otherwise.
+    pub log_requests: bool,
     /// Log lines have the client's address.
     pub log_from: bool,
     /// Log lines have the User-Agent.
@@ -65,13 +84,13 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// A shared for the instance `instance`.
+    /// For the exchanges of `instance`.
     pub fn new(instance: &str, config: Config) -> Self {
         Shared {
             instance: instance.as_bytes().to_vec(),
             peers: Peers::default(),
             signatures: Signatures::new(&config),
-            upstream: config.upstream_key.as_ref().and_then(|key| usable(key, "upstream_key")),
+            upstream: config.upstream_key.as_ref().and_then(usable),
             config,
             availability: Availability::default(),
             writer: Writer::new(4096),
@@ -86,12 +105,12 @@ impl Shared {
     }
 }
 
-/// One call into the engine: the shared, the way out, and the time.
+/// One call into the engine: what is shared, the way out, and the time.
 pub struct Context<'a> {
     /// What exchanges share.
     pub shared: &'a mut Shared,
     /// Where packets go.
-    pub out: &'a mut dyn Links,
+    pub links: &'a mut dyn Links,
     /// The time.
     pub now: Instant,
     /// The time in seconds since 1970, for tokens.

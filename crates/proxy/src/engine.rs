@@ -1,40 +1,51 @@
-//! The table of exchanges, and which of them a packet is for. No I/O, no clock.
+//! The table of exchanges, and which of them a packet is for. No I/O, no clock, no log.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
+use std::fmt::Display;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use foldhash::fast::RandomState;
-use process::Limited;
 use routes::Table;
 use slab::Slab;
 use tnetstring::Writer;
-use zhttp::{ACK_DELAY, Bulk, Id, Ids, Kind, Packet, PeerId, server};
+use zhttp::session::server;
+use zhttp::{Bulk, Ext, Headers, INITIAL_BODY, Id, Ids, Kind, Packet, PeerId, Wheel};
 
-use crate::context::{Config, Context, Links, Shared};
+use crate::context::{Config, Context, Links, Note, Shared};
+use crate::error::ProxyError;
 use crate::exchange::{Exchange, KeepAlive};
 use crate::handler::accept::Verdict;
 use crate::handler::call::Reply;
 use crate::handler::inspect::Inspected;
 use crate::handler::retry::Retry;
 use crate::request::uri::Uri;
-use crate::response::answer::Answer;
 
-/// How often deadlines are looked at.
-const SWEEP: Duration = Duration::from_millis(500);
+/// How exactly deadlines are kept.
+const TICK: Duration = Duration::from_millis(5);
 
 /// All requests under way.
 pub struct Engine {
     shared: Shared,
     routes: Arc<Table>,
-    exchanges: Slab<Exchange>,
+    exchanges: Slab<Entry>,
     by_client: HashMap<(PeerId, Id), usize, RandomState>,
-    /// Requests that are acknowledged at the given time if nothing was said before: time, place, serial.
-    acknowledgements: VecDeque<(Instant, usize, u64)>,
-    next_sweep: Option<Instant>,
+    timers: Wheel<Timer>,
     /// What the clock showed when the engine was told the time in seconds since 1970.
     epoch: (Instant, u64),
-    warnings: Limited,
+}
+
+struct Entry {
+    exchange: Exchange,
+    /// When the timer of the exchange comes up. Others of it in the wheel are stale.
+    timer: Option<Instant>,
+}
+
+/// A deadline of the exchange that was in this place.
+struct Timer {
+    index: usize,
+    serial: u64,
+    due: Instant,
 }
 
 impl Engine {
@@ -45,10 +56,8 @@ impl Engine {
             routes,
             exchanges: Slab::new(),
             by_client: HashMap::default(),
-            acknowledgements: VecDeque::new(),
-            next_sweep: None,
+            timers: Wheel::new(TICK, now),
             epoch: (now, unix),
-            warnings: Limited::default(),
         }
     }
 
@@ -83,73 +92,72 @@ impl Engine {
     }
 
     /// Takes in the first packet of a request.
-    pub fn request(&mut self, message: &[u8], now: Instant, out: &mut dyn Links) {
+    pub fn request(&mut self, message: &[u8], now: Instant, links: &mut dyn Links) {
         let packet = match Packet::decode(message) {
             Ok(packet) => packet,
-            Err(error) => return self.warnings.warn("request", now, format_args!("skipping a request: {error}")),
+            Err(error) => return malformed(links, "request", format_args!("skipping a request: {error}")),
         };
         let Some(peer) = self.shared.peers.intern(packet.from) else {
-            return self.warnings.warn("request", now, "skipping a request whose sender is not named");
+            return malformed(links, "request", "skipping a request whose sender is not named");
         };
         let Some((id, _)) = packet.ids.single() else {
-            return self.warnings.warn("request", now, "skipping a request without exactly one id");
+            return malformed(links, "request", "skipping a request without exactly one id");
         };
-        let websocket = packet.uri.and_then(Uri::parse).is_some_and(|uri| uri.scheme.is_websocket());
-        let session = match server::Session::open(&packet, peer, now) {
+        let uri = packet.uri.and_then(Uri::parse);
+        let websocket = uri.is_some_and(|uri| uri.scheme.is_websocket());
+        let session = match server::Session::open(&packet, peer, INITIAL_BODY as u32, now) {
             Ok(session) if packet.stream || websocket => session,
             result => {
                 let reason = result.err().map_or_else(|| "it can't take a stream".to_string(), |e| e.to_string());
-                self.warnings.warn("request", now, format_args!("refusing a request: {reason}"));
+                malformed(links, "request", format_args!("refusing a request: {reason}"));
                 let error = Packet { kind: Kind::Error, condition: Some(b"bad-request"), ..Packet::default() };
-                return self.reply(&packet, id, Some(0), error, out);
+                return self.reply(&packet, id, Some(0), error, links);
             }
         };
-        let Some(uri) = packet.uri.and_then(Uri::parse).filter(|_| !self.by_client.contains_key(&(peer, session.id)))
-        else {
-            self.warnings.warn("request", now, "refusing a request with an unusable address or an id that is in use");
-            return self.reply(&packet, id, None, Packet { kind: Kind::Cancel, ..Packet::default() }, out);
+        let Some(uri) = uri.filter(|_| !self.by_client.contains_key(&(peer, *session.id()))) else {
+            malformed(links, "request", "refusing a request with an unusable address or an id that is in use");
+            return self.reply(&packet, id, None, Packet { kind: Kind::Cancel, ..Packet::default() }, links);
         };
         if websocket {
-            return self.refuse_websocket(&packet, id, out);
+            return self.refuse_websocket(&packet, id, links);
         }
         let index =
             self.insert(|index, serial| Exchange::new(index, serial, session, message, &packet, uri.scheme, now));
-        if !packet.more {
-            self.acknowledgements.push_back((now + ACK_DELAY, index, self.exchanges[index].serial()));
-        }
         let routes = self.routes.clone();
-        self.with_exchange(index, now, out, |exchange, context| exchange.begin(&packet, &uri, &routes, context));
+        self.with_exchange(index, now, links, |exchange, context| exchange.begin(&packet, &uri, &routes, context));
     }
 
-    fn reply(&self, request: &Packet<'_>, id: &[u8], seq: Option<u32>, packet: Packet<'_>, out: &mut dyn Links) {
+    fn reply(&self, request: &Packet<'_>, id: &[u8], seq: Option<u32>, packet: Packet<'_>, links: &mut dyn Links) {
         let packet = Packet { from: &self.shared.instance, ids: Ids::One(id, seq), ..packet };
-        out.to_client(request.from, request.router_resp && packet.kind != Kind::Error, &packet);
+        links.to_client(request.from, request.router_resp, &packet);
     }
 
-    fn refuse_websocket(&self, request: &Packet<'_>, id: &[u8], out: &mut dyn Links) {
-        let answer = Answer::no_websocket();
+    fn refuse_websocket(&self, request: &Packet<'_>, id: &[u8], links: &mut dyn Links) {
+        let error = ProxyError::WebSocket;
+        let uri = request.uri.unwrap_or_default().escape_ascii();
+        links.log(&Note::Warning { kind: error.kind(), text: &format_args!("{uri}: {error}") });
+        let answer = error.answer(false);
         let body = format!("{}\n", answer.text);
         let headers: [(&[u8], &[u8]); 1] = [(b"Content-Type", b"text/plain")];
         let packet = Packet {
-            from: &self.shared.instance,
-            ids: Ids::One(id, Some(0)),
             kind: Kind::Error,
             condition: Some(b"rejected"),
             code: Some(answer.code),
             reason: Some(answer.reason.as_bytes()),
-            headers: zhttp::Headers::Pairs(&headers),
+            headers: Headers::Pairs(&headers),
             body: body.as_bytes(),
             ..Packet::default()
         };
-        out.to_client(request.from, request.router_resp, &packet);
+        self.reply(request, id, Some(0), packet, links);
     }
 
     fn insert(&mut self, make: impl FnOnce(usize, u64) -> Exchange) -> usize {
         let serial = self.shared.serial();
-        let entry = self.exchanges.vacant_entry();
-        let index = entry.key();
-        let exchange = entry.insert(make(index, serial));
-        self.by_client.insert((exchange.session().client, exchange.session().id), index);
+        let vacant = self.exchanges.vacant_entry();
+        let index = vacant.key();
+        let exchange = make(index, serial);
+        self.by_client.insert(exchange.client_key(), index);
+        vacant.insert(Entry { exchange, timer: None });
         index
     }
 
@@ -158,39 +166,41 @@ impl Engine {
         &mut self,
         index: usize,
         now: Instant,
-        out: &mut dyn Links,
+        links: &mut dyn Links,
         act: impl FnOnce(&mut Exchange, &mut Context<'_>),
     ) {
         let unix = self.unix(now);
-        self.next_sweep.get_or_insert(now + SWEEP);
-        let Some(exchange) = self.exchanges.get_mut(index) else { return };
-        act(exchange, &mut Context { shared: &mut self.shared, out, now, unix });
-        self.reap(index);
-    }
-
-    /// Logs and forgets an exchange that has ended.
-    fn reap(&mut self, index: usize) {
-        let exchange = &mut self.exchanges[index];
-        if !exchange.is_abandoned() {
-            return;
-        }
+        let Some(entry) = self.exchanges.get_mut(index) else { return };
+        let exchange = &mut entry.exchange;
+        let context = &mut Context { shared: &mut self.shared, links, now, unix };
+        act(exchange, context);
         if let Some(outcome) = exchange.take_outcome() {
-            exchange.log(outcome, &self.shared);
+            exchange.log(outcome, context);
         }
-        let key = (exchange.session().client, exchange.session().id);
-        if self.by_client.get(&key) == Some(&index) {
-            self.by_client.remove(&key);
+        if exchange.is_abandoned() {
+            let key = exchange.client_key();
+            if self.by_client.get(&key) == Some(&index) {
+                self.by_client.remove(&key);
+            }
         }
-        if exchange.is_over() {
-            self.exchanges.remove(index);
+        match exchange.next_due() {
+            None => {
+                self.exchanges.remove(index);
+            }
+            // One that comes up too early is put in again then; that happens once, not each time a deadline moves back.
+            Some(due) if entry.timer.is_none_or(|timer| due < timer) => {
+                entry.timer = Some(due);
+                self.timers.insert(Timer { index, serial: exchange.serial(), due }, due);
+            }
+            Some(_) => {}
         }
     }
 
     /// Takes in a later packet from a client's instance.
-    pub fn client_packet(&mut self, message: &[u8], now: Instant, out: &mut dyn Links) {
+    pub fn client_packet(&mut self, message: &[u8], now: Instant, links: &mut dyn Links) {
         let packet = match Packet::decode(message) {
             Ok(packet) => packet,
-            Err(error) => return self.warnings.warn("client", now, format_args!("skipping a packet: {error}")),
+            Err(error) => return malformed(links, "client", format_args!("skipping a packet: {error}")),
         };
         let Some(peer) = self.shared.peers.find(packet.from) else { return };
         for entry in packet.ids.iter() {
@@ -198,73 +208,75 @@ impl Engine {
             // Sessions that are over may still be spoken of; that is no error.
             let index = Id::new(id).and_then(|id| self.by_client.get(&(peer, id)).copied());
             if let Some(index) = index {
-                self.with_exchange(index, now, out, |exchange, context| exchange.client_packet(&packet, seq, context));
+                self.with_exchange(index, now, links, |exchange, context| {
+                    exchange.client_packet(&packet, seq, context);
+                });
             }
         }
     }
 
     /// Takes in a packet from the outbound side.
-    pub fn origin_packet(&mut self, message: &[u8], now: Instant, out: &mut dyn Links) {
+    pub fn origin_packet(&mut self, message: &[u8], now: Instant, links: &mut dyn Links) {
         let packet = match Packet::decode(message) {
             Ok(packet) => packet,
-            Err(error) => return self.warnings.warn("origin", now, format_args!("skipping a response: {error}")),
+            Err(error) => return malformed(links, "origin", format_args!("skipping a response: {error}")),
         };
         let from = if packet.from.is_empty() { None } else { self.shared.peers.intern(packet.from) };
         for entry in packet.ids.iter() {
             let Ok((id, seq)) = entry else { continue };
             let Some((index, serial)) = Id::parse_indexed(id) else { continue };
             let index = index as usize;
-            if self.exchanges.get(index).is_some_and(|exchange| exchange.is_origin(serial)) {
-                self.with_exchange(index, now, out, |exchange, context| {
-                    exchange.origin_packet(&packet, from, seq, context)
+            if self.exchanges.get(index).is_some_and(|entry| entry.exchange.is_origin(serial)) {
+                self.with_exchange(index, now, links, |exchange, context| {
+                    exchange.origin_packet(&packet, from, seq, context);
                 });
             }
         }
     }
 
     /// Takes in an answer to an `inspect` call.
-    pub fn inspect_reply(&mut self, message: &[u8], now: Instant, out: &mut dyn Links) {
+    pub fn inspect_reply(&mut self, message: &[u8], now: Instant, links: &mut dyn Links) {
         let reply = match Reply::decode(message) {
             Ok(reply) => reply,
-            Err(error) => return self.warnings.warn("inspect", now, format_args!("skipping an answer: {error}")),
+            Err(error) => return malformed(links, "inspect", format_args!("skipping an answer: {error}")),
         };
         let inspected = reply.result.ok().and_then(|value| Inspected::parse(value).ok());
         self.shared.availability.answered(inspected.as_ref().and_then(|inspected| inspected.again), now);
         if let Some((index, serial)) = Id::parse_indexed(reply.id)
-            && self.exchanges.get(index as usize).is_some_and(|exchange| exchange.awaits_inspect(serial))
+            && self.exchanges.get(index as usize).is_some_and(|entry| entry.exchange.awaits_inspect(serial))
         {
-            self.with_exchange(index as usize, now, out, |exchange, context| exchange.inspected(inspected, context));
+            self.with_exchange(index as usize, now, links, |exchange, context| exchange.inspected(inspected, context));
         }
     }
 
-    /// Takes in an answer to an `accept` call.
-    pub fn accept_reply(&mut self, message: &[u8], now: Instant, out: &mut dyn Links) {
+    /// Takes in an answer to an `accept` call. One that nobody waits for any more is dropped: its client has been answered,
+    /// and its frontend says so to the handler as soon as that speaks to it.
+    pub fn accept_reply(&mut self, message: &[u8], now: Instant, links: &mut dyn Links) {
         let reply = match Reply::decode(message) {
             Ok(reply) => reply,
-            Err(error) => return self.warnings.warn("accept", now, format_args!("skipping an answer: {error}")),
+            Err(error) => return malformed(links, "accept", format_args!("skipping an answer: {error}")),
         };
         if let Some((index, serial)) = Id::parse_indexed(reply.id)
-            && self.exchanges.get(index as usize).is_some_and(|exchange| exchange.awaits_accept(serial))
+            && self.exchanges.get(index as usize).is_some_and(|entry| entry.exchange.awaits_accept(serial))
         {
             let verdict = Verdict::parse(&reply);
-            self.with_exchange(index as usize, now, out, |exchange, context| exchange.accepted(&verdict, context));
+            self.with_exchange(index as usize, now, links, |exchange, context| exchange.accepted(&verdict, context));
         }
     }
 
     /// Takes in requests that the handler gives back.
-    pub fn retry(&mut self, message: &[u8], now: Instant, out: &mut dyn Links) {
+    pub fn retry(&mut self, message: &[u8], now: Instant, links: &mut dyn Links) {
         let retry = match Retry::decode(message, &mut self.shared.peers) {
             Ok(retry) => retry,
-            Err(error) => return self.warnings.warn("retry", now, format_args!("skipping a retry: {error}")),
+            Err(error) => return malformed(links, "retry", format_args!("skipping a retry: {error}")),
         };
         let Some(uri) = Uri::parse(retry.uri) else {
-            return self.warnings.warn("retry", now, "skipping a retry with an unusable address");
+            return malformed(links, "retry", "skipping a retry with an unusable address");
         };
         let routes = self.routes.clone();
         for client in &retry.clients {
-            let key = (client.session.client, client.session.id);
-            if self.by_client.contains_key(&key) {
-                self.warnings.warn("retry", now, "skipping a retry of a request that is under way");
+            if self.by_client.contains_key(&(client.session.client, client.session.id)) {
+                malformed(links, "retry", "skipping a retry of a request that is under way");
                 continue;
             }
             // Kept in the form of a first packet, as if the client had just sent it.
@@ -282,20 +294,39 @@ impl Engine {
             let session = server::Session::take_over(&client.session, now);
             let index =
                 self.insert(|index, serial| Exchange::new(index, serial, session, message, &packet, uri.scheme, now));
-            self.with_exchange(index, now, out, |exchange, context| {
+            self.with_exchange(index, now, links, |exchange, context| {
                 exchange.begin_again(&packet, &uri, client, &retry, &routes, context);
             });
         }
     }
 
-    /// An instance that had clients is gone.
-    pub fn client_instance_left(&mut self, name: &[u8], now: Instant, out: &mut dyn Links) {
-        let Some(peer) = self.shared.peers.find(name) else { return };
-        let of_peer: Vec<usize> =
-            self.by_client.iter().filter(|((owner, _), _)| *owner == peer).map(|(_, index)| *index).collect();
-        for index in of_peer {
-            self.with_exchange(index, now, out, Exchange::client_left);
+    /// Lets every exchange do something, in the order of the table.
+    fn with_all(&mut self, now: Instant, links: &mut dyn Links, mut act: impl FnMut(&mut Exchange, &mut Context<'_>)) {
+        let indexes: Vec<usize> = self.exchanges.iter().map(|(index, _)| index).collect();
+        for index in indexes {
+            self.with_exchange(index, now, links, &mut act);
         }
+    }
+
+    /// An instance that had clients is gone.
+    pub fn client_instance_left(&mut self, name: &[u8], now: Instant, links: &mut dyn Links) {
+        let Some(peer) = self.shared.peers.find(name) else { return };
+        self.with_all(now, links, |exchange, context| {
+            if exchange.client_key().0 == peer {
+                exchange.client_left(context);
+            }
+        });
+    }
+
+    /// An outbound process is gone.
+    pub fn outbound_left(&mut self, name: &[u8], now: Instant, links: &mut dyn Links) {
+        let peer = self.shared.peers.find(name);
+        self.with_all(now, links, |exchange, context| exchange.outbound_left(peer, context));
+    }
+
+    /// The handler is gone, and what it was asked to hold with it.
+    pub fn handler_left(&mut self, now: Instant, links: &mut dyn Links) {
+        self.with_all(now, links, Exchange::handler_left);
     }
 
     /// Whether a connection, `<instance>:<id>`, has a request under way.
@@ -306,68 +337,45 @@ impl Engine {
         peer.zip(id).is_some_and(|key| self.by_client.contains_key(&key))
     }
 
-    /// When [`Engine::tick`] has something to do.
-    pub fn next_deadline(&self) -> Option<Instant> {
-        let sweep = self.next_sweep.filter(|_| !self.exchanges.is_empty());
-        let acknowledgement = self.acknowledgements.front().map(|(due, ..)| *due);
-        [sweep, acknowledgement].into_iter().flatten().min()
+    /// When [`Engine::on_timer`] has something to do.
+    pub fn next_due(&self) -> Option<Instant> {
+        self.timers.next()
     }
 
     /// Does what is due.
-    pub fn tick(&mut self, now: Instant, out: &mut dyn Links) {
-        while let Some(&(due, index, serial)) = self.acknowledgements.front() {
-            if due > now {
-                break;
-            }
-            self.acknowledgements.pop_front();
-            if self.exchanges.get(index).is_some_and(|exchange| exchange.serial() == serial) {
-                self.with_exchange(index, now, out, Exchange::acknowledge);
-            }
-        }
-        if self.next_sweep.is_some_and(|due| due <= now) {
-            self.next_sweep = None;
-            self.sweep(now, out);
-        }
-    }
-
-    /// Looks at every exchange. There are few: what is held is the handler's.
-    fn sweep(&mut self, now: Instant, out: &mut dyn Links) {
+    pub fn on_timer(&mut self, now: Instant, links: &mut dyn Links) {
         let mut clients: Bulk<bool> = Bulk::default();
         let mut origins: Bulk<()> = Bulk::default();
-        let indexes: Vec<usize> = self.exchanges.iter().map(|(index, _)| index).collect();
-        let mut alone = Vec::new();
-        for index in indexes {
-            self.with_exchange(index, now, out, |exchange, context| {
-                exchange.tick(context, &mut |keep_alive| match keep_alive {
-                    KeepAlive::Client { peer, id, seq, by_router, multi: true } => {
-                        clients.push(peer, by_router, id, seq)
-                    }
-                    KeepAlive::Client { peer, id, seq, by_router, multi: false } => {
-                        alone.push((peer, id, seq, by_router));
-                    }
-                    KeepAlive::Origin { peer, id, seq } => origins.push(peer, (), id, seq),
+        while let Some(timer) = self.timers.pop(now) {
+            let Some(entry) = self.exchanges.get_mut(timer.index) else { continue };
+            if entry.exchange.serial() != timer.serial || entry.timer != Some(timer.due) {
+                continue;
+            }
+            entry.timer = None;
+            self.with_exchange(timer.index, now, links, |exchange, context| {
+                exchange.on_timer(context, &mut |keep_alive| match keep_alive {
+                    KeepAlive::Client { to, id } => clients.push(to.to, to.by_router, id, to.seq),
+                    KeepAlive::Origin { to, id } => origins.push(to.to, (), id, to.seq),
                 });
             });
         }
-        let shared = &self.shared;
-        let packet = Packet { from: &shared.instance, kind: Kind::KeepAlive, ..Packet::default() };
-        for (peer, id, seq, by_router) in alone {
-            out.to_client(
-                shared.peers.name(peer),
-                by_router,
-                &Packet { ids: Ids::One(id.as_bytes(), Some(seq)), ..packet },
-            );
+        if clients.is_empty() && origins.is_empty() {
+            return;
         }
-        clients
-            .drain(|peer, by_router, ids| out.to_client(shared.peers.name(peer), by_router, &Packet { ids, ..packet }));
-        origins.drain(|peer, (), ids| out.to_origin(shared.peers.name(peer), &Packet { ids, ..packet }));
+        let shared = &self.shared;
+        let packet = Packet { from: &shared.instance, kind: Kind::KeepAlive, ext: Ext::MULTI, ..Packet::default() };
+        clients.drain(|peer, by_router, ids| {
+            links.to_client(shared.peers.name(peer), by_router, &Packet { ids, ..packet });
+        });
+        origins.drain(|peer, (), ids| links.to_origin(shared.peers.name(peer), &Packet { ids, ..packet }));
     }
 
     /// Tells everybody that the proxy stops, and forgets everything.
-    pub fn stop(&mut self, now: Instant, out: &mut dyn Links) {
-        let indexes: Vec<usize> = self.exchanges.iter().map(|(index, _)| index).collect();
-        for index in indexes {
-            self.with_exchange(index, now, out, Exchange::stop);
-        }
+    pub fn stop(&mut self, now: Instant, links: &mut dyn Links) {
+        self.with_all(now, links, Exchange::stop);
     }
+}
+
+fn malformed(links: &mut dyn Links, kind: &'static str, text: impl Display) {
+    links.log(&Note::Warning { kind, text: &text });
 }

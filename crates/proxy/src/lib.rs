@@ -18,6 +18,7 @@ pub mod access_log;
 pub mod body;
 pub mod context;
 pub mod engine;
+pub mod error;
 pub mod exchange;
 pub mod handler;
 pub mod request;

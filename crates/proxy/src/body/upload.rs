@@ -1,10 +1,8 @@
 //! The body of a request on its way from the client to the backend.
 //!
-//! Bytes come in within a window that is granted to the client, and leave as the backend grants credits. As long as the
-//! whole body is small it is kept to the end: to send it again to the next target, to show it to the handler, and because
+//! Bytes come in within the window of the client's session, and leave as the backend grants credits. As long as the whole
+//! body is small it is kept to the end: to send it again to the next target, to show it to the handler, and because
 //! a held request must be repeatable.
-
-use zhttp::{INITIAL_BODY, Violation, Window};
 
 /// Bytes of a request body that are kept (proxy, body).
 pub const KEEP: usize = 100_000;
@@ -12,13 +10,14 @@ pub const KEEP: usize = 100_000;
 /// The body so far.
 #[derive(Debug)]
 pub struct Upload {
-    window: Window,
     /// From the first byte on while the body is kept, later only what has not been sent.
     bytes: Vec<u8>,
     /// How many of `bytes` have been sent to the current target.
     sent: usize,
-    /// How many of `bytes` do not count against the window any more. Never goes back, unlike `sent`.
-    accounted: usize,
+    /// How many of `bytes` have been counted as passed on. Never goes back, unlike `sent`.
+    counted: usize,
+    /// Bytes passed on since [`Upload::take_passed`].
+    passed: usize,
     /// Sent bytes that are not there any more.
     dropped: u64,
     /// All bytes have come.
@@ -33,11 +32,11 @@ impl Upload {
     /// A body of which `first` has come with the first packet, and more may follow.
     pub fn new(first: &[u8], more: bool) -> Self {
         Upload {
-            window: Window::granted(INITIAL_BODY as u32),
             bytes: first.to_vec(),
             sent: 0,
             // What the first packet brings needs no credits, so none come back for it.
-            accounted: first.len(),
+            counted: first.len(),
+            passed: 0,
             dropped: 0,
             complete: !more,
             end_sent: false,
@@ -46,26 +45,17 @@ impl Upload {
     }
 
     /// Takes in what a packet has brought.
-    ///
-    /// # Errors
-    /// It is more than was granted, or comes after the end.
-    pub fn receive(&mut self, body: &[u8], more: bool) -> Result<(), Violation> {
-        if self.complete {
-            return Err(Violation::Unexpected("data after the end of the request"));
-        }
-        self.window.receive(body.len())?;
+    pub fn receive(&mut self, body: &[u8], more: bool) {
         self.bytes.extend_from_slice(body);
         self.complete = !more;
         if self.unclaimed {
             self.unclaim();
         }
-        Ok(())
     }
 
-    /// Credits for the client once they are worth a packet.
-    pub fn take_credits(&mut self) -> Option<u32> {
-        // Nothing is granted to a client that has sent everything.
-        (!self.complete && self.window.pass_on(0)).then(|| self.window.take_owed())
+    /// How many bytes have left, or were given up, since the last time: as many may come again.
+    pub fn take_passed(&mut self) -> usize {
+        std::mem::take(&mut self.passed)
     }
 
     /// The next bytes for the target, at most `credits`, and whether more follow; `None` if there is nothing to send.
@@ -101,13 +91,13 @@ impl Upload {
     }
 
     fn account(&mut self) {
-        self.window.pass_on(self.sent.saturating_sub(self.accounted));
-        self.accounted = self.accounted.max(self.sent);
+        self.passed += self.sent.saturating_sub(self.counted);
+        self.counted = self.counted.max(self.sent);
         // By halves, so that no byte is moved more than once.
         if (self.dropped > 0 || self.bytes.len() > KEEP) && self.sent * 2 >= self.bytes.len() {
             self.dropped += self.sent as u64;
             self.bytes.drain(..self.sent);
-            self.accounted -= self.sent;
+            self.counted -= self.sent;
             self.sent = 0;
         }
     }
@@ -150,40 +140,40 @@ mod tests {
     fn bytes_leave_as_credits_allow_and_the_end_needs_none() {
         let mut upload = Upload::new(b"", true);
         assert_eq!(send(&mut upload, 10), None);
-        upload.receive(b"0123456789", true).unwrap();
+        upload.receive(b"0123456789", true);
         assert_eq!(send(&mut upload, 4), Some((4, true)));
         assert_eq!(send(&mut upload, 6), Some((6, true)));
-        upload.receive(b"", false).unwrap();
+        upload.receive(b"", false);
         assert_eq!(send(&mut upload, 0), Some((0, false)));
         assert_eq!(upload.kept(), Some(&b"0123456789"[..]));
     }
 
     #[test]
-    fn credits_go_back_to_the_client_only_for_what_has_left() {
-        let mut upload = Upload::new(b"", true);
-        upload.receive(&[0; INITIAL_BODY], true).unwrap();
-        assert_eq!(upload.take_credits(), None);
-        assert!(upload.receive(b"x", true).is_err());
-        send(&mut upload, 99_999);
-        assert_eq!(upload.take_credits(), None);
+    fn only_what_has_left_and_needed_credits_counts_as_passed_on() {
+        let mut upload = Upload::new(b"first", true);
+        upload.receive(&[0; 200_000], true);
+        assert_eq!(upload.take_passed(), 0);
+        send(&mut upload, 1005);
+        assert_eq!(upload.take_passed(), 1000);
         send(&mut upload, 1);
-        assert_eq!(upload.take_credits(), Some(100_000));
+        assert_eq!(upload.take_passed(), 1);
     }
 
     #[test]
-    fn a_small_body_can_be_sent_again_without_granting_twice() {
+    fn a_small_body_can_be_sent_again_and_counts_once() {
         let mut upload = Upload::new(b"", true);
-        upload.receive(&[0; 60_000], true).unwrap();
+        upload.receive(&[0; 60_000], true);
         assert_eq!(send(&mut upload, 200_000), Some((60_000, true)));
+        assert_eq!(upload.take_passed(), 60_000);
         assert!(upload.rewind());
         assert_eq!(send(&mut upload, 200_000), Some((60_000, true)));
-        assert_eq!(upload.take_credits(), None);
+        assert_eq!(upload.take_passed(), 0);
     }
 
     #[test]
     fn a_large_body_is_not_kept_once_it_was_sent() {
         let mut upload = Upload::new(b"", true);
-        upload.receive(&[0; KEEP + 1], true).unwrap();
+        upload.receive(&[0; KEEP + 1], true);
         assert!(upload.is_too_large());
         assert!(upload.rewind());
         send(&mut upload, 60_000);
@@ -196,16 +186,10 @@ mod tests {
     fn an_unclaimed_body_is_swallowed_and_kept_while_it_is_small() {
         let mut upload = Upload::new(b"ab", true);
         upload.unclaim();
-        upload.receive(b"cd", true).unwrap();
+        upload.receive(b"cd", true);
         assert_eq!(upload.next(1000), None);
         assert_eq!(upload.kept(), Some(&b"abcd"[..]));
-        upload.receive(&[0; KEEP], false).unwrap();
+        upload.receive(&[0; KEEP], false);
         assert_eq!(upload.kept(), None);
-    }
-
-    #[test]
-    fn data_after_the_end_is_refused() {
-        let mut upload = Upload::new(b"", false);
-        assert!(upload.receive(b"", false).is_err());
     }
 }

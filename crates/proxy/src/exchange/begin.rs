@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use routes::{ById, Protocol, Route, Table};
-use zhttp::{Ext, INITIAL_BODY, Kind, Packet};
+use zhttp::{Ext, Kind, Packet};
 
 use super::{Call, Exchange, Phase};
 use crate::context::Context;
+use crate::error::ProxyError;
 use crate::handler::inspect::{Ask, Inspected, PREFETCH, Question};
 use crate::handler::retry;
 use crate::request::forwarded;
@@ -27,19 +28,19 @@ impl Exchange {
             return self.answer(&Answer::notice(), context);
         }
         if forwarded::has_looped(packet.headers, &rules.cdn_loop) {
-            return self.answer(&Answer::looped(), context);
+            return self.fail(&ProxyError::Looped, context);
         }
         let wanted = packet.headers.get("Pushpin-Route").filter(|_| rules.accept_route);
         let route = match wanted {
-            Some(id) => by_id(id, uri, routes).ok(),
+            Some(id) => by_id(id, uri, routes).map_err(|_| ProxyError::NoSuchRoute),
             None => self.by_condition(uri, routes),
         };
         if !self.take_route(route, packet, context) {
             return;
         }
         if packet.more {
-            let packet = Packet { kind: Kind::Credit, credits: Some(INITIAL_BODY as u32), ..Packet::default() };
-            self.send(packet, context);
+            let credits = self.client.grant();
+            self.send(Packet { kind: Kind::Credit, credits, ..Packet::default() }, context);
         }
         self.read_ahead(packet, context);
     }
@@ -75,33 +76,41 @@ impl Exchange {
         context: &mut Context<'_>,
     ) {
         self.retry = true;
-        self.multi = true;
         self.scheme = uri.scheme.with_tls(client.https || uri.scheme.is_secure());
         self.debug = client.debug;
         self.inspected = retry.inspected.clone().map(Box::new);
         // The client's instance is silent until it hears from its new owner.
         self.send(Packet { kind: Kind::KeepAlive, ext: Ext::MULTI, ..Packet::default() }, context);
         let route = match retry.route.map(|id| by_id(id, uri, routes)) {
-            Some(Ok(route)) => Some(route),
+            Some(Ok(route)) => Ok(route),
             Some(Err(Unusable::Shared)) | None => self.by_condition(uri, routes),
-            Some(Err(Unusable::Unknown)) => None,
+            Some(Err(Unusable::Unknown)) => Err(ProxyError::NoSuchRoute),
         };
         if self.take_route(route, packet, context) {
             self.open_origin(packet, context);
         }
     }
 
-    fn by_condition(&self, uri: &Uri<'_>, routes: &Table) -> Option<Arc<Route>> {
-        let host = std::str::from_utf8(uri.host()).ok()?;
+    fn by_condition(&self, uri: &Uri<'_>, routes: &Table) -> Result<Arc<Route>, ProxyError> {
         let path = if uri.path.is_empty() { b"/" } else { uri.path };
-        routes.lookup(Protocol::Http, self.scheme.is_secure(), host, path).cloned()
+        let host = std::str::from_utf8(uri.host()).ok();
+        let route = host.and_then(|host| routes.lookup(Protocol::Http, self.scheme.is_secure(), host, path));
+        route.cloned().ok_or(ProxyError::NoRoute)
     }
 
     /// Sets the route; without one the answer is given here.
-    fn take_route(&mut self, route: Option<Arc<Route>>, packet: &Packet<'_>, context: &mut Context<'_>) -> bool {
-        let Some(route) = route else {
-            self.answer(&Answer::no_route(), context);
-            return false;
+    fn take_route(
+        &mut self,
+        route: Result<Arc<Route>, ProxyError>,
+        packet: &Packet<'_>,
+        context: &mut Context<'_>,
+    ) -> bool {
+        let route = match route {
+            Ok(route) => route,
+            Err(error) => {
+                self.fail(&error, context);
+                return false;
+            }
         };
         self.debug |= context.shared.config.debug || route.debug;
         self.route = Some(route);
@@ -133,7 +142,7 @@ impl Exchange {
             truncated: !self.upload.is_complete() || body.len() < kept.len(),
             get_session: self.route.as_ref().is_some_and(|route| route.session),
         };
-        context.out.inspect(question.encode(id.as_bytes(), &mut context.shared.writer))
+        context.links.inspect(question.encode(id.as_bytes(), &mut context.shared.writer))
     }
 
     /// Whether the answer to this call is waited for.

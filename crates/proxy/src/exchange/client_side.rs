@@ -1,12 +1,12 @@
 //! What goes to the client's instance and what comes from it.
 
 use tnetstring::Item;
+use zhttp::session::server::{Outcome as Told, Outgoing};
 use zhttp::{Ext, Headers, Ids, Kind, Packet};
 
 use super::{Exchange, Phase};
-use crate::access_log::Outcome;
-use crate::context::Context;
-use crate::response::answer::Answer;
+use crate::context::{Context, Note};
+use crate::error::ProxyError;
 
 /// Status, status text, headers.
 pub(super) type Head<'a> = (u16, &'a [u8], Headers<'a>);
@@ -14,22 +14,27 @@ pub(super) type Head<'a> = (u16, &'a [u8], Headers<'a>);
 impl Exchange {
     /// Sends a packet, completed with addresses and number. Its body must be within the credits.
     pub(super) fn send(&mut self, packet: Packet<'_>, context: &mut Context<'_>) {
-        let first = !self.client.has_spoken();
-        let seq = self.client.send_body(packet.body.len());
+        let to = self.client.send_body(packet.body.len());
+        self.send_numbered(to, packet, context);
+    }
+
+    /// Sends a packet whose address and number have been taken.
+    pub(super) fn send_numbered(&self, to: Outgoing, packet: Packet<'_>, context: &mut Context<'_>) {
+        let first = to.seq == 0;
         let packet = Packet {
             from: &context.shared.instance,
-            ids: Ids::One(self.client.id.as_bytes(), Some(seq)),
-            ext: Ext { multi: packet.ext.multi || (first && self.multi), ..packet.ext },
+            ids: Ids::One(self.client.id().as_bytes(), Some(to.seq)),
+            ext: Ext { multi: packet.ext.multi || (first && self.client.takes_multi()), ..packet.ext },
             user_data: self.user_data.as_ref().map(|(kind, payload)| Item { kind: *kind, payload }),
             ..packet
         };
-        context.out.to_client(context.shared.peers.name(self.client.client), self.client.by_router, &packet);
+        context.links.to_client(context.shared.peers.name(to.to), to.by_router, &packet);
     }
 
     /// Passes a piece of the response on, as far as the client's credits go; the rest waits. Ends the exchange with the
     /// last piece, unless something is to follow it.
     pub(super) fn relay(&mut self, head: Option<Head<'_>>, body: &[u8], more: bool, context: &mut Context<'_>) {
-        let (now, follows) = self.download.offer(body, !more, self.client.credits);
+        let (now, follows) = self.download.offer(body, !more, self.client.credits());
         if head.is_some() || now > 0 || !follows {
             let mut packet = Packet { body: &body[..now], more: follows, ..Packet::default() };
             if let Some((code, reason, headers)) = head {
@@ -51,7 +56,7 @@ impl Exchange {
         let mut total = 0;
         // The download is taken out so that its bytes can be lent to the packet.
         let mut download = std::mem::take(&mut self.download);
-        while let Some((body, more)) = download.next(self.client.credits) {
+        while let Some((body, more)) = download.next(self.client.credits()) {
             let count = body.len();
             self.send(Packet { body, more, ..Packet::default() }, context);
             download.sent(count, more);
@@ -74,33 +79,31 @@ impl Exchange {
 
     /// Takes in a packet from the client.
     pub fn client_packet(&mut self, packet: &Packet<'_>, seq: Option<u32>, context: &mut Context<'_>) {
-        if self.is_abandoned() || matches!(self.phase, Phase::Accepting(..)) {
+        if self.is_abandoned() {
             return;
         }
-        if packet.kind.ends_session() {
-            return self.client_left(context);
-        }
-        if self.client.receive(packet.kind, seq, packet.credits, context.now).is_err() {
-            return self.break_off(context);
-        }
-        match packet.kind {
-            Kind::Data => self.client_data(packet, context),
-            Kind::Credit => self.flush(context),
-            Kind::HandoffProceed if matches!(self.phase, Phase::HandingOver(_)) => self.call_accept(context),
-            // Everything else keeps the session alive and means nothing here.
-            _ => {}
+        match self.client.on_packet(packet, seq, context.now) {
+            Ok(Told::Data) => self.client_data(packet, context),
+            Ok(Told::Alive) => self.flush(context),
+            Ok(Told::Proceed) => self.call_accept(context),
+            Ok(Told::Ended) => self.client_left(context),
+            Ok(Told::Control | Told::Ignored) => {}
+            Err(violation) => {
+                let text = format!("ending a request whose frontend broke the protocol: {violation}");
+                context.links.log(&Note::Warning { kind: "client-violation", text: &text });
+                self.send(Packet { kind: Kind::Cancel, ..Packet::default() }, context);
+                self.client_left(context);
+            }
         }
     }
 
     fn client_data(&mut self, packet: &Packet<'_>, context: &mut Context<'_>) {
-        if self.upload.receive(packet.body, packet.more).is_err() {
-            return self.break_off(context);
-        }
+        self.upload.receive(packet.body, packet.more);
         match &self.phase {
             Phase::Reading => self.with_request(|this, packet| this.read_ahead(packet, context)),
             Phase::Withholding => self.withhold(context),
             Phase::Collecting(_) | Phase::Completing(_) if self.upload.is_too_large() => {
-                return self.answer(&Answer::too_large_to_hold(), context);
+                return self.fail(&ProxyError::TooLargeToHold, context);
             }
             Phase::Completing(_) => self.complete_hold(context),
             _ => self.pump(context),
@@ -116,15 +119,10 @@ impl Exchange {
         if self.is_abandoned() {
             return;
         }
-        if let Some(credits) = self.upload.take_credits() {
+        if self.client.pass_on(self.upload.take_passed())
+            && let Some(credits) = self.client.grant()
+        {
             self.send(Packet { kind: Kind::Credit, credits: Some(credits), ..Packet::default() }, context);
         }
-    }
-
-    /// The client's instance has broken the rules.
-    fn break_off(&mut self, context: &mut Context<'_>) {
-        self.send(Packet { kind: Kind::Cancel, ..Packet::default() }, context);
-        self.client_left(context);
-        self.outcome = Some(Outcome::Failed);
     }
 }

@@ -6,11 +6,11 @@ use super::{Call, Exchange, Phase};
 use crate::access_log::Outcome;
 use crate::body::upload::KEEP;
 use crate::context::Context;
+use crate::error::ProxyError;
 use crate::handler::accept::{self, Response, Verdict};
 use crate::request::forwarded::logical_address;
 use crate::request::headers::{Additions, Circumstances, authority, origin_uri, target_name};
 use crate::request::uri::Uri;
-use crate::response::answer::Answer;
 use crate::response::backend::{self, INSTRUCT_LIMIT};
 
 /// A response that is for the handler.
@@ -66,11 +66,10 @@ impl Exchange {
         let headers = Headers::Pairs(&pairs);
         if !backend::may_be_sent_before_hold(headers) {
             let target = self.current_target().map(target_name).unwrap_or_default();
-            let detail = || format!("GRIP instruct response too large from {target}");
-            return self.answer(&Answer::origin_failed(self.debug, detail), context);
+            return self.fail(&ProxyError::InstructTooLarge(target), context);
         }
         let Some((code, reason, kept)) = backend::before_hold(instruct.code, &instruct.reason, headers) else {
-            return self.answer(&Answer::accept_unavailable(), context);
+            return self.fail(&ProxyError::BadStatus, context);
         };
         let (reason, kept) = (reason.to_vec(), owned(&kept));
         let collected = std::mem::take(&mut instruct.body);
@@ -107,7 +106,7 @@ impl Exchange {
     /// Hands the client over once the request is complete and the client has got all that comes before.
     pub(super) fn complete_hold(&mut self, context: &mut Context<'_>) {
         if self.upload.is_too_large() {
-            return self.answer(&Answer::too_large_to_hold(), context);
+            return self.fail(&ProxyError::TooLargeToHold, context);
         }
         if !self.upload.is_complete() || self.download.is_waiting() {
             return;
@@ -119,7 +118,8 @@ impl Exchange {
                 if self.adopts && !self.client.has_spoken() {
                     return self.call_accept(context);
                 }
-                self.send(Packet { kind: Kind::HandoffStart, ..Packet::default() }, context);
+                let to = self.client.offer();
+                self.send_numbered(to, Packet { kind: Kind::HandoffStart, ..Packet::default() }, context);
             }
             other => self.phase = other,
         }
@@ -128,7 +128,7 @@ impl Exchange {
     /// The handler wants the request without a backend: once the body is complete it gets it.
     pub(super) fn withhold(&mut self, context: &mut Context<'_>) {
         if self.upload.is_too_large() {
-            return self.answer(&Answer::body_too_large(), context);
+            return self.fail(&ProxyError::BodyTooLarge, context);
         }
         debug_assert!(self.upload.kept().is_none_or(|kept| kept.len() <= KEEP));
         if self.upload.is_complete() {
@@ -145,7 +145,7 @@ impl Exchange {
         if self.with_request(|this, packet| this.send_accept(packet, &instruct, &id, context)) {
             self.phase = Phase::Accepting(instruct, call);
         } else {
-            self.accept_failed(&instruct, context);
+            self.refused(&instruct, &ProxyError::NoHandler, context);
         }
     }
 
@@ -196,7 +196,25 @@ impl Exchange {
             trusted: target.trusted,
             response_sent: instruct.sent,
         };
-        context.out.accept(call.encode(id.as_bytes(), &mut shared.writer))
+        context.links.accept(call.encode(id.as_bytes(), &mut shared.writer))
+    }
+
+    /// The handler is gone, and what it was asked with it. Its successor is asked instead, within the same time.
+    pub fn handler_left(&mut self, context: &mut Context<'_>) {
+        match std::mem::replace(&mut self.phase, Phase::Waiting) {
+            Phase::Accepting(instruct, call) => {
+                self.phase = Phase::HandingOver(instruct);
+                self.call_accept(context);
+                if let Phase::Accepting(_, again) = &mut self.phase {
+                    again.deadline = call.deadline;
+                }
+            }
+            Phase::Asking(_) => {
+                context.shared.availability.done_waiting();
+                self.with_request(|this, packet| this.open_origin(packet, context));
+            }
+            other => self.phase = other,
+        }
     }
 
     /// Whether the answer to this call is waited for.
@@ -222,33 +240,36 @@ impl Exchange {
                 self.resume(context);
                 self.relay(None, b"", false, context);
             }
-            Verdict::BadFormat(text) => {
-                let detail = format!("Failed to parse accept instructions: {text}");
-                self.refused(&instruct, &Answer::origin_failed(self.debug, || detail.clone()), &detail, context);
+            Verdict::BadFormat(text) => self.refused(&instruct, &ProxyError::BadInstruct(text.clone()), context),
+            Verdict::Nothing => {
+                self.refused(&instruct, &ProxyError::HandlerRefused("an answer without a verdict".into()), context);
             }
-            Verdict::Nothing | Verdict::Failed => self.accept_failed(&instruct, context),
+            Verdict::Failed(condition) => {
+                self.refused(&instruct, &ProxyError::HandlerRefused(condition.clone()), context);
+            }
         }
     }
 
-    /// There is no handler, or it has not answered, or not in a way that can be understood.
-    pub(super) fn accept_failed(&mut self, instruct: &Instruct, context: &mut Context<'_>) {
-        self.refused(instruct, &Answer::accept_unavailable(), "Accept service unavailable", context);
-    }
-
-    /// Answers the client after all, or ends what it has got already.
-    fn refused(&mut self, instruct: &Instruct, answer: &Answer, detail: &str, context: &mut Context<'_>) {
+    /// The handler does not take the client: answers it after all, or ends what it has got already.
+    pub(super) fn refused(&mut self, instruct: &Instruct, error: &ProxyError, context: &mut Context<'_>) {
         self.phase = Phase::Finishing;
         self.resume(context);
         if !instruct.sent {
-            return self.answer(answer, context);
+            return self.fail(error, context);
         }
-        let text = if self.debug { format!("\n\n{detail}\n") } else { String::new() };
+        self.warn(error, context);
+        let text = match error {
+            _ if !self.debug => String::new(),
+            ProxyError::BadInstruct(_) => format!("\n\n{}\n", error.answer(true).text),
+            _ => "\n\nAccept service unavailable\n".to_string(),
+        };
         self.relay(None, text.as_bytes(), false, context);
     }
 
     /// Takes the client back, whose instance is silent until it hears from its owner.
     fn resume(&mut self, context: &mut Context<'_>) {
-        self.send(Packet { kind: Kind::KeepAlive, ext: Ext::MULTI, ..Packet::default() }, context);
+        let to = self.client.resume(context.now);
+        self.send_numbered(to, Packet { kind: Kind::KeepAlive, ext: Ext::MULTI, ..Packet::default() }, context);
     }
 }
 

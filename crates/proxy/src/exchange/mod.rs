@@ -17,21 +17,26 @@ mod tests;
 use std::borrow::Cow;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use routes::{Route, Target};
-use zhttp::{Id, KEEP_ALIVE, Kind, Packet, PeerId, Window, client, server};
+use zhttp::session::{client, server};
+use zhttp::{Id, Kind, Packet, PeerId};
 
 use crate::access_log::{Line, Outcome};
 use crate::body::download::Download;
 use crate::body::upload::Upload;
-use crate::context::{Context, Shared};
+use crate::context::{Context, Note};
+use crate::error::ProxyError;
 use crate::handler::call;
 use crate::handler::inspect::Inspected;
 use crate::request::headers::target_name;
 use crate::request::uri::{Scheme, Uri};
 use crate::response::answer::Answer;
 use hold::Instruct;
+
+/// How long a request that an outbound process may have taken with it into its end is waited for.
+const DOUBT: Duration = Duration::from_secs(1);
 
 /// A request under way.
 pub struct Exchange {
@@ -40,8 +45,6 @@ pub struct Exchange {
     /// Tells it from others that had the place before.
     serial: u64,
     client: server::Session,
-    /// The client's instance takes packets for several sessions.
-    multi: bool,
     /// The client's instance takes an answer from anybody as long as it has not heard from us.
     adopts: bool,
     /// Goes back with every packet.
@@ -58,12 +61,14 @@ pub struct Exchange {
     target: usize,
     /// A target was tried.
     proxied: bool,
+    /// The request was sent again, because the outbound process that had it ended. That is done once.
+    resent: bool,
     inspected: Option<Box<Inspected>>,
     upload: Upload,
     download: Download,
     origin: Option<Origin>,
     phase: Phase,
-    kept_alive: Instant,
+    started: Instant,
     outcome: Option<Outcome>,
 }
 
@@ -71,11 +76,8 @@ pub struct Exchange {
 struct Origin {
     serial: u64,
     session: client::Session,
-    /// Response bytes that the other side may send.
-    window: Window,
-    /// Request bytes that we may send.
-    credits: u32,
-    kept_alive: Instant,
+    /// When an outbound process must have answered at all.
+    answer_by: Instant,
 }
 
 impl Origin {
@@ -142,7 +144,6 @@ impl Exchange {
             index,
             serial,
             client,
-            multi: packet.ext.multi,
             adopts: packet.ext.adopt,
             user_data: packet.user_data.map(|item| (item.kind, item.payload.into())),
             request: message.into(),
@@ -153,12 +154,13 @@ impl Exchange {
             route: None,
             target: 0,
             proxied: false,
+            resent: false,
             inspected: None,
             upload: Upload::new(packet.body, packet.more),
             download: Download::default(),
             origin: None,
             phase: Phase::Reading,
-            kept_alive: now,
+            started: now,
             outcome: None,
         }
     }
@@ -168,14 +170,9 @@ impl Exchange {
         self.serial
     }
 
-    /// The client's session.
-    pub fn session(&self) -> &server::Session {
-        &self.client
-    }
-
-    /// Whether it can be forgotten.
-    pub fn is_over(&self) -> bool {
-        matches!(self.phase, Phase::Over)
+    /// The client's instance, and the session's id there.
+    pub fn client_key(&self) -> (PeerId, Id) {
+        (self.client.client(), *self.client.id())
     }
 
     /// Whether nothing more comes from the client.
@@ -226,6 +223,23 @@ impl Exchange {
         }
     }
 
+    /// Ends the request without what was asked for: tells the client and the log.
+    fn fail(&mut self, error: &ProxyError, context: &mut Context<'_>) {
+        self.warn(error, context);
+        self.answer(&error.answer(self.debug), context);
+    }
+
+    /// Tells the log why the client does not get what it asked for.
+    fn warn(&self, error: &ProxyError, context: &mut Context<'_>) {
+        let request = Packet::decode(&self.request).unwrap_or_default();
+        let method = request.method.unwrap_or_default().escape_ascii();
+        let uri = self.client_uri(&request);
+        let target =
+            self.current_target().filter(|_| self.proxied).map(|target| format!(" -> {}", target_name(target)));
+        let text = format!("{method} {}{}: {error}", uri.escape_ascii(), target.unwrap_or_default());
+        context.links.log(&Note::Warning { kind: error.kind(), text: &text });
+    }
+
     /// Answers in the place of a backend. If a response has begun it can't be taken back; it is broken off instead, so
     /// that the client sees that it is not whole.
     fn answer(&mut self, answer: &Answer, context: &mut Context<'_>) {
@@ -269,8 +283,30 @@ impl Exchange {
         self.phase = Phase::Over;
     }
 
-    /// Looks at deadlines; called about twice a second. `keep_alive` collects sessions to be kept alive.
-    pub fn tick(&mut self, context: &mut Context<'_>, keep_alive: &mut impl FnMut(KeepAlive)) {
+    /// When [`Exchange::on_timer`] has something to do; `None` if the exchange can be forgotten.
+    pub fn next_due(&self) -> Option<Instant> {
+        let call = match &self.phase {
+            Phase::Over => return None,
+            Phase::Asking(call) | Phase::Accepting(_, call) => Some(call.deadline),
+            _ => None,
+        };
+        let client = (!self.is_abandoned() && !self.is_given_away()).then(|| self.client.next_due());
+        let origin = self.origin.as_ref().map(|origin| {
+            let due = origin.session.next_due();
+            if origin.session.is_answered() { due } else { due.min(origin.answer_by) }
+        });
+        let due = [call, client, origin].into_iter().flatten().min();
+        debug_assert!(due.is_some(), "an exchange that waits for nothing and is not over");
+        due
+    }
+
+    /// The handler decides about the client; the numbers are already its own.
+    fn is_given_away(&self) -> bool {
+        matches!(self.phase, Phase::Accepting(..))
+    }
+
+    /// Does what is due. `keep_alive` collects sessions to be kept alive.
+    pub fn on_timer(&mut self, context: &mut Context<'_>, keep_alive: &mut impl FnMut(KeepAlive)) {
         let call = match &self.phase {
             Phase::Asking(call) | Phase::Accepting(_, call) => Some(call.deadline),
             _ => None,
@@ -278,27 +314,54 @@ impl Exchange {
         if call.is_some_and(|deadline| context.now >= deadline) {
             return self.call_timed_out(context);
         }
-        let paused = matches!(self.phase, Phase::Accepting(..));
-        if !paused && !self.is_abandoned() && self.client.is_expired(context.now) {
-            return self.client_left(context);
+        if !self.is_abandoned() && !self.is_given_away() {
+            self.client_timer(context, keep_alive);
         }
-        if self.origin.as_ref().is_some_and(|origin| origin.session.is_expired(context.now)) {
-            return self.origin_expired(context);
+        if !matches!(self.phase, Phase::Over) {
+            self.origin_timer(context, keep_alive);
         }
-        let silent = paused || self.is_abandoned() || matches!(self.phase, Phase::HandingOver(_));
-        if !silent && self.client.has_spoken() && context.now >= self.kept_alive + KEEP_ALIVE {
-            self.kept_alive = context.now;
-            let seq = self.client.send();
-            let (peer, id, by_router) = (self.client.client, self.client.id, self.client.by_router);
-            keep_alive(KeepAlive::Client { peer, id, seq, by_router, multi: self.multi });
+    }
+
+    fn client_timer(&mut self, context: &mut Context<'_>, keep_alive: &mut impl FnMut(KeepAlive)) {
+        loop {
+            match self.client.on_timer(context.now) {
+                server::Due::Nothing => return,
+                server::Due::KeepAlive(to) if self.client.takes_multi() && to.seq > 0 => {
+                    keep_alive(KeepAlive::Client { to, id: *self.client.id() });
+                }
+                // The first packet tells the client's instance who we are and what we take.
+                server::Due::KeepAlive(to) => {
+                    self.send_numbered(to, Packet { kind: Kind::KeepAlive, ..Packet::default() }, context);
+                }
+                server::Due::Expired => return self.client_left(context),
+                server::Due::Spent => {
+                    self.send(Packet { kind: Kind::Cancel, ..Packet::default() }, context);
+                    return self.client_left(context);
+                }
+            }
         }
+    }
+
+    fn origin_timer(&mut self, context: &mut Context<'_>, keep_alive: &mut impl FnMut(KeepAlive)) {
         let index = self.index;
-        if let Some(origin) = &mut self.origin
-            && context.now >= origin.kept_alive + KEEP_ALIVE
-            && let Some((peer, seq)) = origin.session.send()
-        {
-            origin.kept_alive = context.now;
-            keep_alive(KeepAlive::Origin { peer, id: origin.id(index), seq });
+        while let Some(origin) = &mut self.origin {
+            if !origin.session.is_answered() && context.now >= origin.answer_by {
+                return self.origin_failed(&ProxyError::NoOutbound, context);
+            }
+            match origin.session.on_timer(context.now) {
+                client::Due::Nothing => return,
+                client::Due::KeepAlive(to) => keep_alive(KeepAlive::Origin { to, id: origin.id(index) }),
+                client::Due::Grant(to, credits) => self.send_credits(to, credits, context),
+                client::Due::Expired => {
+                    self.origin = None;
+                    return self.origin_failed(&ProxyError::OutboundSilent, context);
+                }
+                client::Due::Spent => {
+                    self.drop_origin(context);
+                    let error = ProxyError::OutboundViolation("its session has no numbers left".into());
+                    return self.origin_failed(&error, context);
+                }
+            }
         }
     }
 
@@ -308,24 +371,28 @@ impl Exchange {
                 context.shared.availability.timed_out();
                 self.with_request(|this, packet| this.open_origin(packet, context));
             }
-            Phase::Accepting(instruct, _) => self.accept_failed(&instruct, context),
+            Phase::Accepting(instruct, _) => self.refused(&instruct, &ProxyError::NoHandler, context),
             other => self.phase = other,
         }
     }
 
-    /// Acknowledges the request if nothing has been said so far.
-    pub fn acknowledge(&mut self, context: &mut Context<'_>) {
-        // While the handler decides, the numbers are already its own.
-        let waits = !self.is_abandoned() && !matches!(self.phase, Phase::Accepting(..));
-        if waits && !self.client.has_spoken() {
-            self.send(Packet { kind: Kind::KeepAlive, ..Packet::default() }, context);
+    /// The outbound process `peer` is gone. What it had is lost; what nobody has answered for yet may have been its.
+    pub fn outbound_left(&mut self, peer: Option<PeerId>, context: &mut Context<'_>) {
+        let Some(origin) = &mut self.origin else { return };
+        match origin.session.server() {
+            None => origin.answer_by = origin.answer_by.min(context.now + DOUBT),
+            server if server == peer => {
+                self.origin = None;
+                self.origin_failed(&ProxyError::OutboundLeft, context);
+            }
+            Some(_) => {}
         }
     }
 
     /// Writes the exchange's line to the log.
-    pub fn log(&mut self, outcome: Outcome, shared: &Shared) {
+    pub fn log(&mut self, outcome: Outcome, context: &mut Context<'_>) {
         let level = self.route.as_ref().and_then(|route| route.log_level);
-        if level.is_some_and(|level| level < 2) || !tracing::enabled!(tracing::Level::INFO) {
+        if level.is_some_and(|level| level < 2) || !context.shared.config.log_requests {
             return;
         }
         self.with_request(|this, packet| {
@@ -334,13 +401,14 @@ impl Exchange {
                 request: packet,
                 uri: &this.client_uri(packet),
                 target: target.as_deref(),
-                from: packet.peer_address.filter(|_| shared.config.log_from),
+                from: packet.peer_address.filter(|_| context.shared.config.log_from),
                 route: this.route.as_ref().filter(|route| route.explicit_id).map(|route| route.id.as_str()),
                 outcome,
+                duration: context.now.saturating_duration_since(this.started),
                 retry: this.retry,
-                user_agent: shared.config.log_user_agent,
+                user_agent: context.shared.config.log_user_agent,
             };
-            tracing::info!("{line}");
+            context.links.log(&Note::Request(&line));
         });
     }
 }
@@ -349,24 +417,16 @@ impl Exchange {
 pub enum KeepAlive {
     /// Towards a client.
     Client {
-        /// The client's instance.
-        peer: PeerId,
+        /// Address and number.
+        to: server::Outgoing,
         /// The session.
         id: Id,
-        /// Number of the packet.
-        seq: u32,
-        /// Through ROUTER instead of PUB.
-        by_router: bool,
-        /// May be told together with others.
-        multi: bool,
     },
     /// Towards the outbound side.
     Origin {
-        /// The instance.
-        peer: PeerId,
+        /// Address and number.
+        to: client::Outgoing,
         /// The session.
         id: Id,
-        /// Number of the packet.
-        seq: u32,
     },
 }

@@ -1,12 +1,16 @@
 //! The request to a target, the next target if that fails, and the response.
 
 use routes::TargetKind;
-use zhttp::{Ext, Headers, INITIAL_BODY, Id, Ids, Kind, Packet, PeerId, Window, client};
+use zhttp::session;
+use zhttp::session::client::{Grant, Outcome as Told, Outgoing, Session};
+use zhttp::{Ext, Headers, INITIAL_BODY, Id, Ids, Kind, Packet, PeerId};
 
 use super::hold::Instruct;
 use super::{Exchange, Origin, Phase};
 use crate::access_log::Outcome;
 use crate::context::Context;
+use crate::error::{ProxyError, Retry, is_idempotent};
+use crate::handler::call::TIMEOUT;
 use crate::request::headers::{Additions, Circumstances, authority, claims_websocket_events, origin_uri, target_name};
 use crate::request::uri::Uri;
 use crate::response::answer::Answer;
@@ -16,23 +20,25 @@ use crate::response::test_target;
 impl Exchange {
     /// Sends the request to the current target.
     pub(super) fn open_origin(&mut self, request: &Packet<'_>, context: &mut Context<'_>) {
-        let Some(route) = self.route.clone() else { return self.answer(&Answer::no_route(), context) };
+        let Some(route) = self.route.clone() else { return self.fail(&ProxyError::NoRoute, context) };
         self.phase = Phase::Waiting;
-        let Some(target) = route.targets.get(self.target) else { return self.no_target_left(context) };
+        let Some(target) = route.targets.get(self.target) else { return };
         self.proxied = true;
         // A backend that is signed to takes what comes with our signature for ours.
         let believed = target.over_http || context.shared.signatures.token(&route, context.unix).is_some();
         if believed && !self.trusted && claims_websocket_events(request.headers) {
-            return self.answer(&Answer::no_websocket_events(), context);
+            return self.fail(&ProxyError::ClaimedEvents, context);
         }
         let serial = context.shared.serial();
         let (host, port) = match &target.kind {
             TargetKind::Host { host, port } => (host, *port),
             TargetKind::Test => return self.ask_test_target(context),
-            TargetKind::Zhttp { .. } | TargetKind::ZhttpRequest { .. } => return self.try_next_target(context),
+            TargetKind::Zhttp { .. } | TargetKind::ZhttpRequest { .. } => {
+                return self.origin_failed(&ProxyError::TargetKind(target_name(target)), context);
+            }
         };
         let Some(uri) = Uri::parse(request.uri.unwrap_or_default()) else {
-            return self.answer(&Answer::origin_error(), context);
+            return self.fail(&ProxyError::NoRoute, context);
         };
         let what = Circumstances {
             rules: &context.shared.config.rules,
@@ -68,18 +74,16 @@ impl Exchange {
             ignore_tls_errors: target.insecure,
             ..Packet::default()
         };
-        let sent = context.out.open_origin(&packet);
+        let sent = context.links.open_origin(&packet);
         let count = body.len();
         self.upload.sent(count, more);
         if !sent {
-            return self.answer(&Answer::origin_error(), context);
+            return self.fail(&ProxyError::NoOutbound, context);
         }
         self.origin = Some(Origin {
             serial,
-            session: client::Session::start(context.now),
-            window: Window::granted(INITIAL_BODY as u32),
-            credits: 0,
-            kept_alive: context.now,
+            session: Session::start(session::Protocol::Http, INITIAL_BODY as u32, context.now),
+            answer_by: context.now + TIMEOUT,
         });
     }
 
@@ -88,40 +92,34 @@ impl Exchange {
         self.origin.as_ref().is_some_and(|origin| origin.serial == serial)
     }
 
-    fn send_origin(&mut self, packet: Packet<'_>, context: &mut Context<'_>) {
-        let index = self.index;
-        let Some(origin) = &mut self.origin else { return };
-        let Some((peer, seq)) = origin.session.send() else { return };
-        let id = origin.id(index);
-        let packet = Packet { from: &context.shared.instance, ids: Ids::One(id.as_bytes(), Some(seq)), ..packet };
-        context.out.to_origin(context.shared.peers.name(peer), &packet);
+    /// Sends a packet whose address and number have been taken.
+    fn send_origin(&self, to: Outgoing, packet: Packet<'_>, context: &mut Context<'_>) {
+        let Some(origin) = &self.origin else { return };
+        let id = origin.id(self.index);
+        let packet = Packet { from: &context.shared.instance, ids: Ids::One(id.as_bytes(), Some(to.seq)), ..packet };
+        context.links.to_origin(context.shared.peers.name(to.to), &packet);
+    }
+
+    pub(super) fn send_credits(&self, to: Outgoing, credits: u32, context: &mut Context<'_>) {
+        self.send_origin(to, Packet { kind: Kind::Credit, credits: Some(credits), ..Packet::default() }, context);
     }
 
     /// Ends the request to the backend, if there is one.
     pub(super) fn drop_origin(&mut self, context: &mut Context<'_>) {
-        self.send_origin(Packet { kind: Kind::Cancel, ..Packet::default() }, context);
+        if let Some(to) = self.origin.as_mut().and_then(|origin| origin.session.send()) {
+            self.send_origin(to, Packet { kind: Kind::Cancel, ..Packet::default() }, context);
+        }
         self.origin = None;
     }
 
     /// Sends as much of the request's body as the backend's side takes.
     pub(super) fn pump(&mut self, context: &mut Context<'_>) {
-        let index = self.index;
-        let Some(origin) = &mut self.origin else { return };
-        while origin.session.server().is_some()
-            && let Some((body, more)) = self.upload.next(origin.credits as usize)
-            && let Some((peer, seq)) = origin.session.send()
+        while let Some(origin) = &mut self.origin
+            && let Some((body, more)) = self.upload.next(origin.session.credits() as usize)
+            && let Some(to) = origin.session.send_body(body.len())
         {
-            let id = origin.id(index);
-            let packet = Packet {
-                from: &context.shared.instance,
-                ids: Ids::One(id.as_bytes(), Some(seq)),
-                body,
-                more,
-                ..Packet::default()
-            };
-            context.out.to_origin(context.shared.peers.name(peer), &packet);
+            self.send_origin(to, Packet { body, more, ..Packet::default() }, context);
             let count = body.len();
-            origin.credits -= count as u32;
             self.upload.sent(count, more);
         }
         self.grant_client(context);
@@ -130,9 +128,8 @@ impl Exchange {
     /// Counts response bytes that have left, and grants as many to the backend once that is worth a packet.
     pub(super) fn grant_origin(&mut self, count: usize, context: &mut Context<'_>) {
         let Some(origin) = &mut self.origin else { return };
-        if origin.window.pass_on(count) {
-            let credits = origin.window.take_owed();
-            self.send_origin(Packet { kind: Kind::Credit, credits: Some(credits), ..Packet::default() }, context);
+        if let Grant::Now(to, credits) = origin.session.pass_on(count, context.now) {
+            self.send_credits(to, credits, context);
         }
     }
 
@@ -144,41 +141,38 @@ impl Exchange {
         seq: Option<u32>,
         context: &mut Context<'_>,
     ) {
-        let abandoned = self.is_abandoned();
         let Some(origin) = &mut self.origin else { return };
-        if origin.session.receive(packet.kind, from, seq, context.now).is_err() {
-            self.drop_origin(context);
-            return self.origin_failed(b"", context);
-        }
-        if abandoned {
-            if packet.kind.ends_session() || (packet.kind == Kind::Data && !packet.more) {
+        let told = origin.session.on_packet(packet, from, seq, context.now);
+        if self.is_abandoned() {
+            if matches!(told, Ok(Told::Ended)) || (packet.kind == Kind::Data && !packet.more) {
                 self.origin = None;
-            } else {
-                self.drop_origin(context);
             }
+            self.drop_origin(context);
             self.phase = Phase::Over;
             return;
         }
-        origin.credits = origin.credits.saturating_add(packet.credits.unwrap_or(0));
-        match packet.kind {
-            Kind::Data => self.origin_data(packet, context),
-            Kind::Error | Kind::Cancel => {
+        match told {
+            Ok(Told::Data) => self.origin_data(packet, context),
+            Ok(Told::Alive) => self.grant_origin(0, context),
+            Ok(Told::Control) => {}
+            Ok(Told::HandOff(_)) => self.origin_violated("a hand-off by the outbound process", context),
+            Ok(Told::Ended) => {
                 self.origin = None;
-                return self.origin_failed(packet.condition.unwrap_or_default(), context);
+                return self.origin_failed(&failure(packet), context);
             }
-            _ => {}
+            Err(violation) => self.origin_violated(violation, context),
         }
         if packet.credits.is_some() {
             self.pump(context);
         }
     }
 
+    fn origin_violated(&mut self, violation: impl ToString, context: &mut Context<'_>) {
+        self.drop_origin(context);
+        self.origin_failed(&ProxyError::OutboundViolation(violation.to_string()), context);
+    }
+
     fn origin_data(&mut self, packet: &Packet<'_>, context: &mut Context<'_>) {
-        let Some(origin) = &mut self.origin else { return };
-        if origin.window.receive(packet.body.len()).is_err() {
-            self.drop_origin(context);
-            return self.origin_failed(b"", context);
-        }
         if !packet.more {
             // Complete: there is nobody to send anything to any more. A client that reads the response only after it has
             // sent its request must be able to get rid of the rest.
@@ -189,8 +183,7 @@ impl Exchange {
         match &self.phase {
             Phase::Waiting => {
                 let Some(code) = packet.code else {
-                    self.drop_origin(context);
-                    return self.origin_failed(b"", context);
+                    return self.origin_violated("a response without a status", context);
                 };
                 let head = (code, packet.reason.unwrap_or_default(), packet.headers);
                 self.response_begins(head, packet.body, packet.more, context);
@@ -215,7 +208,7 @@ impl Exchange {
         let grip = !self.trusted && self.route.as_ref().is_some_and(|route| route.grip);
         if grip && traits.instruct {
             if self.upload.is_too_large() {
-                return self.answer(&Answer::too_large_to_hold(), context);
+                return self.fail(&ProxyError::TooLargeToHold, context);
             }
             self.phase = Phase::Collecting(Box::new(Instruct::new(code, reason, headers)));
             return self.collect(body, more, context);
@@ -229,57 +222,57 @@ impl Exchange {
         }
     }
 
-    /// The backend's side has given up, or was given up.
-    pub(super) fn origin_failed(&mut self, condition: &[u8], context: &mut Context<'_>) {
-        if self.is_abandoned() {
-            self.phase = Phase::Over;
-            return;
-        }
-        match (&self.phase, condition) {
-            (Phase::Waiting, b"remote-connection-failed" | b"connection-timeout" | b"tls-error") => {
-                self.try_next_target(context);
+    /// The backend's side has given up, or was given up. The request goes to the next target, or again to the same, if
+    /// that does no harm.
+    pub(super) fn origin_failed(&mut self, error: &ProxyError, context: &mut Context<'_>) {
+        match &self.phase {
+            Phase::Abandoned | Phase::Over => self.phase = Phase::Over,
+            Phase::Waiting => {
+                let again = match error.retry() {
+                    Retry::Safe => self.take_next_target(),
+                    Retry::IfIdempotent => self.may_be_sent_again(),
+                    Retry::Never => false,
+                };
+                self.warn(error, context);
+                if again {
+                    return self.with_request(|this, packet| this.open_origin(packet, context));
+                }
+                self.answer(&self.answer_for(error), context);
             }
-            (Phase::Waiting, b"length-required") => self.answer(&Answer::length_required(), context),
-            (Phase::Waiting, b"policy-violation") => {
-                let detail = || "Error: Origin host/IP blocked.".to_string();
-                self.answer(&Answer::origin_failed(self.debug, detail), context);
-            }
-            (Phase::Relaying | Phase::Preceding(_), _) => {
+            Phase::Relaying | Phase::Preceding(_) => {
                 // What waits for credits is let go as well: the client's response ends wrongly, and at once.
+                self.warn(error, context);
                 self.send(Packet { kind: Kind::Cancel, ..Packet::default() }, context);
                 self.end(Outcome::Failed);
             }
-            _ => self.answer(&Answer::origin_error(), context),
+            Phase::Collecting(_) => self.fail(error, context),
+            // The answer does not depend on the backend any more.
+            _ => {}
         }
     }
 
-    /// The backend's side has been silent for too long.
-    pub(super) fn origin_expired(&mut self, context: &mut Context<'_>) {
-        self.drop_origin(context);
-        if matches!(self.phase, Phase::Waiting) {
-            let detail = || "Error: zhttp service for route is unreachable.".to_string();
-            self.answer(&Answer::origin_failed(self.debug, detail), context);
-        } else {
-            self.origin_failed(b"", context);
-        }
-    }
-
-    fn try_next_target(&mut self, context: &mut Context<'_>) {
+    fn take_next_target(&mut self) -> bool {
         let count = self.route.as_ref().map_or(0, |route| route.targets.len());
         // A body of which bytes were let go can't be sent again.
-        if self.target + 1 >= count || !self.upload.rewind() {
-            return self.no_target_left(context);
-        }
-        self.target += 1;
-        self.with_request(|this, packet| this.open_origin(packet, context));
+        let next = self.target + 1 < count && self.upload.rewind();
+        self.target += usize::from(next);
+        next
     }
 
-    fn no_target_left(&mut self, context: &mut Context<'_>) {
-        let answer = Answer::origin_failed(self.debug, || {
-            let targets = self.route.iter().flat_map(|route| &route.targets).map(target_name);
-            format!("Unable to connect to any targets. Tried: {}", targets.collect::<Vec<_>>().join(", "))
-        });
-        self.answer(&answer, context);
+    /// Once: a request that ends each outbound process that gets it must not go through all of them.
+    fn may_be_sent_again(&mut self) -> bool {
+        let idempotent = self.with_request(|_, packet| is_idempotent(packet.method.unwrap_or_default()));
+        !std::mem::replace(&mut self.resent, true) && idempotent && self.upload.rewind()
+    }
+
+    fn answer_for(&self, error: &ProxyError) -> Answer {
+        let answer = error.answer(self.debug);
+        if error.retry() != Retry::Safe || !self.debug {
+            return answer;
+        }
+        let targets = self.route.iter().flat_map(|route| &route.targets).map(target_name);
+        let targets = targets.collect::<Vec<_>>().join(", ");
+        Answer { text: format!("Unable to connect to any targets. Tried: {targets}"), ..answer }
     }
 
     /// The target that is built in answers at once, when all of the body has come.
@@ -296,5 +289,19 @@ impl Exchange {
             let head = (answer.code, answer.reason.as_bytes(), Headers::Pairs(&headers));
             this.response_begins(head, answer.body, false, context);
         });
+    }
+}
+
+/// What the end of a session means that the outbound process has ended.
+fn failure(packet: &Packet<'_>) -> ProxyError {
+    let condition = packet.condition.unwrap_or_else(|| packet.kind.name().as_bytes());
+    // Ours says in its own words what has happened.
+    let words = packet.reason.filter(|words| !words.is_empty()).map(|words| format!(": {}", words.escape_ascii()));
+    let text = format!("{}{}", condition.escape_ascii(), words.unwrap_or_default());
+    match condition {
+        b"remote-connection-failed" | b"connection-timeout" | b"tls-error" => ProxyError::Unreachable(text),
+        b"length-required" => ProxyError::LengthRequired,
+        b"policy-violation" => ProxyError::Blocked,
+        _ => ProxyError::Broken(text),
     }
 }

@@ -2,7 +2,7 @@
 
 use routes::Route;
 use tnetstring::{Item, Writer};
-use zhttp::server::HandedOver;
+use zhttp::session::HandedOver;
 use zhttp::{Headers, Peers};
 
 use crate::handler::call::{self, Reply};
@@ -181,20 +181,20 @@ pub enum Verdict<'a> {
     Nothing,
     /// It does not understand the instructions, with its own words.
     BadFormat(String),
-    /// It could not do it.
-    Failed,
+    /// It could not do it: the condition, or what is wrong with its answer.
+    Failed(String),
 }
 
 impl<'a> Verdict<'a> {
     /// Reads an answer.
     pub fn parse(reply: &Reply<'a>) -> Self {
         match &reply.result {
-            Ok(value) => Verdict::of(*value).unwrap_or(Verdict::Failed),
+            Ok(value) => Verdict::of(*value).unwrap_or_else(|error| Verdict::Failed(format!("its answer: {error}"))),
             Err((b"bad-format", Some(detail))) => match detail.as_bytes() {
                 Ok(text) => Verdict::BadFormat(String::from_utf8_lossy(text).into_owned()),
-                Err(_) => Verdict::Failed,
+                Err(error) => Verdict::Failed(format!("its answer: {error}")),
             },
-            Err(_) => Verdict::Failed,
+            Err((condition, _)) => Verdict::Failed(condition.escape_ascii().to_string()),
         }
     }
 
@@ -267,14 +267,14 @@ mod tests {
         let bad = reply(false, "bad-format", Value::Bytes(b"why".to_vec()));
         assert_eq!(Verdict::parse(&Reply::decode(&bad).unwrap()), Verdict::BadFormat("why".into()));
         let other = reply(false, "bad-request", Value::Bytes(b"why".to_vec()));
-        assert_eq!(Verdict::parse(&Reply::decode(&other).unwrap()), Verdict::Failed);
+        assert_eq!(Verdict::parse(&Reply::decode(&other).unwrap()), Verdict::Failed("bad-request".into()));
     }
 
     #[test]
     fn an_answer_of_the_wrong_shape_is_a_failure() {
         for value in [Value::Null, map(&[("accepted", Value::Int(1))]), map(&[("response", map(&[]))])] {
             let bad = reply(true, "", value);
-            assert_eq!(Verdict::parse(&Reply::decode(&bad).unwrap()), Verdict::Failed);
+            assert!(matches!(Verdict::parse(&Reply::decode(&bad).unwrap()), Verdict::Failed(_)));
         }
     }
 }

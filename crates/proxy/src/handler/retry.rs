@@ -1,7 +1,7 @@
 //! Requests that the handler gives back, to be proxied anew (internal RPC, retry).
 
 use tnetstring::{Error, Item};
-use zhttp::server::HandedOver;
+use zhttp::session::HandedOver;
 use zhttp::{Headers, Id, Peers};
 
 use crate::handler::inspect::Inspected;

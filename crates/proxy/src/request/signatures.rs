@@ -53,16 +53,13 @@ impl Signatures {
 
 fn signer(issuer: &str, key: Option<&settings::keys::Key>) -> Option<Signer> {
     let key = key.filter(|_| !issuer.is_empty())?;
-    usable(key, "sig_key").map(|key| Signer::new(key, issuer))
+    usable(key).map(|key| Signer::new(key, issuer))
 }
 
-/// The key in a form that can sign or verify; `None`, with a warning, if it can not.
-pub fn usable(key: &settings::keys::Key, setting: &str) -> Option<Key> {
+/// The key in a form that can sign or verify; `None` for PEM keys, which are not supported yet.
+pub fn usable(key: &settings::keys::Key) -> Option<Key> {
     match key {
         settings::keys::Key::Secret(secret) => Some(Key::new(secret)),
-        settings::keys::Key::Pem(_) => {
-            tracing::warn!("{setting} is a PEM key, which is not supported yet; use a shared secret");
-            None
-        }
+        settings::keys::Key::Pem(_) => None,
     }
 }

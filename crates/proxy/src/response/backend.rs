@@ -84,7 +84,7 @@ pub fn before_hold<'a>(
         Some(status) => {
             let text = std::str::from_utf8(status).ok()?.trim();
             let (number, reason) = text.split_once(' ').unwrap_or((text, ""));
-            let code: u16 = number.parse().ok().filter(|code| (100..1000).contains(code))?;
+            let code: u16 = number.parse().ok().filter(|code| (200..1000).contains(code))?;
             let reason = if reason.trim().is_empty() { grip::default_reason(code) } else { reason.trim() };
             (code, reason.as_bytes())
         }
@@ -145,6 +145,8 @@ mod tests {
         let (code, reason, headers) = before_hold(200, b"OK", Headers::Pairs(pairs)).unwrap();
         assert_eq!((code, reason), (202, &b"Accepted"[..]));
         assert_eq!(headers, [(&b"A"[..], &b"b"[..])]);
-        assert_eq!(before_hold(200, b"OK", Headers::Pairs(&[(b"Grip-Status", b"abc")])), None);
+        for bad in [&b"abc"[..], b"101 Switching", b"199", b"1000"] {
+            assert_eq!(before_hold(200, b"OK", Headers::Pairs(&[(b"Grip-Status", bad)])), None);
+        }
     }
 }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use limited::Limited;
 use mio::unix::SourceFd;
 use mio::{Interest, Token};
 use process::{Signal, Signals};
@@ -15,15 +16,18 @@ use routes::{Problem, Table};
 use settings::keys::Key;
 use settings::routes::RoutesSource;
 use tnetstring::Writer;
-use transport::{Context, Dealer, Event, Feed, Options, Publisher, Pull, Push, Reactor, Replier, Router, Subscriber};
+use transport::{
+    Change, Context, Dealer, Event, Feed, Incoming, Options, Publisher, Pull, Push, Reactor, Replier, Router,
+    Subscriber,
+};
 use zhttp::Packet;
 
-use crate::context::{Config, Links};
+use crate::context::{Config, Links, Note};
 use crate::engine::Engine;
 use crate::handler::command;
 use crate::request::headers::Rules;
 
-/// Packets taken from one socket in a context.
+/// Packets taken from one socket in a turn.
 const PACKETS_A_TURN: usize = 256;
 /// How often the routes file is looked at and the clock compared.
 const HOUSEKEEPING: Duration = Duration::from_millis(500);
@@ -55,11 +59,19 @@ struct Sockets {
     accept: Dealer,
     writer: Writer,
     now: Instant,
+    warnings: Limited,
     /// Packets that could not be sent since the last report, because their receiver is gone or takes no more.
     lost: u64,
 }
 
 impl Links for Sockets {
+    fn log(&mut self, note: &Note<'_>) {
+        match note {
+            Note::Request(line) => tracing::info!("{line}"),
+            Note::Warning { kind, text } => self.warnings.warn(kind, self.now, text),
+        }
+    }
+
     fn to_client(&mut self, to: &[u8], by_router: bool, packet: &Packet<'_>) {
         let sent = if by_router {
             self.stream.send(to, packet.encode(None, &mut self.writer))
@@ -102,6 +114,8 @@ pub struct Worker {
     engine: Engine,
     signals: Signals,
     routes: RoutesFile,
+    /// Requests are not taken, because there are as many as may be.
+    full: bool,
 }
 
 impl Worker {
@@ -150,8 +164,31 @@ impl Worker {
         let first = routes.load().unwrap_or_default();
         let engine = Engine::new(&instance, config(settings), Arc::new(first), now, unix());
         let writer = Writer::new(16 * 1024);
-        let sockets = Sockets { stream, responses, origin_out, origin_stream, inspect, accept, writer, now, lost: 0 };
-        Ok(Worker { reactor, requests, origin_in, retry, command, _stats: stats, sockets, engine, signals, routes })
+        let sockets = Sockets {
+            stream,
+            responses,
+            origin_out,
+            origin_stream,
+            inspect,
+            accept,
+            writer,
+            now,
+            warnings: Limited::default(),
+            lost: 0,
+        };
+        Ok(Worker {
+            reactor,
+            requests,
+            origin_in,
+            retry,
+            command,
+            _stats: stats,
+            sockets,
+            engine,
+            signals,
+            routes,
+            full: false,
+        })
     }
 
     /// Runs until it is told to stop.
@@ -164,7 +201,7 @@ impl Worker {
         tracing::info!("started");
         loop {
             let now = Instant::now();
-            let next = self.engine.next_deadline().map_or(housekeeping, |next| next.min(housekeeping));
+            let next = self.engine.next_due().map_or(housekeeping, |next| next.min(housekeeping));
             self.reactor.wait(Some(next.saturating_duration_since(now)), &mut ready)?;
             let now = Instant::now();
             self.sockets.now = now;
@@ -176,7 +213,17 @@ impl Worker {
                     Event::Wake => {}
                 }
             }
-            self.engine.tick(now, &mut self.sockets);
+            self.engine.on_timer(now, &mut self.sockets);
+            // While there is no room, requests wait where they are: at the frontends, which may ask another proxy.
+            let full = !self.engine.has_room();
+            if full != self.full {
+                self.full = full;
+                self.reactor.pause(REQUESTS, full);
+                if full {
+                    let text = "max_open_requests is reached: requests wait until others have ended";
+                    self.sockets.log(&Note::Warning { kind: "full", text: &text });
+                }
+            }
             while signalled && let Some(signal) = self.signals.take() {
                 match signal {
                     Signal::Stop => {
@@ -208,10 +255,6 @@ impl Worker {
     fn socket(&mut self, number: usize, now: Instant) {
         let (engine, sockets) = (&mut self.engine, &mut self.sockets);
         match number {
-            REQUESTS if !engine.has_room() => {
-                // The socket stays readable, so the loop would spin until a request ends.
-                std::thread::sleep(Duration::from_millis(1));
-            }
             REQUESTS => {
                 for _ in 0..PACKETS_A_TURN {
                     if !engine.has_room() {
@@ -223,8 +266,14 @@ impl Worker {
             }
             STREAM => {
                 for _ in 0..PACKETS_A_TURN {
-                    let Some((_, message)) = sockets.stream.recv() else { break };
-                    engine.client_packet(&message, now, sockets);
+                    match sockets.stream.incoming() {
+                        None => break,
+                        Some(Incoming::Packet(_, message)) => engine.client_packet(&message, now, sockets),
+                        Some(Incoming::Change(Change::Left(name, _))) => {
+                            engine.client_instance_left(&name, now, sockets);
+                        }
+                        Some(Incoming::Change(_)) => {}
+                    }
                 }
             }
             RESPONSES => {
@@ -244,10 +293,17 @@ impl Worker {
                 }
             }
             ORIGIN_STREAM => {
-                // A server that was asked for it may answer this way; we don't ask, but do not mind.
                 for _ in 0..PACKETS_A_TURN {
-                    let Some((_, message)) = sockets.origin_stream.recv() else { break };
-                    engine.origin_packet(&message, now, sockets);
+                    match sockets.origin_stream.incoming() {
+                        None => break,
+                        // A server that was asked for it may answer this way; we don't ask, but do not mind.
+                        Some(Incoming::Packet(_, message)) => engine.origin_packet(&message, now, sockets),
+                        Some(Incoming::Change(Change::Left(name, reason))) => {
+                            tracing::warn!("outbound process {} left ({reason:?})", name.escape_ascii());
+                            engine.outbound_left(&name, now, sockets);
+                        }
+                        Some(Incoming::Change(_)) => {}
+                    }
                 }
             }
             INSPECT => {
@@ -318,6 +374,7 @@ fn config(settings: &settings::Proxy) -> Config {
             cdn_loop: settings.cdn_loop.clone(),
         },
         debug: settings.debug,
+        log_requests: tracing::enabled!(tracing::Level::INFO),
         log_from: settings.log_from,
         log_user_agent: settings.log_user_agent,
         sig_iss: settings.sig_iss.clone(),

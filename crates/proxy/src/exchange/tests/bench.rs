@@ -8,7 +8,7 @@ use settings::keys::Key;
 use tnetstring::{Value, Writer, from_slice};
 use zhttp::{Headers, Ids, Kind, Packet};
 
-use crate::context::{Config, Links};
+use crate::context::{Config, Links, Note};
 use crate::engine::Engine;
 
 /// Something the engine has sent.
@@ -45,6 +45,8 @@ impl Sent {
 #[derive(Default)]
 pub(super) struct Recorded {
     sent: Vec<Sent>,
+    /// Lines for the log.
+    pub(super) log: Vec<String>,
     pub(super) no_handler: bool,
     pub(super) no_outbound: bool,
 }
@@ -54,6 +56,13 @@ pub(super) fn bytes(packet: &Packet<'_>) -> Vec<u8> {
 }
 
 impl Links for Recorded {
+    fn log(&mut self, note: &Note<'_>) {
+        self.log.push(match note {
+            Note::Request(line) => line.to_string(),
+            Note::Warning { kind, text } => format!("{kind}: {text}"),
+        });
+    }
+
     fn to_client(&mut self, to: &[u8], by_router: bool, packet: &Packet<'_>) {
         assert_eq!((to, by_router), (&b"front"[..], false));
         self.sent.push(Sent::Client(bytes(packet)));
@@ -106,6 +115,7 @@ impl Bench {
             sig_iss: "pushpin".into(),
             sig_key: Some(Key::Secret(b"changeme".to_vec())),
             max_open_requests: 10,
+            log_requests: true,
             ..Config::default()
         };
         let now = Instant::now();
@@ -212,7 +222,11 @@ impl Bench {
 
     pub(super) fn wait(&mut self, time: Duration) {
         self.now += time;
-        self.engine.tick(self.now, &mut self.recorded);
+        self.engine.on_timer(self.now, &mut self.recorded);
+    }
+
+    pub(super) fn outbound_leaves(&mut self) {
+        self.engine.outbound_left(b"out", self.now, &mut self.recorded);
     }
 
     /// Brings a request to where the handler is asked to accept it.

@@ -221,3 +221,27 @@ fn the_test_target_answers_and_holds_by_itself() {
     bench.request(Packet { uri: Some(b"http://h/t/stream"), ..Packet::default() });
     assert_eq!(bench.sent(), ["client: handoff-start"]);
 }
+
+#[test]
+fn a_hold_that_a_dead_handler_was_asked_for_is_asked_of_its_successor_within_the_same_time() {
+    let mut bench = Bench::new("* origin:80");
+    bench.until_accept();
+    assert_eq!(bench.sent(), ["accept"]);
+    bench.wait(Duration::from_secs(5));
+    bench.engine.handler_left(bench.now, &mut bench.recorded);
+    assert_eq!(bench.sent(), ["accept"]);
+    bench.wait(Duration::from_secs(3));
+    assert_eq!(bench.sent(), ["client: keep-alive", "client: data 500 [28]"]);
+    bench.verdict("success", &value(&[("accepted", Value::Bool(true))]));
+    assert!(bench.engine.is_empty() && bench.sent().is_empty());
+}
+
+#[test]
+fn instructions_that_the_handler_does_not_understand_are_quoted_in_the_log() {
+    let mut bench = Bench::new("* origin:80");
+    bench.until_accept();
+    bench.sent();
+    bench.verdict("bad-format", &Value::Bytes(b"no channels".to_vec()));
+    let log = "bad-instruct: GET http://h/path -> origin:80: bad GRIP instructions: no channels";
+    assert_eq!(bench.recorded.log[0], log);
+}

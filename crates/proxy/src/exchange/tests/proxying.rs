@@ -211,12 +211,89 @@ fn a_backends_side_that_is_silent_for_a_minute_is_given_up() {
     let mut bench = Bench::new("*,debug origin:80");
     bench.request(Packet::default());
     bench.sent();
+    bench.origin(Packet { kind: Kind::KeepAlive, ..Packet::default() });
     bench.wait(EXPIRY - Duration::from_secs(1));
     bench.client(Packet { kind: Kind::KeepAlive, ..Packet::default() });
     bench.sent();
     bench.wait(Duration::from_secs(1));
     let [Sent::Client(message)] = &bench.raw()[..] else { panic!() };
     assert_eq!(Packet::decode(message).unwrap().body, b"Error: zhttp service for route is unreachable.\n");
+}
+
+#[test]
+fn a_request_that_no_outbound_process_takes_is_answered_after_eight_seconds() {
+    let mut bench = Bench::new("* origin:80");
+    bench.request(Packet::default());
+    bench.wait(Duration::from_millis(7_990));
+    bench.sent();
+    bench.wait(Duration::from_millis(20));
+    assert_eq!(bench.sent(), ["client: data 502 [32]"]);
+    assert!(
+        bench.recorded.log[0].starts_with("no-outbound: GET http://h/path -> origin:80: "),
+        "{:?}",
+        bench.recorded.log
+    );
+    assert!(bench.engine.is_empty());
+}
+
+#[test]
+fn what_a_dead_outbound_process_had_is_sent_again_once_if_that_does_no_harm() {
+    let mut bench = Bench::new("* origin:80");
+    bench.request(Packet::default());
+    bench.sent();
+    for expected in ["open: data +200000", "client: data 502 [32]"] {
+        bench.origin(Packet { kind: Kind::KeepAlive, ..Packet::default() });
+        bench.outbound_leaves();
+        assert_eq!(bench.sent(), [expected]);
+    }
+}
+
+#[test]
+fn what_a_dead_outbound_process_had_is_not_done_twice() {
+    let mut bench = Bench::new("* origin:80");
+    bench.request(Packet { method: Some(b"POST"), ..Packet::default() });
+    bench.sent();
+    bench.origin(Packet { kind: Kind::KeepAlive, ..Packet::default() });
+    bench.outbound_leaves();
+    assert_eq!(bench.sent(), ["client: data 502 [32]"]);
+    // A response that has begun is broken off.
+    let mut bench = Bench::new("* origin:80");
+    bench.request(Packet::default());
+    bench.sent();
+    bench.origin(ok(b"part", true));
+    bench.sent();
+    bench.outbound_leaves();
+    assert_eq!(bench.sent(), ["client: cancel"]);
+}
+
+#[test]
+fn what_a_dead_outbound_process_may_have_had_is_waited_for_one_second() {
+    let mut bench = Bench::new("* origin:80");
+    bench.request(Packet { method: Some(b"POST"), ..Packet::default() });
+    bench.sent();
+    bench.outbound_leaves();
+    assert_eq!(bench.sent(), [""; 0], "it may still be on its way to the next one");
+    bench.wait(Duration::from_millis(1010));
+    assert_eq!(bench.sent(), ["client: keep-alive", "client: data 502 [32]"]);
+}
+
+#[test]
+fn an_error_has_its_reason_in_the_log_and_a_request_its_duration() {
+    let mut bench = Bench::new("* origin:80");
+    bench.request(Packet::default());
+    bench.sent();
+    bench.wait(Duration::from_millis(5));
+    bench.origin(Packet { reason: Some(b"refused"), ..error(b"remote-connection-failed") });
+    assert_eq!(
+        bench.recorded.log,
+        [
+            "unreachable: GET http://h/path -> origin:80: can't connect (remote-connection-failed: refused)",
+            "GET http://h/path -> origin:80 code=502 32 time=0.005",
+        ]
+    );
+    let mut bench = Bench::new("other.com origin:80");
+    bench.request(Packet::default());
+    assert_eq!(bench.recorded.log[0], "no-route: GET http://h/path: no route matches this host and path");
 }
 
 #[test]
