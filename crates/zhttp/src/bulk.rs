@@ -12,28 +12,38 @@ use foldhash::fast::RandomState;
 use crate::id::{Id, PeerId};
 use crate::{Ids, MAX_IDS};
 
+/// So many groups are looked through; beyond, an index is kept.
+const FEW: usize = 16;
+/// The end of the order.
+const NONE: usize = usize::MAX;
+
 /// Sessions that await a packet in common, by peer and by `K`. Groups leave in the order of their first sessions.
 pub struct Bulk<K> {
     groups: Vec<Group<K>>,
-    /// Where a group stands in `groups`.
+    /// Where a group stands in `groups`. Empty while there are few.
     places: HashMap<(PeerId, K), usize, RandomState>,
-    /// The groups in use, in the order in which they leave.
-    order: Vec<usize>,
-    /// The group that was added to last: sessions often come in a row.
+    /// The first and the last of the groups in use, in the order in which they leave.
+    first: usize,
     last: usize,
+    /// How many are in use.
+    used: usize,
+    /// The group that was added to last: sessions often come in a row.
+    recent: usize,
 }
 
 struct Group<K> {
     peer: PeerId,
     key: K,
-    /// In `order`.
+    /// In use.
     used: bool,
+    /// The one that leaves after this.
+    next: usize,
     sessions: Vec<(Id, u32)>,
 }
 
 impl<K: Eq + Hash + Copy> Default for Bulk<K> {
     fn default() -> Self {
-        Bulk { groups: Vec::new(), places: HashMap::default(), order: Vec::new(), last: 0 }
+        Bulk { groups: Vec::new(), places: HashMap::default(), first: NONE, last: NONE, used: 0, recent: 0 }
     }
 }
 
@@ -56,43 +66,66 @@ impl<K: Eq + Hash + Copy> Bulk<K> {
     }
 
     fn group(&mut self, peer: PeerId, key: K) -> &mut Group<K> {
-        if self.groups.get(self.last).is_none_or(|group| group.peer != peer || group.key != key) {
-            let groups = &mut self.groups;
-            self.last = *self.places.entry((peer, key)).or_insert_with(|| {
-                groups.push(Group { peer, key, used: false, sessions: Vec::new() });
-                groups.len() - 1
-            });
+        let is_it = |group: &Group<K>| group.peer == peer && group.key == key;
+        if !self.groups.get(self.recent).is_some_and(is_it) {
+            let place = match self.places.is_empty() {
+                true => self.groups.iter().position(is_it),
+                false => self.places.get(&(peer, key)).copied(),
+            };
+            self.recent = place.unwrap_or_else(|| self.add(peer, key));
         }
-        let group = &mut self.groups[self.last];
+        let group = &mut self.groups[self.recent];
         if !std::mem::replace(&mut group.used, true) {
-            self.order.push(self.last);
+            self.used += 1;
+            match std::mem::replace(&mut self.last, self.recent) {
+                NONE => self.first = self.recent,
+                last => self.groups[last].next = self.recent,
+            }
         }
-        group
+        &mut self.groups[self.recent]
+    }
+
+    fn add(&mut self, peer: PeerId, key: K) -> usize {
+        let place = self.groups.len();
+        self.groups.push(Group { peer, key, used: false, next: NONE, sessions: Vec::new() });
+        if place > FEW {
+            self.places.insert((peer, key), place);
+        } else if place == FEW {
+            self.index();
+        }
+        place
+    }
+
+    fn index(&mut self) {
+        self.places.clear();
+        if self.groups.len() > FEW {
+            self.places.extend(self.groups.iter().enumerate().map(|(place, group)| ((group.peer, group.key), place)));
+        }
     }
 
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
-        self.order.iter().all(|&place| self.groups[place].sessions.is_empty())
+        self.used == 0 || self.groups.iter().all(|group| group.sessions.is_empty())
     }
 
     /// Gives out everything in groups of at most 128 sessions.
     pub fn drain(&mut self, mut send: impl FnMut(PeerId, K, Ids<'_>)) {
-        // A group that was used is likely to be used again; those that were not since the last time are let go, once they
-        // are most of all.
-        let crowded = self.groups.len() > 2 * self.order.len();
-        for place in self.order.drain(..) {
-            let group = &mut self.groups[place];
+        // A group that was used is likely to be used again. Those that were not are let go, once they are most of all.
+        let crowded = self.groups.len() > 2 * self.used;
+        let mut place = self.first;
+        while let Some(group) = self.groups.get_mut(place) {
             for sessions in group.sessions.chunks(MAX_IDS) {
                 send_group(group.peer, group.key, sessions, &mut send);
             }
             group.sessions.clear();
             group.used = crowded;
+            place = std::mem::replace(&mut group.next, NONE);
         }
+        (self.first, self.last, self.used) = (NONE, NONE, 0);
         if crowded {
             self.groups.retain_mut(|group| std::mem::take(&mut group.used));
-            self.places.clear();
-            self.places.extend(self.groups.iter().enumerate().map(|(place, group)| ((group.peer, group.key), place)));
-            self.last = 0;
+            self.index();
+            self.recent = 0;
         }
     }
 }
