@@ -9,12 +9,14 @@
 //! - `worker`: the loop that joins all others with sockets and clock.
 //! - [`http1`]: a request and its response, without I/O.
 //! - [`connect`]: from a URI to a connection.
+//! - [`failure`]: what may go wrong on the way, and what that means for another attempt.
 //!
 //! WebSocket and TLS are not there yet: such a request is answered with an error that says so.
 
 #![forbid(unsafe_code)]
 
 pub mod connect;
+pub mod failure;
 pub mod http1;
 mod requesters;
 mod worker;
@@ -27,7 +29,7 @@ use mio::{Interest, Token};
 use process::{Component, Failure, Started, instance_id};
 use transport::Event;
 
-use crate::worker::{Limits, Worker};
+use crate::worker::Worker;
 
 /// What `--help` says.
 pub const COMPONENT: Component = Component {
@@ -50,9 +52,7 @@ pub fn main() -> ExitCode {
 }
 
 fn serve(mut started: Started) -> Result<(), Failure> {
-    let settings = &started.settings.outbound;
-    let limits = Limits::new(settings.maxconn, settings.buffer_size);
-    let mut worker = Worker::new(instance_id("outbound"), &settings.specs, settings.ipc_file_mode, limits)?;
+    let mut worker = Worker::new(instance_id("outbound"), &started.settings.outbound)?;
     let fd = started.signals.as_raw_fd();
     worker.registry().register(&mut SourceFd(&fd), Token(SIGNALS), Interest::READABLE)?;
     tracing::info!("started");

@@ -79,9 +79,179 @@ fn a_request_on_a_connection_that_turns_out_to_be_dead_is_sent_again() {
     });
     requester.get("a", &uri);
     assert_eq!(requester.response("a").0, 200);
-    let post = Packet { method: Some(b"POST"), uri: Some(uri.as_bytes()), ..Packet::default() };
-    requester.ask("b", post);
+    requester.get("b", &uri);
     assert_eq!(requester.response("b"), (200, b"ok".to_vec()));
+}
+
+#[test]
+fn a_request_with_effects_is_sent_once_even_if_its_connection_dies() {
+    let (_outbound, mut requester) = start();
+    for method in ["POST", "PUT", "PATCH", "DELETE", "X"] {
+        let seen = Arc::new(AtomicUsize::new(0));
+        let count = seen.clone();
+        let uri = backend(move |_, mut peer| {
+            while let Some(request) = peer.request() {
+                if !request.starts_with("GET") {
+                    count.fetch_add(1, Ordering::SeqCst);
+                    return;
+                }
+                peer.send(OK);
+            }
+        });
+        requester.get("warm", &uri);
+        assert_eq!(requester.response("warm").0, 200);
+        requester.ask("b", Packet { method: Some(method.as_bytes()), uri: Some(uri.as_bytes()), ..Packet::default() });
+        let answer = requester.next_real("b");
+        assert_eq!((answer.kind, &*answer.condition), (Kind::Error, "undefined-condition"), "{method}");
+        assert_eq!(seen.load(Ordering::SeqCst), 1, "{method}");
+    }
+}
+
+#[test]
+fn a_backend_that_does_not_answer_or_stops_in_the_middle_is_given_up() {
+    let outbound = Outbound::with("backend_response_timeout=1\nbackend_idle_timeout=2");
+    let mut requester = Requester::connect(&outbound, "proxy_1");
+    for (answer, setting) in [
+        (&b""[..], "backend_response_timeout"),
+        (b"HTTP/1.1 200 OK\r\nA: ", "backend_response_timeout"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello", "backend_idle_timeout"),
+    ] {
+        let (closed, end) = std::sync::mpsc::channel();
+        let uri = backend(move |_, mut peer| {
+            peer.request();
+            peer.send(answer);
+            peer.rest();
+            closed.send(()).unwrap();
+        });
+        requester.get("a", &uri);
+        let mut last = requester.next_real("a");
+        if last.kind == Kind::Data {
+            last = requester.next_real("a");
+        }
+        assert_eq!((last.kind, &*last.condition), (Kind::Error, "session-timeout"));
+        assert!(last.reason.contains(setting), "{}", last.reason);
+        end.recv_timeout(Duration::from_secs(10)).expect("the connection is closed");
+    }
+}
+
+#[test]
+fn an_address_that_does_not_accept_is_given_up() {
+    use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, SockaddrIn, bind, getsockname, listen, socket};
+    use std::os::fd::AsRawFd;
+    let outbound = Outbound::with("backend_connect_timeout=1");
+    let mut requester = Requester::connect(&outbound, "proxy_1");
+    let listener = socket(AddressFamily::Inet, SockType::Stream, SockFlag::empty(), None).unwrap();
+    bind(listener.as_raw_fd(), &SockaddrIn::new(127, 0, 0, 1, 0)).unwrap();
+    listen(&listener, Backlog::new(0).unwrap()).unwrap();
+    let port = getsockname::<SockaddrIn>(listener.as_raw_fd()).unwrap().port();
+    // Whoever connects now waits in the backlog; the next one's packets are not answered.
+    let address = std::net::SocketAddr::from(([127, 0, 0, 1], port));
+    let mut waiting = Vec::new();
+    while let Ok(stream) = std::net::TcpStream::connect_timeout(&address, Duration::from_millis(200)) {
+        waiting.push(stream);
+        assert!(waiting.len() < 10, "the backlog has no end");
+    }
+    requester.get("a", &format!("http://127.0.0.1:{port}/"));
+    let answer = requester.next_real("a");
+    assert_eq!((answer.kind, &*answer.condition), (Kind::Error, "connection-timeout"));
+}
+
+#[test]
+fn heads_with_hundreds_of_channels_pass_and_those_beyond_the_limits_do_not() {
+    let outbound = Outbound::with("backend_max_headers=300\nbackend_max_headers_size=100000");
+    let mut requester = Requester::connect(&outbound, "proxy_1");
+    let lines = |count: usize, value: usize| {
+        let line = format!("Grip-Channel: {}\r\n", "c".repeat(value));
+        format!("HTTP/1.1 200 OK\r\n{}Content-Length: 0\r\n\r\n", line.repeat(count))
+    };
+    for (head, headers) in [(lines(250, 10), 251), (lines(1, 90_000), 2)] {
+        let uri = backend(move |_, mut peer| {
+            peer.request();
+            // In two pieces, since large heads come in pieces.
+            let (first, second) = head.as_bytes().split_at(head.len() / 2);
+            peer.send(first);
+            std::thread::sleep(Duration::from_millis(20));
+            peer.send(second);
+            peer.rest();
+        });
+        requester.get("a", &uri);
+        assert_eq!(requester.next_real("a").headers.len(), headers);
+    }
+    for (head, reason) in [(lines(300, 10), "too many headers"), (lines(1, 100_000), "limit of 100000 bytes")] {
+        let uri = backend(move |_, mut peer| {
+            peer.request();
+            peer.send(head.as_bytes());
+            peer.rest();
+        });
+        requester.get("a", &uri);
+        let answer = requester.next_real("a");
+        assert_eq!((answer.kind, &*answer.condition), (Kind::Error, "undefined-condition"));
+        assert!(answer.reason.contains(reason), "{}", answer.reason);
+    }
+}
+
+#[test]
+fn the_connections_of_a_requester_that_left_are_closed_at_once() {
+    let outbound = Outbound::start();
+    for router_resp in [false, true] {
+        let mut requester = Requester::connect(&outbound, "proxy_1");
+        let (closed, end) = std::sync::mpsc::channel();
+        let (asked, is_asked) = std::sync::mpsc::channel();
+        let uri = backend(move |_, mut peer| {
+            peer.request();
+            asked.send(()).unwrap();
+            peer.rest();
+            closed.send(()).unwrap();
+        });
+        requester.ask("a", Packet { uri: Some(uri.as_bytes()), router_resp, ..Packet::default() });
+        is_asked.recv_timeout(Duration::from_secs(10)).expect("the request comes");
+        drop(requester);
+        end.recv_timeout(Duration::from_secs(10)).expect("the connection is closed");
+    }
+}
+
+#[test]
+fn a_cancel_reaches_a_backend_that_does_not_read() {
+    let (_outbound, mut requester) = start();
+    let (cancelled, go_on) = std::sync::mpsc::channel::<()>();
+    let go_on = std::sync::Mutex::new(go_on);
+    let (closed, end) = std::sync::mpsc::channel();
+    let go_on = Arc::new(go_on);
+    let uri = backend(move |_, mut peer| {
+        peer.request();
+        // It reads on only after the requester has left; the end comes behind what lay in the kernel's buffers.
+        go_on.lock().unwrap().recv().unwrap();
+        closed.send(peer.rest().len()).unwrap();
+    });
+    let packet = Packet { method: Some(b"POST"), uri: Some(uri.as_bytes()), more: true, ..Packet::default() };
+    requester.ask("a", packet);
+    let (mut seq, mut sent) = (1, 0);
+    let piece = vec![b'x'; 50_000];
+    // Until nothing more is granted: all buffers on the way are full.
+    let mut credits = 0;
+    while let Some(answer) = requester.next_within("a", Duration::from_millis(500)) {
+        credits += answer.credits.unwrap_or(0) as usize;
+        while credits >= piece.len() {
+            let ids = Ids::One(b"a", Some(seq));
+            requester.follow(Packet { ids, body: &piece, more: true, ..Packet::default() });
+            (seq, sent, credits) = (seq + 1, sent + piece.len(), credits - piece.len());
+        }
+    }
+    assert!(sent > 0);
+    requester.follow(Packet { ids: Ids::One(b"a", Some(seq)), kind: Kind::Cancel, ..Packet::default() });
+    cancelled.send(()).unwrap();
+    end.recv_timeout(Duration::from_secs(10)).expect("the connection is closed");
+}
+
+#[test]
+fn no_connection_is_kept_where_none_may_be() {
+    let outbound = Outbound::with("backend_keepalive_per_target=0");
+    let mut requester = Requester::connect(&outbound, "proxy_1");
+    let uri = backend(counting);
+    for (id, body) in [("a", b"0"), ("b", b"1")] {
+        requester.get(id, &uri);
+        assert_eq!(requester.response(id).1, body);
+    }
 }
 
 #[test]

@@ -129,10 +129,24 @@ pub struct Frontend {
 pub struct Outbound {
     /// Its sockets.
     pub specs: OutboundSpecs,
-    /// Connections to backends at a time.
+    /// Requests to backends at a time.
     pub maxconn: usize,
+    /// How long finding and connecting to a backend may take.
+    pub connect_timeout: Duration,
+    /// How long the head of a response may take.
+    pub response_timeout: Duration,
+    /// How long nothing may move while a request is under way.
+    pub idle_timeout: Duration,
+    /// How long a connection is kept for its next request.
+    pub keepalive_timeout: Duration,
+    /// Connections that are kept, in all.
+    pub keepalive_connections: usize,
+    /// Connections that are kept to one host and port.
+    pub keepalive_per_target: usize,
     /// Bytes that the head of a response may take.
-    pub buffer_size: usize,
+    pub max_headers_size: usize,
+    /// Header lines that a response may have.
+    pub max_headers: usize,
     /// Permissions of socket files, in the usual bits.
     pub ipc_file_mode: Option<u32>,
 }

@@ -27,12 +27,7 @@ impl Raw {
         let values = Values::new(self, source)?;
         let base = format!("ipc://{}/{}", values.variables.rundir, values.variables.ipc_prefix);
         let frontend = frontend(&values, &base)?;
-        let outbound = Outbound {
-            specs: specs::outbound(&base),
-            maxconn: frontend.client_maxconn,
-            buffer_size: frontend.client_buffer_size,
-            ipc_file_mode: frontend.ipc_file_mode,
-        };
+        let outbound = outbound(&values, &base, &frontend)?;
         let runner = runner(&values, &frontend)?;
         let proxy = proxy(&values, source, &runner, &frontend, &outbound)?;
         let settings = Settings {
@@ -100,6 +95,23 @@ fn frontend(values: &Values, base: &str) -> Result<Frontend, Error> {
         client_linger_timeout: values.seconds(R, "client_linger_timeout")?,
         processes: (0..processes).map(|number| specs::frontend(base, number)).collect(),
         ipc_file_mode: values.octal("proxy", "ipc_file_mode")?,
+    })
+}
+
+fn outbound(values: &Values, base: &str, frontend: &Frontend) -> Result<Outbound, Error> {
+    const P: &str = "proxy";
+    Ok(Outbound {
+        specs: specs::outbound(base),
+        maxconn: frontend.client_maxconn,
+        connect_timeout: values.seconds(P, "backend_connect_timeout")?,
+        response_timeout: values.seconds(P, "backend_response_timeout")?,
+        idle_timeout: values.seconds(P, "backend_idle_timeout")?,
+        keepalive_timeout: values.seconds(P, "backend_keepalive_timeout")?,
+        keepalive_connections: values.int(P, "backend_keepalive_connections")?,
+        keepalive_per_target: values.int(P, "backend_keepalive_per_target")?,
+        max_headers_size: values.int(P, "backend_max_headers_size")?,
+        max_headers: values.int(P, "backend_max_headers")?,
+        ipc_file_mode: frontend.ipc_file_mode,
     })
 }
 

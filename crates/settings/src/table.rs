@@ -94,6 +94,8 @@ const MAX: i64 = i32::MAX as i64;
 const OPTIONAL: Kind = Int(-1, MAX);
 const COUNT: Kind = Int(1, MAX);
 const SECONDS: Kind = Int(0, MAX);
+/// Seconds where none would be of no use; at most ten years, so that sums with the time of day stay in range.
+const PERIOD: Kind = Int(1, 315_360_000);
 
 /// The table, by section and in the order of the shipped file.
 #[rustfmt::skip]
@@ -159,6 +161,14 @@ pub const SETTINGS: &[Setting] = &[
     row(P, "prometheus_prefix", Text, "", "1.35", Planned, "Begins the name of every metric."),
     row(P, "updates_check", Text, "", "1.13", Ignored, "Pushpin asked for newer versions of itself; we never do."),
     row(P, "organization_name", Text, "", "1.13", Ignored, "Was sent along with that."),
+    row(P, "backend_connect_timeout", PERIOD, "10", "own", Used, "Seconds for looking up a backend's name and connecting, over all of its addresses."),
+    row(P, "backend_response_timeout", PERIOD, "600", "own", Used, "Seconds from the end of a request to the end of its response's head. An interim response (1xx) begins them anew."),
+    row(P, "backend_idle_timeout", PERIOD, "1800", "own", Used, "Seconds for which nothing may move on a connection to a backend that carries a request."),
+    row(P, "backend_keepalive_timeout", PERIOD, "55", "own", Used, "Seconds for which a connection to a backend is kept for the next request."),
+    row(P, "backend_keepalive_connections", Int(0, MAX), "5000", "own", Used, "Connections to backends that are kept for further requests, in all."),
+    row(P, "backend_keepalive_per_target", Int(0, MAX), "1000", "own", Used, "The same for one host and port."),
+    row(P, "backend_max_headers_size", Int(1024, 16777216), "262144", "own", Used, "Bytes that the head of a backend's response may take."),
+    row(P, "backend_max_headers", Int(1, 1024), "1000", "own", Used, "Header lines that a backend's response may have."),
     row(P, "connmgr_in_specs", Specs, "", "1.38", Used, "Where requests come from (PULL), instead of the suite's frontends."),
     row(P, "connmgr_in_stream_specs", Specs, "", "1.38", Used, "Where further packets of requests come from (ROUTER). The handler uses it as well."),
     row(P, "connmgr_out_specs", Specs, "", "1.38", Used, "Where responses go (XPUB). The handler uses it as well."),

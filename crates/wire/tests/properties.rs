@@ -98,7 +98,7 @@ proptest! {
     }
 
     #[test]
-    fn a_request_that_was_written_is_read_back(fields in fields(), length in any::<u64>()) {
+    fn a_request_that_was_written_is_read_back(fields in fields(), length in 0..=i64::MAX as u64) {
         let mut out = Vec::new();
         let pairs = fields.iter().map(|(name, value)| (name.as_bytes(), &value[..]));
         write_request_head(&mut out, b"PUT", b"/a?b", b"h:1", pairs, BodyFraming::Length(length)).unwrap();

@@ -110,7 +110,15 @@ fn chunks_in_a_message_of_1_0_are_refused() {
 
 #[test]
 fn the_largest_length_is_accepted() {
-    let text = b"POST / HTTP/1.1\r\nContent-Length: 18446744073709551615\r\n\r\n";
+    let text = b"POST / HTTP/1.1\r\nContent-Length: 9223372036854775807\r\n\r\n";
     let (head, _) = parse_request(text, &Limits::default()).unwrap().unwrap();
-    assert_eq!(head.framing, BodyFraming::Length(u64::MAX));
+    assert_eq!(head.framing, BodyFraming::Length(i64::MAX as u64));
+}
+
+#[test]
+fn a_length_that_signed_readers_can_not_count_is_refused() {
+    for length in ["9223372036854775808", "18446744073709551615", "99999999999999999999999"] {
+        let text = format!("POST / HTTP/1.1\r\nContent-Length: {length}\r\n\r\n");
+        assert_eq!(parse_request(text.as_bytes(), &Limits::default()).map(|_| ()), Err(HeadError::ContentLength));
+    }
 }

@@ -1,6 +1,8 @@
 //! What comes from the backend: the head of its response, interim ones skipped, and the payload of the body.
 
-use wire::http1::{BodyDecoder, BodyError, BodyFraming, HeadError, Limits, ResponseHead, parse_response};
+use wire::http1::{
+    BodyDecoder, BodyError, BodyFraming, HeadError, Limits, ResponseHead, has_blank_line, parse_response,
+};
 
 /// The backend does not speak HTTP/1.1, or stops in the middle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -42,6 +44,8 @@ pub struct Download {
     request_is_head: bool,
     limits: Limits,
     state: State,
+    /// Bytes of the head that have been looked through for its end.
+    searched: usize,
     interim: u8,
     persistent: bool,
 }
@@ -55,7 +59,7 @@ enum State {
 impl Download {
     /// The response to a request. `request_is_head`: it is to `HEAD`.
     pub fn new(request_is_head: bool, limits: Limits) -> Self {
-        Download { request_is_head, limits, state: State::Head, interim: 0, persistent: false }
+        Download { request_is_head, limits, state: State::Head, searched: 0, interim: 0, persistent: false }
     }
 
     /// Looks through what was read: gives the head when it is complete, and at most `max` bytes of payload.
@@ -74,10 +78,20 @@ impl Download {
             match &mut self.state {
                 State::Body(decoder) => break decoder,
                 State::Head => {
+                    let unread = &input[consumed..];
+                    // The first bytes tell nonsense; after that, a head is parsed once more when its end is there, so that
+                    // one that comes byte by byte costs no more than another.
+                    let searched = std::mem::replace(&mut self.searched, unread.len());
+                    let is_news =
+                        searched == 0 || has_blank_line(&unread[searched.saturating_sub(2).min(unread.len())..]);
+                    if !is_news && unread.len() < self.limits.head_bytes {
+                        return Ok(Found { consumed, head: None, payload: &[] });
+                    }
                     let method = if self.request_is_head { "HEAD" } else { "" };
-                    let Some((head, length)) = parse_response(&input[consumed..], &self.limits, method)? else {
+                    let Some((head, length)) = parse_response(unread, &self.limits, method)? else {
                         return Ok(Found { consumed, head: None, payload: &[] });
                     };
+                    self.searched = 0;
                     consumed += length;
                     if head.interim {
                         self.interim += 1;
@@ -105,6 +119,11 @@ impl Download {
             State::Head => Err(DownloadError::NoResponse),
             State::Body(decoder) => Ok(decoder.end_of_input()?),
         }
+    }
+
+    /// Interim responses that have come.
+    pub fn interim(&self) -> u8 {
+        self.interim
     }
 
     /// Whether the head has come.

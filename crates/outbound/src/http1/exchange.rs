@@ -1,29 +1,39 @@
 //! One request and its response: what is known about it, and what time does to it. Without I/O and clock.
 
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use tnetstring::{Item, Kind};
 use zhttp::{KEEP_ALIVE, Packet, server};
 
+use crate::connect::attempts::Attempts;
 use crate::connect::target::Endpoint;
 use crate::http1::download::Download;
 use crate::http1::request::Request;
 use crate::http1::upload::Upload;
 
-/// How long one address may take to accept a connection.
-pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long an exchange may go without a byte from or to the backend.
-pub const INACTIVITY: Duration = Duration::from_secs(1800);
 /// Keep-alives are sent this much before they are due, since timers are not exact.
 const MARGIN: Duration = Duration::from_secs(5);
+
+/// How long a backend may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Timeouts {
+    /// From the look-up of its name to a connection, over all of its addresses.
+    pub connect: Duration,
+    /// From the end of the request, or the last interim response, to the end of the head of the response.
+    pub response: Duration,
+    /// Without a byte either way while the request is under way.
+    pub idle: Duration,
+}
 
 /// How far an exchange has come.
 #[derive(Debug)]
 pub enum Phase {
     /// The name of the backend is being looked up.
-    Resolving,
+    Resolving {
+        /// When to give up on it.
+        until: Instant,
+    },
     /// A connection is being made.
     Connecting {
         /// The connection.
@@ -31,7 +41,7 @@ pub enum Phase {
         /// When to give up on it.
         until: Instant,
         /// Where to try next.
-        untried: std::vec::IntoIter<SocketAddr>,
+        attempts: Attempts,
     },
     /// The request goes out and the response comes in.
     Open {
@@ -51,12 +61,16 @@ pub enum Alarm {
     KeepAlive,
     /// The requester has been silent for too long: drop it without a word.
     Expired,
+    /// The name is not resolved in time.
+    ResolveTimeout,
     /// The address does not answer.
     ConnectTimeout,
+    /// The backend does not answer.
+    ResponseTimeout,
     /// The requester's own limit is reached.
     SessionTimeout,
     /// Nothing has moved for too long.
-    Inactive,
+    Idle,
 }
 
 /// One request and its response.
@@ -70,6 +84,8 @@ pub struct Exchange {
     pub endpoint: Rc<Endpoint>,
     /// Whether internal addresses may be reached.
     pub trusted: bool,
+    /// Whether it does no harm to send the request twice.
+    pub is_safe: bool,
     /// How far it has come.
     pub phase: Phase,
     /// What goes to the backend.
@@ -86,6 +102,9 @@ pub struct Exchange {
     pub spoke: Instant,
     /// When something was last sent to or received from the backend.
     pub active: Instant,
+    /// Since when the backend could have answered: all of the request has been sent.
+    pub asked: Option<Instant>,
+    timeouts: Timeouts,
     /// Bytes that the body may still have.
     max_size: Option<u64>,
     /// The requester's limit.
@@ -101,6 +120,7 @@ impl Exchange {
         packet: &Packet<'_>,
         request: Request,
         download: Download,
+        timeouts: Timeouts,
         now: Instant,
     ) -> Self {
         Exchange {
@@ -108,7 +128,8 @@ impl Exchange {
             serial,
             endpoint: request.endpoint,
             trusted: request.trusted,
-            phase: Phase::Resolving,
+            is_safe: request.is_safe,
+            phase: Phase::Resolving { until: now + timeouts.connect },
             upload: request.upload,
             download,
             leftover: Vec::new(),
@@ -116,10 +137,18 @@ impl Exchange {
             alarm: None,
             spoke: now,
             active: now,
+            asked: None,
+            timeouts,
             max_size: packet.max_size,
             until: packet.timeout.and_then(|ms| now.checked_add(Duration::from_millis(ms))),
             user_data: packet.user_data.map(|item| (item.kind, item.payload.into())),
         }
+    }
+
+    /// Begins to look for a connection, or begins again.
+    pub fn begin_connecting(&mut self, now: Instant) {
+        self.phase = Phase::Resolving { until: now + self.timeouts.connect };
+        self.asked = None;
     }
 
     /// What every packet to the requester echoes.
@@ -130,15 +159,18 @@ impl Exchange {
     /// The connection it has, ready or not.
     pub fn connection(&self) -> Option<usize> {
         match self.phase {
-            Phase::Resolving => None,
+            Phase::Resolving { .. } => None,
             Phase::Connecting { connection, .. } | Phase::Open { connection, .. } => Some(connection),
         }
     }
 
     /// Whether the request may be sent again on another connection: the backend closed a connection that had waited for
-    /// its next request, and has not said a word about this one.
+    /// its next request, has not said a word about this one, and either can not have seen it or may see it twice.
     pub fn may_be_repeated(&self) -> bool {
-        matches!(self.phase, Phase::Open { reused: true, .. }) && !self.answered && self.upload.is_complete()
+        matches!(self.phase, Phase::Open { reused: true, .. })
+            && !self.answered
+            && self.upload.is_whole()
+            && (self.is_safe || self.upload.is_untouched())
     }
 
     /// Whether the connection can carry another request when this exchange is over.
@@ -164,16 +196,33 @@ impl Exchange {
         }
     }
 
+    /// Bytes have gone to the backend, or have come from it.
+    pub fn moved(&mut self, now: Instant) {
+        self.active = now;
+    }
+
+    /// When the backend must have answered; none before all of the request has been sent.
+    fn answer_due(&self) -> Option<Instant> {
+        self.asked.filter(|_| !self.download.has_head()).map(|asked| asked + self.timeouts.response)
+    }
+
     /// What is due now.
     pub fn ring(&self, now: Instant) -> Alarm {
         if self.session.is_expired(now) {
-            Alarm::Expired
-        } else if self.until.is_some_and(|until| until <= now) {
-            Alarm::SessionTimeout
-        } else if matches!(self.phase, Phase::Connecting { until, .. } if until <= now) {
-            Alarm::ConnectTimeout
-        } else if now >= self.active + INACTIVITY {
-            Alarm::Inactive
+            return Alarm::Expired;
+        }
+        if self.until.is_some_and(|until| until <= now) {
+            return Alarm::SessionTimeout;
+        }
+        match self.phase {
+            Phase::Resolving { until } if until <= now => return Alarm::ResolveTimeout,
+            Phase::Connecting { until, .. } if until <= now => return Alarm::ConnectTimeout,
+            _ => {}
+        }
+        if self.answer_due().is_some_and(|due| due <= now) {
+            Alarm::ResponseTimeout
+        } else if now >= self.active + self.timeouts.idle {
+            Alarm::Idle
         } else if now >= self.spoke + KEEP_ALIVE - MARGIN {
             Alarm::KeepAlive
         } else {
@@ -183,12 +232,12 @@ impl Exchange {
 
     /// When something will be due.
     pub fn next_alarm(&self) -> Instant {
-        let connect = match self.phase {
-            Phase::Connecting { until, .. } => Some(until),
-            _ => None,
+        let connected = match self.phase {
+            Phase::Resolving { until } | Phase::Connecting { until, .. } => Some(until),
+            Phase::Open { .. } => self.answer_due(),
         };
-        let always = [self.session.expires_at(), self.active + INACTIVITY, self.spoke + KEEP_ALIVE - MARGIN];
-        always.into_iter().chain(self.until).chain(connect).min().unwrap_or(self.spoke)
+        let always = [self.session.expires_at(), self.active + self.timeouts.idle, self.spoke + KEEP_ALIVE - MARGIN];
+        always.into_iter().chain(self.until).chain(connected).min().unwrap_or(self.spoke)
     }
 }
 
@@ -202,21 +251,32 @@ mod tests {
         let packet = Packet {
             from: b"p",
             ids: Ids::One(b"1", Some(0)),
-            method: Some(b"GET"),
+            method: packet.method.or(Some(b"GET")),
             uri: Some(b"http://h/"),
             ..*packet
         };
         let session = server::Session::open(&packet, Peers::default().intern(b"p").unwrap(), now).unwrap();
         let request = Request::from_packet(&packet, 1000).unwrap();
-        Exchange::new(session, 1, &packet, request, Download::new(false, Limits::default()), now)
+        Exchange::new(session, 1, &packet, request, Download::new(false, Limits::default()), TIMEOUTS, now)
     }
 
     const SECOND: Duration = Duration::from_secs(1);
+    const TIMEOUTS: Timeouts = Timeouts {
+        connect: Duration::from_secs(10),
+        response: Duration::from_secs(20),
+        idle: Duration::from_secs(900),
+    };
+
+    fn open(packet: &Packet<'_>, now: Instant) -> Exchange {
+        let mut exchange = exchange(packet, now);
+        exchange.phase = Phase::Open { connection: 0, reused: false };
+        exchange
+    }
 
     #[test]
     fn keep_alives_come_before_the_requester_expects_them_and_silence_ends_it() {
         let start = Instant::now();
-        let mut exchange = exchange(&Packet::default(), start);
+        let mut exchange = open(&Packet::default(), start);
         assert_eq!(exchange.next_alarm(), start + 40 * SECOND);
         assert_eq!(exchange.ring(start + 39 * SECOND), Alarm::None);
         assert_eq!(exchange.ring(start + 40 * SECOND), Alarm::KeepAlive);
@@ -244,14 +304,42 @@ mod tests {
     }
 
     #[test]
-    fn only_an_unanswered_complete_request_on_a_used_connection_is_repeated() {
-        let mut exchange = exchange(&Packet::default(), Instant::now());
-        assert!(!exchange.may_be_repeated());
+    fn each_stage_has_its_deadline() {
+        let start = Instant::now();
+        let mut exchange = exchange(&Packet::default(), start);
+        assert_eq!(exchange.next_alarm(), start + TIMEOUTS.connect);
+        assert_eq!(exchange.ring(start + TIMEOUTS.connect), Alarm::ResolveTimeout);
+
         exchange.phase = Phase::Open { connection: 0, reused: false };
+        exchange.asked = Some(start + SECOND);
+        assert_eq!(exchange.next_alarm(), start + SECOND + TIMEOUTS.response);
+        // Bytes of a head that does not end are not an answer.
+        exchange.moved(start + 20 * SECOND);
+        assert_eq!(exchange.ring(start + 21 * SECOND), Alarm::ResponseTimeout);
+
+        exchange.download.read(b"HTTP/1.1 200 OK\r\n\r\n", 0, &mut Vec::new()).unwrap();
+        assert_eq!(exchange.ring(start + 21 * SECOND), Alarm::None);
+        exchange.session.receive(zhttp::Kind::KeepAlive, Some(1), None, start + 900 * SECOND).unwrap();
+        assert_eq!(exchange.ring(start + 20 * SECOND + TIMEOUTS.idle), Alarm::Idle);
+    }
+
+    #[test]
+    fn only_an_unanswered_whole_request_on_a_used_connection_is_repeated() {
+        let mut exchange = open(&Packet::default(), Instant::now());
         assert!(!exchange.may_be_repeated());
         exchange.phase = Phase::Open { connection: 0, reused: true };
+        exchange.upload.wrote(1);
         assert!(exchange.may_be_repeated());
         exchange.answered = true;
+        assert!(!exchange.may_be_repeated());
+    }
+
+    #[test]
+    fn a_request_with_effects_is_repeated_only_if_no_byte_of_it_has_been_sent() {
+        let mut exchange = exchange(&Packet { method: Some(b"POST"), ..Packet::default() }, Instant::now());
+        exchange.phase = Phase::Open { connection: 0, reused: true };
+        assert!(exchange.may_be_repeated());
+        exchange.upload.wrote(1);
         assert!(!exchange.may_be_repeated());
     }
 }

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use wire::http1::{BodyFraming, EncodeError, write_request_head};
+use wire::http1::{BodyFraming, EncodeError, parse_length, write_request_head};
 use zhttp::Packet;
 
 use crate::connect::target::{Endpoint, Target, TargetError};
@@ -40,6 +40,9 @@ impl Refusal {
 pub struct Request {
     /// Whether it is `HEAD`, so that no body comes back.
     pub is_head: bool,
+    /// Whether it can be sent twice without harm: its method only asks (RFC 9110, section 9.2.1). `PUT` and `DELETE` are
+    /// idempotent too, but the second answer would be to a question that nobody asked: 404 for what was just deleted.
+    pub is_safe: bool,
     /// Where to connect to.
     pub endpoint: Rc<Endpoint>,
     /// Whether internal addresses may be reached.
@@ -78,7 +81,8 @@ impl Request {
             None => (target.host, target.port),
         };
         let endpoint = Rc::new(Endpoint { host: host.into(), port });
-        Ok(Request { is_head: method == b"HEAD", endpoint, trusted: packet.ignore_policies, upload })
+        let is_safe = matches!(method, b"GET" | b"HEAD" | b"OPTIONS" | b"TRACE");
+        Ok(Request { is_head: method == b"HEAD", is_safe, endpoint, trusted: packet.ignore_policies, upload })
     }
 }
 
@@ -87,9 +91,7 @@ fn framing(packet: &Packet<'_>, method: &[u8]) -> Result<BodyFraming, Refusal> {
     let declared = packet.headers.get("Content-Length");
     if packet.more {
         let Some(declared) = declared else { return Ok(BodyFraming::Chunked) };
-        let digits = declared.iter().all(u8::is_ascii_digit).then(|| str::from_utf8(declared).ok()).flatten();
-        let length = digits.and_then(|digits| digits.parse().ok()).ok_or(Refusal::Length)?;
-        return Ok(BodyFraming::Length(length));
+        return parse_length(declared).map(BodyFraming::Length).ok_or(Refusal::Length);
     }
     // Methods that usually have no body do not say so; the others say that it is empty (RFC 9110, section 8.6).
     let silent = matches!(method, b"GET" | b"HEAD" | b"OPTIONS");
@@ -160,6 +162,16 @@ mod tests {
         let request = Request::from_packet(&packet, 1000).unwrap();
         assert_eq!((&*request.endpoint.host, request.endpoint.port), ("127.0.0.1", 8000));
         assert!(sent(&packet).contains("\r\nHost: app.example:81\r\n"));
+    }
+
+    #[test]
+    fn only_methods_that_ask_and_do_nothing_are_safe() {
+        for method in ["GET", "HEAD", "OPTIONS", "TRACE"] {
+            assert!(Request::from_packet(&packet(method, ""), 1000).unwrap().is_safe, "{method}");
+        }
+        for method in ["POST", "PUT", "PATCH", "DELETE", "get", "PROPFIND", "X"] {
+            assert!(!Request::from_packet(&packet(method, ""), 1000).unwrap().is_safe, "{method}");
+        }
     }
 
     #[test]

@@ -30,6 +30,10 @@ pub struct Upload {
     framing: Framing,
     /// All of the request is in `out` or has been written.
     complete: bool,
+    /// The backend may have seen some of it.
+    touched: bool,
+    /// `out` begins with the first byte of the request.
+    whole: bool,
     window: Window,
     /// Bytes at the end of `out` that take up room in the window.
     counted: usize,
@@ -56,7 +60,8 @@ impl Upload {
             BodyFraming::Chunked | BodyFraming::UntilClose => Framing::Chunked,
         };
         let window = if more { Window::closed(window) } else { Window::granted(0) };
-        let mut upload = Upload { out: head, written: 0, framing, complete: false, window, counted: 0 };
+        let mut upload =
+            Upload { out: head, written: 0, framing, complete: false, touched: false, whole: true, window, counted: 0 };
         upload.append(body, more)?;
         Ok(upload)
     }
@@ -103,6 +108,7 @@ impl Upload {
     /// Takes note of what was written. `true` if credits are worth a packet.
     pub fn wrote(&mut self, bytes: usize) -> bool {
         self.written += bytes;
+        self.touched |= bytes > 0;
         let left = self.out.len() - self.written;
         let passed = self.counted.saturating_sub(left);
         self.counted -= passed;
@@ -110,6 +116,7 @@ impl Upload {
         if !self.complete && left == 0 {
             self.out.clear();
             self.written = 0;
+            self.whole = false;
         }
         passed > 0 && self.window.pass_on(passed) && !self.complete
     }
@@ -125,28 +132,39 @@ impl Upload {
     }
 
     /// Whether the whole request is here, so that it can be sent on a connection that may turn out to be dead.
-    pub fn is_complete(&self) -> bool {
-        self.complete
+    pub fn is_whole(&self) -> bool {
+        self.complete && self.whole
     }
 
-    /// Starts again from the first byte. Only for requests that were complete from the start.
+    /// Whether no byte of it has been written.
+    pub fn is_untouched(&self) -> bool {
+        !self.touched
+    }
+
+    /// Starts again from the first byte. Only for requests that are [whole](Self::is_whole).
     pub fn rewind(&mut self) {
+        debug_assert!(self.is_whole());
         self.written = 0;
+        self.touched = false;
     }
 
     /// Lets go of what was written: an answer has begun to come, so the request will not be sent again.
     pub fn forget_written(&mut self) {
         if self.is_finished() {
-            self.out = Vec::new();
-            self.written = 0;
+            self.discard();
         }
     }
 
     /// The backend takes no more; what is left is dropped.
     pub fn give_up(&mut self) {
+        self.discard();
+        self.complete = true;
+    }
+
+    fn discard(&mut self) {
         self.out = Vec::new();
         self.written = 0;
-        self.complete = true;
+        self.whole = false;
     }
 }
 
@@ -164,8 +182,26 @@ mod tests {
         assert!(!upload.wrote(5));
         assert_eq!(upload.pending(), b"bc");
         assert!(!upload.wrote(2) && upload.is_finished());
+        assert!(upload.is_whole() && !upload.is_untouched());
         upload.rewind();
+        assert!(upload.is_untouched());
         assert_eq!(upload.pending(), b"HEADabc");
+    }
+
+    #[test]
+    fn what_was_let_go_of_can_not_be_sent_again() {
+        let mut given_up = start(BodyFraming::Length(3), b"abc", false);
+        given_up.give_up();
+        assert!(!given_up.is_whole() && given_up.is_finished());
+        let mut forgotten = start(BodyFraming::Length(3), b"abc", false);
+        forgotten.wrote(7);
+        forgotten.forget_written();
+        assert!(!forgotten.is_whole());
+        let mut streamed = start(BodyFraming::Chunked, b"", true);
+        streamed.wrote(4);
+        streamed.take_credits();
+        streamed.push(b"end", false).unwrap();
+        assert!(!streamed.is_whole());
     }
 
     #[test]

@@ -4,26 +4,32 @@
 //! before the next, so that a small request is written, and a small response sent back, the moment it is there.
 //!
 //! - `sessions`: packets from requesters.
-//! - `advance`: what moves one exchange forward.
+//! - `connecting`: from a new exchange to its connection.
+//! - `transfer`: bytes between connection and requester, and the end of an exchange.
+//! - `context`: what all of them use.
 
-mod advance;
+mod connecting;
+mod context;
 mod sessions;
+mod transfer;
 
 use std::collections::{HashMap, VecDeque};
+use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
 use foldhash::fast::RandomState;
-use process::Limited;
-use settings::specs::OutboundSpecs;
+use limited::Limited;
+use settings::model::Outbound;
 use slab::Slab;
 use transport::{Event, Reactor};
 use wire::http1;
 use zhttp::{ACK_DELAY, Id, Kind, PeerId, Wheel};
 
-use crate::connect::connection::Connection;
-use crate::connect::pool::Pool;
-use crate::connect::resolve::Resolver;
-use crate::http1::exchange::{Alarm, Exchange};
+use self::context::{Context, Counters};
+use crate::connect::Connector;
+use crate::connect::pool::{Pool, PoolLimits};
+use crate::failure::Failure;
+use crate::http1::exchange::{Alarm, Exchange, Timeouts};
 use crate::requesters::{Group, INPUT, OUT, Requesters, STREAM};
 
 /// How exact the timers of an exchange are.
@@ -35,49 +41,31 @@ const PACKETS_A_TURN: usize = 256;
 /// How long cancels may take to leave when the process ends.
 const FAREWELL: Duration = Duration::from_secs(1);
 
+/// Body bytes of one request that may be under way from the requester and waiting here.
+const WINDOW: u32 = 200_000;
+/// Room in the buffer for what comes with the end of the largest head.
+const BEYOND_HEAD: usize = 65_536;
+
 /// Bounds.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
+struct Limits {
     /// Exchanges at a time.
     exchanges: usize,
     /// Of a response's head.
     head: http1::Limits,
-    /// Body bytes of one request that may be under way from the requester and waiting here.
     window: u32,
-    /// Idle connections.
-    idle: usize,
-    /// How long a connection may be idle.
-    idle_time: Duration,
+    timeouts: Timeouts,
 }
-
-impl Limits {
-    /// The bounds that follow from `client_maxconn` and `client_buffer_size`.
-    pub(crate) fn new(connections: usize, buffer_size: usize) -> Self {
-        Limits {
-            exchanges: connections.max(1),
-            // Larger than what clients may send: backends are trusted more and like cookies more.
-            head: http1::Limits { head_bytes: buffer_size.clamp(32_768, READ_BUFFER / 2), headers: 128 },
-            window: 200_000,
-            idle: (connections / 10).max(100),
-            idle_time: Duration::from_secs(55),
-        }
-    }
-}
-
-/// Size of the buffer that all reads share, heads included.
-const READ_BUFFER: usize = 65_536 * 2;
 
 /// The outbound client's event loop.
 pub(crate) struct Worker {
     reactor: Reactor,
-    requesters: Requesters,
-    resolver: Resolver,
+    context: Context,
     limits: Limits,
     exchanges: Slab<Exchange>,
     /// Exchanges by requester and id.
     sessions: HashMap<(PeerId, Id), usize, RandomState>,
-    connections: Slab<Connection>,
-    pool: Pool,
+    connector: Connector,
     serials: u64,
     /// Exchanges younger than `ACK_DELAY`, in order. Most are over by then, and never meet the wheel.
     young: VecDeque<(usize, u64, Instant)>,
@@ -86,43 +74,48 @@ pub(crate) struct Worker {
     /// Exchanges whose connection has more than one turn's share to read.
     unread: Vec<(usize, u64)>,
     next_sweep: Instant,
+    /// All reads share it, heads included.
     buffer: Vec<u8>,
     joined: Vec<u8>,
-    warnings: Limited,
-    now: Instant,
 }
 
 impl Worker {
     /// Binds the sockets.
-    pub(crate) fn new(
-        instance: String,
-        specs: &OutboundSpecs,
-        file_mode: Option<u32>,
-        limits: Limits,
-    ) -> Result<Self, transport::Error> {
+    pub(crate) fn new(instance: String, settings: &Outbound) -> Result<Self, transport::Error> {
         let mut reactor = Reactor::new()?;
-        let requesters = Requesters::bind(&mut reactor, &instance, specs, file_mode)?;
-        let resolver = Resolver::new(reactor.waker());
+        let requesters = Requesters::bind(&mut reactor, &instance, &settings.specs, settings.ipc_file_mode)?;
+        let pool = Pool::new(PoolLimits {
+            connections: settings.keepalive_connections,
+            per_endpoint: settings.keepalive_per_target,
+            patience: settings.keepalive_timeout,
+        });
+        let limits = Limits {
+            exchanges: settings.maxconn,
+            head: http1::Limits { head_bytes: settings.max_headers_size, headers: settings.max_headers },
+            window: WINDOW,
+            timeouts: Timeouts {
+                connect: settings.connect_timeout,
+                response: settings.response_timeout,
+                idle: settings.idle_timeout,
+            },
+        };
+        let connector = Connector::new(reactor.waker(), pool);
         let now = Instant::now();
         Ok(Worker {
             reactor,
-            requesters,
-            resolver,
+            context: Context { requesters, warnings: Limited::default(), counters: Counters::default(), now },
             limits,
             exchanges: Slab::new(),
             sessions: HashMap::default(),
-            connections: Slab::new(),
-            pool: Pool::new(limits.idle, limits.idle_time),
+            connector,
             serials: 0,
             young: VecDeque::new(),
             wheel: Wheel::new(TICK, now),
             keep_alives: Group::default(),
             unread: Vec::new(),
             next_sweep: now,
-            buffer: vec![0; READ_BUFFER],
+            buffer: vec![0; settings.max_headers_size + BEYOND_HEAD],
             joined: Vec::new(),
-            warnings: Limited::default(),
-            now,
         })
     }
 
@@ -135,7 +128,7 @@ impl Worker {
     pub(crate) fn turn(&mut self, ready: &mut Vec<Event>) -> Result<(), transport::Error> {
         let timeout = self.timeout();
         self.reactor.wait(timeout, ready)?;
-        self.now = Instant::now();
+        self.context.now = Instant::now();
         for event in ready.iter() {
             match *event {
                 Event::Socket(INPUT) => self.take_requests(),
@@ -161,13 +154,13 @@ impl Worker {
             return Some(Duration::ZERO);
         }
         let young = self.young.front().map(|(_, _, due)| *due);
-        let sweep = (!self.pool.is_empty() || !self.exchanges.is_empty()).then_some(self.next_sweep);
+        let sweep = (self.connector.has_idle() || !self.exchanges.is_empty()).then_some(self.next_sweep);
         let due = [young, sweep, self.wheel.next()].into_iter().flatten().min()?;
         Some(due.saturating_duration_since(Instant::now()))
     }
 
     fn on_time(&mut self) {
-        let now = self.now;
+        let now = self.context.now;
         while let Some(&(index, serial, _)) = self.young.front().filter(|(_, _, due)| *due <= now) {
             self.young.pop_front();
             if self.exchanges.get(index).is_some_and(|exchange| exchange.serial == serial) {
@@ -182,15 +175,14 @@ impl Worker {
                 self.on_alarm(index, alarm);
             }
         }
-        self.requesters.send_group(&mut self.keep_alives, Kind::KeepAlive, now);
+        self.context.requesters.send_group(&mut self.keep_alives, Kind::KeepAlive, now);
         if now >= self.next_sweep {
             self.next_sweep = now + SWEEP;
-            let connections = &mut self.connections;
-            self.pool.expire(now, |connection| drop(connections.try_remove(connection)));
-            let dropped = self.requesters.out.forget_absent(now);
+            self.connector.sweep(now);
+            let dropped = self.context.requesters.out.forget_absent(now);
             if dropped > 0 {
                 let text = format_args!("{dropped} packets dropped: who asked for them does not listen").to_string();
-                self.warnings.warn("absent", now, text);
+                self.context.warnings.warn("absent", now, text);
             }
         }
     }
@@ -200,14 +192,24 @@ impl Worker {
             Alarm::None => {}
             Alarm::KeepAlive => {
                 let exchange = &mut self.exchanges[index];
-                exchange.spoke = self.now;
+                exchange.spoke = self.context.now;
                 let session = &mut exchange.session;
                 self.keep_alives.push(session.client, session.by_router, session.id, session.send());
             }
             Alarm::Expired => return self.drop_exchange(index),
-            Alarm::ConnectTimeout => return self.connect_failed(index, std::io::ErrorKind::TimedOut.into()),
-            Alarm::SessionTimeout => return self.fail(index, "session-timeout", &"the requester's timeout is over"),
-            Alarm::Inactive => return self.fail(index, "connection-timeout", &"nothing has moved for 30 minutes"),
+            Alarm::ResolveTimeout => return self.fail(index, &Failure::ConnectTimeout(self.limits.timeouts.connect)),
+            Alarm::ConnectTimeout => {
+                let serial = self.exchanges[index].serial;
+                self.connect_failed(index, ErrorKind::TimedOut.into());
+                if self.exchanges.get(index).is_none_or(|exchange| exchange.serial != serial) {
+                    return;
+                }
+            }
+            Alarm::ResponseTimeout => {
+                return self.fail(index, &Failure::ResponseTimeout(self.limits.timeouts.response));
+            }
+            Alarm::SessionTimeout => return self.fail(index, &Failure::SessionTimeout),
+            Alarm::Idle => return self.fail(index, &Failure::Idle(self.limits.timeouts.idle)),
         }
         self.watch(index);
     }
@@ -222,6 +224,13 @@ impl Worker {
         }
     }
 
+    /// Has the wheel ring earlier if a deadline has come nearer. A young exchange is not in the wheel yet.
+    fn watch_again(&mut self, index: usize) {
+        if self.exchanges[index].alarm.is_some() {
+            self.watch(index);
+        }
+    }
+
     /// Tells all requesters that their exchanges are over.
     pub(crate) fn shut_down(&mut self) {
         let mut cancels = Group::default();
@@ -229,12 +238,13 @@ impl Worker {
             let session = &mut exchange.session;
             cancels.push(session.client, session.by_router, session.id, session.send());
         }
-        self.requesters.send_group(&mut cancels, Kind::Cancel, self.now);
+        self.context.requesters.send_group(&mut cancels, Kind::Cancel, self.context.now);
+        tracing::debug!("{:?}", self.context.counters);
         self.reactor.drain(FAREWELL);
     }
 
     /// When an exchange that begins now is no longer young.
     fn grown_up_at(&self) -> Instant {
-        self.now + ACK_DELAY
+        self.context.now + ACK_DELAY
     }
 }

@@ -22,8 +22,16 @@ pub struct Outbound {
 
 impl Outbound {
     pub fn start() -> Self {
+        Self::with("")
+    }
+
+    /// Starts it with these lines of `[proxy]`.
+    pub fn with(settings: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let config = format!("[global]\nrundir={0}\nipc_prefix=t-\n[runner]\nlogdir={0}\n", dir.path().display());
+        let config = format!(
+            "[global]\nrundir={0}\nipc_prefix=t-\n[runner]\nlogdir={0}\n[proxy]\n{settings}\n",
+            dir.path().display()
+        );
         std::fs::write(dir.path().join("pushpin.conf"), config).unwrap();
         let program = env!("CARGO_BIN_EXE_pushpin-outbound");
         let argument = format!("--config={}", dir.path().join("pushpin.conf").display());
@@ -64,6 +72,7 @@ pub struct Answer {
     pub code: Option<u16>,
     pub credits: Option<u32>,
     pub condition: String,
+    pub reason: String,
     pub headers: Vec<(String, Vec<u8>)>,
     pub user_data: Vec<u8>,
     pub body: Vec<u8>,
@@ -162,6 +171,7 @@ impl Requester {
                         code: packet.code,
                         credits: packet.credits,
                         condition: String::from_utf8_lossy(packet.condition.unwrap_or_default()).into_owned(),
+                        reason: String::from_utf8_lossy(packet.reason.unwrap_or_default()).into_owned(),
                         headers: packet
                             .headers
                             .iter()

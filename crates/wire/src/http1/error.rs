@@ -27,7 +27,7 @@ pub enum HeadError {
     /// More header fields than [`Limits::headers`](super::Limits::headers).
     #[error("too many headers")]
     TooManyHeaders,
-    /// `Content-Length` is not one decimal number of 64 bits, or several that differ.
+    /// `Content-Length` is not one decimal number below 2^63, or there are several that differ.
     #[error("invalid content length")]
     ContentLength,
     /// `Transfer-Encoding` is anything but one `chunked`, or stands in a message of HTTP/1.0.

@@ -24,6 +24,6 @@ pub use chunked::{CHUNK_SUFFIX, ChunkPrefix, LAST_CHUNK, chunk_prefix};
 pub use encode::{EncodeError, StatusLine, write_request_head, write_response_head};
 pub use error::{BodyError, HeadError};
 pub use fields::{Field, Version, list_contains, parse_length};
-pub use limits::Limits;
+pub use limits::{Limits, MAX_HEADERS};
 pub use request::{RequestHead, parse_request};
-pub use response::{ResponseHead, parse_response};
+pub use response::{ResponseHead, has_blank_line, parse_response};

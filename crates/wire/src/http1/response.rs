@@ -85,6 +85,11 @@ pub fn parse_response<'a>(
     Ok(Some((head, consumed)))
 }
 
+/// Whether an empty line begins in `bytes`. Before there is one, a head is not complete and need not be parsed again.
+pub fn has_blank_line(bytes: &[u8]) -> bool {
+    memchr::memchr_iter(b'\n', bytes).any(|at| matches!(&bytes[at + 1..], [b'\n', ..] | [b'\r', b'\n', ..]))
+}
+
 /// The reason phrase of a status line that has been found to be one. (httparse gives up on those beyond ASCII.)
 fn reason(buf: &[u8]) -> &[u8] {
     let start = buf.iter().position(|byte| !matches!(byte, b'\r' | b'\n')).unwrap_or(buf.len());
@@ -160,10 +165,32 @@ mod tests {
             error(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n"),
             HeadError::ContentLength
         );
+        let beyond = b"HTTP/1.1 200 OK\r\nContent-Length: 9223372036854775808\r\n\r\n";
+        assert_eq!(error(beyond), HeadError::ContentLength);
         let both = b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n";
         assert_eq!(error(both), HeadError::AmbiguousLength);
         let coding = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n";
         assert_eq!(error(coding), HeadError::TransferEncoding);
+    }
+
+    #[test]
+    fn a_blank_line_ends_a_head_with_or_without_carriage_returns() {
+        for complete in ["A: b\r\n\r\n", "A: b\n\n", "A: b\n\r\nbody"] {
+            assert!(has_blank_line(complete.as_bytes()), "{complete:?}");
+        }
+        for incomplete in ["", "\n", "A: b\r\n", "A: b\r\n\r", "A: b\nB: c\n"] {
+            assert!(!has_blank_line(incomplete.as_bytes()), "{incomplete:?}");
+        }
+    }
+
+    #[test]
+    fn a_head_may_have_as_many_fields_as_the_limits_say() {
+        let limits = Limits { head_bytes: 1 << 18, headers: 1000 };
+        let text = |fields: usize| format!("HTTP/1.1 200 OK\r\n{}\r\n", "Grip-Channel: c\r\n".repeat(fields));
+        let most = text(1000);
+        let (head, _) = parse_response(most.as_bytes(), &limits, "GET").unwrap().unwrap();
+        assert_eq!(head.headers.len(), 1000);
+        assert_eq!(parse_response(text(1001).as_bytes(), &limits, "GET"), Err(HeadError::TooManyHeaders));
     }
 
     #[test]

@@ -1,0 +1,119 @@
+//! From a new exchange to its connection.
+
+use std::io;
+
+use super::Worker;
+use crate::connect::attempts::Attempts;
+use crate::connect::resolve::{Addresses, Lookup};
+use crate::failure::Failure;
+use crate::http1::exchange::{Exchange, Phase};
+
+impl Worker {
+    /// Finds a connection for an exchange, or begins to make one.
+    pub(super) fn connect(&mut self, index: usize) {
+        let exchange = &mut self.exchanges[index];
+        // A request whose body is still to come can not be sent again if the connection turns out to be dead.
+        if exchange.upload.is_whole()
+            && let Some(connection) = self.connector.reuse(&exchange.endpoint, exchange.trusted, index)
+        {
+            self.context.counters.reused += 1;
+            exchange.phase = Phase::Open { connection, reused: true };
+            return self.advance(index);
+        }
+        self.resolve(index);
+    }
+
+    fn resolve(&mut self, index: usize) {
+        let now = self.context.now;
+        let exchange = &mut self.exchanges[index];
+        exchange.begin_connecting(now);
+        match self.connector.resolver.look_up(&exchange.endpoint.host, (index, exchange.serial), now) {
+            Lookup::Known(addresses) => self.dial_first(index, &addresses),
+            Lookup::Asked => self.watch_again(index),
+            Lookup::Busy => self.fail(index, &Failure::LookupsBusy),
+        }
+    }
+
+    /// Answers of the resolver.
+    pub(super) fn take_answers(&mut self) {
+        while let Some((addresses, askers)) = self.connector.resolver.answered(self.context.now) {
+            for (index, serial) in askers {
+                let asked = |exchange: &Exchange| {
+                    exchange.serial == serial && matches!(exchange.phase, Phase::Resolving { .. })
+                };
+                if self.exchanges.get(index).is_some_and(asked) {
+                    self.dial_first(index, &addresses);
+                }
+            }
+        }
+    }
+
+    fn dial_first(&mut self, index: usize, addresses: &Addresses) {
+        let exchange = &self.exchanges[index];
+        let Phase::Resolving { until } = exchange.phase else { return };
+        match Attempts::new(addresses, exchange.endpoint.port, exchange.trusted, until) {
+            Ok(attempts) => self.dial(index, attempts),
+            Err(failure) => self.fail(index, &failure),
+        }
+    }
+
+    fn dial(&mut self, index: usize, attempts: Attempts) {
+        let exchange = &mut self.exchanges[index];
+        let (registry, now) = (self.reactor.registry(), self.context.now);
+        match self.connector.dial(attempts, &exchange.endpoint, index, registry, now) {
+            Ok((connection, until, attempts)) => {
+                exchange.phase = Phase::Connecting { connection, until, attempts };
+                self.watch_again(index);
+            }
+            Err(failure) => self.fail(index, &failure),
+        }
+    }
+
+    /// The connection that is being made can not be made.
+    pub(super) fn connect_failed(&mut self, index: usize, error: io::Error) {
+        let exchange = &mut self.exchanges[index];
+        let over = Phase::Resolving { until: self.context.now };
+        if let Phase::Connecting { connection, mut attempts, .. } = std::mem::replace(&mut exchange.phase, over) {
+            self.connector.refused(connection, &mut attempts, error);
+            self.dial(index, attempts);
+        }
+    }
+
+    /// A connection is ready for something.
+    pub(super) fn on_ready(&mut self, number: usize, readable: bool, writable: bool) {
+        let Some(connection) = self.connector.get_mut(number) else { return };
+        let Some(index) = connection.owner else {
+            // Nobody asked for anything, so what comes is the end, or nonsense.
+            if readable {
+                self.connector.close(number);
+            }
+            return;
+        };
+        connection.readable |= readable;
+        connection.writable |= writable;
+        let exchange = &mut self.exchanges[index];
+        if matches!(exchange.phase, Phase::Connecting { .. }) {
+            match connection.outcome() {
+                None => return,
+                Some(Err(error)) => return self.connect_failed(index, error),
+                Some(Ok(())) => {
+                    self.context.counters.connected += 1;
+                    exchange.phase = Phase::Open { connection: number, reused: false };
+                }
+            }
+        }
+        self.advance(index);
+    }
+
+    /// Sends the request again, on a new connection.
+    pub(super) fn repeat(&mut self, index: usize) {
+        let exchange = &mut self.exchanges[index];
+        tracing::debug!("connection to {} was closed while idle, trying again", exchange.endpoint);
+        self.context.counters.repeated += 1;
+        if let Some(number) = exchange.connection() {
+            self.connector.close(number);
+        }
+        exchange.upload.rewind();
+        self.resolve(index);
+    }
+}
