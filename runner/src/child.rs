@@ -1,18 +1,24 @@
 //! One running process: its start, its output, its signals and its end.
 
 use std::collections::VecDeque;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream as StdUnixStream;
 use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::Instant;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use process::{RUNNER, inherit};
+use process::{READY, RUNNER, inherit};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
 
 use crate::listeners::{Listeners, Passed};
 use crate::output;
-use crate::services::{Program, Service, find_own};
+use crate::services::{OWN_FILE, Service};
 
 /// A program that cannot be started.
 #[derive(Debug, thiserror::Error)]
@@ -20,7 +26,7 @@ use crate::services::{Program, Service, find_own};
 pub struct SpawnError {
     name: String,
     program: String,
-    reason: std::io::Error,
+    reason: io::Error,
 }
 
 /// The end of a process.
@@ -52,25 +58,37 @@ impl Handle {
     }
 }
 
-/// Starts service number `index`. Its end will be told to `ended`.
+/// What the runner is told of its children.
+#[derive(Debug)]
+pub enum News {
+    /// The service of this number serves.
+    Ready(usize),
+    /// It has ended.
+    Ended(Ended),
+}
+
+/// Starts service number `index` and hands it this configuration. What becomes of it will be told to `news`.
 pub fn start(
     index: usize,
     service: &Service,
+    configuration: Arc<[u8]>,
     listeners: &Listeners,
-    ended: mpsc::UnboundedSender<Ended>,
+    news: mpsc::UnboundedSender<News>,
 ) -> Result<Handle, SpawnError> {
-    let program = match &service.program {
-        Program::Other(path) => path.clone(),
-        Program::Own => find_own(service.part.program()),
-    };
+    let program = service.program.path(service.part);
+    match program.to_str() {
+        Some(OWN_FILE) => tracing::info!("starting {}, which this program has inside", service.name()),
+        _ => tracing::info!("starting {} from {}", service.name(), program.display()),
+    }
     let spawn_error = |reason| SpawnError { name: service.name(), program: program.display().to_string(), reason };
     let passed = Passed::new(service.listeners(listeners)).map_err(spawn_error)?;
+    let (ours, theirs) = line().map_err(spawn_error)?;
     let mut child = Command::new(&program)
         .arg0(service.part.program())
         .args(&service.arguments)
         .env(inherit::LISTEN_FDS, passed.variable())
         .env(RUNNER, std::process::id().to_string())
-        .stdin(Stdio::null())
+        .stdin(theirs)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         // A group of its own, so that Ctrl-C reaches the runner only.
@@ -82,21 +100,42 @@ pub fn start(
     let pid = child.id().unwrap_or_default();
     let (signals, received) = mpsc::unbounded_channel();
     let name = service.name();
+    let ready = news.clone();
+    tokio::spawn(async move {
+        if serves(ours, &configuration).await {
+            let _ = ready.send(News::Ready(index));
+        }
+    });
     tokio::spawn(async move {
         let started = Instant::now();
         let (status, last_words) = watch(&mut child, &name, received).await;
         if let Ok(status) = status {
-            let _ = ended.send(Ended { service: index, status, started, last_words });
+            let _ = news.send(News::Ended(Ended { service: index, status, started, last_words }));
         }
     });
     Ok(Handle { pid, signals })
+}
+
+/// Both ends of the line to a child: ours, and what becomes its stdin.
+fn line() -> io::Result<(UnixStream, OwnedFd)> {
+    let (ours, theirs) = StdUnixStream::pair()?;
+    ours.set_nonblocking(true)?;
+    Ok((UnixStream::from_std(ours)?, theirs.into()))
+}
+
+/// Sends a child its configuration, and waits until it says that it serves. Never if it is a program that does not do so.
+async fn serves(mut child: UnixStream, configuration: &[u8]) -> bool {
+    // A child that does not read, or has ended, does not serve either.
+    let sent = child.write_all(configuration).await.is_ok() && child.shutdown().await.is_ok();
+    let mut answer = [0];
+    sent && child.read_exact(&mut answer).await.is_ok() && answer == [READY]
 }
 
 async fn watch(
     child: &mut Child,
     name: &str,
     mut signals: mpsc::UnboundedReceiver<Signal>,
-) -> (std::io::Result<ExitStatus>, VecDeque<String>) {
+) -> (io::Result<ExitStatus>, VecDeque<String>) {
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let log_name = name.to_string();
     tokio::spawn(async move {

@@ -5,17 +5,21 @@
 //!
 //! # Layout
 //! - [`arguments`]: the command line.
+//! - [`configuration`]: what the files say, handed to the processes; read again on HUP.
 //! - [`services`]: which programs to start, with which arguments.
 //! - [`listeners`]: the sockets of the outside world.
-//! - [`supervise`]: the loop: start, restart, stop. [`backoff`] decides when, [`child`] is one process.
+//! - [`supervise`]: the loop: start, restart, stop. [`asked`] are the signals to it, [`backoff`] decides
+//!   when to start again, [`child`] is one process.
 //! - [`files`]: directories, pid files and sockets that are made and removed.
 //! - [`output`]: log lines of children, merged into ours.
 
 #![forbid(unsafe_code)]
 
 pub mod arguments;
+pub mod asked;
 pub mod backoff;
 pub mod child;
+pub mod configuration;
 pub mod files;
 pub mod listeners;
 pub mod output;
@@ -26,9 +30,10 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use process::{Failure, log};
-use settings::{Origin, Settings};
+use settings::Origin;
 
 use crate::arguments::Arguments;
+use crate::configuration::Configuration;
 use crate::files::RunFiles;
 use crate::listeners::Listeners;
 
@@ -48,43 +53,36 @@ pub fn main() -> ExitCode {
             return component();
         }
     }
-    match run(&Arguments::parse()) {
-        Ok(code) => code,
-        Err(failure) => process::fail(NAME, failure),
-    }
+    let code = run(&Arguments::parse()).unwrap_or_else(|failure| process::fail(NAME, failure));
+    log::flush();
+    code
 }
 
 fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
-    let source = arguments.source();
-    let (mut settings, warnings) = Settings::load(&source)?;
-    if let Some(port) = &arguments.port {
-        settings.runner.http_ports = vec![*port];
-    }
-    if let Some(levels) = &arguments.loglevel {
-        settings.runner.log_levels = levels.clone();
-    }
-    log::start(arguments.level(&settings), arguments.logfile.clone())?;
-    match (&source.origin, &arguments.config) {
+    let configuration = Configuration::read(arguments)?;
+    let settings = &configuration.settings;
+    let origin = &configuration.source().origin;
+    log::start(arguments.level(settings), arguments.logfile.clone(), settings.runner.log_buffer_size)?;
+    match (origin, &arguments.config) {
         (Origin::File(path), None) => tracing::info!("using config: {}", path.display()),
         (Origin::BuiltIn, _) => tracing::info!("no configuration file found, using the one that is built in"),
         _ => {}
     }
-    for warning in &warnings {
+    for warning in &configuration.warnings {
         tracing::warn!("{warning}");
     }
 
-    let merge = arguments.merge(&source.origin);
-    let listeners = Listeners::open(&settings)?;
-    let files = RunFiles::prepare(&settings, arguments.file_prefix(), merge)?;
-    let services = services::of(&settings, arguments, &source.origin, &files);
-    for port in listeners.client_addresses() {
-        tracing::info!("listening on {port}");
+    let merge = arguments.merge(origin);
+    let listeners = Listeners::open(settings)?;
+    let files = RunFiles::prepare(settings, arguments.file_prefix(), merge)?;
+    for address in listeners.client_addresses() {
+        tracing::info!("listening on {address}");
     }
     if !merge {
         tracing::info!("logs are in {}", settings.runner.logdir.display());
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let outcome = runtime.block_on(supervise::run(services, &listeners, &files));
+    let outcome = runtime.block_on(supervise::run(configuration, arguments, &listeners, &files));
     files.remove();
     outcome
 }

@@ -14,34 +14,30 @@ const KEPT: usize = 10;
 /// Passes on lines until the child closes its end; returns the last ones that are not log lines, where errors are told.
 pub async fn pass_on(name: &str, stream: impl AsyncRead + Unpin) -> VecDeque<String> {
     let mut reader = BufReader::new(stream);
-    let mut line = Vec::new();
+    let mut bytes = Vec::new();
     let mut last = VecDeque::new();
     loop {
-        line.clear();
-        match (&mut reader).take(MAX_LINE).read_until(b'\n', &mut line).await {
+        bytes.clear();
+        match (&mut reader).take(MAX_LINE).read_until(b'\n', &mut bytes).await {
             Ok(0) | Err(_) => return last,
             Ok(_) => {}
         }
-        if line.last() != Some(&b'\n') {
-            line.push(b'\n');
-        }
-        if line.first() != Some(&b'[') {
+        let line = String::from_utf8_lossy(&bytes);
+        let line = line.trim_end();
+        if !line.starts_with('[') {
             if last.len() == KEPT {
                 last.pop_front();
             }
-            last.push_back(String::from_utf8_lossy(&line).trim_end().to_string());
+            last.push_back(line.to_string());
         }
-        log::write_raw(&name_line(&line, name));
+        log::write_raw(&name_line(line, name));
     }
 }
 
 /// Puts `[name] ` behind level, date and time of a log line; other lines stay as they are.
-fn name_line<'a>(line: &'a [u8], name: &str) -> Cow<'a, [u8]> {
-    let spaces = line.iter().enumerate().filter(|(_, b)| **b == b' ');
-    match spaces.map(|(at, _)| at + 1).nth(2) {
-        Some(at) if line.first() == Some(&b'[') => {
-            Cow::Owned([&line[..at], b"[", name.as_bytes(), b"] ", &line[at..]].concat())
-        }
+fn name_line<'a>(line: &'a str, name: &str) -> Cow<'a, str> {
+    match line.match_indices(' ').map(|(at, _)| at + 1).nth(2) {
+        Some(at) if line.starts_with('[') => Cow::Owned([&line[..at], "[", name, "] ", &line[at..]].concat()),
         _ => Cow::Borrowed(line),
     }
 }
@@ -52,13 +48,13 @@ mod tests {
 
     #[test]
     fn a_log_line_gets_the_name_behind_its_time() {
-        let line = name_line(b"[INFO] 2026-11-23 20:13:42.229 started\n", "handler");
-        assert_eq!(&*line, b"[INFO] 2026-11-23 20:13:42.229 [handler] started\n");
+        let line = name_line("[INFO] 2026-11-23 20:13:42.229 started", "handler");
+        assert_eq!(&*line, "[INFO] 2026-11-23 20:13:42.229 [handler] started");
     }
 
     #[test]
     fn other_lines_stay_as_they_are() {
-        for line in [&b"thread panicked at x y z\n"[..], b"[a b\n", b"\n"] {
+        for line in ["thread panicked at x y z", "[a b", ""] {
             assert_eq!(&*name_line(line, "handler"), line);
         }
     }

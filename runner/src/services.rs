@@ -1,12 +1,13 @@
 //! Which programs are started, and how.
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use settings::{Origin, Part, Settings};
+use settings::{Origin, Part};
 
 use crate::arguments::Arguments;
+use crate::configuration::Configuration;
 use crate::files::RunFiles;
 use crate::listeners::{Listener, Listeners};
 
@@ -58,6 +59,11 @@ impl Service {
         }
     }
 
+    /// Whether it tells when it serves, as ours do.
+    pub fn tells_when_ready(&self) -> bool {
+        self.program == Program::Own
+    }
+
     /// Sockets that it serves.
     pub fn listeners<'a>(&self, all: &'a Listeners) -> &'a [Listener] {
         match self.part {
@@ -69,14 +75,15 @@ impl Service {
 }
 
 /// What to start for this configuration.
-pub fn of(settings: &Settings, arguments: &Arguments, origin: &Origin, files: &RunFiles) -> Vec<Service> {
+pub fn of(configuration: &Configuration, arguments: &Arguments, files: &RunFiles) -> Vec<Service> {
+    let runner = &configuration.settings.runner;
     let mut services = Vec::new();
-    for part in settings.runner.parts.iter().copied() {
-        let count = if part == Part::Frontend { settings.runner.frontend_processes } else { 1 };
+    for part in runner.parts.iter().copied() {
+        let count = if part == Part::Frontend { runner.frontend_processes } else { 1 };
         for number in 0..count {
-            let program = settings.runner.programs.of(part).cloned().map_or(Program::Own, Program::Other);
+            let program = runner.programs.of(part).cloned().map_or(Program::Own, Program::Other);
             let mut service = Service { part, number, program, arguments: Vec::new() };
-            service.arguments = command_line(&service, settings, arguments, origin, files);
+            service.arguments = command_line(&service, configuration, arguments, files);
             services.push(service);
         }
     }
@@ -85,18 +92,18 @@ pub fn of(settings: &Settings, arguments: &Arguments, origin: &Origin, files: &R
 
 fn command_line(
     service: &Service,
-    settings: &Settings,
+    configuration: &Configuration,
     arguments: &Arguments,
-    origin: &Origin,
     files: &RunFiles,
 ) -> Vec<OsString> {
+    let settings = &configuration.settings;
     let option = |name: &str, value: &dyn AsRef<std::ffi::OsStr>| {
         let mut text = OsString::from(format!("--{name}="));
         text.push(value);
         text
     };
     let mut line = Vec::new();
-    if let Origin::File(path) = origin {
+    if let Origin::File(path) = &configuration.source().origin {
         line.push(option("config", path));
     }
     if let Some(file) = files.log(&service.file_name()) {
@@ -116,17 +123,20 @@ fn command_line(
     line
 }
 
-/// The executable of one of our programs: the file of that name beside ours if it is not older, else our own, which has it
-/// inside and recognises it by the name it is called by.
-///
-/// The one beside ours is what a package installs and what `cargo build` of that program alone has just made; an older one is
-/// a leftover of an earlier build, which `cargo run --bin pushpin-runner` does not renew.
-pub fn find_own(program: &str) -> PathBuf {
-    let found = std::env::current_exe().ok().and_then(|own| {
-        let beside = own.with_file_name(program);
-        let changed = |path: &Path| path.metadata().and_then(|m| m.modified());
-        (changed(&beside).ok()? >= changed(&own).ok()?).then_some(beside)
-    });
-    // By this name it is still the file that we were started from, even if a newer one has been put in its place.
-    found.unwrap_or_else(|| "/proc/self/exe".into())
+/// By this name it is still the file that we were started from, even if a newer one has been put in its place.
+pub const OWN_FILE: &str = "/proc/self/exe";
+
+impl Program {
+    /// The file to start for this part. Ours is the one beside the runner, as a package installs it, whatever its age: it may
+    /// have been rolled back. Where there is none, the runner has the part inside, and recognises it by the name that it is
+    /// called by.
+    pub fn path(&self, part: Part) -> PathBuf {
+        match self {
+            Self::Other(path) => path.clone(),
+            Self::Own => {
+                let beside = std::env::current_exe().map(|own| own.with_file_name(part.program()));
+                beside.ok().filter(|path| path.is_file()).unwrap_or_else(|| OWN_FILE.into())
+            }
+        }
+    }
 }

@@ -2,19 +2,22 @@
 
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{ExitCode, ExitStatus};
+use std::sync::Arc;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use process::{Failure, log};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use crate::arguments::Arguments;
+use crate::asked::{Ask, Asked};
 use crate::backoff::Backoff;
-use crate::child::{self, Ended, Handle, SpawnError};
+use crate::child::{self, Ended, Handle, News, SpawnError};
+use crate::configuration::{Change, Configuration};
 use crate::files::RunFiles;
 use crate::listeners::Listeners;
-use crate::services::Service;
+use crate::services::{self, Program, Service};
 
 /// How long services may take to stop before they are killed.
 const GRACE: Duration = Duration::from_secs(4);
@@ -28,6 +31,14 @@ struct Slot {
     state: State,
     backoff: Backoff,
     restarts: u32,
+    /// Whether it has served since it was started first.
+    has_served: bool,
+}
+
+impl From<Service> for Slot {
+    fn from(service: Service) -> Self {
+        Self { service, state: State::Stopped, backoff: Backoff::default(), restarts: 0, has_served: false }
+    }
 }
 
 enum State {
@@ -47,40 +58,33 @@ struct StartError {
 }
 
 /// Runs the services until a signal ends them or one cannot start.
-pub async fn run(services: Vec<Service>, listeners: &Listeners, files: &RunFiles) -> Result<ExitCode, Failure> {
-    let (ended, mut ends) = mpsc::unbounded_channel();
-    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let mut hup = signal(SignalKind::hangup())?;
-    let slots = services.into_iter().map(|service| Slot {
-        service,
-        state: State::Stopped,
-        backoff: Backoff::default(),
-        restarts: 0,
-    });
-    let mut supervisor = Supervisor { slots: slots.collect(), listeners, files, ended, unclean: false };
-    for index in 0..supervisor.slots.len() {
-        if let Err(error) = supervisor.start(index) {
-            supervisor.stop(&mut ends, std::future::pending()).await;
-            return Err(error.into());
-        }
-    }
-    loop {
-        tokio::select! {
-            Some(end) = ends.recv() => if let Err(error) = supervisor.ended(end) {
-                supervisor.stop(&mut ends, std::future::pending()).await;
-                return Err(error.into());
-            },
-            () = sleep_until(supervisor.next_start()) => supervisor.start_due(),
-            _ = hup.recv() => supervisor.reload(),
-            _ = term.recv() => break,
-            _ = int.recv() => break,
-        }
-    }
-    tracing::info!("stopping...");
-    let again = async {
-        tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} }
+pub async fn run(
+    configuration: Configuration,
+    arguments: &Arguments,
+    listeners: &Listeners,
+    files: &RunFiles,
+) -> Result<ExitCode, Failure> {
+    let mut asked = Asked::new()?;
+    let (news, mut told) = mpsc::unbounded_channel();
+    let slots = services::of(&configuration, arguments, files).into_iter().map(Slot::from).collect();
+    let handed_down = configuration.to_bytes();
+    let mut supervisor = Supervisor {
+        slots,
+        configuration,
+        handed_down,
+        arguments,
+        listeners,
+        files,
+        news,
+        has_started: false,
+        unclean: false,
     };
-    supervisor.stop(&mut ends, again).await;
+    let outcome = supervisor.supervise(&mut told, &mut asked).await;
+    if outcome.is_ok() {
+        tracing::info!("stopping...");
+    }
+    supervisor.stop(&mut told, &mut asked).await;
+    outcome?;
     Ok(if supervisor.unclean { ExitCode::from(1) } else { ExitCode::SUCCESS })
 }
 
@@ -93,21 +97,59 @@ async fn sleep_until(time: Option<Instant>) {
 
 struct Supervisor<'a> {
     slots: Vec<Slot>,
+    configuration: Configuration,
+    /// The same, as the parts get it.
+    handed_down: Arc<[u8]>,
+    arguments: &'a Arguments,
     listeners: &'a Listeners,
     files: &'a RunFiles,
-    ended: mpsc::UnboundedSender<Ended>,
+    news: mpsc::UnboundedSender<News>,
+    /// Whether it has been said that everything has started.
+    has_started: bool,
     /// Whether one did not stop as it should.
     unclean: bool,
 }
 
 impl Supervisor<'_> {
+    /// Starts all, and again what dies. Ends when told to stop, or when one cannot start.
+    async fn supervise(&mut self, told: &mut mpsc::UnboundedReceiver<News>, asked: &mut Asked) -> Result<(), Failure> {
+        for index in 0..self.slots.len() {
+            self.start(index)?;
+        }
+        loop {
+            tokio::select! {
+                Some(news) = told.recv() => match news {
+                    News::Ready(index) => self.serves(index),
+                    News::Ended(end) => self.ended(end)?,
+                },
+                () = sleep_until(self.next_start()) => self.start_due(),
+                ask = asked.next() => match ask {
+                    Ask::Stop => return Ok(()),
+                    Ask::Reload => self.reload(),
+                    Ask::Reopen => self.reopen(),
+                },
+            }
+        }
+    }
+
     fn start(&mut self, index: usize) -> Result<(), SpawnError> {
         let slot = &mut self.slots[index];
-        tracing::info!("starting {}", slot.service.name());
-        let handle = child::start(index, &slot.service, self.listeners, self.ended.clone())?;
+        let handle = child::start(index, &slot.service, self.handed_down.clone(), self.listeners, self.news.clone())?;
         self.files.write_pid(&slot.service.file_name(), handle.pid);
         slot.state = State::Running(handle);
+        if !slot.service.tells_when_ready() {
+            self.serves(index);
+        }
         Ok(())
+    }
+
+    /// One says that it serves. When all do for the first time, whoever has started us may go on.
+    fn serves(&mut self, index: usize) {
+        self.slots[index].has_served = true;
+        if !self.has_started && self.slots.iter().all(|slot| slot.has_served) {
+            self.has_started = true;
+            tracing::info!("started");
+        }
     }
 
     /// Starts those whose time has come.
@@ -165,10 +207,39 @@ impl Supervisor<'_> {
         Ok(())
     }
 
-    fn reload(&self) {
+    /// Reads the configuration again: a good one is what parts get that start from now on, a bad one changes nothing. Then
+    /// has the parts read again what they read themselves, the routes, and open their logs again.
+    fn reload(&mut self) {
         tracing::info!("reloading");
         log::reopen();
+        match self.configuration.reread(self.arguments) {
+            Ok(Change::None) => {}
+            Ok(Change::Later(new)) => {
+                tracing::info!("the configuration has changed; each process takes it over when it is started again");
+                for warning in &new.warnings {
+                    tracing::warn!("{warning}");
+                }
+                let services = services::of(&new, self.arguments, self.files);
+                for (slot, service) in self.slots.iter_mut().zip(services) {
+                    slot.service = service;
+                }
+                self.handed_down = new.to_bytes();
+                self.configuration = new;
+            }
+            Err(error) => tracing::error!("{error}; the configuration that was read before stays in force"),
+        }
         self.signal(Signal::SIGHUP);
+    }
+
+    fn reopen(&self) {
+        log::reopen();
+        // Programs of others may take it for a reason to end.
+        let ours = self.slots.iter().filter(|slot| slot.service.program == Program::Own);
+        for slot in ours {
+            if let State::Running(handle) = &slot.state {
+                handle.signal(Signal::SIGUSR1);
+            }
+        }
     }
 
     fn signal(&self, signal: Signal) {
@@ -179,19 +250,19 @@ impl Supervisor<'_> {
         }
     }
 
-    /// Stops all that run: asks, waits, and kills those that take too long, or at once when told `again`.
-    async fn stop(&mut self, ends: &mut mpsc::UnboundedReceiver<Ended>, again: impl Future<Output = ()>) {
+    /// Stops all that run: asks, waits, and kills those that take too long. To be asked again changes nothing: init systems
+    /// and impatient people do so, and what stops in order needs its time.
+    async fn stop(&mut self, told: &mut mpsc::UnboundedReceiver<News>, asked: &mut Asked) {
         self.signal(Signal::SIGTERM);
         let deadline = tokio::time::sleep(GRACE);
-        tokio::pin!(again, deadline);
+        tokio::pin!(deadline);
         let mut killed = false;
         while self.slots.iter().any(|slot| matches!(slot.state, State::Running(_))) {
             tokio::select! {
-                Some(end) = ends.recv() => self.stopped(&end),
-                () = &mut again, if !killed => {
-                    killed = true;
-                    self.signal(Signal::SIGKILL);
-                }
+                Some(news) = told.recv() => if let News::Ended(end) = news { self.stopped(&end) },
+                ask = asked.next() => if let Ask::Stop = ask {
+                    tracing::info!("still stopping; what has not stopped after {} s is killed", GRACE.as_secs());
+                },
                 () = &mut deadline, if !killed => {
                     killed = true;
                     for slot in &self.slots {

@@ -96,7 +96,7 @@ fn serve(mut started: Started) -> Result<(), Failure> {
     let mut worker = Worker::new(&specs, Listeners::new(sockets)?, admission, config)?;
     let fd = started.signals.as_raw_fd();
     worker.registry().register(&mut SourceFd(&fd), Token(SIGNALS), Interest::READABLE)?;
-    tracing::info!("started");
+    started.ready.tell();
     let mut ready = Vec::new();
     let mut stop = false;
     while !stop {

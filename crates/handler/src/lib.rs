@@ -61,7 +61,7 @@ fn serve(mut started: Started) -> Result<(), Failure> {
     }
     let fd = started.signals.as_raw_fd();
     worker.registry().register(&mut SourceFd(&fd), SIGNALS, Interest::READABLE)?;
-    tracing::info!("started");
+    started.ready.tell();
     let mut ready = Vec::new();
     let mut stop = false;
     while !stop {

@@ -14,14 +14,21 @@ pub mod signals;
 use std::fmt::Display;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::mpsc;
+use std::time::Duration;
 
 pub use arguments::{Arguments, Component};
 pub use identity::instance_id;
 pub use limited::Limited;
-pub use parent::{RUNNER, name_this_process};
+pub use parent::{READY, RUNNER, name_this_process};
 pub use signals::{Signal, Signals};
 
-use settings::Settings;
+use settings::{Raw, Settings};
+
+use crate::parent::Parent;
+
+/// A program that ends waits so long for its reason to be written.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// Why a component ended early. At this edge only the text matters: it is shown to the user.
 pub type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -31,10 +38,26 @@ pub type Failure = Box<dyn std::error::Error + Send + Sync>;
 pub struct Started {
     /// The checked configuration.
     pub settings: Settings,
-    /// TERM, INT and HUP; they are blocked in this thread and in those it starts.
+    /// Signals to the process; they are blocked in this thread and in those it starts.
     pub signals: Signals,
     /// Which of several equal processes this is, from 0 (`--process`).
     pub process: usize,
+    /// To tell that the component serves.
+    pub ready: Ready,
+}
+
+/// Tells, once, that a component serves.
+#[derive(Debug)]
+pub struct Ready(Option<Parent>);
+
+impl Ready {
+    /// Says so in the log, and to the runner if that started it.
+    pub fn tell(self) {
+        tracing::info!("started");
+        if let Some(mut parent) = self.0 {
+            parent.ready();
+        }
+    }
 }
 
 /// Runs a component with the arguments of this process: parses them, loads the settings, opens the log, and calls `body`.
@@ -43,10 +66,12 @@ pub struct Started {
 /// the command line is wrong.
 pub fn run(component: &Component, body: impl FnOnce(Started) -> Result<(), Failure>) -> ExitCode {
     let arguments = Arguments::parse(component);
-    match prepare(component, &arguments).and_then(body) {
+    let code = match prepare(component, &arguments).and_then(body) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => fail(component.name, failure),
-    }
+    };
+    log::flush();
+    code
 }
 
 fn prepare(component: &Component, arguments: &Arguments) -> Result<Started, Failure> {
@@ -55,29 +80,39 @@ fn prepare(component: &Component, arguments: &Arguments) -> Result<Started, Fail
     let signals = Signals::block()?;
     raise_file_limit();
     let source = arguments.source();
-    let (mut settings, warnings) = Settings::load(&source)?;
+    let mut parent = Parent::of_this_process()?;
+    let handed_down = parent.as_mut().map_or(Ok(None), Parent::configuration)?;
+    let raw = handed_down.map_or_else(|| Raw::read(&source), Ok)?;
+    let (mut settings, warnings) = raw.settings(&source)?;
     // The runner may have been told other ports than the configuration has.
     let inherited = inherit::addresses(inherit::HTTP);
     if !inherited.is_empty() {
         settings.frontend.http_ports = inherited;
     }
     let level = arguments.level().unwrap_or_else(|| settings.runner.log_levels.of(component.name));
-    log::start(level, arguments.logfile.as_deref().map(PathBuf::from))?;
+    log::start(level, arguments.logfile.as_deref().map(PathBuf::from), settings.runner.log_buffer_size)?;
     // The runner has told the user already.
-    if !parent::started_by_runner() {
+    if parent.is_none() {
         for warning in &warnings {
             tracing::warn!("{warning}");
         }
     }
-    Ok(Started { settings, signals, process: arguments.process })
+    Ok(Started { settings, signals, process: arguments.process, ready: Ready(parent) })
 }
 
 /// Shows why a program ends, where the user looks: on stderr, and in the log if that is a file.
 pub fn fail(program: &str, failure: impl Display) -> ExitCode {
-    eprintln!("{program}: {failure}");
+    let text = format!("{program}: {failure}");
     if log::is_file() {
         tracing::error!("{failure}");
     }
+    // In a thread, because whoever reads stderr may have stopped.
+    let (said, is_said) = mpsc::channel();
+    std::thread::spawn(move || {
+        eprintln!("{text}");
+        let _ = said.send(());
+    });
+    let _ = is_said.recv_timeout(LAST_WORDS);
     ExitCode::from(1)
 }
 

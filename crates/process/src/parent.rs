@@ -1,11 +1,24 @@
 //! A component and the runner that started it.
+//!
+//! The runner is at the other end of stdin, which is a socket: it sends the configuration that it has checked, and closes
+//! its direction; the component answers with one byte when it serves. Programs of others may ignore it.
+
+use std::fs::File;
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::AsFd as _;
 
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
 use nix::unistd::{Pid, getppid};
+use settings::Raw;
+
+use crate::Failure;
 
 /// Variable in which the runner tells its process id to the components that it starts.
 pub const RUNNER: &str = "PUSHPIN_RUNNER";
+
+/// What a component sends when it serves.
+pub const READY: u8 = b'r';
 
 fn runner() -> Option<Pid> {
     Some(Pid::from_raw(std::env::var(RUNNER).ok()?.parse().ok()?))
@@ -24,6 +37,33 @@ pub(crate) fn die_with_runner() {
     if getppid() != runner {
         // It died before the line above.
         std::process::exit(0);
+    }
+}
+
+/// The line to the runner.
+#[derive(Debug)]
+pub(crate) struct Parent(File);
+
+impl Parent {
+    /// Takes over stdin; none when somebody else started this process.
+    pub(crate) fn of_this_process() -> io::Result<Option<Self>> {
+        if !started_by_runner() {
+            return Ok(None);
+        }
+        Ok(Some(Self(io::stdin().as_fd().try_clone_to_owned()?.into())))
+    }
+
+    /// The configuration that it hands down; none if it does not.
+    pub(crate) fn configuration(&mut self) -> Result<Option<Raw>, Failure> {
+        let mut bytes = Vec::new();
+        self.0.read_to_end(&mut bytes)?;
+        if bytes.is_empty() { Ok(None) } else { Ok(Some(Raw::from_bytes(&bytes)?)) }
+    }
+
+    /// Tells it that this component serves.
+    pub(crate) fn ready(&mut self) {
+        // A runner that is not there any more ends this process otherwise.
+        let _ = self.0.write_all(&[READY]);
     }
 }
 

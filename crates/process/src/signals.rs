@@ -1,9 +1,9 @@
-//! TERM, INT and HUP as events of the component's loop.
+//! Signals as events of the component's loop.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
-use nix::sys::signal::{self, SigSet};
+use nix::sys::signal::{self, SigSet, Signal as Number};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 /// What a signal asks for.
@@ -15,6 +15,10 @@ pub enum Signal {
     Reload,
 }
 
+/// What is taken over. Those that mean nothing here would else end the process.
+const TAKEN: [Number; 6] =
+    [signal::SIGTERM, signal::SIGINT, signal::SIGHUP, signal::SIGUSR1, signal::SIGUSR2, signal::SIGQUIT];
+
 /// Signals that wait to be taken. Its file descriptor is readable when there are any, so that a loop can poll it.
 #[derive(Debug)]
 pub struct Signals {
@@ -24,22 +28,31 @@ pub struct Signals {
 impl Signals {
     /// Takes over the signals in this thread, and in all threads that it starts from now on.
     pub fn block() -> io::Result<Self> {
-        let mut set = stop_signals();
-        set.add(signal::SIGHUP);
+        let set: SigSet = TAKEN.into_iter().collect();
         set.thread_block()?;
         let fd = SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
         Ok(Self { fd })
     }
 
-    /// The next signal, if there is one. After the first [`Signal::Stop`] another one ends the process at once, in case the
-    /// orderly end does not.
+    /// The next signal that asks for something, if there is one. USR1 opens the log again here and now; QUIT and USR2 are
+    /// said to mean nothing.
+    ///
+    /// TERM may come more than once, from an init system and from a runner, and does not cut the orderly end short. A second
+    /// INT does: it comes from a person.
     pub fn take(&mut self) -> Option<Signal> {
-        let info = self.fd.read_signal().ok().flatten()?;
-        if info.ssi_signo == signal::SIGHUP as u32 {
-            return Some(Signal::Reload);
+        loop {
+            let info = self.fd.read_signal().ok().flatten()?;
+            match i32::try_from(info.ssi_signo).ok().and_then(|number| Number::try_from(number).ok())? {
+                signal::SIGHUP => return Some(Signal::Reload),
+                signal::SIGTERM => return Some(Signal::Stop),
+                signal::SIGINT => {
+                    let _ = SigSet::from(signal::SIGINT).thread_unblock();
+                    return Some(Signal::Stop);
+                }
+                signal::SIGUSR1 => crate::log::reopen(),
+                other => tracing::info!("{other} is ignored; TERM ends this process"),
+            }
         }
-        let _ = stop_signals().thread_unblock();
-        Some(Signal::Stop)
     }
 
     /// Does what all waiting signals ask for, as most components do: opens the log again, and returns whether to stop.
@@ -53,13 +66,6 @@ impl Signals {
         }
         stop
     }
-}
-
-fn stop_signals() -> SigSet {
-    let mut set = SigSet::empty();
-    set.add(signal::SIGTERM);
-    set.add(signal::SIGINT);
-    set
 }
 
 impl AsFd for Signals {
@@ -82,10 +88,16 @@ mod tests {
     fn signals_wait_until_they_are_taken() {
         let mut signals = Signals::block().unwrap();
         assert_eq!(signals.take(), None);
+        for number in [signal::SIGQUIT, signal::SIGUSR1, signal::SIGUSR2] {
+            signal::raise(number).unwrap();
+        }
+        assert_eq!(signals.take(), None);
         signal::raise(signal::SIGHUP).unwrap();
         assert_eq!(signals.take(), Some(Signal::Reload));
-        signal::raise(signal::SIGTERM).unwrap();
-        assert_eq!(signals.take(), Some(Signal::Stop));
+        for _ in 0..2 {
+            signal::raise(signal::SIGTERM).unwrap();
+            assert_eq!(signals.take(), Some(Signal::Stop));
+        }
         assert_eq!(signals.take(), None);
     }
 }

@@ -27,6 +27,26 @@ pub struct Settings {
     pub handler: Handler,
 }
 
+impl Settings {
+    /// What processes that were started at different times must agree on, and what the runner has made for all of them:
+    /// directories, names, addresses, programs. Texts to be compared, no more.
+    pub fn structure(&self) -> String {
+        let (runner, proxy, handler) = (&self.runner, &self.proxy, &self.handler);
+        let global = (&self.global.rundir, &self.global.ipc_prefix, self.global.port_offset);
+        let started = (&runner.parts, &runner.http_ports, &runner.logdir, runner.frontend_processes, &runner.programs);
+        let clients = (&proxy.client_in_specs, &proxy.client_in_stream_specs, &proxy.client_out_specs);
+        let origins = (&proxy.origin_out_specs, &proxy.origin_out_stream_specs, &proxy.origin_in_specs);
+        let asked =
+            (&proxy.inspect_spec, &proxy.accept_spec, &proxy.retry_spec, &proxy.stats_spec, &proxy.command_spec);
+        let internal = (&proxy.internal_in_specs, &proxy.internal_in_stream_specs, &proxy.internal_out_specs);
+        let holds = (&handler.client_in_stream_specs, &handler.client_out_specs, &handler.push_in_http);
+        let asks = (&handler.proxy_inspect_specs, &handler.proxy_accept_specs, &handler.proxy_retry_specs);
+        let further = (&handler.proxy_stats_specs, &handler.proxy_command_spec);
+        let requests = (&handler.internal_out_specs, &handler.internal_out_stream_specs, &handler.internal_in_specs);
+        format!("{:?}", ((global, started, clients, origins, asked, internal), (holds, asks, further, requests)))
+    }
+}
+
 /// `[global]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Global {
@@ -53,6 +73,8 @@ pub struct Runner {
     pub http_ports: Vec<SocketAddr>,
     /// Directory of log files.
     pub logdir: PathBuf,
+    /// Bytes of log lines that may wait to be written.
+    pub log_buffer_size: usize,
     /// Levels by process.
     pub log_levels: LogLevels,
     /// Number of frontend processes, at least 1.

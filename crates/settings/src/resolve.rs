@@ -67,6 +67,7 @@ fn runner(values: &Values, frontend: &Frontend) -> Result<Runner, Error> {
         parts,
         http_ports: frontend.http_ports.clone(),
         logdir: values.text(R, "logdir")?.into(),
+        log_buffer_size: values.int(R, "log_buffer_size")?,
         log_levels: values.log_levels(R, "log_level")?,
         frontend_processes: frontend.processes.len(),
         programs: Programs {

@@ -198,7 +198,6 @@ impl Worker {
     pub fn run(&mut self) -> Result<(), process::Failure> {
         let mut ready = Vec::new();
         let mut housekeeping = Instant::now();
-        tracing::info!("started");
         loop {
             let now = Instant::now();
             let next = self.engine.next_due().map_or(housekeeping, |next| next.min(housekeeping));
@@ -356,7 +355,9 @@ impl Worker {
 /// # Errors
 /// See [`Worker::new`] and [`Worker::run`].
 pub fn run(started: process::Started) -> Result<(), process::Failure> {
-    Worker::new(&started.settings.proxy, started.signals)?.run()
+    let mut worker = Worker::new(&started.settings.proxy, started.signals)?;
+    started.ready.tell();
+    worker.run()
 }
 
 fn unix() -> u64 {
