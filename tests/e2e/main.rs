@@ -4,4 +4,5 @@
 mod faults;
 mod grip;
 mod lifecycle;
+mod operator;
 mod proxy;

@@ -1,0 +1,165 @@
+//! What an operator does: edits the configuration, sends signals, reads the log.
+
+use std::fs;
+use std::io::Read as _;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use pushpin_tests::client::get;
+use pushpin_tests::suite::{Suite, is_alive};
+use pushpin_tests::until;
+
+fn append(suite: &Suite, text: &str) {
+    let path = suite.path("pushpin.conf");
+    fs::write(&path, fs::read_to_string(&path).unwrap() + text).unwrap();
+}
+
+#[test]
+fn a_part_that_dies_after_a_bad_edit_is_back_with_what_was_good() {
+    let suite = Suite::start("* test");
+    append(&suite, "[proxy]\ndebug=perhaps\n");
+    let killed = suite.pid("proxy");
+    suite.kill("proxy");
+    until("the killed process is gone", || !is_alive(killed));
+    until("requests are answered again", || get(suite.port, "/").is_ok_and(|answer| answer.head.status == 200));
+    assert_eq!(suite.logs().matches("Exited unexpectedly").count(), 1, "{}", suite.logs());
+}
+
+#[test]
+fn hup_refuses_a_bad_edit_with_its_line_and_still_reads_the_routes() {
+    let mut suite = Suite::start("* 127.0.0.1:1");
+    let lines = fs::read_to_string(suite.path("pushpin.conf")).unwrap().lines().count();
+    append(&suite, "[proxy]\ndebug=perhaps\n");
+    fs::write(suite.path("routes"), "* test\n").unwrap();
+    suite.signal(Signal::SIGHUP);
+    let expected = format!("pushpin.conf:{}: debug: `perhaps`", lines + 2);
+    until("the mistake is told", || suite.logs().contains(&expected));
+    until("the new routes are used", || get(suite.port, "/").is_ok_and(|answer| answer.head.status == 200));
+    assert_eq!(suite.stop().code(), Some(0), "{}", suite.logs());
+}
+
+#[test]
+fn hup_has_a_good_edit_taken_over_by_what_starts_later() {
+    let suite = Suite::start("* 127.0.0.1:1");
+    append(&suite, "[proxy]\ndebug=true\n");
+    suite.signal(Signal::SIGHUP);
+    until("the change is seen", || suite.logs().contains("the configuration has changed"));
+    let killed = suite.pid("proxy");
+    suite.kill("proxy");
+    until("the killed process is gone", || !is_alive(killed));
+    let explains =
+        || get(suite.port, "/").is_ok_and(|answer| String::from_utf8_lossy(&answer.body).contains("127.0.0.1:1"));
+    until("errors say more", explains);
+}
+
+#[test]
+fn stopping_twice_kills_nobody() {
+    let mut suite = Suite::start("* test");
+    let parts = suite.children();
+    // Those that are stopped can not end in order before they go on.
+    suite.send("handler", Signal::SIGSTOP);
+    for _ in 0..3 {
+        suite.signal(Signal::SIGTERM);
+        suite.signal(Signal::SIGINT);
+    }
+    until("the second signal has been seen", || suite.logs().contains("still stopping"));
+    assert!(is_alive(parts["pushpin-handler"]));
+    suite.send("handler", Signal::SIGCONT);
+    until("the runner has ended", || suite.ended().is_some());
+    assert_eq!(suite.ended().unwrap().code(), Some(0), "{}", suite.logs());
+}
+
+#[test]
+fn terminating_a_part_twice_does_not_cut_its_end_short() {
+    let suite = Suite::start("* test");
+    let pid = suite.pid("frontend");
+    suite.send("frontend", Signal::SIGSTOP);
+    for _ in 0..2 {
+        suite.send("frontend", Signal::SIGTERM);
+    }
+    suite.send("frontend", Signal::SIGCONT);
+    until("it has ended", || !is_alive(pid));
+    until("its end is told", || suite.logs().contains("frontend: Exited unexpectedly (exit status 0)"));
+}
+
+#[test]
+fn signals_without_a_meaning_end_nobody() {
+    let mut suite = Suite::start("* test");
+    let parts = suite.children();
+    for signal in [Signal::SIGQUIT, Signal::SIGUSR1, Signal::SIGUSR2] {
+        suite.signal(signal);
+        for part in ["frontend", "proxy", "handler", "outbound"] {
+            suite.send(part, signal);
+        }
+    }
+    until("they have been seen", || suite.logs().matches("QUIT is ignored").count() == 5);
+    assert_eq!(suite.children(), parts);
+    assert_eq!(get(suite.port, "/").unwrap().head.status, 200);
+    assert_eq!(suite.stop().code(), Some(0), "{}", suite.logs());
+}
+
+#[test]
+fn usr1_opens_log_files_again() {
+    let suite = Suite::start("* test");
+    let (log, old) = (suite.path("log/pushpin-proxy.log"), suite.path("proxy.old"));
+    fs::rename(&log, &old).unwrap();
+    suite.signal(Signal::SIGUSR1);
+    until("there is a new log file", || log.exists());
+}
+
+#[test]
+fn the_log_says_where_each_part_was_started_from_and_when_all_serve() {
+    let suite = Suite::start("* test");
+    let logs = fs::read_to_string(suite.path("runner.out")).unwrap();
+    for part in ["frontend", "proxy", "handler", "outbound"] {
+        let beside = pushpin_tests::suite::program(&format!("pushpin-{part}"));
+        assert!(logs.contains(&format!("starting {part} from {}", beside.display())), "{logs}");
+    }
+    let last = logs.lines().last().unwrap();
+    assert!(last.starts_with("[INFO] ") && last.ends_with(" started"), "{logs}");
+}
+
+#[test]
+fn a_suite_without_a_frontend_does_not_listen() {
+    let mut suite = Suite::prepare("* test", "[runner]\nservices=proxy,handler");
+    suite.launch();
+    let refused = std::net::TcpStream::connect(("127.0.0.1", suite.port)).unwrap_err();
+    assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+    assert_eq!(suite.stop().code(), Some(0), "{}", suite.logs());
+}
+
+#[test]
+fn a_log_that_nobody_reads_stops_nobody_and_says_what_is_missing_when_it_is_read() {
+    let mut suite = Suite::prepare("* test", "[runner]\nlog_buffer_size=65536");
+    let mut log = suite.launch_into_pipe(&["--merge-output"]);
+    until("requests are answered", || get(suite.port, "/").is_ok());
+    let path = format!("/{}", "x".repeat(1000));
+    let began = Instant::now();
+    // Several times what the pipe and all buffers on the way can take.
+    for _ in 0..1000 {
+        get(suite.port, &path).unwrap();
+    }
+    assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
+    let reader = std::thread::spawn(move || {
+        let mut text = String::new();
+        log.read_to_string(&mut text).unwrap();
+        text
+    });
+    until("requests are answered", || get(suite.port, "/").is_ok());
+    assert_eq!(suite.stop().code(), Some(0));
+    let text = reader.join().unwrap();
+    assert!(text.contains("log lines are missing here"), "{}", &text[text.len().saturating_sub(3000)..]);
+}
+
+#[test]
+fn sockets_of_zurl_do_not_count_when_the_runner_starts_outbound() {
+    let settings = "[runner]\nservices=condure,zurl,pushpin-proxy,pushpin-handler\n[proxy]\n\
+                    zurl_out_specs=ipc://{rundir}/zurl-in\nzurl_out_stream_specs=ipc://{rundir}/zurl-in-stream\n\
+                    zurl_in_specs=ipc://{rundir}/zurl-out";
+    let origin =
+        pushpin_tests::origin::Origin::start(|_, stream| pushpin_tests::origin::respond(stream, "200 OK", "", b"fine"));
+    let mut suite = Suite::prepare(&format!("* 127.0.0.1:{}", origin.port), settings);
+    suite.launch();
+    assert_eq!(get(suite.port, "/").unwrap().body, b"fine");
+    assert!(suite.logs().contains("`zurl_out_specs` and the like are not used"), "{}", suite.logs());
+}
