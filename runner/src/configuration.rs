@@ -23,7 +23,7 @@ pub enum Change {
     /// Nothing.
     None,
     /// Parts take this over when they start again.
-    Later(Configuration),
+    Later(Box<Configuration>),
 }
 
 /// Why the configuration in force stays.
@@ -69,7 +69,7 @@ impl Configuration {
         if new.settings.structure() != self.settings.structure() {
             return Err(RereadError::Structure { file: self.raw.name().into() });
         }
-        Ok(Change::Later(new))
+        Ok(Change::Later(Box::new(new)))
     }
 
     /// Where it comes from.

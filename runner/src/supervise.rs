@@ -224,7 +224,7 @@ impl Supervisor<'_> {
                     slot.service = service;
                 }
                 self.handed_down = new.to_bytes();
-                self.configuration = new;
+                self.configuration = *new;
             }
             Err(error) => tracing::error!("{error}; the configuration that was read before stays in force"),
         }
