@@ -10,7 +10,6 @@ use frontend::exchange::{Due, Exchanges, Owed};
 use frontend::http1::{Http1, SharedBody};
 use frontend::uplink::Uplink;
 use wire::http1::Limits;
-use zhttp::session::client::Outgoing;
 use zhttp::{Id, Ids, Kind, Packet, PeerId, Peers};
 
 /// What went to the servers, written down.
@@ -335,10 +334,11 @@ fn after_a_hand_off_nothing_is_sent_until_the_new_server_speaks() {
     let due = |bench: &mut Bench| bench.exchanges.get_mut(0).unwrap().on_timer(later);
     assert!(matches!(due(&mut bench), Due::Nothing(_)));
     bench.server(Packet { kind: Kind::KeepAlive, ..Packet::default() });
-    assert!(matches!(due(&mut bench), Due::Nothing(_)), "it is not made up for at once");
-    let later = later + Duration::from_secs(5);
-    let due = bench.exchanges.get_mut(0).unwrap().on_timer(later);
-    assert_eq!(due, Due::KeepAlive(Outgoing { to: bench.server, seq: 2 }));
+    assert!(matches!(due(&mut bench), Due::Nothing(_)), "it is not made up for");
+    let later = later + Duration::from_secs(45);
+    bench.now = later;
+    bench.server(Packet { kind: Kind::KeepAlive, ..Packet::default() });
+    assert_eq!(bench.exchanges.get_mut(0).unwrap().on_timer(later), Due::KeepAlive(bench.server, 2));
 }
 
 #[test]

@@ -1,12 +1,9 @@
 //! The ZeroMQ sockets towards those who send requests.
 
-use std::time::Instant;
-
 use settings::specs::OutboundSpecs;
 use tnetstring::Writer;
 use transport::{Context, Error, Options, Publisher, Pull, Reactor, Router};
-use zhttp::session::server::Outgoing;
-use zhttp::{Bulk, Ext, Kind, Packet, PeerId, Peers};
+use zhttp::{Bulk, Ext, Kind, Packet, PeerId, Peers, server};
 
 /// Numbers of the sockets in the reactor.
 pub(crate) const INPUT: usize = 0;
@@ -52,24 +49,24 @@ impl Requesters {
 
     /// Sends a packet of a session. `false` if it is lost: the requester is gone, or does not keep up.
     #[must_use]
-    pub(crate) fn send(&mut self, outgoing: Outgoing, packet: &Packet<'_>, now: Instant) -> bool {
-        self.send_by(outgoing.to, outgoing.by_router, packet, now)
+    pub(crate) fn send(&mut self, session: &server::Session, packet: &Packet<'_>) -> bool {
+        self.send_by(session.client, session.by_router, packet)
     }
 
     /// Sends one packet for each group of sessions.
-    pub(crate) fn send_group(&mut self, group: &mut Group, kind: Kind, now: Instant) {
+    pub(crate) fn send_group(&mut self, group: &mut Group, kind: Kind) {
         group.drain(|peer, by_router, ids| {
             // If it is lost, its sessions end by the silence.
-            let _ = self.send_by(peer, by_router, &Packet { ids, kind, ..Packet::default() }, now);
+            let _ = self.send_by(peer, by_router, &Packet { ids, kind, ..Packet::default() });
         });
     }
 
-    fn send_by(&mut self, peer: PeerId, by_router: bool, packet: &Packet<'_>, now: Instant) -> bool {
+    fn send_by(&mut self, peer: PeerId, by_router: bool, packet: &Packet<'_>) -> bool {
         let to = self.peers.name(peer);
         let packet = Packet { from: &self.instance, ext: Ext::MULTI, ..*packet };
         let sent = match by_router {
             true => self.stream.send(to, packet.encode(None, &mut self.writer)),
-            false => self.out.send(to, packet.encode(Some(to), &mut self.writer), now),
+            false => self.out.send(to, packet.encode(Some(to), &mut self.writer)),
         };
         sent.is_ok()
     }

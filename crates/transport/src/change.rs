@@ -14,6 +14,17 @@ pub enum Change {
     Room(Bytes),
 }
 
+impl Change {
+    /// The same of a name that is made of this one; none if it can not be.
+    pub(crate) fn map(self, name: impl FnOnce(Bytes) -> Option<Bytes>) -> Option<Self> {
+        Some(match self {
+            Change::Joined(peer) => Change::Joined(name(peer)?),
+            Change::Left(peer, reason) => Change::Left(name(peer)?, reason),
+            Change::Room(peer) => Change::Room(name(peer)?),
+        })
+    }
+}
+
 /// Why a peer left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {

@@ -36,13 +36,24 @@ pub enum Error {
     Wait(#[from] io::Error),
 }
 
+/// What became of a message that was taken for sending.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// There is room for another one.
+    More,
+    /// It was the last one for now: another one would be refused. [`Change::Room`](crate::Change::Room) tells when there
+    /// is room again.
+    Full,
+}
+
 /// Why a message was not taken for sending.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SendError {
     /// No peer of that identity is connected.
     #[error("the peer is not connected")]
     Unreachable,
-    /// The peer does not read and the backlog is full; the message was not taken.
-    #[error("the peer does not keep up and the send queue is full")]
+    /// What may wait for the peer does; the message was not taken. [`Change::Room`](crate::Change::Room) tells when
+    /// there is room again.
+    #[error("the peer does not keep up and its send queue is full")]
     Full,
 }

@@ -28,11 +28,12 @@ pub mod reactor;
 mod role;
 mod socket;
 mod sockets;
+mod waiting;
 mod zmtp;
 
 pub use change::{Change, Reason};
-pub use counters::Counters;
-pub use error::Error;
+pub use counters::{Counters, Load};
+pub use error::{Error, SendError, Taken};
 pub use libzmq::Context;
 pub use message::Message;
 pub use options::Options;

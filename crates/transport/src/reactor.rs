@@ -91,7 +91,9 @@ impl Reactor {
         let registry = self.poll.registry();
         match &core.engine {
             Engine::Direct(socket) => socket.attach(registry.try_clone()?, base)?,
-            Engine::Libzmq(socket) => registry.register(&mut SourceFd(&socket.fd), Token(base), Interest::READABLE)?,
+            Engine::Libzmq(socket) => {
+                registry.register(&mut SourceFd(&socket.fd()), Token(base), Interest::READABLE)?
+            }
         }
         self.sockets.push(Watched { number, core, paused: false });
         Ok(())
@@ -124,11 +126,11 @@ impl Reactor {
         let (mut retrying, mut due) = (false, None);
         for Watched { number, core, paused } in &self.sockets {
             core.flush(now);
-            retrying |= core.retrying() > 0;
+            retrying |= core.is_retrying();
+            due = [due, core.next_due(now)].into_iter().flatten().min();
             match &core.engine {
                 Engine::Direct(socket) => {
-                    due = [due, socket.next_due()].into_iter().flatten().min();
-                    if !paused && socket.readable() {
+                    if !paused && socket.is_readable() {
                         ready.push(Event::Socket(*number));
                     }
                 }
@@ -149,6 +151,7 @@ impl Reactor {
             Err(e) if e.kind() == std::io::ErrorKind::Interrupted => return Ok(()),
             Err(e) => return Err(e.into()),
         }
+        let now = Instant::now();
         for event in &self.events {
             let token = event.token().0;
             let readable = event.is_readable() || event.is_read_closed() || event.is_error();
@@ -158,7 +161,7 @@ impl Reactor {
                 ready.push(Event::Wake);
             } else if token < FIRST_SOCKET {
                 ready.push(Event::Source { token, readable, writable, ended });
-            } else if let Some(number) = self.on_socket(token - FIRST_SOCKET, readable, writable, ended) {
+            } else if let Some(number) = self.on_socket(token - FIRST_SOCKET, (readable, writable, ended), now) {
                 let event = Event::Socket(number);
                 // A socket has several connections, and may have been reported above.
                 if !ready.iter().rev().any(|earlier| *earlier == event) {
@@ -170,12 +173,13 @@ impl Reactor {
     }
 
     /// Readiness of one of a ZeroMQ socket's descriptors; the socket's number if it can be read.
-    fn on_socket(&self, token: usize, readable: bool, writable: bool, ended: bool) -> Option<usize> {
+    fn on_socket(&self, token: usize, ready: (bool, bool, bool), now: Instant) -> Option<usize> {
         let Watched { number, core, paused } = self.sockets.get(token / TOKENS_A_SOCKET)?;
         let report = match &core.engine {
             Engine::Direct(socket) => {
-                socket.on_ready(token % TOKENS_A_SOCKET, readable, writable, ended);
-                !paused && socket.readable()
+                let (readable, writable, ended) = ready;
+                socket.on_ready(token % TOKENS_A_SOCKET, readable, writable, ended, now);
+                !paused && socket.is_readable()
             }
             Engine::Libzmq(socket) if *paused => {
                 socket.touch();

@@ -161,15 +161,14 @@ fn their_requests_are_answered_and_ours_by_them() {
 #[test]
 fn their_subscriptions_are_honoured_and_their_end_is_seen() {
     let mut place = Place::new();
-    let mut publisher = Publisher::bind(&place.ours, &place.spec(), &Options::default()).unwrap();
+    let publisher = Publisher::bind(&place.ours, &place.spec(), &Options::default()).unwrap();
     place.reactor.add(0, &publisher).unwrap();
     let sub = place.foreign(zmq::SUB);
     sub.set_subscribe(b"one ").unwrap();
     sub.connect(&place.spec()).unwrap();
     assert_eq!(place.until(|| publisher.changes().next()), Change::Joined("one".into()));
-    let now = Instant::now();
-    publisher.send(b"two", b"two x", now).unwrap();
-    publisher.send(b"one", b"one y", now).unwrap();
+    publisher.send(b"two", b"two x").unwrap();
+    publisher.send(b"one", b"one y").unwrap();
     assert_eq!(place.next(&sub), [b"one y"]);
     sub.set_unsubscribe(b"one ").unwrap();
     assert_eq!(place.until(|| publisher.changes().next()), Change::Left("one".into(), Reason::Closed));

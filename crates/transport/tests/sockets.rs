@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use transport::error::SendError;
 use transport::{
-    Change, Context, Dealer, Event, Incoming, Options, Publisher, Pull, Push, Reactor, Reason, Replier, Router,
+    Change, Context, Dealer, Event, Incoming, Load, Options, Publisher, Pull, Push, Reactor, Reason, Replier, Router,
     Subscriber,
 };
 
@@ -114,9 +114,8 @@ fn a_full_backlog_refuses() {
 #[test]
 fn a_packet_for_an_instance_that_subscribes_late_is_not_lost() {
     with_each(|place| {
-        let mut publisher = bind!(Publisher, place, &Options::default());
-        let now = Instant::now();
-        publisher.send(b"proxy_1", b"proxy_1 early", now).unwrap();
+        let publisher = bind!(Publisher, place, &Options::default());
+        publisher.send(b"proxy_1", b"proxy_1 early").unwrap();
         let subscriber = connect!(Subscriber, place, &Options::default());
         subscriber.subscribe_instance("proxy_1").unwrap();
         let mut reactor = Reactor::new().unwrap();
@@ -135,7 +134,7 @@ fn a_packet_for_an_instance_that_subscribes_late_is_not_lost() {
 #[test]
 fn the_end_of_an_instance_is_seen() {
     with_each(|place| {
-        let mut publisher = bind!(Publisher, place, &Options::default());
+        let publisher = bind!(Publisher, place, &Options::default());
         let subscriber = connect!(Subscriber, place, &Options::default());
         subscriber.subscribe_instance("f").unwrap();
         let mut reactor = Reactor::new().unwrap();
@@ -157,11 +156,13 @@ fn the_end_of_an_instance_is_seen() {
 #[test]
 fn packets_for_an_instance_that_never_comes_are_given_up() {
     with_each(|place| {
-        let mut publisher = bind!(Publisher, place, &Options::default());
-        let now = Instant::now();
-        publisher.send(b"gone", b"gone x", now).unwrap();
-        assert_eq!(publisher.forget_absent(now + Duration::from_secs(1)), 0);
-        assert_eq!(publisher.forget_absent(now + Duration::from_secs(6)), 1);
+        let publisher = bind!(Publisher, place, &Options::default());
+        let mut reactor = Reactor::new().unwrap();
+        reactor.add(1, &publisher).unwrap();
+        publisher.send(b"gone", b"gone x").unwrap();
+        assert_eq!(publisher.load_of(b"gone"), Load { messages: 1, bytes: 6 });
+        until(&mut reactor, |_| (publisher.load() == Load::default()).then_some(()));
+        assert_eq!(publisher.counters().refused, 1);
     });
 }
 
@@ -219,10 +220,10 @@ fn a_packet_for_a_peer_that_does_not_come_is_given_up_and_counted() {
     with_each(|place| {
         let bound = bind!(Router, place, &Options::named("frontend"));
         bound.send(b"nobody", b"x").unwrap();
-        assert_eq!(bound.waiting(), 1);
+        assert_eq!(bound.load().messages, 1);
         let mut reactor = Reactor::new().unwrap();
         reactor.add(1, &bound).unwrap();
-        until(&mut reactor, |_| (bound.waiting() == 0).then_some(()));
+        until(&mut reactor, |_| (bound.load() == Load::default()).then_some(()));
         assert_eq!(bound.counters().refused, 1);
     });
 }
@@ -296,7 +297,9 @@ fn what_a_peer_had_not_begun_to_take_when_it_went_away_goes_to_another() {
     let mut ready = Vec::new();
     // More than the kernel keeps for a peer that does not read.
     let numbered = |i: u32| [&i.to_be_bytes()[..], &[0; 10_000]].concat();
-    (0..100u32).for_each(|i| push.send(&numbered(i)).unwrap());
+    for i in 0..100u32 {
+        push.send(&numbered(i)).unwrap();
+    }
     until(&mut reactor, |_| {
         others.wait(Some(Duration::ZERO), &mut ready).unwrap();
         (push.waiting() > 0 && push.waiting() < 100).then_some(())
@@ -424,7 +427,9 @@ fn a_router_tells_who_joins_before_the_first_packet_and_who_left_after_the_last(
     assert_eq!(bound.hear(2, &mut [&mut reactor]), ["proxy joined", "proxy: first"]);
     // More than is read at once.
     let large = "x".repeat(100_000);
-    (0..5).for_each(|_| peer.send(b"frontend", large.as_bytes()).unwrap());
+    for _ in 0..5 {
+        peer.send(b"frontend", large.as_bytes()).unwrap();
+    }
     let mut heard = Vec::new();
     while !reactor.drain(Duration::ZERO) {
         heard.extend(bound.hear(1, &mut [&mut reactor]));
@@ -434,7 +439,7 @@ fn a_router_tells_who_joins_before_the_first_packet_and_who_left_after_the_last(
     let packet = format!("proxy: {large}");
     assert_eq!(heard, [&packet, &packet, &packet, &packet, &packet, "proxy left: Closed"]);
     bound.router.send(b"proxy", b"too late").unwrap();
-    assert_eq!(bound.router.waiting(), 1, "it waits for a peer of the name");
+    assert_eq!(bound.router.load_of(b"proxy").messages, 1, "it waits for a peer of the name");
 }
 
 #[test]

@@ -8,15 +8,15 @@ mod table;
 use std::time::{Duration, Instant};
 
 use wire::http1::RequestHead;
-use zhttp::session::client::{self, Grant, Outcome, Outgoing};
-use zhttp::session::{Protocol, Violation};
-use zhttp::{Ext, Headers, Id, Ids, Kind, Packet, PeerId};
+use zhttp::{Ext, Headers, Id, Ids, KEEP_ALIVE, Kind, Packet, PeerId, Violation, Window, client};
 
 pub use self::table::{Exchanges, Sweep};
 use crate::uplink::Uplink;
 
 /// How long the server of a response that the client has got already may take to end it.
 const ENDING: Duration = Duration::from_secs(1);
+/// Sooner than the protocol asks for, because timers are not exact.
+const REFRESH: Duration = Duration::from_secs(KEEP_ALIVE.as_secs() - 1);
 
 /// One request and its response.
 #[derive(Debug)]
@@ -26,6 +26,14 @@ pub struct Exchange {
     serial: u64,
     audience: Audience,
     session: client::Session,
+    /// Response body that the server may send.
+    window: Window,
+    /// Request body that may be sent.
+    credits: u32,
+    /// Queued by the worker, because its server is owed credits.
+    pub owing: bool,
+    /// When the server last heard from us that the session lives.
+    kept_alive: Instant,
 }
 
 /// Who waits for the response.
@@ -53,12 +61,11 @@ pub enum Event {
 pub enum Due {
     /// Nothing until then.
     Nothing(Instant),
-    /// A keep-alive, which may be shared by many sessions.
-    KeepAlive(Outgoing),
+    /// A keep-alive to this peer with this number.
+    KeepAlive(PeerId, u32),
     /// The server has been silent for too long; it is not told.
     Expired,
-    /// The session is to be cancelled: the client was served long ago and the server has not ended it, or its numbers are
-    /// nearly used up.
+    /// The client was served long ago, and the server has not ended the session: it is to be cancelled.
     Unwanted,
 }
 
@@ -112,7 +119,11 @@ impl Exchange {
             slot,
             serial,
             audience: Audience::Client(opening.client),
-            session: client::Session::start(Protocol::Http, opening.window, now),
+            session: client::Session::start(now),
+            window: Window::granted(opening.window),
+            credits: 0,
+            owing: false,
+            kept_alive: now,
         }
     }
 
@@ -141,7 +152,7 @@ impl Exchange {
 
     /// Request body that may be sent now, in bytes: none while the server is not known or changes.
     pub fn credits(&self) -> u32 {
-        self.session.credits()
+        if self.session.server().is_some() { self.credits } else { 0 }
     }
 
     /// Whether the server that sent the last packet is this one.
@@ -166,86 +177,89 @@ impl Exchange {
         now: Instant,
         up: &mut dyn Uplink,
     ) -> Result<Event, Violation> {
-        let was_known = self.has_server();
-        match self.session.on_packet(packet, from, seq, now)? {
-            Outcome::Alive => {
-                if !was_known {
-                    // What was written during a hand-off.
-                    self.grant(up);
+        self.session.receive(packet.kind, from, seq, now)?;
+        if let Some(granted) = packet.credits {
+            self.credits = self.credits.saturating_add(granted);
+        }
+        match packet.kind {
+            Kind::Credit | Kind::KeepAlive => Ok(Event::Nothing),
+            Kind::HandoffStart => {
+                if let Some((peer, seq)) = self.session.hand_off() {
+                    let id = self.id();
+                    let ids = Ids::One(id.as_bytes(), Some(seq));
+                    up.send(peer, &Packet { ids, kind: Kind::HandoffProceed, ext: Ext::MULTI, ..Packet::default() });
                 }
                 Ok(Event::Nothing)
             }
-            Outcome::Control => Ok(Event::Nothing),
-            Outcome::HandOff(to) => {
-                self.send(to, Packet { kind: Kind::HandoffProceed, ..Packet::default() }, up);
-                Ok(Event::Nothing)
+            Kind::Error | Kind::Cancel => Ok(Event::Failed),
+            Kind::Data => {
+                self.window.receive(packet.body.len())?;
+                Ok(Event::Data)
             }
-            Outcome::Data => Ok(Event::Data),
-            Outcome::Ended => Ok(Event::Failed),
+            kind => Err(Violation::Unexpected(kind.name())),
         }
-    }
-
-    fn send(&self, to: Outgoing, packet: Packet<'_>, up: &mut dyn Uplink) {
-        let id = self.id();
-        let ids = Ids::One(id.as_bytes(), Some(to.seq));
-        up.send(to.to, &Packet { ids, ext: Ext::MULTI, ..packet });
     }
 
     /// Sends a part of the request's body, which is within the credits.
     pub fn send_body(&mut self, body: &[u8], more: bool, up: &mut dyn Uplink) {
-        if let Some(to) = self.session.send_body(body.len()) {
-            self.send(to, Packet { body, more, ..Packet::default() }, up);
-        }
+        let Some((peer, seq)) = self.session.send() else { return };
+        self.credits = self.credits.saturating_sub(body.len() as u32);
+        let id = self.id();
+        let ids = Ids::One(id.as_bytes(), Some(seq));
+        up.send(peer, &Packet { ids, body, more, ext: Ext::MULTI, ..Packet::default() });
     }
 
     /// Bytes of the response's body have been written. Gives credits back for them, now or later.
-    pub fn on_written(&mut self, body: usize, now: Instant, up: &mut dyn Uplink) -> Owed {
-        match self.session.pass_on(body, now) {
-            Grant::Nothing => Owed::Nothing,
-            Grant::Later => Owed::Later,
-            Grant::Now(to, credits) => {
-                up.grant(to.to, credits, self.id(), to.seq);
-                Owed::Nothing
-            }
+    pub fn on_written(&mut self, body: usize, up: &mut dyn Uplink) -> Owed {
+        if self.window.pass_on(body) {
+            self.grant(up);
         }
+        if self.window.owes() { Owed::Later } else { Owed::Nothing }
     }
 
     /// Grants what the server is owed.
     pub fn grant(&mut self, up: &mut dyn Uplink) {
-        if let Some((to, credits)) = self.session.grant() {
-            up.grant(to.to, credits, self.id(), to.seq);
+        if self.window.owes()
+            && let Some((peer, seq)) = self.session.send()
+        {
+            up.grant(peer, self.window.take_owed(), self.id(), seq);
         }
     }
 
     /// Address and number of a packet that names many sessions, if the server is known.
-    pub fn address(&mut self) -> Option<Outgoing> {
+    pub fn address(&mut self) -> Option<(PeerId, u32)> {
         self.session.send()
     }
 
-    /// What is due. Unless it is nothing, it is to be asked again.
+    /// What is due. After a keep-alive it is to be asked again.
     pub fn on_timer(&mut self, now: Instant) -> Due {
+        if self.session.is_expired(now) {
+            return Due::Expired;
+        }
         if matches!(self.audience, Audience::Served(until) if until <= now) {
             return Due::Unwanted;
         }
-        match self.session.on_timer(now) {
-            client::Due::Nothing => Due::Nothing(self.next_due()),
-            client::Due::KeepAlive(to) => Due::KeepAlive(to),
-            client::Due::Expired => Due::Expired,
-            client::Due::Spent => Due::Unwanted,
+        if now.saturating_duration_since(self.kept_alive) >= REFRESH {
+            self.kept_alive = now;
+            if let Some((peer, seq)) = self.session.send() {
+                return Due::KeepAlive(peer, seq);
+            }
         }
+        Due::Nothing(self.next_due())
     }
 
     fn next_due(&self) -> Instant {
-        let due = self.session.next_due();
+        let due = self.session.expires_at().min(self.kept_alive + REFRESH);
         match self.audience {
             Audience::Served(until) => due.min(until),
-            Audience::Client(_) => due,
+            _ => due,
         }
     }
 
     fn cancel(&mut self, up: &mut dyn Uplink) {
-        if let Some(to) = self.session.send() {
-            self.send(to, Packet { kind: Kind::Cancel, ..Packet::default() }, up);
-        }
+        let Some((peer, seq)) = self.session.send() else { return };
+        let id = self.id();
+        let ids = Ids::One(id.as_bytes(), Some(seq));
+        up.send(peer, &Packet { ids, kind: Kind::Cancel, ext: Ext::MULTI, ..Packet::default() });
     }
 }

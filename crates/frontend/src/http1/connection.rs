@@ -340,7 +340,7 @@ impl Http1 {
         let body = self.unwritten.min(u32::try_from(bytes).unwrap_or(u32::MAX));
         self.unwritten -= body;
         let Some(exchange) = self.exchange().and_then(|slot| cx.exchanges.get_mut(slot)) else { return Owed::Nothing };
-        exchange.on_written(body as usize, cx.now, cx.up)
+        exchange.on_written(body as usize, cx.up)
     }
 
     /// The client has sent its end. One that waits for a response is taken to be gone, as Pushpin does; one that has

@@ -33,6 +33,7 @@ impl Worker {
     fn grant_owed(&mut self) {
         for (slot, serial) in std::mem::take(&mut self.owing) {
             if let Some(exchange) = self.core.exchanges.get_mut(slot).filter(|e| e.serial() == serial) {
+                exchange.owing = false;
                 exchange.grant(&mut self.core.links);
             }
         }
@@ -64,7 +65,7 @@ impl Worker {
             let Some(exchange) = self.core.exchanges.get_mut(slot) else { return };
             match exchange.on_timer(now) {
                 Due::Nothing(due) => return self.exchange_timers.arm(slot, due),
-                Due::KeepAlive(to) => keep_alives.push(to.to, (), exchange.id(), to.seq),
+                Due::KeepAlive(peer, seq) => keep_alives.push(peer, (), exchange.id(), seq),
                 Due::Unwanted => return self.core.exchanges.cancel(slot, &mut self.core.links),
                 Due::Expired => {
                     let text = format_args!("session {} is ended: its server was silent for 60 s", exchange.id());

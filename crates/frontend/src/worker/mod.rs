@@ -216,8 +216,8 @@ impl Worker {
     pub fn shut_down(&mut self) {
         let mut cancels = Bulk::default();
         for exchange in self.core.exchanges.iter_mut() {
-            if let Some(to) = exchange.address() {
-                cancels.push(to.to, (), exchange.id(), to.seq);
+            if let Some((peer, seq)) = exchange.address() {
+                cancels.push(peer, (), exchange.id(), seq);
             }
         }
         self.clients.clear();

@@ -9,8 +9,6 @@ use std::time::{Duration, Instant};
 
 use grip::Instruct;
 use process::Limited;
-use rpc::Call;
-use rpc::command::ZmqUris;
 use settings::Handler;
 use tnetstring::Writer;
 use transport::{
@@ -19,7 +17,7 @@ use transport::{
 use zhttp::{Packet, PeerId, Peers};
 
 use crate::engine::{Decision, Engine, Limits, Outlet};
-use crate::publish::command::{self, Effect};
+use crate::publish::command::{self, Effect, Uris};
 use crate::publish::submission::{Submission, Work};
 use crate::take_over::accept::{self, Accept, failure, reply};
 
@@ -64,7 +62,7 @@ impl Outlet for Sockets {
         let sent = if by_router {
             self.stream.send(name, packet.encode(None, &mut self.writer))
         } else {
-            self.out.send(name, packet.encode(Some(name), &mut self.writer), self.now)
+            self.out.send(name, packet.encode(Some(name), &mut self.writer))
         };
         if let Err(error) = sent {
             let name = String::from_utf8_lossy(name);
@@ -100,7 +98,7 @@ pub struct Worker {
     engine: Engine,
     submissions: Receiver<Submission>,
     sender: SyncSender<Submission>,
-    uris: ZmqUris,
+    uris: Uris,
     paused: bool,
     next_second: Instant,
 }
@@ -161,10 +159,10 @@ impl Worker {
             id_cache_ttl: settings.id_cache_ttl,
         };
         let bound_sub = settings.push_in_sub_specs.first().filter(|_| !settings.push_in_sub_connect);
-        let uris = ZmqUris {
+        let uris = Uris {
             command: settings.command_spec.clone(),
-            publish_pull: settings.push_in_spec.clone(),
-            publish_sub: bound_sub.cloned(),
+            pull: settings.push_in_spec.clone(),
+            sub: bound_sub.cloned(),
         };
         let (sender, submissions) = sync_channel(settings.push_in_http_max_waiting);
         Ok(Worker {
@@ -238,7 +236,6 @@ impl Worker {
         if now >= self.next_second {
             self.next_second = now + SECOND;
             self.engine.expire_sequences(now, &mut self.sockets);
-            self.sockets.out.forget_absent(now);
         }
         for event in ready.iter() {
             if let Event::Source { token, .. } = event {
@@ -292,7 +289,7 @@ impl Worker {
     fn take_inspects(&mut self) {
         for _ in 0..MESSAGES_A_TURN {
             let Some((envelope, message)) = self.inspect.recv() else { return };
-            let Ok(request) = Call::decode(&message) else { continue };
+            let Some(request) = command::Request::read(&message) else { continue };
             let answer = if request.method == b"inspect" {
                 reply(request.id, |out| {
                     let map = out.mark();
@@ -313,7 +310,7 @@ impl Worker {
     fn take_accepts(&mut self, now: Instant) {
         for _ in 0..MESSAGES_A_TURN {
             let Some((envelope, message)) = self.accept.recv() else { return };
-            let Ok(request) = Call::decode(&message) else {
+            let Some(request) = command::Request::read(&message) else {
                 self.sockets.warnings.warn("accept", now, "a request of the proxy is skipped: it is malformed");
                 continue;
             };
@@ -325,13 +322,13 @@ impl Worker {
             };
             // The proxy must hear that the requests are ours before any frontend hears of us.
             let told = self.accept.reply(&envelope, &answer);
-            if let (Some(prepared), Ok(())) = (prepared, told) {
+            if let (Some(prepared), Ok(_)) = (prepared, told) {
                 self.engine.take_over(prepared, now, &mut self.sockets);
             }
         }
     }
 
-    fn decide(&mut self, request: &Call<'_>) -> (Vec<u8>, Option<crate::engine::Prepared>) {
+    fn decide(&mut self, request: &command::Request<'_>) -> (Vec<u8>, Option<crate::engine::Prepared>) {
         let accept = match Accept::read(request.args, &mut self.sockets.peers) {
             Ok(accept) => accept,
             Err(error) => {
@@ -356,15 +353,12 @@ impl Worker {
     fn take_commands(&mut self, now: Instant) {
         for _ in 0..MESSAGES_A_TURN {
             let Some((envelope, message)) = self.command.as_ref().and_then(Replier::recv) else { return };
-            let call = match Call::decode(&message) {
-                Ok(call) => call,
-                Err(error) => {
-                    self.sockets.warnings.warn("command", now, format_args!("a command is skipped: {error}"));
-                    continue;
-                }
+            let Some(request) = command::Request::read(&message) else {
+                self.sockets.warnings.warn("command", now, "a command is skipped: it is no valid request");
+                continue;
             };
             let known = |id: &[u8]| self.engine.is_held(id, &self.sockets.peers);
-            let (answer, effect) = command::answer(&call, &self.uris, known);
+            let (answer, effect) = command::answer(&request, &self.uris, known);
             if let Some(command) = &self.command {
                 // Whoever asked may be gone.
                 let _ = command.reply(&envelope, &answer);

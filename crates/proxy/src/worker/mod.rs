@@ -76,7 +76,7 @@ impl Links for Sockets {
         let sent = if by_router {
             self.stream.send(to, packet.encode(None, &mut self.writer))
         } else {
-            self.responses.send(to, packet.encode(Some(to), &mut self.writer), self.now)
+            self.responses.send(to, packet.encode(Some(to), &mut self.writer))
         };
         self.lost += u64::from(sent.is_err());
     }
@@ -238,7 +238,6 @@ impl Worker {
             if now >= housekeeping {
                 housekeeping = now + HOUSEKEEPING;
                 self.engine.set_time(now, unix());
-                self.sockets.lost += self.sockets.responses.forget_absent(now) as u64;
                 let lost = std::mem::take(&mut self.sockets.lost);
                 if lost > 0 {
                     tracing::debug!("{lost} packets could not be sent: their receivers are gone or take no more");

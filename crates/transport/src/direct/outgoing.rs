@@ -1,4 +1,4 @@
-//! What waits to be written to one peer: encoded messages, one after the other.
+//! Encoded messages one after the other: those that wait to be written to one peer, or to be given to any.
 //!
 //! A turn's messages are collected here and leave with one system call. Where each message ends is known, so that what
 //! waits can be counted, and what a peer did not take can go to another.
@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::ops::Range;
 
+use crate::counters::Load;
 use crate::zmtp::frame;
 
 /// Capacity that an empty buffer keeps, in bytes.
@@ -20,12 +21,21 @@ pub(crate) struct Outgoing {
     written: usize,
     /// Where each message stands that is not written to its end.
     messages: VecDeque<Range<usize>>,
+    /// Bytes that are no messages, added since the buffer was last empty.
+    control: usize,
 }
 
 impl Outgoing {
     /// Adds what is not a message: the handshake and commands.
-    pub(crate) fn push_raw(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+    pub(crate) fn push_control(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        let before = self.bytes.len();
         write(&mut self.bytes);
+        self.control += self.bytes.len() - before;
+    }
+
+    /// Bytes that are no messages, at most; 0 if nothing waits.
+    pub(crate) fn control(&self) -> usize {
+        self.control
     }
 
     /// Adds a message.
@@ -42,14 +52,14 @@ impl Outgoing {
         self.messages.push_back(start..self.bytes.len());
     }
 
-    /// Messages that wait, the one that is written in part included.
-    pub(crate) fn messages(&self) -> usize {
-        self.messages.len()
+    /// What waits. A message that is written in part counts.
+    pub(crate) fn load(&self) -> Load {
+        Load { messages: self.messages.len(), bytes: self.bytes.len() - self.written }
     }
 
-    /// Bytes that wait.
-    pub(crate) fn len(&self) -> usize {
-        self.bytes.len() - self.written
+    /// Whether all has been written.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.written == self.bytes.len()
     }
 
     /// Writes as much as the peer takes; `false` if something is left.
@@ -66,11 +76,28 @@ impl Outgoing {
                 Err(e) => return Err(e),
             }
         }
+        self.clear();
+        Ok(true)
+    }
+
+    fn clear(&mut self) {
         self.bytes.clear();
         self.bytes.shrink_to(IDLE_CAPACITY);
         self.messages.clear();
-        self.written = 0;
-        Ok(true)
+        (self.written, self.control) = (0, 0);
+    }
+
+    /// The first message of which nothing has been written.
+    pub(crate) fn first(&self) -> Option<&[u8]> {
+        self.untouched().next()
+    }
+
+    /// Takes the first message out, of which nothing has been written; it was given to a peer.
+    pub(crate) fn remove_first(&mut self) {
+        if let Some(first) = self.messages.pop_front() {
+            self.written = first.end;
+            if self.is_empty() { self.clear() } else { self.forget_written() }
+        }
     }
 
     fn forget_written(&mut self) {
@@ -128,12 +155,12 @@ mod tests {
         }
         // Five bytes each: two of the header, three of the body.
         assert!(!outgoing.write_to(&mut peer).unwrap());
-        assert_eq!((outgoing.messages(), outgoing.len()), (4, 18));
+        assert_eq!(outgoing.load(), Load { messages: 4, bytes: 18 });
         for _ in 0..3 {
             peer.room = 6;
             let _ = outgoing.write_to(&mut peer).unwrap();
         }
-        assert_eq!((outgoing.messages(), outgoing.len()), (0, 0));
+        assert!(outgoing.is_empty() && outgoing.load() == Load::default());
         let expected: Vec<u8> = (0..5u8).flat_map(|byte| [0, 3, byte, byte, byte]).collect();
         assert_eq!(peer.taken, expected);
     }
@@ -147,5 +174,17 @@ mod tests {
         let _ = outgoing.write_to(&mut peer).unwrap();
         let untouched: Vec<&[u8]> = outgoing.untouched().collect();
         assert_eq!(untouched, [b"\0\x01b", b"\0\x01c"]);
+    }
+
+    #[test]
+    fn messages_for_anybody_are_taken_out_one_by_one() {
+        let mut outgoing = Outgoing::default();
+        (0..100u8).for_each(|byte| outgoing.push(&[&[byte]]));
+        for byte in 0..100u8 {
+            assert_eq!(outgoing.load(), Load { messages: 100 - usize::from(byte), bytes: 300 - 3 * usize::from(byte) });
+            assert_eq!(outgoing.first(), Some(&[0, 1, byte][..]));
+            outgoing.remove_first();
+        }
+        assert!(outgoing.is_empty() && outgoing.first().is_none());
     }
 }

@@ -4,101 +4,59 @@
 //! arrived yet (both sides have just started) is kept back instead of lost, and the end of an instance is noticed when
 //! its connection breaks instead of a minute later.
 
-use std::collections::{HashMap, HashSet, VecDeque};
-use std::time::{Duration, Instant};
-
-use bytes::Bytes;
-
-use crate::change::{Change, Reason};
-use crate::error::{Error, SendError};
+use crate::change::{Arrival, Change};
+use crate::counters::Load;
+use crate::error::{Error, SendError, Taken};
 use crate::message::Message;
 use crate::role::Role;
 use crate::socket::{Handle, socket_common};
 
-/// Packets kept for one instance until it subscribes.
-const MAX_EARLY: usize = 1_000;
-/// Instances for which packets are kept.
-const MAX_EARLY_INSTANCES: usize = 100;
-/// How long they are kept.
-const EARLY_PATIENCE: Duration = Duration::from_secs(5);
-
 /// Sends packets to instances by name.
 ///
 /// A packet starts with the instance's name and one space, which the instance subscribes to. Nothing is dropped when an
-/// instance is slow: the packets wait, here and in the sender.
+/// instance is slow: its packets wait, here within limits of that instance, and then in the sender.
 pub struct Publisher {
     core: Handle,
-    present: HashSet<Vec<u8>>,
-    early: HashMap<Vec<u8>, Early>,
-    changes: VecDeque<Change>,
 }
 
-struct Early {
-    since: Instant,
-    packets: Vec<Vec<u8>>,
-}
-
-socket_common!(Publisher, Role::Xpub, present, early, changes);
+socket_common!(Publisher, Role::Xpub);
 
 impl Publisher {
-    /// Sends `packet`, which starts with `to` and a space.
-    pub fn send(&mut self, to: &[u8], packet: &[u8], now: Instant) -> Result<(), SendError> {
-        debug_assert!(packet.starts_with(to) && packet.get(to.len()) == Some(&b' '));
-        if self.present.contains(to) {
-            return self.core.send(&[packet]);
+    /// Sends `packet`, which starts with `to` and a space. One for an instance that has not subscribed waits for 5 s; it is
+    /// then counted as refused.
+    ///
+    /// # Errors
+    /// [`SendError::Full`]: the instance does not take what waits for it, and no more may wait. [`Change::Room`] follows.
+    pub fn send(&self, to: &[u8], packet: &[u8]) -> Result<Taken, SendError> {
+        match packet.get(..=to.len()) {
+            Some(topic) if topic.starts_with(to) && topic.ends_with(b" ") => self.core.send_to(topic, &[packet]),
+            _ => Err(SendError::Unreachable),
         }
-        let room = self.early.len() < MAX_EARLY_INSTANCES;
-        let early = match self.early.get_mut(to) {
-            Some(early) => early,
-            None if room => self.early.entry(to.to_vec()).or_insert_with(|| Early { since: now, packets: Vec::new() }),
-            None => return self.refuse(SendError::Full),
-        };
-        if early.packets.len() >= MAX_EARLY {
-            return self.refuse(SendError::Full);
-        }
-        early.packets.push(packet.to_vec());
-        Ok(())
     }
 
-    fn refuse(&self, error: SendError) -> Result<(), SendError> {
-        self.core.count(|c| c.refused += 1);
-        Err(error)
-    }
-
-    /// Reads the subscriptions that have arrived, and returns who came and went. Call when the socket is readable.
-    pub fn changes(&mut self) -> impl Iterator<Item = Change> + '_ {
-        while let Some(notice) = self.core.recv_single() {
-            let Some((&flag, topic)) = notice.split_first() else { continue };
-            // The space that ends the name keeps `proxy_1` from matching `proxy_10`.
-            let Some(name) = topic.strip_suffix(b" ") else { continue };
-            if flag == 1 {
-                self.present.insert(name.to_vec());
-                for packet in self.early.remove(name).map(|e| e.packets).unwrap_or_default() {
-                    let _ = self.core.send(&[&packet]);
+    /// Reads what subscriptions have arrived, and returns who came, went, or has room again. Call when the socket is
+    /// readable.
+    pub fn changes(&self) -> impl Iterator<Item = Change> + '_ {
+        std::iter::from_fn(|| {
+            loop {
+                let Arrival::Change(change) = self.core.next_arrival()? else { continue };
+                // The space that ends the name keeps `proxy_1` from matching `proxy_10`. Other topics are of those who
+                // listen in.
+                if let Some(change) = change.map(|topic| Some(topic.slice(..topic.strip_suffix(b" ")?.len()))) {
+                    return Some(change);
                 }
-                self.changes.push_back(Change::Joined(Bytes::copy_from_slice(name)));
-            } else if self.present.remove(name) {
-                self.changes.push_back(Change::Left(Bytes::copy_from_slice(name), Reason::Closed));
             }
-        }
-        self.changes.drain(..)
+        })
+    }
+
+    /// What waits for one instance.
+    pub fn load_of(&self, instance: &[u8]) -> Load {
+        self.core.load_of(&[instance, b" "].concat())
     }
 
     /// Whether the instance is known to listen.
-    pub fn is_present(&self, name: &[u8]) -> bool {
-        self.present.contains(name)
-    }
-
-    /// Gives up on instances that have not subscribed in 5 s; returns how many packets were dropped. Call now and then.
-    pub fn forget_absent(&mut self, now: Instant) -> usize {
-        let mut dropped = 0;
-        self.early.retain(|_, early| {
-            let keep = now.duration_since(early.since) < EARLY_PATIENCE;
-            dropped += if keep { 0 } else { early.packets.len() };
-            keep
-        });
-        self.core.count(|c| c.refused += dropped as u64);
-        dropped
+    pub fn is_present(&self, instance: &[u8]) -> bool {
+        self.core.is_present(&[instance, b" "].concat())
     }
 }
 
@@ -111,7 +69,7 @@ socket_common!(Feed, Role::Pub);
 
 impl Feed {
     /// Sends a message to all that subscribe to a prefix of it.
-    pub fn send(&self, message: &[u8]) -> Result<(), SendError> {
+    pub fn send(&self, message: &[u8]) -> Result<Taken, SendError> {
         self.core.send(&[message])
     }
 }
@@ -149,7 +107,7 @@ impl Subscriber {
         loop {
             let topic = self.core.recv_part()?;
             if !topic.more() {
-                self.core.count(|c| c.malformed += 1);
+                self.core.count_malformed();
                 continue;
             }
             let content = self.core.recv_part()?;
@@ -157,7 +115,7 @@ impl Subscriber {
                 self.core.skip_rest();
                 continue;
             }
-            self.core.count(|c| c.received += 1);
+            self.core.count_received();
             return Some((topic, content));
         }
     }

@@ -1,6 +1,6 @@
 //! PUSH and PULL: first packets of sessions, publishes, and one-way notices. One part a message.
 
-use crate::error::SendError;
+use crate::error::{SendError, Taken};
 use crate::message::Message;
 use crate::role::Role;
 use crate::socket::{Handle, socket_common};
@@ -13,8 +13,11 @@ pub struct Push {
 socket_common!(Push, Role::Push);
 
 impl Push {
-    /// Sends a message, or keeps it until a peer is there, within the backlog.
-    pub fn send(&self, message: &[u8]) -> Result<(), SendError> {
+    /// Sends a message, or keeps it until a peer takes it, within the backlog.
+    ///
+    /// # Errors
+    /// [`SendError::Full`]: too much waits already.
+    pub fn send(&self, message: &[u8]) -> Result<Taken, SendError> {
         self.core.send(&[message])
     }
 }

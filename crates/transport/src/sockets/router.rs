@@ -4,7 +4,8 @@
 //! with `probe-ack`, and a `probe-ack` that arrives is ignored.
 
 use crate::change::{Arrival, Change};
-use crate::error::SendError;
+use crate::counters::Load;
+use crate::error::{SendError, Taken};
 use crate::message::Message;
 use crate::role::Role;
 use crate::socket::{Handle, socket_common};
@@ -28,8 +29,21 @@ socket_common!(Router, Role::Router);
 
 impl Router {
     /// Sends a packet to a peer. One for an absent peer waits a second; it is then counted as refused.
-    pub fn send(&self, peer: &[u8], packet: &[u8]) -> Result<(), SendError> {
-        self.core.send_to(&[peer, b"", packet])
+    ///
+    /// # Errors
+    /// [`SendError::Full`]: the peer does not take what waits for it, and no more may wait. [`Change::Room`] follows.
+    pub fn send(&self, peer: &[u8], packet: &[u8]) -> Result<Taken, SendError> {
+        self.core.send_to(peer, &[b"", packet])
+    }
+
+    /// What waits for one peer.
+    pub fn load_of(&self, peer: &[u8]) -> Load {
+        self.core.load_of(peer)
+    }
+
+    /// Whether the peer is connected (`ipc:`; of others it is not known).
+    pub fn is_present(&self, peer: &[u8]) -> bool {
+        self.core.is_present(peer)
     }
 
     /// The next packet and the identity of the peer it came from; for owners to whom it is all the same who is there.
@@ -53,7 +67,7 @@ impl Router {
                 Arrival::Part(peer) => peer,
             };
             if !peer.more() {
-                self.core.count(|c| c.malformed += 1);
+                self.core.count_malformed();
                 continue;
             }
             let empty = self.core.recv_part()?;
@@ -73,7 +87,7 @@ impl Router {
             if &packet[..] == PROBE_ACK {
                 continue;
             }
-            self.core.count(|c| c.received += 1);
+            self.core.count_received();
             return Some(Incoming::Packet(peer, packet));
         }
     }

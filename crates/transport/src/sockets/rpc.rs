@@ -1,6 +1,6 @@
 //! Request and reply: DEALER asks, ROUTER in the place of REP answers (internal RPC, framing).
 
-use crate::error::SendError;
+use crate::error::{SendError, Taken};
 use crate::message::Message;
 use crate::role::Role;
 use crate::socket::{Handle, socket_common};
@@ -17,13 +17,13 @@ socket_common!(Dealer, Role::Dealer);
 
 impl Dealer {
     /// Sends a request.
-    pub fn send(&self, request: &[u8]) -> Result<(), SendError> {
+    pub fn send(&self, request: &[u8]) -> Result<Taken, SendError> {
         self.core.send(&[b"", request])
     }
 
     /// Whether a peer is connected that takes a request now.
     pub fn writable(&self) -> bool {
-        self.core.writable()
+        self.core.is_writable()
     }
 
     /// The next reply.
@@ -34,7 +34,7 @@ impl Dealer {
                 if empty.more() {
                     self.core.skip_rest();
                 } else {
-                    self.core.count(|c| c.malformed += 1);
+                    self.core.count_malformed();
                 }
                 continue;
             }
@@ -43,7 +43,7 @@ impl Dealer {
                 self.core.skip_rest();
                 continue;
             }
-            self.core.count(|c| c.received += 1);
+            self.core.count_received();
             return Some(content);
         }
     }
@@ -67,7 +67,7 @@ impl Replier {
             loop {
                 let part = self.core.recv_part()?;
                 if !part.more() {
-                    self.core.count(|c| c.malformed += 1);
+                    self.core.count_malformed();
                     continue 'message;
                 }
                 if part.is_empty() && !route.is_empty() {
@@ -84,13 +84,13 @@ impl Replier {
                 self.core.skip_rest();
                 continue;
             }
-            self.core.count(|c| c.received += 1);
+            self.core.count_received();
             return Some((Envelope(route), content));
         }
     }
 
     /// Answers a request. The asker may be gone; then nothing happens.
-    pub fn reply(&self, to: &Envelope, content: &[u8]) -> Result<(), SendError> {
+    pub fn reply(&self, to: &Envelope, content: &[u8]) -> Result<Taken, SendError> {
         let mut parts: Vec<&[u8]> = to.0.iter().map(Vec::as_slice).collect();
         parts.push(b"");
         parts.push(content);

@@ -1,38 +1,37 @@
 //! Frames: a flag byte, a length of one or eight bytes, and the body (ZMTP 3.0, framing).
 
-use super::{MAX_FRAME, Step, Violation};
+use super::{Step, Violation};
 
 const MORE: u8 = 1;
 const LONG: u8 = 2;
 const COMMAND: u8 = 4;
 
-/// One frame.
-#[derive(Debug)]
-pub(crate) struct Frame<'a> {
+/// Bytes of context that a PING may have us send back (ZMTP 3.1).
+const MAX_CONTEXT: usize = 16;
+
+/// What a frame says of itself before its body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Header {
     /// Not part of a message.
     pub(crate) command: bool,
     /// Another part of the message follows.
     pub(crate) more: bool,
-    pub(crate) body: &'a [u8],
+    /// Bytes of the body, as the peer says.
+    pub(crate) len: u64,
+    /// Bytes of the header itself.
+    pub(crate) used: usize,
 }
 
-impl<'a> Frame<'a> {
-    /// The frame at the beginning of `input` and the length of all of it; `None` if it is not complete.
-    pub(crate) fn read(input: &'a [u8]) -> Result<Option<(usize, Self)>, Violation> {
-        let Some((&flags, rest)) = input.split_first() else { return Ok(None) };
-        let (len, rest) = if flags & LONG == 0 {
-            let Some((&len, rest)) = rest.split_first() else { return Ok(None) };
-            (u64::from(len), rest)
+impl Header {
+    /// The header at the beginning of `input`; `None` if it is not complete.
+    pub(crate) fn read(input: &[u8]) -> Option<Self> {
+        let (&flags, rest) = input.split_first()?;
+        let (len, used) = if flags & LONG == 0 {
+            (u64::from(*rest.first()?), 2)
         } else {
-            let Some((len, rest)) = rest.split_first_chunk::<8>() else { return Ok(None) };
-            (u64::from_be_bytes(*len), rest)
+            (u64::from_be_bytes(*rest.first_chunk::<8>()?), 9)
         };
-        if len > MAX_FRAME as u64 {
-            return Err(Violation::Oversized(len));
-        }
-        let Some(body) = rest.get(..len as usize) else { return Ok(None) };
-        let used = input.len() - rest.len() + body.len();
-        Ok(Some((used, Frame { command: flags & COMMAND != 0, more: flags & MORE != 0, body })))
+        Some(Header { command: flags & COMMAND != 0, more: flags & MORE != 0, len, used })
     }
 }
 
@@ -73,8 +72,13 @@ pub(crate) fn read_command(body: &[u8]) -> Result<Step<'_>, Violation> {
         b"SUBSCRIBE" => Step::Subscribe(rest),
         b"CANCEL" => Step::Cancel(rest),
         // Two bytes of time to live come first.
-        b"PING" => Step::Ping(rest.get(2..).ok_or(WRONG)?),
-        b"ERROR" => return Err(Violation::Refused(String::from_utf8_lossy(rest).into_owned())),
+        b"PING" => match rest.get(2..).ok_or(WRONG)? {
+            context if context.len() > MAX_CONTEXT => {
+                return Err(Violation::Malformed("PING: its context is too long"));
+            }
+            context => Step::Ping(context),
+        },
+        b"ERROR" => return Err(Violation::Refused(super::greeting::readable(rest))),
         _ => Step::Nothing,
     })
 }
@@ -89,14 +93,16 @@ mod tests {
         write_message(&mut out, &[&[7; 255], &[8; 256]]);
         assert_eq!(out[..2], [MORE, 255]);
         assert_eq!(out[257..266], [LONG, 0, 0, 0, 0, 0, 0, 1, 0]);
-        let (used, frame) = Frame::read(&out[257..]).unwrap().unwrap();
-        assert_eq!((used, frame.body.len(), frame.more, frame.command), (265, 256, false, false));
+        let header = Header::read(&out[257..]).unwrap();
+        assert_eq!(header, Header { command: false, more: false, len: 256, used: 9 });
+        assert_eq!(Header::read(&out[257..265]), None);
     }
 
     #[test]
-    fn a_length_that_nobody_means_is_refused_before_its_bytes_come() {
-        let error = Frame::read(b"\x02\xff\xff\xff\xff\xff\xff\xff\xff").unwrap_err();
-        assert_eq!(error, Violation::Oversized(u64::MAX));
+    fn a_ping_may_have_sixteen_bytes_sent_back() {
+        let ping = |len| [&b"\x04PING\0\0"[..], &vec![b'p'; len]].concat();
+        assert_eq!(read_command(&ping(16)), Ok(Step::Ping(&[b'p'; 16])));
+        assert!(matches!(read_command(&ping(17)), Err(Violation::Malformed(_))));
     }
 
     #[test]

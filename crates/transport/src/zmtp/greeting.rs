@@ -38,7 +38,7 @@ pub(crate) fn read(input: &[u8]) -> Result<bool, Violation> {
     }
     let Some(mechanism) = input.get(..LEN).map(|greeting| &greeting[MECHANISM]) else { return Ok(false) };
     let name = mechanism.split(|&b| b == 0).next().unwrap_or_default();
-    if name == b"NULL" { Ok(true) } else { Err(Violation::Mechanism(String::from_utf8_lossy(name).into_owned())) }
+    if name == b"NULL" { Ok(true) } else { Err(Violation::Mechanism(readable(name))) }
 }
 
 /// Writes our READY command.
@@ -65,8 +65,7 @@ fn write_property(out: &mut Vec<u8>, name: &str, value: &[u8]) {
 pub(crate) fn read_ready(command: &[u8], ours: Role) -> Result<&[u8], Violation> {
     const WRONG: Violation = Violation::Malformed("READY command");
     if let Some(reason) = command.strip_prefix(b"\x05ERROR") {
-        let reason = reason.get(1..).unwrap_or_default();
-        return Err(Violation::Refused(String::from_utf8_lossy(reason).into_owned()));
+        return Err(Violation::Refused(readable(reason.get(1..).unwrap_or_default())));
     }
     let mut rest = command.strip_prefix(b"\x05READY").ok_or(WRONG)?;
     let (mut kind, mut identity) = (None, &b""[..]);
@@ -78,11 +77,17 @@ pub(crate) fn read_ready(command: &[u8], ours: Role) -> Result<&[u8], Violation>
             identity = value;
         }
     }
-    let theirs = String::from_utf8_lossy(kind.ok_or(WRONG)?);
-    if !ours.partners().contains(&&*theirs) {
-        return Err(Violation::Partner { ours: ours.name(), theirs: theirs.into_owned() });
+    let theirs = kind.ok_or(WRONG)?;
+    if !ours.partners().iter().any(|partner| partner.as_bytes() == theirs) {
+        return Err(Violation::Partner { ours: ours.name(), theirs: readable(theirs) });
     }
-    if identity.len() > 255 { Err(WRONG) } else { Ok(identity) }
+    // Names that begin with a zero are ours to give, to peers that have none.
+    if identity.len() > 255 || identity.first() == Some(&0) { Err(WRONG) } else { Ok(identity) }
+}
+
+/// What a peer says, for people; a peer that says much is not quoted in full.
+pub(crate) fn readable(words: &[u8]) -> String {
+    String::from_utf8_lossy(&words[..words.len().min(64)]).into_owned()
 }
 
 fn read_property<'a>(rest: &mut &'a [u8]) -> Option<(&'a [u8], &'a [u8])> {
@@ -130,5 +135,16 @@ mod tests {
             read_ready(b"\x05READY\x0bSocket-Type\0\0\0\xff", Role::Pull),
             Err(Violation::Malformed("READY command"))
         );
+    }
+
+    #[test]
+    fn a_peer_can_not_take_a_name_that_we_give() {
+        let ready = |identity: &[u8]| {
+            let mut out = Vec::new();
+            write_ready(&mut out, Role::Dealer, identity);
+            read_ready(&out[2..], Role::Router).map(<[u8]>::to_vec)
+        };
+        assert_eq!(ready(b"proxy"), Ok(b"proxy".to_vec()));
+        assert_eq!(ready(b"\0\0\0\0\x01"), Err(Violation::Malformed("READY command")));
     }
 }

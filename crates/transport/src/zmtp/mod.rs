@@ -11,10 +11,10 @@ pub(crate) mod frame;
 pub(crate) mod greeting;
 
 use crate::role::Role;
-use frame::Frame;
+use frame::Header;
 
-/// The longest frame that is taken, in bytes. What the suite sends is at most some hundred kilobytes.
-pub(crate) const MAX_FRAME: usize = 64 << 20;
+/// Bytes of a command, READY among them. A subscription is the longest that peers mean.
+pub(crate) const MAX_COMMAND: usize = 64 << 10;
 
 /// Why a peer can not be talked to. Its connection is closed.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -23,15 +23,15 @@ pub(crate) enum Violation {
     NotZmtp,
     #[error("the peer speaks ZMTP {0}; version 3 is needed, that is libzmq 4.0 or later")]
     Version(u8),
-    #[error("the peer asks for the mechanism {0}; only NULL is supported between processes of one machine")]
+    #[error("the peer asks for the mechanism {0:?}; only NULL is supported between processes of one machine")]
     Mechanism(String),
-    #[error("a {ours} socket is connected to a {theirs} socket; check that the addresses are not mixed up")]
+    #[error("a {ours} socket is connected to a {theirs:?} socket; check that the addresses are not mixed up")]
     Partner { ours: &'static str, theirs: String },
-    #[error("a frame of {0} bytes is longer than {MAX_FRAME}")]
-    Oversized(u64),
+    #[error("a {what} of {len} bytes is longer than {most}")]
+    Oversized { what: &'static str, len: u64, most: usize },
     #[error("a malformed {0}")]
     Malformed(&'static str),
-    #[error("the peer refuses the connection: {0}")]
+    #[error("the peer refuses the connection: {0:?}")]
     Refused(String),
 }
 
@@ -64,12 +64,18 @@ enum Stage {
 pub(crate) struct Decoder {
     role: Role,
     stage: Stage,
+    /// Bytes that a message may have, all its parts together.
+    max_message: usize,
+    /// Bytes of the parts so far of a message that is not complete.
+    begun: usize,
 }
 
 impl Decoder {
     /// For the first byte of a connection; `role` is our end's.
-    pub(crate) fn new(role: Role) -> Self {
-        Decoder { role, stage: Stage::Greeting }
+    pub(crate) fn new(role: Role, max_message: usize) -> Self {
+        // The messages of subscribers are subscriptions; those to the other two are read and forgotten.
+        let max_message = if role.receives() && !role.publishes() { max_message } else { MAX_COMMAND };
+        Decoder { role, stage: Stage::Greeting, max_message, begun: 0 }
     }
 
     /// What the beginning of `input` means and how long it is; `None` if it is not complete.
@@ -84,18 +90,35 @@ impl Decoder {
             self.stage = Stage::Ready;
             return Ok(Some((greeting::LEN, Step::Nothing)));
         }
-        let Some((used, frame)) = Frame::read(input)? else { return Ok(None) };
-        let step = match (frame.command, self.stage) {
+        let Some(header) = Header::read(input) else { return Ok(None) };
+        self.check(header)?;
+        let Some(body) = input[header.used..].get(..header.len as usize) else { return Ok(None) };
+        let step = match (header.command, self.stage) {
             (true, Stage::Ready) => {
-                let identity = greeting::read_ready(frame.body, self.role)?;
+                let identity = greeting::read_ready(body, self.role)?;
                 self.stage = Stage::Traffic;
                 Step::Ready(identity)
             }
-            (true, _) => frame::read_command(frame.body)?,
-            (false, Stage::Traffic) => Step::Part(frame.body, frame.more),
-            (false, _) => return Err(Violation::Malformed("handshake: a message before READY")),
+            (true, _) => frame::read_command(body)?,
+            (false, _) => {
+                self.begun = if header.more { self.begun + body.len() } else { 0 };
+                Step::Part(body, header.more)
+            }
         };
-        Ok(Some((used, step)))
+        Ok(Some((header.used + body.len(), step)))
+    }
+
+    /// Refuses a frame by its header, so that no byte of it is kept.
+    fn check(&self, header: Header) -> Result<(), Violation> {
+        if !header.command && self.stage != Stage::Traffic {
+            return Err(Violation::Malformed("handshake: a message before READY"));
+        }
+        let (what, most, begun) =
+            if header.command { ("command", MAX_COMMAND, 0) } else { ("message", self.max_message, self.begun) };
+        match (begun as u64).saturating_add(header.len) {
+            len if len > most as u64 => Err(Violation::Oversized { what, len, most }),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -114,7 +137,7 @@ mod tests {
 
     /// All steps of an input that comes in pieces of `piece` bytes.
     fn steps(role: Role, input: &[u8], piece: usize) -> Result<Vec<String>, Violation> {
-        let (mut decoder, mut buffer, mut steps) = (Decoder::new(role), Vec::new(), Vec::new());
+        let (mut decoder, mut buffer, mut steps) = (Decoder::new(role, 10_000), Vec::new(), Vec::new());
         for piece in input.chunks(piece) {
             buffer.extend_from_slice(piece);
             let mut at = 0;
@@ -155,10 +178,23 @@ mod tests {
         assert!(matches!(steps(Role::Pull, &input, 1000), Err(Violation::Malformed(_))));
     }
 
+    #[test]
+    fn what_is_too_long_is_refused_before_its_bytes_come() {
+        let after = |role, more: &[u8]| steps(role, &[&opening(Role::Push, b""), more].concat(), 1000).unwrap_err();
+        let error = after(Role::Pull, b"\x02\xff\xff\xff\xff\xff\xff\xff\xff");
+        assert_eq!(error, Violation::Oversized { what: "message", len: u64::MAX, most: 10_000 });
+        let error = after(Role::Pull, b"\x06\0\0\0\0\0\x01\0\x01");
+        assert_eq!(error, Violation::Oversized { what: "command", len: 65_537, most: MAX_COMMAND });
+        // In parts.
+        let part = [&b"\x03\0\0\0\0\0\0\x0f\0"[..], &[0; 0xf00]].concat();
+        let error = after(Role::Pull, &part.repeat(3));
+        assert_eq!(error, Violation::Oversized { what: "message", len: 3 * 0xf00, most: 10_000 });
+    }
+
     proptest! {
         #[test]
         fn no_input_makes_it_panic(input in proptest::collection::vec(any::<u8>(), 0..300), skip in 0..3) {
-            let mut decoder = Decoder::new(Role::Xpub);
+            let mut decoder = Decoder::new(Role::Xpub, 10_000);
             decoder.stage = [Stage::Greeting, Stage::Ready, Stage::Traffic][skip as usize];
             let mut at = 0;
             while let Ok(Some((used, _))) = decoder.next(&input[at..]) {

@@ -1,5 +1,3 @@
-//! Sockets of libzmq: for peers on other machines, and for those that publish and command over TCP.
-//!
 //! The only file that touches libzmq. Its I/O is done by a thread of its own; what it has for us shows on a descriptor
 //! that is edge triggered and shared by both directions, so that a socket that was used must be asked for its state
 //! before the thread sleeps.
@@ -14,7 +12,7 @@ use crate::role::Role;
 
 /// What the sockets of a process share; one is enough.
 #[derive(Clone)]
-pub struct Context(pub(crate) zmq::Context);
+pub struct Context(zmq::Context);
 
 impl Context {
     /// A context. libzmq's thread starts with the first socket that needs it.
@@ -30,15 +28,15 @@ impl Default for Context {
 }
 
 /// A socket of libzmq.
-pub(crate) struct Socket {
-    raw: zmq::Socket,
-    pub(crate) fd: RawFd,
+pub(super) struct Raw {
+    socket: zmq::Socket,
+    pub(super) fd: RawFd,
     /// Used since it was last asked for its events: any call may have swallowed the edge.
     touched: Cell<bool>,
 }
 
-impl Socket {
-    pub(crate) fn new(context: &Context, role: Role, options: &Options) -> Result<Self, Error> {
+impl Raw {
+    pub(super) fn new(context: &Context, role: Role, options: &Options) -> Result<Self, Error> {
         let setup = |e: zmq::Error| Error::Setup { kind: role.name(), reason: e.to_string() };
         let kind = match role {
             Role::Push => zmq::PUSH,
@@ -62,34 +60,36 @@ impl Socket {
         raw.set_sndhwm(options.high_water_mark).map_err(setup)?;
         raw.set_rcvhwm(options.high_water_mark).map_err(setup)?;
         raw.set_linger(options.linger).map_err(setup)?;
+        raw.set_maxmsgsize(i64::try_from(options.max_message).unwrap_or(i64::MAX)).map_err(setup)?;
+        raw.set_handshake_ivl(i32::try_from(options.handshake.as_millis()).unwrap_or(i32::MAX)).map_err(setup)?;
         if let Some(identity) = &options.identity {
             raw.set_identity(identity).map_err(setup)?;
         }
         let fd = raw.get_fd().map_err(setup)?;
-        Ok(Socket { raw, fd, touched: Cell::new(true) })
+        Ok(Raw { socket: raw, fd, touched: Cell::new(true) })
     }
 
-    pub(crate) fn bind(&self, spec: &str) -> Result<(), Error> {
+    pub(super) fn bind(&self, spec: &str) -> Result<(), Error> {
         let fail = |reason: String| Error::Bind { spec: spec.to_string(), reason };
         if spec.contains('\0') {
             return Err(fail("the address contains a NUL byte".to_string()));
         }
-        self.raw.bind(spec).map_err(|e| fail(e.to_string()))
+        self.socket.bind(spec).map_err(|e| fail(e.to_string()))
     }
 
-    pub(crate) fn connect(&self, spec: &str) -> Result<(), Error> {
+    pub(super) fn connect(&self, spec: &str) -> Result<(), Error> {
         let fail = |reason: String| Error::Connect { spec: spec.to_string(), reason };
         if spec.contains('\0') {
             return Err(fail("the address contains a NUL byte".to_string()));
         }
-        self.raw.connect(spec).map_err(|e| fail(e.to_string()))
+        self.socket.connect(spec).map_err(|e| fail(e.to_string()))
     }
 
-    pub(crate) fn recv_part(&self) -> Option<Message> {
+    pub(super) fn recv_part(&self) -> Option<Message> {
         self.touched.set(true);
         let mut part = zmq::Message::new();
         loop {
-            match self.raw.recv(&mut part, zmq::DONTWAIT) {
+            match self.socket.recv(&mut part, zmq::DONTWAIT) {
                 Ok(()) => {
                     let more = part.get_more();
                     return Some(Message::from_libzmq(part, more));
@@ -102,13 +102,22 @@ impl Socket {
 
     /// Sends now; `false` if libzmq does not take it now. Only the first part can be refused: libzmq keeps room for the
     /// others.
-    pub(crate) fn try_send(&self, parts: &[&[u8]]) -> Result<bool, SendError> {
+    pub(super) fn send(&self, parts: &[&[u8]]) -> Result<bool, SendError> {
+        self.send_parts(parts.len(), parts.iter().copied())
+    }
+
+    /// As [`Raw::send`] by a ROUTER, to the peer of a name.
+    pub(super) fn send_to(&self, name: &[u8], parts: &[&[u8]]) -> Result<bool, SendError> {
+        self.send_parts(1 + parts.len(), std::iter::once(name).chain(parts.iter().copied()))
+    }
+
+    fn send_parts<'a>(&self, count: usize, parts: impl Iterator<Item = &'a [u8]>) -> Result<bool, SendError> {
         self.touched.set(true);
-        let last = parts.len() - 1;
-        for (i, part) in parts.iter().enumerate() {
+        let last = count.saturating_sub(1);
+        for (i, part) in parts.enumerate() {
             let flags = if i < last { zmq::SNDMORE | zmq::DONTWAIT } else { zmq::DONTWAIT };
             loop {
-                match self.raw.send(*part, flags) {
+                match self.socket.send(part, flags) {
                     Ok(()) => break,
                     Err(zmq::Error::EINTR) => continue,
                     Err(zmq::Error::EAGAIN) if i == 0 => return Ok(false),
@@ -119,39 +128,39 @@ impl Socket {
         Ok(true)
     }
 
-    pub(crate) fn subscribe(&self, topic: &[u8]) -> Result<(), Error> {
+    pub(super) fn subscribe(&self, topic: &[u8]) -> Result<(), Error> {
         self.touched.set(true);
-        self.raw.set_subscribe(topic).map_err(|e| Error::Setup { kind: "SUB", reason: e.to_string() })
+        self.socket.set_subscribe(topic).map_err(|e| Error::Setup { kind: "SUB", reason: e.to_string() })
     }
 
-    pub(crate) fn unsubscribe(&self, topic: &[u8]) -> Result<(), Error> {
+    pub(super) fn unsubscribe(&self, topic: &[u8]) -> Result<(), Error> {
         self.touched.set(true);
-        self.raw.set_unsubscribe(topic).map_err(|e| Error::Setup { kind: "SUB", reason: e.to_string() })
+        self.socket.set_unsubscribe(topic).map_err(|e| Error::Setup { kind: "SUB", reason: e.to_string() })
     }
 
-    pub(crate) fn writable(&self) -> bool {
+    pub(super) fn is_writable(&self) -> bool {
         self.touched.set(true);
-        self.raw.get_events().is_ok_and(|events| events.contains(zmq::POLLOUT))
+        self.socket.get_events().is_ok_and(|events| events.contains(zmq::POLLOUT))
     }
 
     /// Whether a message can be received, if the socket was used since it was last asked. Asking also lets libzmq do
     /// its pending work.
-    pub(crate) fn readable_after_use(&self) -> bool {
+    pub(super) fn readable_after_use(&self) -> bool {
         self.touched.get() && self.readable()
     }
 
-    /// The descriptor has shown an edge: whether a message can be received and that has not been found out before.
-    pub(crate) fn readable_after_edge(&self) -> bool {
+    /// Whether the descriptor's edge means that a message can be received and that has not been found out before.
+    pub(super) fn readable_after_edge(&self) -> bool {
         !self.touched.get() && self.readable()
     }
 
     /// Asks again before the thread sleeps.
-    pub(crate) fn touch(&self) {
+    pub(super) fn touch(&self) {
         self.touched.set(true);
     }
 
     fn readable(&self) -> bool {
-        let readable = self.raw.get_events().is_ok_and(|events| events.contains(zmq::POLLIN));
+        let readable = self.socket.get_events().is_ok_and(|events| events.contains(zmq::POLLIN));
         // What can be received is reported until it is received.
         self.touched.set(readable);
         readable

@@ -1,12 +1,18 @@
 //! `ipc:` addresses, and the files that belong to them.
 
 use std::io;
+use std::os::fd::AsRawFd as _;
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use mio::net::{UnixListener, UnixStream};
+use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket};
+use nix::sys::stat::{Mode, fchmod};
+
+/// Permissions of a socket's file unless others are chosen: nobody but its user may connect.
+pub(crate) const PRIVATE: u32 = 0o600;
 
 /// Whether an address is for sockets of this kind.
 pub(crate) fn is_local(spec: &str) -> bool {
@@ -49,7 +55,10 @@ pub(crate) struct Listener {
 
 impl Listener {
     /// Binds to a location. A file that is there is replaced: it is what a process left that could not clean up.
-    pub(crate) fn bind(location: &Location, mode: Option<u32>) -> io::Result<Self> {
+    ///
+    /// The file never has more permissions than `mode`, however the umask is: who can connect for an instant stays
+    /// connected. The kernel makes it with those of the descriptor, less the umask.
+    pub(crate) fn bind(location: &Location, mode: u32) -> io::Result<Self> {
         match location {
             Location::Abstract(name) => {
                 let socket = UnixListener::bind_addr(&SocketAddr::from_abstract_name(name)?)?;
@@ -60,10 +69,15 @@ impl Listener {
                     Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
                     _ => {}
                 }
-                let socket = UnixListener::bind(path)?;
-                if let Some(mode) = mode {
-                    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
-                }
+                let address = UnixAddr::new(path)?;
+                let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+                let socket = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+                fchmod(&socket, Mode::from_bits_truncate(mode))?;
+                bind(socket.as_raw_fd(), &address)?;
+                // Before anybody is heard, the permissions that the umask has taken away.
+                std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
+                listen(&socket, Backlog::MAXALLOWABLE)?;
+                let socket = UnixListener::from_std(socket.into());
                 let file = inode(path).map(|inode| (path.clone(), inode));
                 Ok(Listener { socket, file })
             }
