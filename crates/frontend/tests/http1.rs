@@ -6,7 +6,7 @@ use frontend::client::deadlines::Deadlines;
 use frontend::client::output::Output;
 use frontend::client::pacing::Stage;
 use frontend::context::{Config, Context};
-use frontend::exchange::{Due, Exchanges, Owed};
+use frontend::exchange::{Exchanges, Over, Owed};
 use frontend::http1::{Http1, SharedBody};
 use frontend::uplink::Uplink;
 use wire::http1::Limits;
@@ -330,15 +330,16 @@ fn after_a_hand_off_nothing_is_sent_until_the_new_server_speaks() {
     let mut bench = Bench::requested(GET);
     bench.server(Packet { kind: Kind::HandoffStart, ..Packet::default() });
     assert_eq!(bench.sent(), ["1 handoff-proceed"]);
+    let kept_alive = |bench: &mut Bench, now: Instant| {
+        let mut numbers = Vec::new();
+        let exchange = bench.exchanges.get_mut(0).unwrap();
+        exchange.on_timer(now, &mut bench.sent, |to, _| numbers.push(to.seq)).unwrap();
+        numbers
+    };
     let later = bench.now + Duration::from_secs(45);
-    let due = |bench: &mut Bench| bench.exchanges.get_mut(0).unwrap().on_timer(later);
-    assert!(matches!(due(&mut bench), Due::Nothing(_)));
+    assert_eq!(kept_alive(&mut bench, later), [0; 0]);
     bench.server(Packet { kind: Kind::KeepAlive, ..Packet::default() });
-    assert!(matches!(due(&mut bench), Due::Nothing(_)), "it is not made up for");
-    let later = later + Duration::from_secs(45);
-    bench.now = later;
-    bench.server(Packet { kind: Kind::KeepAlive, ..Packet::default() });
-    assert_eq!(bench.exchanges.get_mut(0).unwrap().on_timer(later), Due::KeepAlive(bench.server, 2));
+    assert_eq!(kept_alive(&mut bench, later + Duration::from_secs(10)), [2]);
 }
 
 #[test]
@@ -397,7 +398,8 @@ fn a_held_response_that_can_have_no_body_frees_the_connection() {
         assert_eq!(bench.sent(), ["0 data GET http://x.test/a"]);
         let later = bench.now + Duration::from_secs(1);
         let exchange = bench.exchanges.get_mut(0).unwrap();
-        assert_eq!((exchange.client(), exchange.on_timer(later)), (None, Due::Unwanted));
+        assert_eq!(exchange.client(), None);
+        assert_eq!(exchange.on_timer(later, &mut Sent::default(), |_, _| ()), Err(Over::Unwanted));
         bench.event(|_, cx| cx.exchanges.cancel(0, cx.up));
         assert_eq!(bench.sent(), ["1 cancel"]);
     }

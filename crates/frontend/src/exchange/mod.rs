@@ -8,15 +8,15 @@ mod table;
 use std::time::{Duration, Instant};
 
 use wire::http1::RequestHead;
-use zhttp::{Ext, Headers, Id, Ids, KEEP_ALIVE, Kind, Packet, PeerId, Violation, Window, client};
+use zhttp::session::client::{Due, Grant, Outcome, Outgoing, Session};
+use zhttp::session::{Protocol, Violation};
+use zhttp::{Ext, Headers, Id, Ids, Kind, Packet, PeerId};
 
 pub use self::table::{Exchanges, Sweep};
 use crate::uplink::Uplink;
 
 /// How long the server of a response that the client has got already may take to end it.
 const ENDING: Duration = Duration::from_secs(1);
-/// Sooner than the protocol asks for, because timers are not exact.
-const REFRESH: Duration = Duration::from_secs(KEEP_ALIVE.as_secs() - 1);
 
 /// One request and its response.
 #[derive(Debug)]
@@ -25,15 +25,7 @@ pub struct Exchange {
     /// Part of the id, never used twice.
     serial: u64,
     audience: Audience,
-    session: client::Session,
-    /// Response body that the server may send.
-    window: Window,
-    /// Request body that may be sent.
-    credits: u32,
-    /// Queued by the worker, because its server is owed credits.
-    pub owing: bool,
-    /// When the server last heard from us that the session lives.
-    kept_alive: Instant,
+    session: Session,
 }
 
 /// Who waits for the response.
@@ -56,16 +48,12 @@ pub enum Event {
     Failed,
 }
 
-/// What is due for an exchange.
+/// Why an exchange is over, as far as its server is concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Due {
-    /// Nothing until then.
-    Nothing(Instant),
-    /// A keep-alive to this peer with this number.
-    KeepAlive(PeerId, u32),
-    /// The server has been silent for too long; it is not told.
+pub enum Over {
+    /// The server was silent for too long; it is not told.
     Expired,
-    /// The client was served long ago, and the server has not ended the session: it is to be cancelled.
+    /// It is to be cancelled: the client was served long ago, or the session has no numbers left.
     Unwanted,
 }
 
@@ -119,11 +107,7 @@ impl Exchange {
             slot,
             serial,
             audience: Audience::Client(opening.client),
-            session: client::Session::start(now),
-            window: Window::granted(opening.window),
-            credits: 0,
-            owing: false,
-            kept_alive: now,
+            session: Session::start(Protocol::Http, opening.window, now),
         }
     }
 
@@ -152,7 +136,7 @@ impl Exchange {
 
     /// Request body that may be sent now, in bytes: none while the server is not known or changes.
     pub fn credits(&self) -> u32 {
-        if self.session.server().is_some() { self.credits } else { 0 }
+        self.session.credits()
     }
 
     /// Whether the server that sent the last packet is this one.
@@ -177,89 +161,101 @@ impl Exchange {
         now: Instant,
         up: &mut dyn Uplink,
     ) -> Result<Event, Violation> {
-        self.session.receive(packet.kind, from, seq, now)?;
-        if let Some(granted) = packet.credits {
-            self.credits = self.credits.saturating_add(granted);
-        }
-        match packet.kind {
-            Kind::Credit | Kind::KeepAlive => Ok(Event::Nothing),
-            Kind::HandoffStart => {
-                if let Some((peer, seq)) = self.session.hand_off() {
-                    let id = self.id();
-                    let ids = Ids::One(id.as_bytes(), Some(seq));
-                    up.send(peer, &Packet { ids, kind: Kind::HandoffProceed, ext: Ext::MULTI, ..Packet::default() });
-                }
-                Ok(Event::Nothing)
+        Ok(match self.session.on_packet(packet, from, seq, now)? {
+            Outcome::Alive => {
+                // It may be the first word of a server that is owed credits already.
+                let grant = self.session.pass_on(0, now);
+                self.send_grant(grant, up);
+                Event::Nothing
             }
-            Kind::Error | Kind::Cancel => Ok(Event::Failed),
-            Kind::Data => {
-                self.window.receive(packet.body.len())?;
-                Ok(Event::Data)
+            Outcome::HandOff(to) => {
+                self.send(to, Packet { kind: Kind::HandoffProceed, ..Packet::default() }, up);
+                Event::Nothing
             }
-            kind => Err(Violation::Unexpected(kind.name())),
-        }
+            Outcome::Ended => Event::Failed,
+            Outcome::Data => Event::Data,
+            // Only sessions of WebSockets have these.
+            Outcome::Control => Event::Nothing,
+        })
     }
 
     /// Sends a part of the request's body, which is within the credits.
     pub fn send_body(&mut self, body: &[u8], more: bool, up: &mut dyn Uplink) {
-        let Some((peer, seq)) = self.session.send() else { return };
-        self.credits = self.credits.saturating_sub(body.len() as u32);
-        let id = self.id();
-        let ids = Ids::One(id.as_bytes(), Some(seq));
-        up.send(peer, &Packet { ids, body, more, ext: Ext::MULTI, ..Packet::default() });
+        if let Some(to) = self.session.send_body(body.len()) {
+            self.send(to, Packet { body, more, ..Packet::default() }, up);
+        }
     }
 
     /// Bytes of the response's body have been written. Gives credits back for them, now or later.
-    pub fn on_written(&mut self, body: usize, up: &mut dyn Uplink) -> Owed {
-        if self.window.pass_on(body) {
-            self.grant(up);
+    pub fn on_written(&mut self, body: usize, now: Instant, up: &mut dyn Uplink) -> Owed {
+        let grant = self.session.pass_on(body, now);
+        self.send_grant(grant, up)
+    }
+
+    fn send_grant(&self, grant: Grant, up: &mut dyn Uplink) -> Owed {
+        match grant {
+            Grant::Nothing => Owed::Nothing,
+            Grant::Later => Owed::Later,
+            Grant::Now(Outgoing { to, seq }, credits) => {
+                up.grant(to, credits, self.id(), seq);
+                Owed::Nothing
+            }
         }
-        if self.window.owes() { Owed::Later } else { Owed::Nothing }
     }
 
     /// Grants what the server is owed.
     pub fn grant(&mut self, up: &mut dyn Uplink) {
-        if self.window.owes()
-            && let Some((peer, seq)) = self.session.send()
-        {
-            up.grant(peer, self.window.take_owed(), self.id(), seq);
+        if let Some((Outgoing { to, seq }, credits)) = self.session.grant() {
+            up.grant(to, credits, self.id(), seq);
         }
     }
 
     /// Address and number of a packet that names many sessions, if the server is known.
-    pub fn address(&mut self) -> Option<(PeerId, u32)> {
+    pub fn address(&mut self) -> Option<Outgoing> {
         self.session.send()
     }
 
-    /// What is due. After a keep-alive it is to be asked again.
-    pub fn on_timer(&mut self, now: Instant) -> Due {
-        if self.session.is_expired(now) {
-            return Due::Expired;
-        }
+    /// Does what is due: grants, and tells `keep_alive` whom to send one. Gives the time of the next look.
+    ///
+    /// # Errors
+    /// The exchange is over.
+    pub fn on_timer(
+        &mut self,
+        now: Instant,
+        up: &mut dyn Uplink,
+        mut keep_alive: impl FnMut(Outgoing, Id),
+    ) -> Result<Instant, Over> {
         if matches!(self.audience, Audience::Served(until) if until <= now) {
-            return Due::Unwanted;
+            return Err(Over::Unwanted);
         }
-        if now.saturating_duration_since(self.kept_alive) >= REFRESH {
-            self.kept_alive = now;
-            if let Some((peer, seq)) = self.session.send() {
-                return Due::KeepAlive(peer, seq);
+        loop {
+            match self.session.on_timer(now) {
+                Due::Nothing => return Ok(self.next_due()),
+                Due::KeepAlive(to) => keep_alive(to, self.id()),
+                Due::Grant(Outgoing { to, seq }, credits) => up.grant(to, credits, self.id(), seq),
+                Due::Expired => return Err(Over::Expired),
+                Due::Spent => return Err(Over::Unwanted),
             }
         }
-        Due::Nothing(self.next_due())
     }
 
     fn next_due(&self) -> Instant {
-        let due = self.session.expires_at().min(self.kept_alive + REFRESH);
+        let due = self.session.next_due();
         match self.audience {
             Audience::Served(until) => due.min(until),
-            _ => due,
+            Audience::Client(_) => due,
         }
     }
 
-    fn cancel(&mut self, up: &mut dyn Uplink) {
-        let Some((peer, seq)) = self.session.send() else { return };
+    /// Tells the server, if it is known, that nobody wants the response.
+    pub fn cancel(&mut self, up: &mut dyn Uplink) {
+        if let Some(to) = self.session.send() {
+            self.send(to, Packet { kind: Kind::Cancel, ..Packet::default() }, up);
+        }
+    }
+
+    fn send(&self, Outgoing { to, seq }: Outgoing, packet: Packet<'_>, up: &mut dyn Uplink) {
         let id = self.id();
-        let ids = Ids::One(id.as_bytes(), Some(seq));
-        up.send(peer, &Packet { ids, kind: Kind::Cancel, ext: Ext::MULTI, ..Packet::default() });
+        up.send(to, &Packet { ids: Ids::One(id.as_bytes(), Some(seq)), ext: Ext::MULTI, ..packet });
     }
 }

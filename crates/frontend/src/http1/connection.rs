@@ -8,7 +8,8 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 use wire::http1::{BodyDecoder, BodyError, BodyFraming, RequestHead, Version, parse_request};
-use zhttp::{Packet, PeerId, Violation};
+use zhttp::session::Violation;
+use zhttp::{Packet, PeerId};
 
 use super::page::error_page;
 use super::response::{BadResponse, Response, Terms};
@@ -340,7 +341,7 @@ impl Http1 {
         let body = self.unwritten.min(u32::try_from(bytes).unwrap_or(u32::MAX));
         self.unwritten -= body;
         let Some(exchange) = self.exchange().and_then(|slot| cx.exchanges.get_mut(slot)) else { return Owed::Nothing };
-        exchange.on_written(body as usize, cx.up)
+        exchange.on_written(body as usize, cx.now, cx.up)
     }
 
     /// The client has sent its end. One that waits for a response is taken to be gone, as Pushpin does; one that has

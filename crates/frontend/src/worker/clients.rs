@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use mio::Token;
 use mio::net::TcpStream;
+use zhttp::session::client::GRANT_DELAY;
 
 use super::{FIRST_CLIENT, Worker};
 use crate::accept::admission::ACCEPTS_A_TURN;
@@ -20,8 +21,6 @@ const READS_A_TURN: usize = 4;
 /// Time between two rounds of throwing away what clients send after their last response. With the reads of a round,
 /// this is 32 MB/s each at most: enough for an upload that nobody wants, and too little to keep a processor busy.
 const DISCARD_PAUSE: Duration = Duration::from_millis(8);
-/// How long credits of a quiet session may be owed.
-const GRANT_DELAY: Duration = Duration::from_millis(100);
 
 /// What came of reading.
 enum Got {
@@ -171,8 +170,7 @@ impl Worker {
                     let refusal = client.http.go_on(&mut cx);
                     note(refusal, client.http.address());
                     if owed == Owed::Later
-                        && let Some(exchange) = client.http.exchange().and_then(|e| self.core.exchanges.get_mut(e))
-                        && !std::mem::replace(&mut exchange.owing, true)
+                        && let Some(exchange) = client.http.exchange().and_then(|e| self.core.exchanges.get(e))
                     {
                         self.owing.push((exchange.slot(), exchange.serial()));
                         self.grants_due.get_or_insert(now + GRANT_DELAY);

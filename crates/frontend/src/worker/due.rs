@@ -2,11 +2,12 @@
 
 use std::time::Instant;
 
+use zhttp::session::client::Outgoing;
 use zhttp::{Bulk, Kind};
 
 use super::Worker;
 use crate::client::deadlines::Late;
-use crate::exchange::Due;
+use crate::exchange::Over;
 
 impl Worker {
     pub(super) fn attend_to_timers(&mut self, now: Instant) {
@@ -33,7 +34,6 @@ impl Worker {
     fn grant_owed(&mut self) {
         for (slot, serial) in std::mem::take(&mut self.owing) {
             if let Some(exchange) = self.core.exchanges.get_mut(slot).filter(|e| e.serial() == serial) {
-                exchange.owing = false;
                 exchange.grant(&mut self.core.links);
             }
         }
@@ -61,17 +61,18 @@ impl Worker {
 
     /// Keeps a session alive, or ends it.
     fn look_at_exchange(&mut self, slot: u32, now: Instant, keep_alives: &mut Bulk<()>) {
-        loop {
-            let Some(exchange) = self.core.exchanges.get_mut(slot) else { return };
-            match exchange.on_timer(now) {
-                Due::Nothing(due) => return self.exchange_timers.arm(slot, due),
-                Due::KeepAlive(peer, seq) => keep_alives.push(peer, (), exchange.id(), seq),
-                Due::Unwanted => return self.core.exchanges.cancel(slot, &mut self.core.links),
-                Due::Expired => {
-                    let text = format_args!("session {} is ended: its server was silent for 60 s", exchange.id());
-                    self.warnings.warn("expired", now, text);
-                    return self.lose(slot, None, now);
-                }
+        let Some(exchange) = self.core.exchanges.get_mut(slot) else { return };
+        let links = &mut self.core.links;
+        match exchange.on_timer(now, links, |Outgoing { to, seq }, id| keep_alives.push(to, (), id, seq)) {
+            Ok(due) => self.exchange_timers.arm(slot, due),
+            Err(Over::Unwanted) => {
+                exchange.cancel(links);
+                self.lose(slot, None, now);
+            }
+            Err(Over::Expired) => {
+                let text = format_args!("session {} is ended: its server was silent for 60 s", exchange.id());
+                self.warnings.warn("expired", now, text);
+                self.lose(slot, None, now);
             }
         }
     }

@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 use limited::Limited;
 use slab::Slab;
 use transport::{Event, Options, Push, Reactor, Router, Subscriber};
+use zhttp::session::client::Outgoing;
 use zhttp::{Bulk, Kind};
 
 use self::departures::Departures;
@@ -216,8 +217,8 @@ impl Worker {
     pub fn shut_down(&mut self) {
         let mut cancels = Bulk::default();
         for exchange in self.core.exchanges.iter_mut() {
-            if let Some((peer, seq)) = exchange.address() {
-                cancels.push(peer, (), exchange.id(), seq);
+            if let Some(Outgoing { to, seq }) = exchange.address() {
+                cancels.push(to, (), exchange.id(), seq);
             }
         }
         self.clients.clear();
