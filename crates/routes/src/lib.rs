@@ -5,12 +5,14 @@
 //!
 //! # Layout
 //! - `line`: splits a line into sections and properties.
-//! - `rule`: gives them meaning: one [`Route`] with its targets.
+//! - `options`: the names of all properties, and what is wrong with others.
+//! - `rule`: gives sections meaning: one [`Route`] with its targets.
 //! - [`table`]: keeps routes in order and finds the one for a request.
 
 #![forbid(unsafe_code)]
 
 mod line;
+mod options;
 mod rule;
 pub mod table;
 

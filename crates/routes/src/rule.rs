@@ -1,9 +1,14 @@
 //! What one line of the routes file means.
 
+use std::net::Ipv6Addr;
+
 use settings::keys::Key;
 
 use crate::line::Section;
+use crate::options;
 use crate::table::Keys;
+
+const NO_TARGET: &str = "must specify condition and at least one target";
 
 /// What a client speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +22,8 @@ pub enum Protocol {
 /// One route: a condition, what to do with its requests, and where they may go.
 #[derive(Clone, Debug)]
 pub struct Route {
+    /// Where it is written; no two routes of a table have the same.
+    pub line: usize,
     /// Written in the file, or made up from the condition.
     pub id: String,
     /// Whether it was written.
@@ -177,14 +184,32 @@ impl Route {
     }
 }
 
-/// Gives meaning to the sections of a line.
-pub(crate) fn route(sections: &[Section], keys: Keys<'_>) -> Result<Route, String> {
-    let [condition, targets @ ..] = sections else {
-        return Err("must specify condition and at least one target".into());
+/// Gives meaning to the sections of a line. `mistakes` gets what is wrong with options that can be left out of account.
+///
+/// # Errors
+/// The line makes no sense, and what.
+pub(crate) fn route(
+    line: usize,
+    sections: &[Section],
+    keys: Keys<'_>,
+    mistakes: &mut Vec<String>,
+) -> Result<Route, String> {
+    let (condition, targets) = match sections {
+        [condition, targets @ ..] if !targets.is_empty() => (condition, targets),
+        [only] if only.value.contains('\t') => return Err(format!("{NO_TARGET} (only spaces separate, no tabs)")),
+        _ => return Err(NO_TARGET.into()),
     };
-    if targets.is_empty() {
-        return Err("must specify condition and at least one target".into());
-    }
+    mistakes.extend(options::of_condition(condition));
+    targets.iter().for_each(|target| mistakes.extend(options::of_target(target)));
+    let mut number = |name: &str, limit: usize| {
+        let text = condition.prop(name).filter(|text| !text.is_empty())?;
+        let number = text.parse().ok().filter(|number| *number <= limit);
+        if number.is_none() {
+            mistakes.push(format!("{name} must be a number up to {limit}, not `{text}`; it has no effect"));
+        }
+        number
+    };
+    let (path_rem, log_level) = (number("path_rem", 1_000_000).unwrap_or(0), number("log_level", 4));
     let text = |name: &str| condition.prop(name).filter(|v| !v.is_empty()).map(String::from);
     let path_beg = match condition.prop("path_beg") {
         Some("") => return Err("path_beg cannot be empty".into()),
@@ -192,12 +217,14 @@ pub(crate) fn route(sections: &[Section], keys: Keys<'_>) -> Result<Route, Strin
     };
     let (path_remove, path_prepend) = match condition.prop("replace_beg") {
         Some(replacement) => (path_beg.len(), replacement.to_string()),
-        None => (condition.prop("path_rem").and_then(|n| n.parse().ok()).unwrap_or(0), String::new()),
+        None => (path_rem, String::new()),
     };
     let mut route = Route {
+        line,
         id: String::new(),
         explicit_id: false,
-        domain: Some(condition.value.clone()).filter(|d| !d.is_empty()),
+        // Hosts of requests are compared in lower case.
+        domain: Some(condition.value.to_ascii_lowercase()).filter(|d| !d.is_empty()),
         protocol: match condition.prop("proto") {
             None => None,
             Some("http") => Some(Protocol::Http),
@@ -229,9 +256,25 @@ pub(crate) fn route(sections: &[Section], keys: Keys<'_>) -> Result<Route, Strin
         sockjs_as_path: text("sockjs_as_path"),
         headers: condition.each("header").map(header).collect::<Result<_, _>>()?,
         grip: !condition.has("no_grip"),
-        log_level: condition.prop("log_level").and_then(|n| n.parse().ok()),
+        log_level: log_level.map(|level| level as u8),
         targets: targets.iter().map(target).collect::<Result<_, _>>()?,
     };
+    let domain = route.domain.as_deref().unwrap_or_default();
+    if domain != "*"
+        && domain.contains(['*', '/', ':'])
+        && !domain.starts_with('[')
+        && domain.parse::<Ipv6Addr>().is_err()
+    {
+        mistakes
+            .push(format!("no request has the host `{domain}`: write a name without port and path, or `*` for all"));
+    }
+    for target in &route.targets {
+        if let TargetKind::Zhttp { .. } | TargetKind::ZhttpRequest { .. } = target.kind {
+            mistakes.push(
+                "targets zhttp/... and zhttpreq/... are not supported yet; requests go to the next target".into(),
+            );
+        }
+    }
     match text("id") {
         Some(id) => (route.id, route.explicit_id) = (id, true),
         None => route.id = route.made_up_id(),

@@ -12,7 +12,7 @@ use crate::{line, rule};
 /// Reads a key as it is written in a line (`base64:...`, `file:...` or the secret itself). Files are the caller's business.
 pub type Keys<'a> = &'a dyn Fn(&str) -> Result<Option<Key>, String>;
 
-/// A line that was left out, as `file:line: what is wrong`.
+/// Something wrong with a routes file, as `file:line: what`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{file}:{line}: {text}")]
 pub struct Problem {
@@ -20,7 +20,7 @@ pub struct Problem {
     pub file: String,
     /// Line, from 1.
     pub line: usize,
-    /// What is wrong.
+    /// What is wrong, and what was probably meant.
     pub text: String,
 }
 
@@ -48,22 +48,31 @@ pub enum ById<'a> {
 }
 
 impl Table {
-    /// Reads the text of a routes file. `file` is its name for messages.
-    pub fn parse(text: &str, file: &str, keys: Keys<'_>) -> (Self, Vec<Problem>) {
+    /// Reads the bytes of a routes file. `file` is its name for messages.
+    ///
+    /// What is wrong does not keep the rest from being used: a line that makes no sense is left out, an option that is
+    /// unknown or not supported has no effect. Whether such a table is good enough is the caller's decision.
+    pub fn parse(bytes: &[u8], file: &str, keys: Keys<'_>) -> (Self, Vec<Problem>) {
+        // Editors on Windows put a byte order mark in front.
+        let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
         let mut routes = Self::default();
         let mut problems = Vec::new();
-        for (index, text) in text.lines().enumerate() {
-            let added = line::split(text).and_then(|sections| {
-                if sections.is_empty() {
-                    return Ok(());
-                }
-                routes.add(rule::route(&sections, keys)?)
-            });
-            if let Err(text) = added {
-                problems.push(Problem { file: file.into(), line: index + 1, text });
+        for (index, line) in bytes.split(|&b| b == b'\n').enumerate() {
+            let mut mistakes = Vec::new();
+            if let Err(text) = routes.read(index + 1, line.strip_suffix(b"\r").unwrap_or(line), keys, &mut mistakes) {
+                mistakes.push(text);
             }
+            problems.extend(mistakes.into_iter().map(|text| Problem { file: file.into(), line: index + 1, text }));
         }
         (routes, problems)
+    }
+
+    fn read(&mut self, number: usize, line: &[u8], keys: Keys<'_>, mistakes: &mut Vec<String>) -> Result<(), String> {
+        let text = std::str::from_utf8(line).map_err(|_| "this is not UTF-8 text")?;
+        match &line::split(text)?[..] {
+            [] => Ok(()),
+            sections => self.add(rule::route(number, sections, keys, mistakes)?),
+        }
     }
 
     fn add(&mut self, route: Route) -> Result<(), String> {
@@ -73,8 +82,8 @@ impl Table {
                 "*" => &mut self.by_default,
                 host => self.by_host.entry(host.into()).or_default(),
             };
-            if rules.iter().any(|other| other.same_condition(&route)) {
-                return Err("skipping duplicate condition".into());
+            if let Some(first) = rules.iter().find(|other| other.same_condition(&route)) {
+                return Err(format!("skipping duplicate condition: line {} has the same", first.line));
             }
             rules.push(route.clone());
         }
@@ -137,7 +146,7 @@ mod tests {
     }
 
     fn routes(text: &str) -> Table {
-        let (routes, warnings) = Table::parse(text, "routes", &no_keys);
+        let (routes, warnings) = Table::parse(text.as_bytes(), "routes", &no_keys);
         assert_eq!(warnings, []);
         routes
     }
@@ -155,8 +164,7 @@ mod tests {
     }
 
     fn problem(line: &str) -> String {
-        let (routes, warnings) = Table::parse(line, "routes", &no_keys);
-        assert!(routes.is_empty());
+        let (_, warnings) = Table::parse(line.as_bytes(), "routes", &no_keys);
         warnings.first().map(ToString::to_string).unwrap_or_default()
     }
 
@@ -218,10 +226,10 @@ mod tests {
 
     #[test]
     fn one_bad_line_leaves_the_others() {
-        let (routes, warnings) = Table::parse("# comment\n\n* o:1\n* o:2\n*,ssl=maybe o:3\n", "routes", &no_keys);
+        let (routes, warnings) = Table::parse(b"# comment\n\n* o:1\n* o:2\n*,ssl=maybe o:3\n", "routes", &no_keys);
         assert_eq!(routes.len(), 1);
         let texts: Vec<String> = warnings.iter().map(ToString::to_string).collect();
-        assert_eq!(texts[0], "routes:4: skipping duplicate condition");
+        assert_eq!(texts[0], "routes:4: skipping duplicate condition: line 3 has the same");
         assert!(texts[1].starts_with("routes:5: "), "{}", texts[1]);
     }
 
@@ -240,7 +248,8 @@ mod tests {
     fn everything_a_line_can_say_is_read() {
         let text = "*,path_beg=/p,replace_beg=/q,as_host=h:1,prefix=pre-,header=\"A: b, c\",header=D:,debug,no_grip,log_level=3 \
                     [::1]:80,ssl,untrusted,insecure,host=o.com,sub=c1,sub=c2,over_http test zhttpreq/ipc://x";
-        let routes = routes(text);
+        let (routes, problems) = Table::parse(text.as_bytes(), "routes", &no_keys);
+        assert_eq!(problems.len(), 1, "{problems:?}");
         let route = routes.lookup(Protocol::Http, false, "h", b"/p/x").unwrap();
         assert_eq!((route.path_remove, route.path_prepend.as_str()), (2, "/q"));
         assert_eq!(route.as_host.as_deref(), Some("h:1"));
@@ -254,5 +263,67 @@ mod tests {
         assert_eq!(target.subscriptions, ["c2", "c1"]);
         assert_eq!(route.targets[1].kind, TargetKind::Test);
         assert_eq!(route.targets[2].kind, TargetKind::ZhttpRequest { spec: "ipc://x".into() });
+    }
+
+    #[test]
+    fn what_is_unknown_or_not_supported_is_named_with_what_was_meant_and_the_rest_of_the_line_used() {
+        let text =
+            "*,path_bge=/x,aco,future,debug=no,ssl=,log_level=loud,over_http o:1,over_htpt,path_beg=/,client_cert=f\n";
+        let (routes, problems) = Table::parse(text.as_bytes(), "routes", &no_keys);
+        let texts: Vec<&str> = problems.iter().map(|problem| problem.text.as_str()).collect();
+        let wanted = [
+            "unknown option `path_bge`, did you mean `path_beg`?",
+            "`aco` is not supported yet",
+            "unknown option `future`; it has no effect",
+            "`debug` takes no value",
+            "`ssl` needs a value",
+            "`over_http` is an option of the target",
+            "unknown option `over_htpt`, did you mean `over_http`?",
+            "`path_beg` is an option of the condition",
+            "`client_cert` is not supported yet",
+            "log_level must be a number up to 4, not `loud`",
+        ];
+        // The line is not used, because ssl must be yes or no.
+        assert_eq!(texts.len(), wanted.len() + 1, "{texts:#?}");
+        for (text, wanted) in texts.iter().zip(wanted) {
+            assert!(text.starts_with(wanted), "{text} {wanted}");
+        }
+        assert!(routes.is_empty());
+        let (routes, problems) = Table::parse(b"*,future=1 o:1,novel", "routes", &no_keys);
+        assert_eq!((routes.len(), problems.len()), (1, 2));
+    }
+
+    #[test]
+    fn marks_line_ends_and_cases_of_other_systems_do_no_harm() {
+        let routes = routes("\u{feff}A.Com o:1\r\n\r\n* o:2\r\n");
+        assert_eq!(http(&routes, "a.com", "/"), Some(1));
+        assert_eq!(http(&routes, "b.com", "/"), Some(2));
+    }
+
+    #[test]
+    fn half_a_file_and_what_is_no_text_are_mistakes() {
+        assert_eq!(problem("* \"o"), "routes:1: unterminated quoted section");
+        assert_eq!(
+            problem("*\to:1"),
+            "routes:1: must specify condition and at least one target (only spaces separate, no tabs)"
+        );
+        let (_, problems) = Table::parse(b"* o:1\n\xff o:1\n", "routes", &no_keys);
+        assert_eq!(problems[0].to_string(), "routes:2: this is not UTF-8 text");
+        assert!(
+            Table::parse(b"*.a.com o:1", "routes", &no_keys).1[0].text.starts_with("no request has the host `*.a.com`")
+        );
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_is_too_strange(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..300)) {
+            Table::parse(&bytes, "routes", &no_keys);
+        }
+
+        #[test]
+        fn no_line_of_known_words_is_too_strange(words in proptest::collection::vec(
+            proptest::sample::select(vec!["*", ",", " ", "=", "\"", "path_beg", "ssl", "header", "a:1", "test", "[", "]:", "#", "\\", "zhttp/"]), 0..20)) {
+            Table::parse(words.concat().as_bytes(), "routes", &no_keys);
+        }
     }
 }

@@ -12,8 +12,8 @@ pub struct Signatures {
     issuer: String,
     key: Option<settings::keys::Key>,
     general: Option<Signer>,
-    /// Those of routes that have an issuer or a key of their own.
-    by_route: HashMap<String, Option<Signer>>,
+    /// Those of routes that have an issuer or a key of their own, by the line of the route. Ids may be shared.
+    by_route: HashMap<usize, Option<Signer>>,
 }
 
 impl Signatures {
@@ -35,12 +35,12 @@ impl Signatures {
         let signer = if route.sig_iss.is_none() && route.sig_key.is_none() {
             &mut self.general
         } else {
-            if !self.by_route.contains_key(&route.id) {
+            if !self.by_route.contains_key(&route.line) {
                 let issuer = route.sig_iss.as_deref().unwrap_or(&self.issuer);
                 let key = route.sig_key.as_ref().or(self.key.as_ref());
-                self.by_route.insert(route.id.clone(), signer(issuer, key));
+                self.by_route.insert(route.line, signer(issuer, key));
             }
-            self.by_route.get_mut(&route.id)?
+            self.by_route.get_mut(&route.line)?
         };
         signer.as_mut().map(|signer| signer.token(unix))
     }

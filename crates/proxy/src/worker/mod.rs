@@ -3,8 +3,9 @@
 //! One thread. A turn takes what has come on each socket, up to a limit so that no peer starves the others, and gives it
 //! to the engine, which sends its packets through the same sockets at once.
 
+mod routes_file;
+
 use std::os::fd::AsRawFd;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -12,9 +13,7 @@ use limited::Limited;
 use mio::unix::SourceFd;
 use mio::{Interest, Token};
 use process::{Signal, Signals};
-use routes::{Problem, Table};
 use settings::keys::Key;
-use settings::routes::RoutesSource;
 use tnetstring::Writer;
 use transport::{
     Change, Context, Dealer, Event, Feed, Incoming, Options, Publisher, Pull, Push, Reactor, Replier, Router,
@@ -26,13 +25,12 @@ use crate::context::{Config, Links, Note};
 use crate::engine::Engine;
 use crate::handler::command;
 use crate::request::headers::Rules;
+use routes_file::RoutesFile;
 
 /// Packets taken from one socket in a turn.
 const PACKETS_A_TURN: usize = 256;
 /// How often the routes file is looked at and the clock compared.
 const HOUSEKEEPING: Duration = Duration::from_millis(500);
-/// How long after the first sign of a change the routes are read, because editors write in several steps.
-const RELOAD_DELAY: Duration = Duration::from_secs(1);
 /// How long the end may take to send what is left.
 const DRAIN: Duration = Duration::from_secs(1);
 
@@ -161,7 +159,7 @@ impl Worker {
 
         let now = Instant::now();
         let mut routes = RoutesFile::new(settings.routes.clone());
-        let first = routes.load().unwrap_or_default();
+        let first = routes.load();
         let engine = Engine::new(&instance, config(settings), Arc::new(first), now, unix());
         let writer = Writer::new(16 * 1024);
         let sockets = Sockets {
@@ -336,7 +334,7 @@ impl Worker {
     }
 
     fn reload(&mut self) {
-        if let Some(routes) = self.routes.load() {
+        if let Some(routes) = self.routes.reload() {
             self.engine.set_routes(Arc::new(routes));
         }
     }
@@ -364,6 +362,11 @@ fn unix() -> u64 {
 }
 
 fn config(settings: &settings::Proxy) -> Config {
+    for (name, key) in [("sig_key", &settings.sig_key), ("upstream_key", &settings.upstream_key)] {
+        if let Some(Key::Pem(_)) = key {
+            tracing::error!("{name} is a PEM key, which is not supported yet and has no effect; use a shared secret");
+        }
+    }
     Config {
         rules: Rules {
             accept_protocol: settings.accept_x_forwarded_protocol,
@@ -382,72 +385,4 @@ fn config(settings: &settings::Proxy) -> Config {
         upstream_key: settings.upstream_key.clone(),
         max_open_requests: settings.max_open_requests,
     }
-}
-
-/// The routes file, and whether it has changed. It is looked at instead of watched, because it may be replaced, be on a
-/// network, or not be there yet; two looks a second cost nothing.
-struct RoutesFile {
-    source: RoutesSource,
-    seen: Option<(SystemTime, u64)>,
-    reload_at: Option<Instant>,
-}
-
-impl RoutesFile {
-    fn new(source: RoutesSource) -> Self {
-        RoutesFile { source, seen: None, reload_at: None }
-    }
-
-    fn path(&self) -> Option<&PathBuf> {
-        match &self.source {
-            RoutesSource::File(path) => Some(path),
-            RoutesSource::BuiltIn | RoutesSource::Lines(_) => None,
-        }
-    }
-
-    fn look(&self) -> Option<(SystemTime, u64)> {
-        use std::os::unix::fs::MetadataExt;
-        let metadata = std::fs::metadata(self.path()?).ok()?;
-        Some((metadata.modified().ok()?, metadata.ino() ^ metadata.len().rotate_left(32)))
-    }
-
-    /// Whether the file has changed, and that was long enough ago.
-    fn has_changed(&mut self, now: Instant) -> bool {
-        let seen = self.look();
-        if seen.is_some() && seen != self.seen {
-            self.seen = seen;
-            self.reload_at.get_or_insert(now + RELOAD_DELAY);
-        }
-        self.reload_at.take_if(|at| *at <= now).is_some()
-    }
-
-    /// Reads the routes; `None` if that is not possible.
-    fn load(&mut self) -> Option<Table> {
-        self.seen = self.look();
-        self.reload_at = None;
-        match read(&self.source) {
-            Ok((routes, warnings)) => {
-                warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
-                tracing::info!("routes loaded with {} entries", routes.len());
-                Some(routes)
-            }
-            Err(reason) => {
-                let path = self.path().map(|path| path.display().to_string()).unwrap_or_default();
-                tracing::warn!("unable to open routes file: {path}: {reason}");
-                None
-            }
-        }
-    }
-}
-
-/// Reads the routes. Only a file can fail; bad lines come back as problems.
-fn read(source: &RoutesSource) -> std::io::Result<(Table, Vec<Problem>)> {
-    let parse = |text: &str, file: &str, directory: &Path| Table::parse(text, file, &|key| Key::parse(key, directory));
-    Ok(match source {
-        RoutesSource::BuiltIn => parse(settings::BUILT_IN_ROUTES, "built-in routes", Path::new("")),
-        RoutesSource::Lines(lines) => parse(&lines.join("\n"), "--route", Path::new("")),
-        RoutesSource::File(path) => {
-            let text = String::from_utf8_lossy(&std::fs::read(path)?).into_owned();
-            parse(&text, &path.display().to_string(), path.parent().unwrap_or(Path::new("")))
-        }
-    })
 }

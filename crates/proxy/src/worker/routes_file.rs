@@ -1,0 +1,243 @@
+//! The routes file: when it is read, and what is done about a broken one.
+//!
+//! It is looked at instead of watched, because it may be replaced, be on a network, or not be there yet; two looks a
+//! second cost nothing. While the proxy runs, a file with any mistake is refused as a whole and the routes read before stay, since
+//! half of somebody's routes is worse than yesterday's. At the start there are none to keep, so what can be used of the file is
+//! used, as in Pushpin, and every mistake is an error in the log.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime};
+
+use routes::{Problem, Table};
+use settings::keys::Key;
+use settings::routes::RoutesSource;
+
+/// A changed file is read when it has not changed again for so long, because editors and scripts write in several steps.
+const QUIET: Duration = Duration::from_secs(1);
+/// A file that keeps changing is read after so long all the same.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Mistakes that one line in the log tells of.
+const TOLD: usize = 10;
+
+/// The routes file.
+pub struct RoutesFile {
+    source: RoutesSource,
+    seen: Option<Stamp>,
+    changes: Option<Changes>,
+    /// Number of routes in use.
+    count: usize,
+}
+
+/// What tells one version of the file from another.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Stamp {
+    modified: SystemTime,
+    inode: u64,
+    length: u64,
+}
+
+/// Changes that have been seen and not read.
+#[derive(Clone, Copy)]
+struct Changes {
+    first: Instant,
+    last: Instant,
+}
+
+impl RoutesFile {
+    /// Nothing has been read yet.
+    pub fn new(source: RoutesSource) -> Self {
+        RoutesFile { source, seen: None, changes: None, count: 0 }
+    }
+
+    /// Reads the routes at the start: whatever of them can be used.
+    pub fn load(&mut self) -> Table {
+        self.note_version();
+        match read(&self.source) {
+            Ok((routes, problems)) => {
+                problems.iter().for_each(|problem| tracing::error!("{problem}"));
+                self.count = routes.len();
+                tracing::info!("routes loaded with {} entries", self.count);
+                routes
+            }
+            Err(reason) => {
+                tracing::error!("{reason}; there are no routes until it can be read");
+                Table::default()
+            }
+        }
+    }
+
+    /// Reads the routes again; `None`, with the reason in the log, if those read before are to stay.
+    pub fn reload(&mut self) -> Option<Table> {
+        self.note_version();
+        let reason = match read(&self.source) {
+            Ok((routes, problems)) if problems.is_empty() && (!routes.is_empty() || self.count == 0) => {
+                self.count = routes.len();
+                tracing::info!("routes loaded with {} entries", self.count);
+                return Some(routes);
+            }
+            Ok((_, problems)) if problems.is_empty() => "the file has no routes".to_string(),
+            Ok((_, problems)) => summary(&problems),
+            Err(reason) => reason,
+        };
+        tracing::error!("routes not loaded, the {} read before stay: {reason}", self.count);
+        None
+    }
+
+    fn note_version(&mut self) {
+        self.seen = self.look();
+        self.changes = None;
+    }
+
+    fn path(&self) -> Option<&PathBuf> {
+        match &self.source {
+            RoutesSource::File(path) => Some(path),
+            RoutesSource::BuiltIn | RoutesSource::Lines(_) => None,
+        }
+    }
+
+    fn look(&self) -> Option<Stamp> {
+        use std::os::unix::fs::MetadataExt;
+        let metadata = std::fs::metadata(self.path()?).ok()?;
+        Some(Stamp { modified: metadata.modified().ok()?, inode: metadata.ino(), length: metadata.len() })
+    }
+
+    /// Whether the file has changed, and has been left alone since.
+    pub fn has_changed(&mut self, now: Instant) -> bool {
+        let seen = self.look();
+        // One that is gone is probably about to be replaced.
+        if seen.is_some() && seen != self.seen {
+            self.seen = seen;
+            self.changes = Some(Changes { first: self.changes.map_or(now, |changes| changes.first), last: now });
+        }
+        self.changes.is_some_and(|changes| {
+            now.duration_since(changes.last) >= QUIET || now.duration_since(changes.first) >= PATIENCE
+        })
+    }
+}
+
+/// As many mistakes as fit a line.
+fn summary(problems: &[Problem]) -> String {
+    let mut text = String::new();
+    for (index, problem) in problems.iter().take(TOLD).enumerate() {
+        let separator = if index > 0 { "; " } else { "" };
+        // Writing to a string does not fail.
+        let _ = write!(text, "{separator}{problem}");
+    }
+    if problems.len() > TOLD {
+        let _ = write!(text, "; and {} more", problems.len() - TOLD);
+    }
+    text
+}
+
+/// Reads the routes. Only a file can fail; what is wrong in it comes back beside what is right.
+fn read(source: &RoutesSource) -> Result<(Table, Vec<Problem>), String> {
+    let parse = |text: &[u8], file: &str, directory: &Path| Table::parse(text, file, &|key| key_of(key, directory));
+    Ok(match source {
+        RoutesSource::BuiltIn => parse(settings::BUILT_IN_ROUTES.as_bytes(), "built-in routes", Path::new("")),
+        RoutesSource::Lines(lines) => parse(lines.join("\n").as_bytes(), "--route", Path::new("")),
+        RoutesSource::File(path) => {
+            let text = std::fs::read(path)
+                .map_err(|reason| format!("unable to open routes file: {}: {reason}", path.display()))?;
+            parse(&text, &path.display().to_string(), path.parent().unwrap_or(Path::new("")))
+        }
+    })
+}
+
+fn key_of(text: &str, directory: &Path) -> Result<Option<Key>, String> {
+    match Key::parse(text, directory)? {
+        Some(Key::Pem(_)) => Err("PEM keys are not supported yet; use a shared secret".into()),
+        key => Ok(key),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Files {
+        directory: tempfile::TempDir,
+        now: Instant,
+    }
+
+    impl Files {
+        fn new() -> Self {
+            Files { directory: tempfile::tempdir().unwrap(), now: Instant::now() }
+        }
+
+        fn routes(&self, text: &str) -> RoutesFile {
+            self.write(text);
+            RoutesFile::new(RoutesSource::File(self.directory.path().join("routes")))
+        }
+
+        /// Replaces the file, as careful editors do, so that a version differs from the one before at any speed.
+        fn write(&self, text: &str) {
+            let new = self.directory.path().join("new");
+            std::fs::write(&new, text).unwrap();
+            std::fs::rename(&new, self.directory.path().join("routes")).unwrap();
+        }
+    }
+
+    #[test]
+    fn at_the_start_what_can_be_used_is_used() {
+        let files = Files::new();
+        assert_eq!(files.routes("* o:1\nbroken\n*,path_beg=/x,future o:2\n").load().len(), 2);
+        assert_eq!(RoutesFile::new(RoutesSource::File("/nowhere/routes".into())).load().len(), 0);
+    }
+
+    #[test]
+    fn a_file_with_a_mistake_or_without_routes_never_replaces_a_good_one() {
+        let files = Files::new();
+        let mut routes = files.routes("* o:1\n");
+        routes.load();
+        for bad in [
+            "",
+            "# all gone\n",
+            "* o:1\nbroken\n",
+            "*,path_bge=/x o:1\n",
+            "*,aco o:1\n",
+            "* o:99999\n",
+            "* \"o",
+            "* o:1\n* o:2\n",
+        ] {
+            files.write(bad);
+            assert!(routes.reload().is_none(), "{bad:?}");
+        }
+        std::fs::remove_file(files.directory.path().join("routes")).unwrap();
+        assert!(routes.reload().is_none());
+        files.write("* o:1\na.com o:2\n");
+        assert_eq!(routes.reload().unwrap().len(), 2);
+    }
+
+    #[test]
+    fn a_change_is_read_once_the_file_is_left_alone_or_keeps_changing_for_long() {
+        let files = Files::new();
+        let mut routes = files.routes("* o:1\n");
+        routes.load();
+        let after = |millis| files.now + Duration::from_millis(millis);
+        assert!(!routes.has_changed(after(0)));
+        files.write("* o:22\n");
+        assert!(!routes.has_changed(after(500)));
+        files.write("* o:333\n");
+        assert!(!routes.has_changed(after(1400)));
+        assert!(!routes.has_changed(after(2300)));
+        assert!(routes.has_changed(after(2400)));
+        routes.reload();
+        assert!(!routes.has_changed(after(2500)));
+        for step in 0..20u64 {
+            files.write(&format!("* o:{}\n", 1000 + step));
+            assert!(!routes.has_changed(after(3000 + step * 500)), "{step}");
+        }
+        files.write("* o:9999\n");
+        assert!(routes.has_changed(after(13_000)));
+    }
+
+    #[test]
+    fn a_line_in_the_log_tells_of_ten_mistakes_at_most() {
+        let files = Files::new();
+        let (_, problems) = read(&files.routes(&"broken\n".repeat(12)).source).unwrap();
+        let text = summary(&problems);
+        assert_eq!(text.matches("routes:").count(), 10);
+        assert!(text.ends_with("; and 2 more"));
+    }
+}
