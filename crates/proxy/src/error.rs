@@ -21,8 +21,8 @@ pub enum Fault {
 pub enum Retry {
     /// No backend has seen it.
     Safe,
-    /// A backend may have seen it, so only if seeing it twice does no harm (RFC 9110, section 9.2.2).
-    IfIdempotent,
+    /// A backend may have seen it, so only if its method asks and does nothing (RFC 9110, section 9.2.1).
+    IfItOnlyAsks,
     /// It would fail again, or be done twice.
     Never,
 }
@@ -115,7 +115,7 @@ impl ProxyError {
     pub fn retry(&self) -> Retry {
         match self {
             Self::Unreachable(_) | Self::TargetKind(_) => Retry::Safe,
-            Self::OutboundLeft => Retry::IfIdempotent,
+            Self::OutboundLeft => Retry::IfItOnlyAsks,
             _ => Retry::Never,
         }
     }
@@ -185,9 +185,10 @@ impl ProxyError {
     }
 }
 
-/// Whether doing a request twice is the same as doing it once (RFC 9110, section 9.2.2, and QUERY).
-pub fn is_idempotent(method: &[u8]) -> bool {
-    matches!(method, b"GET" | b"HEAD" | b"OPTIONS" | b"TRACE" | b"PUT" | b"DELETE" | b"QUERY")
+/// Whether a request only asks (RFC 9110, section 9.2.1, and QUERY). PUT and DELETE may be repeated by the letter of the
+/// RFC, but not behind the back of a client that another client may have answered in between.
+pub fn only_asks(method: &[u8]) -> bool {
+    matches!(method, b"GET" | b"HEAD" | b"OPTIONS" | b"TRACE" | b"QUERY")
 }
 
 #[cfg(test)]
@@ -197,9 +198,9 @@ mod tests {
     #[test]
     fn only_what_no_backend_has_seen_goes_to_the_next_target() {
         assert_eq!(ProxyError::Unreachable("tls-error".into()).retry(), Retry::Safe);
-        assert_eq!(ProxyError::OutboundLeft.retry(), Retry::IfIdempotent);
+        assert_eq!(ProxyError::OutboundLeft.retry(), Retry::IfItOnlyAsks);
         assert_eq!(ProxyError::Broken("".into()).retry(), Retry::Never);
-        assert!(is_idempotent(b"PUT") && !is_idempotent(b"POST") && !is_idempotent(b"get"));
+        assert!(only_asks(b"HEAD") && !only_asks(b"PUT") && !only_asks(b"POST") && !only_asks(b"get"));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::hold::Instruct;
 use super::{Exchange, Origin, Phase};
 use crate::access_log::Outcome;
 use crate::context::Context;
-use crate::error::{ProxyError, Retry, is_idempotent};
+use crate::error::{ProxyError, Retry, only_asks};
 use crate::handler::call::TIMEOUT;
 use crate::request::headers::{Additions, Circumstances, authority, claims_websocket_events, origin_uri, target_name};
 use crate::request::uri::Uri;
@@ -230,7 +230,7 @@ impl Exchange {
             Phase::Waiting => {
                 let again = match error.retry() {
                     Retry::Safe => self.take_next_target(),
-                    Retry::IfIdempotent => self.may_be_sent_again(),
+                    Retry::IfItOnlyAsks => self.may_be_sent_again(),
                     Retry::Never => false,
                 };
                 self.warn(error, context);
@@ -261,8 +261,8 @@ impl Exchange {
 
     /// Once: a request that ends each outbound process that gets it must not go through all of them.
     fn may_be_sent_again(&mut self) -> bool {
-        let idempotent = self.with_request(|_, packet| is_idempotent(packet.method.unwrap_or_default()));
-        !std::mem::replace(&mut self.resent, true) && idempotent && self.upload.rewind()
+        let only_asks = self.with_request(|_, packet| only_asks(packet.method.unwrap_or_default()));
+        !std::mem::replace(&mut self.resent, true) && only_asks && self.upload.rewind()
     }
 
     fn answer_for(&self, error: &ProxyError) -> Answer {
