@@ -10,6 +10,9 @@ use serde_json::{Map, Value};
 const MAX_DEPTH: usize = 128;
 /// Values that the copies of one change may make, because a few copies of copies are more than any memory holds.
 const MAX_COPIED: usize = 100_000;
+/// Values that one change may look at or shift, because many small operations on one large value are more than anybody
+/// waits for: about a tenth of a second.
+const MAX_TOUCHED: usize = 10_000_000;
 
 /// Why a document can not be changed. The client then gets an empty body.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -71,9 +74,9 @@ pub enum PatchError {
 /// The base is no JSON object or array, or the first operation that does not apply.
 pub fn apply(base: &[u8], operations: &[Value]) -> Result<Vec<u8>, PatchError> {
     let mut document = crate::json::parse(base).ok().filter(is_container).ok_or(PatchError::Base)?;
-    let mut copies = MAX_COPIED;
+    let mut budget = Budget { copied: MAX_COPIED, touched: MAX_TOUCHED };
     for operation in operations {
-        apply_one(&mut document, operation, &mut copies)?;
+        apply_one(&mut document, operation, &mut budget)?;
     }
     if !is_container(&document) {
         return Err(PatchError::Result);
@@ -86,6 +89,24 @@ pub fn apply(base: &[u8], operations: &[Value]) -> Result<Vec<u8>, PatchError> {
         _ => {}
     }
     Ok(out)
+}
+
+/// What one change may still cost.
+struct Budget {
+    copied: usize,
+    touched: usize,
+}
+
+impl Budget {
+    fn copy(&mut self, values: usize) -> Result<(), PatchError> {
+        self.copied = self.copied.checked_sub(values).ok_or(PatchError::TooLarge)?;
+        Ok(())
+    }
+
+    fn touch(&mut self, values: usize) -> Result<(), PatchError> {
+        self.touched = self.touched.checked_sub(values).ok_or(PatchError::TooLarge)?;
+        Ok(())
+    }
 }
 
 fn is_container(value: &Value) -> bool {
@@ -113,7 +134,7 @@ fn normalise(value: &mut Value) {
     }
 }
 
-fn apply_one(document: &mut Value, operation: &Value, copies: &mut usize) -> Result<(), PatchError> {
+fn apply_one(document: &mut Value, operation: &Value, budget: &mut Budget) -> Result<(), PatchError> {
     let operation = operation.as_object().ok_or(PatchError::NotObject)?;
     let text = |name| match operation.get(name) {
         None => Err(PatchError::Missing(name)),
@@ -123,11 +144,11 @@ fn apply_one(document: &mut Value, operation: &Value, copies: &mut usize) -> Res
     let name = text("op")?;
     let path = parse_pointer(text("path")?)?;
     match name {
-        "add" => set(document, &path, value()?.clone()),
-        "remove" => remove(document, &path).map(drop),
+        "add" => set(document, &path, value()?.clone(), budget),
+        "remove" => remove(document, &path, budget).map(drop),
         "replace" => {
             let value = value()?.clone();
-            check_depth(&path, &value)?;
+            check_depth(&path, &value, budget)?;
             *find(document, &path)? = value;
             Ok(())
         }
@@ -139,15 +160,15 @@ fn apply_one(document: &mut Value, operation: &Value, copies: &mut usize) -> Res
             if path == from {
                 return find(document, &from).map(drop);
             }
-            let value = remove(document, &from)?;
-            set(document, &path, value)
+            let value = remove(document, &from, budget)?;
+            set(document, &path, value, budget)
         }
         "copy" => {
             let from = parse_pointer(text("from")?)?;
             let value = find(document, &from)?;
-            *copies = copies.checked_sub(count(value)).ok_or(PatchError::TooLarge)?;
+            budget.copy(count(value))?;
             let value = value.clone();
-            set(document, &path, value)
+            set(document, &path, value, budget)
         }
         "test" => match equal(find(document, &path)?, value()?) {
             true => Ok(()),
@@ -203,7 +224,8 @@ fn parent<'a, 'p>(document: &'a mut Value, path: &'p [String]) -> Result<Option<
     Ok(Some((holder, last)))
 }
 
-fn check_depth(path: &[String], value: &Value) -> Result<(), PatchError> {
+fn check_depth(path: &[String], value: &Value, budget: &mut Budget) -> Result<(), PatchError> {
+    budget.touch(count(value))?;
     if path.len() + depth(value) > MAX_DEPTH { Err(PatchError::TooLarge) } else { Ok(()) }
 }
 
@@ -223,8 +245,8 @@ fn count(value: &Value) -> usize {
     }
 }
 
-fn set(document: &mut Value, path: &[String], value: Value) -> Result<(), PatchError> {
-    check_depth(path, &value)?;
+fn set(document: &mut Value, path: &[String], value: Value, budget: &mut Budget) -> Result<(), PatchError> {
+    check_depth(path, &value, budget)?;
     match parent(document, path)? {
         None => *document = value,
         Some((Value::Object(entries), key)) => {
@@ -240,12 +262,13 @@ fn set(document: &mut Value, path: &[String], value: Value) -> Result<(), PatchE
     Ok(())
 }
 
-fn remove(document: &mut Value, path: &[String]) -> Result<Value, PatchError> {
+fn remove(document: &mut Value, path: &[String], budget: &mut Budget) -> Result<Value, PatchError> {
     match parent(document, path)? {
         None => Ok(document.take()),
         Some((Value::Object(entries), key)) => entries.remove(key).ok_or(PatchError::NoLocation),
         Some((Value::Array(values), part)) => {
             let index = index(part, values.len())?;
+            budget.touch(values.len() - index)?;
             Ok(values.remove(index))
         }
         Some(_) => Err(PatchError::NotContainer),
@@ -363,6 +386,17 @@ mod tests {
     fn copies_of_copies_come_to_an_end() {
         let copy = json!({"op":"copy","from":"/a","path":"/a/-"});
         assert_eq!(patched(r#"{"a":[]}"#, vec![copy; 1000].into()).unwrap_err(), "result is too deep or too large");
+    }
+
+    #[test]
+    fn many_operations_on_a_large_value_come_to_an_end() {
+        let large = format!(r#"{{"a":[{}0]}}"#, "0,".repeat(100_000));
+        let there = json!({"op":"move","from":"/a","path":"/b"});
+        let back = json!({"op":"move","from":"/b","path":"/a"});
+        for operations in [vec![json!({"op":"remove","path":"/a/0"}); 1000], vec![vec![there, back]; 500].concat()] {
+            assert!(patched(&large, operations[..20].to_vec().into()).is_ok());
+            assert_eq!(patched(&large, operations.into()).unwrap_err(), "result is too deep or too large");
+        }
     }
 
     #[test]

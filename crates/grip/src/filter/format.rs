@@ -2,6 +2,12 @@
 //!
 //! Content may come in pieces. What could be the beginning of a directive is held back until the rest is there.
 
+/// Bytes that filled-in content may have. A short directive can stand for much, and content has room for many of them.
+pub const MAX_FILLED: usize = 16 << 20;
+/// Bytes that an argument may have, as it is written. So much is kept of content that comes in pieces, and looked at again
+/// with each of them.
+pub const MAX_ARGUMENT: usize = 4096;
+
 /// Why content can not be filled in. Positions count bytes from the beginning of the content.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FormatError {
@@ -23,6 +29,12 @@ pub enum FormatError {
     /// The content ends after a closing parenthesis.
     #[error("Expected directive after ')' at position {0}")]
     NoDirectiveAfterArgument(usize),
+    /// An argument is longer than [`MAX_ARGUMENT`].
+    #[error("Field starting at position {0} is longer than {MAX_ARGUMENT} bytes")]
+    TooLong(usize),
+    /// The content would become larger than [`MAX_FILLED`].
+    #[error("Content is larger than {MAX_FILLED} bytes when it is filled in")]
+    TooLarge,
     /// What a directive stands for is not known.
     #[error("{0}")]
     Value(String),
@@ -84,7 +96,11 @@ impl Formatter {
                     let at = self.position + length - 1;
                     let directive = Directive { letter, argument: argument.as_deref() };
                     let value = fill(directive).ok_or(FormatError::Unknown(letter, at))?;
-                    out.extend_from_slice(&value.map_err(FormatError::Value)?);
+                    let value = value.map_err(FormatError::Value)?;
+                    if out.len() + value.len() > MAX_FILLED {
+                        return Err(FormatError::TooLarge);
+                    }
+                    out.extend_from_slice(&value);
                     length
                 }
             };
@@ -132,6 +148,9 @@ fn scan(text: &[u8], position: usize) -> Result<Scan, FormatError> {
     let mut argument = Vec::new();
     let mut at = 2;
     loop {
+        if at > 2 + MAX_ARGUMENT {
+            return Err(FormatError::TooLong(position + 1));
+        }
         match text.get(at) {
             None => return Ok(Scan::Incomplete(FormatError::Unterminated(position + 1))),
             Some(b'\\') => match text.get(at + 1) {

@@ -6,6 +6,7 @@
 pub mod format;
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 
 use format::{Directive, FormatError, Formatter};
 
@@ -143,14 +144,12 @@ pub fn message<'a>(filters: &[Filter], context: &Context<'_>, content: &'a [u8])
 /// # Errors
 /// The first filter that fails.
 pub fn response<'a>(filters: &[Filter], subscriber: &Meta, content: &'a [u8]) -> Result<Cow<'a, [u8]>, FilterError> {
-    let mut content = Cow::Borrowed(content);
-    for (at, &filter) in filters.iter().enumerate() {
-        if filter.changes_responses() && !filters[..at].contains(&filter) {
-            let changed = build_id(subscriber, None, &content).map_err(|reason| FilterError { filter, reason })?;
-            content = Cow::Owned(changed);
-        }
+    // The only one that changes responses.
+    let filter = Filter::BuildId;
+    match filters.contains(&filter) {
+        false => Ok(Cow::Borrowed(content)),
+        true => build_id(subscriber, None, content).map(Cow::Owned).map_err(|reason| FilterError { filter, reason }),
     }
-    Ok(content)
 }
 
 /// Whether a subscription changes messages exactly as the publisher expects; otherwise the message is not for it.
@@ -193,8 +192,8 @@ fn no_such_variable(name: &[u8]) -> String {
 fn var_subst(subscriber: &Meta, content: &[u8]) -> Result<Vec<u8>, Reason> {
     let filled = fill(content, |directive| {
         let name = directive.argument.filter(|_| directive.letter == 's')?;
-        let found = subscriber.iter().find(|(n, _)| n.as_bytes() == name);
-        Some(found.map(|(_, value)| value.as_bytes().to_vec()).ok_or_else(|| no_such_variable(name)))
+        let found = std::str::from_utf8(name).ok().and_then(|name| subscriber.get(name));
+        Some(found.map(|value| value.as_bytes().to_vec()).ok_or_else(|| no_such_variable(name)))
     })?;
     Ok(filled)
 }
@@ -209,14 +208,18 @@ fn build_id(subscriber: &Meta, channels: Option<&[(&str, Option<&str>)]>, conten
     };
     let default = match channels.filter(|channels| !channels.is_empty()) {
         None => None,
-        Some(channels) => Some(fill(id_format.as_bytes(), |directive| {
-            let name = directive.argument.filter(|_| directive.letter == 's')?;
-            let id = channels.iter().find(|(n, _)| n.as_bytes() == name).and_then(|(_, id)| *id);
-            Some(id.map(|id| id.as_bytes().to_vec()).ok_or_else(|| no_such_variable(name)))
-        })?),
+        Some(channels) => {
+            let ids: HashMap<&[u8], _> = channels.iter().map(|(name, id)| (name.as_bytes(), *id)).collect();
+            Some(fill(id_format.as_bytes(), |directive| {
+                let name = directive.argument.filter(|_| directive.letter == 's')?;
+                let id = ids.get(name).copied().flatten();
+                Some(id.map(|id| id.as_bytes().to_vec()).ok_or_else(|| no_such_variable(name)))
+            })?)
+        }
     };
+    let digit = |half: u8| b"0123456789abcdef"[usize::from(half)];
     let encode = |id: &[u8]| match hex {
-        true => id.iter().flat_map(|b| format!("{b:02x}").into_bytes()).collect(),
+        true => id.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect(),
         false => id.to_vec(),
     };
     let filled = fill(content, |directive| {
@@ -331,6 +334,27 @@ mod tests {
         let context = Context { publisher: &publisher, ..context };
         assert_eq!(message(&[Filter::SkipSelf, Filter::VarSubst], &context, b"%(x)s"), Ok(Verdict::Drop));
         assert!(message(&[Filter::VarSubst, Filter::SkipSelf], &context, b"%(x)s").is_err());
+    }
+
+    #[test]
+    fn content_does_not_grow_without_bound() {
+        let user = [("user", "x".repeat(10_000))];
+        let user: Vec<_> = user.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let text = run(Filter::VarSubst, &user, &[], &"%(user)s".repeat(10_000)).unwrap_err();
+        assert_eq!(text, "var-subst: Content is larger than 16777216 bytes when it is filled in");
+        let format = [("id_format", "%(a)s"), ("id_encoding", "hex")];
+        let text = run(Filter::BuildId, &format, &[], &format!("%({})I", "x".repeat(5000))).unwrap_err();
+        assert_eq!(text, "build-id: Field starting at position 1 is longer than 4096 bytes");
+    }
+
+    /// It took time by the product of the two.
+    #[test]
+    fn many_variables_are_filled_in_from_many() {
+        let subscriber: Meta = (0..10_000).map(|n| (format!("k{n}"), "v".to_string())).collect();
+        let context = Context { subscriber: &subscriber, ..Context::default() };
+        let content: String = (0..100_000).map(|n| format!("%(k{})s", n % 10_000)).collect();
+        let filled = message(&[Filter::VarSubst], &context, content.as_bytes());
+        assert_eq!(filled, Ok(Verdict::Deliver(Cow::Owned(b"v".repeat(100_000)))));
     }
 
     #[test]
