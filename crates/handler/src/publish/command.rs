@@ -1,36 +1,11 @@
 //! The command socket: requests of operators and libraries (control, command socket).
 
 use grip::tree::Node;
-use tnetstring::{Checked, Item, Kind, Writer};
-
-use crate::take_over::accept::{failure, reply};
-
-/// A request of the RPC form `{id?, method, args?}`.
-pub struct Request<'a> {
-    /// Echoed in the answer.
-    pub id: Option<&'a [u8]>,
-    /// What to do.
-    pub method: &'a [u8],
-    /// With what; an empty map if absent.
-    pub args: Item<'a>,
-}
-
-impl<'a> Request<'a> {
-    /// Reads a request; `None` if it is malformed, which is not answered.
-    pub fn read(message: &'a [u8]) -> Option<Self> {
-        let (map, _) = tnetstring::split(message).ok()?;
-        let mut request = Request { id: None, method: b"", args: Item { kind: Kind::Map, payload: b"" } };
-        for entry in map.entries().ok()? {
-            match entry.ok()? {
-                (b"id", value) => request.id = Some(value.as_bytes().ok()?),
-                (b"method", value) => request.method = value.as_bytes().ok()?,
-                (b"args", value) => request.args = value,
-                _ => {}
-            }
-        }
-        (!request.method.is_empty() && request.args.entries().is_ok()).then_some(request)
-    }
-}
+use rpc::call::{condition, failure, success};
+use rpc::command::{ConnCheck, Refresh, ZmqUris};
+use rpc::{Call, Octets};
+use serde::Serialize;
+use tnetstring::Checked;
 
 /// What is to be done for a command, beside answering it.
 #[derive(Debug, PartialEq)]
@@ -43,63 +18,54 @@ pub enum Effect {
     Recover,
 }
 
-/// Where publishers and operators reach the handler.
-#[derive(Clone, Debug, Default)]
-pub struct Uris {
-    /// The command socket.
-    pub command: Option<String>,
-    /// The PULL socket.
-    pub pull: Option<String>,
-    /// The SUB socket, if it is bound.
-    pub sub: Option<String>,
-}
-
 /// Answers a command. `is_known` tells whether a connection is held here.
-pub fn answer(request: &Request<'_>, uris: &Uris, is_known: impl Fn(&[u8]) -> bool) -> (Vec<u8>, Effect) {
-    let bad = |text: Option<&str>| (failure(request.id, "bad-request", text), Effect::None);
-    match request.method {
-        b"get-zmq-uris" => (reply(request.id, |out| write_uris(out, uris)), Effect::None),
-        b"publish" => match publish_args(request.args) {
-            Ok(items) => (reply(request.id, Writer::null), Effect::Publish(items)),
-            Err(text) => bad(Some(&format!("Invalid format: {text}"))),
+pub fn answer(call: &Call<'_>, uris: &ZmqUris, is_known: impl Fn(&[u8]) -> bool) -> (Vec<u8>, Effect) {
+    match call.method {
+        b"get-zmq-uris" => (done(call, uris), Effect::None),
+        b"publish" => match items(call) {
+            Ok(items) => (done(call, &()), Effect::Publish(items)),
+            Err(error) => bad_request(call, &format!("Invalid format: {error}")),
         },
-        b"recover" => (reply(request.id, Writer::null), Effect::Recover),
-        b"conncheck" => match connection_ids(request.args) {
-            Some(ids) => {
-                let known: Vec<&[u8]> = ids.into_iter().filter(|id| is_known(id)).collect();
-                let write = |out: &mut Writer| {
-                    let list = out.mark();
-                    known.iter().rev().for_each(|id| out.bytes(id));
-                    out.list(list);
-                };
-                (reply(request.id, write), Effect::None)
+        b"recover" => (done(call, &()), Effect::Recover),
+        b"conncheck" => match call.args::<ConnCheck>() {
+            Ok(ConnCheck { mut ids }) => {
+                ids.retain(|id: &Octets| is_known(id));
+                (done(call, &ids), Effect::None)
             }
-            None => bad(None),
+            Err(error) => bad_request(call, &error.to_string()),
         },
-        _ => (failure(request.id, "method-not-found", None), Effect::None),
+        // Held WebSockets are what can be refreshed, and there are none: no id is known, and no channel has any.
+        b"refresh" => match call.args() {
+            Ok(Refresh { cid: Some(_), .. }) => (failure(call.id, condition::ITEM_NOT_FOUND, None), Effect::None),
+            Ok(Refresh { channel: Some(_), .. }) => (done(call, &()), Effect::None),
+            Ok(_) => bad_request(call, "refresh needs a cid or a channel"),
+            Err(error) => bad_request(call, &error.to_string()),
+        },
+        _ => (failure(call.id, condition::METHOD_NOT_FOUND, None), Effect::None),
     }
 }
 
-/// The items to publish, all of them, or what is wrong.
-fn publish_args(args: Item<'_>) -> Result<Vec<grip::Item>, String> {
-    let args = Checked::new(args).map_err(|error| error.to_string())?;
-    grip::item::from_members(Node::Tnet(args)).map_err(|error| error.to_string())
+fn bad_request(call: &Call<'_>, text: &str) -> (Vec<u8>, Effect) {
+    (failure(call.id, condition::BAD_REQUEST, Some(text)), Effect::None)
 }
 
-fn connection_ids<'a>(args: Item<'a>) -> Option<Vec<&'a [u8]>> {
-    let (_, list) = args.entries().ok()?.filter_map(Result::ok).find(|(key, _)| *key == b"ids")?;
-    list.items().ok()?.map(|id| id.ok()?.as_bytes().ok()).collect()
+/// Success, with a value that is ours and therefore shallow enough to be written.
+fn done(call: &Call<'_>, value: &impl Serialize) -> Vec<u8> {
+    success(call.id, value).unwrap_or_else(|error| failure(call.id, condition::BAD_REQUEST, Some(&error.to_string())))
 }
 
-fn write_uris(out: &mut Writer, uris: &Uris) {
-    let map = out.mark();
-    for (name, uri) in [("publish-sub", &uris.sub), ("publish-pull", &uris.pull), ("command", &uris.command)] {
-        if let Some(uri) = uri {
-            out.bytes(uri.as_bytes());
-            out.bytes(name.as_bytes());
-        }
-    }
-    out.map(map);
+/// The items to publish: all of them are sound, or none counts.
+fn items(call: &Call<'_>) -> Result<Vec<grip::Item>, Malformed> {
+    let args = Checked::new(call.args)?;
+    Ok(grip::item::from_members(Node::Tnet(args))?)
+}
+
+/// What is wrong with items.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+enum Malformed {
+    Encoding(#[from] tnetstring::Error),
+    Item(#[from] grip::Malformed),
 }
 
 #[cfg(test)]
@@ -107,8 +73,9 @@ mod tests {
     use super::*;
 
     fn ask(message: &[u8]) -> (String, Effect) {
-        let uris = Uris { command: Some("tcp://c".into()), pull: None, sub: Some("tcp://s".into()) };
-        let (answer, effect) = answer(&Request::read(message).unwrap(), &uris, |id| id == b"known");
+        let (command, sub) = (Some("tcp://c".into()), Some("tcp://s".into()));
+        let uris = ZmqUris { command, publish_pull: None, publish_sub: sub };
+        let (answer, effect) = answer(&Call::decode(message).unwrap(), &uris, |id| id == b"known");
         (String::from_utf8(answer).unwrap(), effect)
     }
 
@@ -163,11 +130,22 @@ mod tests {
     }
 
     #[test]
-    fn what_is_malformed_is_not_answered() {
-        for message in
-            [&b""[..], b"5:x}", b"3:abc,", b"0:}", b"18:6:method,1:x,4:args,", b"25:6:method,1:x,4:args,2:ab,}"]
-        {
-            assert!(Request::read(message).is_none(), "{message:?}");
+    fn there_is_no_websocket_to_refresh() {
+        let ask =
+            |args: &str| ask(&map(format!("2:id,1:7,6:method,7:refresh,4:args,{}:{args}}}", args.len()).as_bytes()));
+        assert!(ask("3:cid,1:x,").0.contains("item-not-found"));
+        assert!(ask("7:channel,1:x,").0.contains("7:success,4:true!"));
+        assert!(ask("").0.contains("bad-request") && ask("3:cid,1:1#").0.contains("bad-request"));
+    }
+
+    #[test]
+    fn connections_are_checked_by_their_ids() {
+        let ask =
+            |args: &str| ask(&map(format!("2:id,1:7,6:method,9:conncheck,4:args,{}:{args}}}", args.len()).as_bytes()));
+        assert!(ask("3:ids,12:5:known,1:x,]").0.contains("5:value,8:5:known,]"));
+        assert!(ask("3:ids,0:]").0.contains("5:value,0:]"));
+        for args in ["", "3:ids,1:x,", "3:ids,4:1:1#]", "3:ids,5:9:x,]"] {
+            assert!(ask(args).0.contains("bad-request"), "{args}");
         }
     }
 }

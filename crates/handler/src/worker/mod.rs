@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use grip::Instruct;
 use process::Limited;
+use rpc::Call;
+use rpc::command::ZmqUris;
 use settings::Handler;
 use tnetstring::Writer;
 use transport::{
@@ -17,7 +19,7 @@ use transport::{
 use zhttp::{Packet, PeerId, Peers};
 
 use crate::engine::{Decision, Engine, Limits, Outlet};
-use crate::publish::command::{self, Effect, Uris};
+use crate::publish::command::{self, Effect};
 use crate::publish::submission::{Submission, Work};
 use crate::take_over::accept::{self, Accept, failure, reply};
 
@@ -98,7 +100,7 @@ pub struct Worker {
     engine: Engine,
     submissions: Receiver<Submission>,
     sender: SyncSender<Submission>,
-    uris: Uris,
+    uris: ZmqUris,
     paused: bool,
     next_second: Instant,
 }
@@ -159,10 +161,10 @@ impl Worker {
             id_cache_ttl: settings.id_cache_ttl,
         };
         let bound_sub = settings.push_in_sub_specs.first().filter(|_| !settings.push_in_sub_connect);
-        let uris = Uris {
+        let uris = ZmqUris {
             command: settings.command_spec.clone(),
-            pull: settings.push_in_spec.clone(),
-            sub: bound_sub.cloned(),
+            publish_pull: settings.push_in_spec.clone(),
+            publish_sub: bound_sub.cloned(),
         };
         let (sender, submissions) = sync_channel(settings.push_in_http_max_waiting);
         Ok(Worker {
@@ -289,7 +291,7 @@ impl Worker {
     fn take_inspects(&mut self) {
         for _ in 0..MESSAGES_A_TURN {
             let Some((envelope, message)) = self.inspect.recv() else { return };
-            let Some(request) = command::Request::read(&message) else { continue };
+            let Ok(request) = Call::decode(&message) else { continue };
             let answer = if request.method == b"inspect" {
                 reply(request.id, |out| {
                     let map = out.mark();
@@ -310,7 +312,7 @@ impl Worker {
     fn take_accepts(&mut self, now: Instant) {
         for _ in 0..MESSAGES_A_TURN {
             let Some((envelope, message)) = self.accept.recv() else { return };
-            let Some(request) = command::Request::read(&message) else {
+            let Ok(request) = Call::decode(&message) else {
                 self.sockets.warnings.warn("accept", now, "a request of the proxy is skipped: it is malformed");
                 continue;
             };
@@ -328,7 +330,7 @@ impl Worker {
         }
     }
 
-    fn decide(&mut self, request: &command::Request<'_>) -> (Vec<u8>, Option<crate::engine::Prepared>) {
+    fn decide(&mut self, request: &Call<'_>) -> (Vec<u8>, Option<crate::engine::Prepared>) {
         let accept = match Accept::read(request.args, &mut self.sockets.peers) {
             Ok(accept) => accept,
             Err(error) => {
@@ -353,12 +355,15 @@ impl Worker {
     fn take_commands(&mut self, now: Instant) {
         for _ in 0..MESSAGES_A_TURN {
             let Some((envelope, message)) = self.command.as_ref().and_then(Replier::recv) else { return };
-            let Some(request) = command::Request::read(&message) else {
-                self.sockets.warnings.warn("command", now, "a command is skipped: it is no valid request");
-                continue;
+            let call = match Call::decode(&message) {
+                Ok(call) => call,
+                Err(error) => {
+                    self.sockets.warnings.warn("command", now, format_args!("a command is skipped: {error}"));
+                    continue;
+                }
             };
             let known = |id: &[u8]| self.engine.is_held(id, &self.sockets.peers);
-            let (answer, effect) = command::answer(&request, &self.uris, known);
+            let (answer, effect) = command::answer(&call, &self.uris, known);
             if let Some(command) = &self.command {
                 // Whoever asked may be gone.
                 let _ = command.reply(&envelope, &answer);
