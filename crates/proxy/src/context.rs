@@ -4,7 +4,6 @@ use std::fmt::Display;
 use std::time::Instant;
 
 use grip::signature::Key;
-use tnetstring::Writer;
 use zhttp::{Packet, Peers};
 
 use crate::access_log::Line;
@@ -78,8 +77,6 @@ pub struct Shared {
     pub upstream: Option<Key>,
     /// Whether the handler answers.
     pub availability: Availability,
-    /// For calls to the handler.
-    pub writer: Writer,
     serials: u64,
 }
 
@@ -93,7 +90,6 @@ impl Shared {
             upstream: config.upstream_key.as_ref().and_then(usable),
             config,
             availability: Availability::default(),
-            writer: Writer::new(4096),
             serials: 0,
         }
     }

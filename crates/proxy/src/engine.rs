@@ -7,6 +7,9 @@ use std::time::{Duration, Instant};
 
 use foldhash::fast::RandomState;
 use routes::Table;
+use rpc::Reply;
+use rpc::inspect::Inspected;
+use rpc::retry::Retry;
 use slab::Slab;
 use tnetstring::Writer;
 use zhttp::session::server;
@@ -16,9 +19,6 @@ use crate::context::{Config, Context, Links, Note, Shared};
 use crate::error::ProxyError;
 use crate::exchange::{Exchange, KeepAlive};
 use crate::handler::accept::Verdict;
-use crate::handler::call::Reply;
-use crate::handler::inspect::Inspected;
-use crate::handler::retry::Retry;
 use crate::request::uri::Uri;
 
 /// How exactly deadlines are kept.
@@ -240,12 +240,15 @@ impl Engine {
             Ok(reply) => reply,
             Err(error) => return malformed(links, "inspect", format_args!("skipping an answer: {error}")),
         };
-        let inspected = reply.result.ok().and_then(|value| Inspected::parse(value).ok());
-        self.shared.availability.answered(inspected.as_ref().and_then(|inspected| inspected.again), now);
+        let inspected = reply.result.ok().and_then(|value| tnetstring::from_item::<Inspected<'_>>(value).ok());
+        let again = inspected.as_ref().and_then(|inspected| inspected.inspect_again).map(Duration::from_millis);
+        self.shared.availability.answered(again, now);
         if let Some((index, serial)) = Id::parse_indexed(reply.id)
             && self.exchanges.get(index as usize).is_some_and(|entry| entry.exchange.awaits_inspect(serial))
         {
-            self.with_exchange(index as usize, now, links, |exchange, context| exchange.inspected(inspected, context));
+            self.with_exchange(index as usize, now, links, |exchange, context| {
+                exchange.inspected(inspected.map(Inspected::into_owned), context);
+            });
         }
     }
 
@@ -266,32 +269,41 @@ impl Engine {
 
     /// Takes in requests that the handler gives back.
     pub fn retry(&mut self, message: &[u8], now: Instant, links: &mut dyn Links) {
-        let retry = match Retry::decode(message, &mut self.shared.peers) {
+        let retry = match Retry::decode(message) {
             Ok(retry) => retry,
             Err(error) => return malformed(links, "retry", format_args!("skipping a retry: {error}")),
         };
-        let Some(uri) = Uri::parse(retry.uri) else {
+        let request = &retry.request_data;
+        let Some(uri) = Uri::parse(&request.uri) else {
             return malformed(links, "retry", "skipping a retry with an unusable address");
         };
         let routes = self.routes.clone();
-        for client in &retry.clients {
-            if self.by_client.contains_key(&(client.session.client, client.session.id)) {
+        for client in &retry.requests {
+            let session = match client.session(&mut self.shared.peers) {
+                Ok(session) => session,
+                Err(error) => {
+                    malformed(links, "retry", format_args!("skipping a retry: {error}"));
+                    continue;
+                }
+            };
+            if self.by_client.contains_key(&(session.client, session.id)) {
                 malformed(links, "retry", "skipping a retry of a request that is under way");
                 continue;
             }
+            let user_data = client.user_data.as_ref().and_then(|data| tnetstring::to_vec(data).ok());
             // Kept in the form of a first packet, as if the client had just sent it.
             let packet = Packet {
-                method: Some(retry.method),
-                uri: Some(retry.uri),
-                headers: retry.headers,
-                body: retry.body,
-                user_data: client.user_data,
-                peer_address: client.peer_address,
+                method: Some(&request.method),
+                uri: Some(&request.uri),
+                headers: request.headers.pairs(),
+                body: &request.body,
+                user_data: user_data.as_deref().and_then(|data| tnetstring::split(data).ok()).map(|(item, _)| item),
+                peer_address: client.peer_address.map(str::as_bytes),
                 ..Packet::default()
             };
-            let mut writer = Writer::new(retry.body.len() + 1024);
+            let mut writer = Writer::new(request.body.len() + 1024);
             let message = packet.encode(None, &mut writer);
-            let session = server::Session::take_over(&client.session, now);
+            let session = server::Session::take_over(&session, now);
             let index =
                 self.insert(|index, serial| Exchange::new(index, serial, session, message, &packet, uri.scheme, now));
             self.with_exchange(index, now, links, |exchange, context| {

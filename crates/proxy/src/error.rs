@@ -61,7 +61,7 @@ pub enum ProxyError {
     #[error("the backend's answer failed ({0})")]
     Broken(String),
     /// No outbound process has taken the request in time.
-    #[error("no outbound process has taken the request for {} s", crate::handler::call::TIMEOUT.as_secs())]
+    #[error("no outbound process has taken the request for {} s", crate::handler::TIMEOUT.as_secs())]
     NoOutbound,
     /// The outbound process has not been heard of for too long.
     #[error("the outbound process has been silent for 60 s")]
@@ -88,7 +88,7 @@ pub enum ProxyError {
     #[error("bad GRIP instructions: Grip-Status must be a number from 200 to 999 and a reason")]
     BadStatus,
     /// No handler is there, or none has answered in time.
-    #[error("no handler has answered for {} s whether it holds the request", crate::handler::call::TIMEOUT.as_secs())]
+    #[error("no handler has answered for {} s whether it holds the request", crate::handler::TIMEOUT.as_secs())]
     NoHandler,
     /// The handler refused without saying what is wrong with the instructions.
     #[error("the handler could not hold the request ({0})")]

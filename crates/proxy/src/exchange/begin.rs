@@ -3,13 +3,15 @@
 use std::sync::Arc;
 
 use routes::{ById, Protocol, Route, Table};
+use rpc::RequestState;
+use rpc::inspect::{Inspect, Inspected};
+use rpc::retry::Retry;
 use zhttp::{Ext, Kind, Packet};
 
 use super::{Call, Exchange, Phase};
 use crate::context::Context;
 use crate::error::ProxyError;
-use crate::handler::inspect::{Ask, Inspected, PREFETCH, Question};
-use crate::handler::retry;
+use crate::handler::inspect::{Ask, PREFETCH};
 use crate::request::forwarded;
 use crate::request::uri::Uri;
 use crate::response::answer::Answer;
@@ -70,18 +72,18 @@ impl Exchange {
         &mut self,
         packet: &Packet<'_>,
         uri: &Uri<'_>,
-        client: &retry::Client<'_>,
-        retry: &retry::Retry<'_>,
+        client: &RequestState<'_>,
+        retry: &Retry<'_>,
         routes: &Table,
         context: &mut Context<'_>,
     ) {
         self.retry = true;
         self.scheme = uri.scheme.with_tls(client.https || uri.scheme.is_secure());
         self.debug = client.debug;
-        self.inspected = retry.inspected.clone().map(Box::new);
+        self.inspected = retry.inspect.clone().map(|inspected| Box::new(inspected.into_owned()));
         // The client's instance is silent until it hears from its new owner.
         self.send(Packet { kind: Kind::KeepAlive, ext: Ext::MULTI, ..Packet::default() }, context);
-        let route = match retry.route.map(|id| by_id(id, uri, routes)) {
+        let route = match retry.route.filter(|id| !id.is_empty()).map(|id| by_id(id.as_bytes(), uri, routes)) {
             Some(Ok(route)) => Ok(route),
             Some(Err(Unusable::Shared)) | None => self.by_condition(uri, routes),
             Some(Err(Unusable::Unknown)) => Err(ProxyError::NoSuchRoute),
@@ -134,15 +136,17 @@ impl Exchange {
     fn ask(&mut self, packet: &Packet<'_>, id: &zhttp::Id, context: &mut Context<'_>) -> bool {
         let kept = self.upload.kept().unwrap_or_default();
         let body = &kept[..kept.len().min(PREFETCH)];
-        let question = Question {
-            method: packet.method.unwrap_or_default(),
-            uri: &self.client_uri(packet),
-            headers: packet.headers,
-            body,
+        let uri = self.client_uri(packet);
+        let question = Inspect {
+            method: packet.method.unwrap_or_default().into(),
+            uri: (&*uri).into(),
+            headers: rpc::Headers::of(packet.headers),
+            body: body.into(),
             truncated: !self.upload.is_complete() || body.len() < kept.len(),
             get_session: self.route.as_ref().is_some_and(|route| route.session),
+            auto_share: false,
         };
-        context.links.inspect(question.encode(id.as_bytes(), &mut context.shared.writer))
+        rpc::call::encode(None, Some(id.as_bytes()), &question).is_ok_and(|call| context.links.inspect(&call))
     }
 
     /// Whether the answer to this call is waited for.
@@ -151,7 +155,7 @@ impl Exchange {
     }
 
     /// The handler has answered, or failed to.
-    pub fn inspected(&mut self, inspected: Option<Inspected>, context: &mut Context<'_>) {
+    pub fn inspected(&mut self, inspected: Option<Inspected<'static>>, context: &mut Context<'_>) {
         context.shared.availability.done_waiting();
         let no_proxy = inspected.as_ref().is_some_and(|inspected| inspected.no_proxy);
         self.inspected = inspected.map(Box::new);

@@ -1,5 +1,7 @@
 //! Responses that are instructions: collected, then handed to the handler together with the client.
 
+use rpc::accept::Accept;
+use rpc::{RequestData, RequestState, ResponseData};
 use zhttp::{Ext, Headers, Id, Kind, Packet};
 
 use super::{Call, Exchange, Phase};
@@ -7,7 +9,7 @@ use crate::access_log::Outcome;
 use crate::body::upload::KEEP;
 use crate::context::Context;
 use crate::error::ProxyError;
-use crate::handler::accept::{self, Response, Verdict};
+use crate::handler::accept::Verdict;
 use crate::request::forwarded::logical_address;
 use crate::request::headers::{Additions, Circumstances, authority, origin_uri, target_name};
 use crate::request::uri::Uri;
@@ -169,34 +171,43 @@ impl Exchange {
         let sent_uri = origin_uri(&uri, &route, target);
         let body = self.upload.kept().unwrap_or_default();
         let method = packet.method.unwrap_or_default();
-        let pairs = instruct.pairs();
         let rule = shared.config.rules.forwarded_for(self.trusted);
-        let call = accept::Call {
-            from: &shared.instance,
-            session: self.client.hand_over(),
-            peers: &shared.peers,
-            user_data: packet.user_data,
+        let session = self.client.hand_over();
+        let state = RequestState {
+            user_data: packet.user_data.and_then(|data| tnetstring::from_item(data).ok()),
             response_code: self.download.code,
             https: self.scheme.is_secure(),
-            peer_address: packet.peer_address,
-            logical_peer_address: logical_address(packet.headers, rule, packet.peer_address),
+            peer_address: address(packet.peer_address),
+            logical_peer_address: address(logical_address(packet.headers, rule, packet.peer_address)),
             debug: self.debug,
             is_retry: self.retry,
-            request: accept::Request { method, uri: &sent_uri, headers: Headers::Pairs(&headers), body },
-            original: accept::Request { method, uri: &self.client_uri(packet), headers: packet.headers, body },
-            response: (!instruct.absent).then_some(Response {
-                code: instruct.code,
-                reason: &instruct.reason,
-                headers: Headers::Pairs(&pairs),
-                body: &instruct.body,
-            }),
-            inspected: self.inspected.as_ref().map(|inspected| inspected.encoded.as_slice()),
-            route: &route,
-            channels: &target.subscriptions,
-            trusted: target.trusted,
-            response_sent: instruct.sent,
+            ..RequestState::of(&session, &shared.peers)
         };
-        context.links.accept(call.encode(id.as_bytes(), &mut shared.writer))
+        let client_uri = self.client_uri(packet);
+        let accept = Accept {
+            requests: vec![state],
+            request_data: data(method, &sent_uri, rpc::Headers(headers), body),
+            orig_request_data: data(method, &client_uri, rpc::Headers::of(packet.headers), body),
+            response: (!instruct.absent).then(|| ResponseData {
+                code: instruct.code,
+                reason: instruct.reason[..].into(),
+                headers: rpc::Headers(instruct.pairs()),
+                body: instruct.body[..].into(),
+            }),
+            inspect: self.inspected.as_deref().cloned(),
+            route: Some(&route.id),
+            separate_stats: route.explicit_id,
+            channel_prefix: Some(route.prefix.as_str()).filter(|prefix| !prefix.is_empty()),
+            log_level: route.log_level.map(i32::from),
+            channels: target.subscriptions.iter().map(String::as_str).collect(),
+            trusted: target.trusted,
+            use_session: route.session,
+            response_sent: instruct.sent,
+            conn_max: Vec::new(),
+        };
+        // Only foreign data that are nested too deep can't be written.
+        rpc::call::encode(Some(&shared.instance), Some(id.as_bytes()), &accept)
+            .is_ok_and(|call| context.links.accept(&call))
     }
 
     /// The handler is gone, and what it was asked with it. Its successor is asked instead, within the same time.
@@ -229,24 +240,21 @@ impl Exchange {
             Verdict::Accepted => self.end(Outcome::Accepted),
             Verdict::Respond(response) if instruct.sent => {
                 self.resume(context);
-                self.relay(None, response.body, false, context);
+                self.relay(None, &response.body, false, context);
             }
             Verdict::Respond(response) => {
                 self.resume(context);
-                let head = (response.code, response.reason, response.headers);
-                self.relay(Some(head), response.body, false, context);
+                let head = (response.code, &*response.reason, response.headers.pairs());
+                self.relay(Some(head), &response.body, false, context);
             }
             Verdict::Nothing if instruct.sent => {
                 self.resume(context);
                 self.relay(None, b"", false, context);
             }
-            Verdict::BadFormat(text) => self.refused(&instruct, &ProxyError::BadInstruct(text.clone()), context),
             Verdict::Nothing => {
                 self.refused(&instruct, &ProxyError::HandlerRefused("an answer without a verdict".into()), context);
             }
-            Verdict::Failed(condition) => {
-                self.refused(&instruct, &ProxyError::HandlerRefused(condition.clone()), context);
-            }
+            Verdict::Refused(error) => self.refused(&instruct, error, context),
         }
     }
 
@@ -275,4 +283,14 @@ impl Exchange {
 
 fn owned(pairs: &[(&[u8], &[u8])]) -> Vec<(Vec<u8>, Vec<u8>)> {
     pairs.iter().map(|(name, value)| (name.to_vec(), value.to_vec())).collect()
+}
+
+fn data<'a>(method: &'a [u8], uri: &'a [u8], headers: rpc::Headers<'a>, body: &'a [u8]) -> RequestData<'a> {
+    RequestData { method: method.into(), uri: uri.into(), headers, body: body.into() }
+}
+
+/// An address as the handler takes it. One that is none (of a local socket, say) would make it refuse the request.
+fn address(text: Option<&[u8]>) -> Option<&str> {
+    let text = std::str::from_utf8(text?).ok()?;
+    text.split('%').next()?.parse::<std::net::IpAddr>().is_ok().then_some(text)
 }

@@ -20,6 +20,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use routes::{Route, Target};
+use rpc::inspect::Inspected;
 use zhttp::session::{client, server};
 use zhttp::{Id, Kind, Packet, PeerId};
 
@@ -28,8 +29,7 @@ use crate::body::download::Download;
 use crate::body::upload::Upload;
 use crate::context::{Context, Note};
 use crate::error::ProxyError;
-use crate::handler::call;
-use crate::handler::inspect::Inspected;
+use crate::handler::TIMEOUT;
 use crate::request::headers::target_name;
 use crate::request::uri::{Scheme, Uri};
 use crate::response::answer::Answer;
@@ -63,7 +63,7 @@ pub struct Exchange {
     proxied: bool,
     /// The request was sent again, because the outbound process that had it ended. That is done once.
     resent: bool,
-    inspected: Option<Box<Inspected>>,
+    inspected: Option<Box<Inspected<'static>>>,
     upload: Upload,
     download: Download,
     origin: Option<Origin>,
@@ -125,7 +125,7 @@ struct Call {
 
 impl Call {
     fn new(context: &mut Context<'_>) -> Self {
-        Call { serial: context.shared.serial(), deadline: context.now + call::TIMEOUT }
+        Call { serial: context.shared.serial(), deadline: context.now + TIMEOUT }
     }
 }
 
@@ -314,11 +314,11 @@ impl Exchange {
         if call.is_some_and(|deadline| context.now >= deadline) {
             return self.call_timed_out(context);
         }
+        // The client's side is the last: the number of a keep-alive is taken before its packet is sent, and nothing else may
+        // be sent to the client in between. Only a cancel can follow to the backend's side, and cancels need no number.
+        self.origin_timer(context, keep_alive);
         if !self.is_abandoned() && !self.is_given_away() {
             self.client_timer(context, keep_alive);
-        }
-        if !matches!(self.phase, Phase::Over) {
-            self.origin_timer(context, keep_alive);
         }
     }
 

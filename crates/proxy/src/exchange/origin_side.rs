@@ -10,7 +10,7 @@ use super::{Exchange, Origin, Phase};
 use crate::access_log::Outcome;
 use crate::context::Context;
 use crate::error::{ProxyError, Retry, only_asks};
-use crate::handler::call::TIMEOUT;
+use crate::handler::TIMEOUT;
 use crate::request::headers::{Additions, Circumstances, authority, claims_websocket_events, origin_uri, target_name};
 use crate::request::uri::Uri;
 use crate::response::answer::Answer;

@@ -2,93 +2,18 @@
 
 use std::time::{Duration, Instant};
 
-use tnetstring::{Item, Writer};
-use zhttp::Headers;
+use rpc::inspect::Inspected;
 
-use crate::handler::call::{self, TIMEOUT};
+use super::TIMEOUT;
 
 /// Bytes of the body that the handler gets to see.
 pub const PREFETCH: usize = 10_000;
 /// How often a handler that does not answer is tried.
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What the handler knows of a client.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Inspected {
-    /// The entries of the answer, to be repeated to the handler later.
-    pub encoded: Vec<u8>,
-    /// Do not ask a backend.
-    pub no_proxy: bool,
-    /// Tells sessions of a client apart.
-    pub session_id: Option<Vec<u8>>,
-    /// The last message the client has seen on each channel.
-    pub last_ids: Vec<(Vec<u8>, Vec<u8>)>,
-    /// How long the handler need not be asked again; ours says this, originals don't.
-    pub again: Option<Duration>,
-}
-
-impl Inspected {
-    /// Reads the value of an answer, or the copy of it in a retry.
-    ///
-    /// # Errors
-    /// A required field is missing or one is of a wrong type.
-    pub fn parse(value: Item<'_>) -> Result<Self, tnetstring::Error> {
-        let mut inspected = Inspected { encoded: value.payload.to_vec(), ..Inspected::default() };
-        let mut no_proxy = None;
-        for field in value.entries()? {
-            match field? {
-                (b"no-proxy", item) => no_proxy = Some(item.as_bool()?),
-                (b"sid", item) => inspected.session_id = Some(item.as_bytes()?.to_vec()),
-                (b"last-ids", item) => {
-                    for id in item.entries()? {
-                        let (channel, id) = id?;
-                        inspected.last_ids.push((channel.to_vec(), id.as_bytes()?.to_vec()));
-                    }
-                }
-                (b"inspect-again", item) => {
-                    inspected.again = u64::try_from(item.as_int_or_digits()?).ok().map(Duration::from_millis);
-                }
-                _ => {}
-            }
-        }
-        inspected.no_proxy = no_proxy.ok_or(tnetstring::Error::MissingValue)?;
-        Ok(inspected)
-    }
-
-    /// The values of `Grip-Last`.
-    pub fn grip_last(&self) -> Vec<Vec<u8>> {
-        self.last_ids.iter().map(|(channel, id)| [channel, &b"; last-id="[..], id].concat()).collect()
-    }
-}
-
-/// A question about a request.
-pub struct Question<'a> {
-    /// Request method.
-    pub method: &'a [u8],
-    /// The client's URI.
-    pub uri: &'a [u8],
-    /// The client's headers.
-    pub headers: Headers<'a>,
-    /// The beginning of the body.
-    pub body: &'a [u8],
-    /// More body follows.
-    pub truncated: bool,
-    /// Session information is wanted.
-    pub get_session: bool,
-}
-
-impl Question<'_> {
-    /// Writes the call.
-    pub fn encode<'w>(&self, id: &[u8], out: &'w mut Writer) -> &'w [u8] {
-        call::encode_call(out, None, id, "inspect", |out| {
-            call::flag(out, "get-session", self.get_session);
-            call::flag(out, "truncated", self.truncated);
-            call::entry(out, "body", self.body);
-            call::headers(out, self.headers);
-            call::entry(out, "uri", self.uri);
-            call::entry(out, "method", self.method);
-        })
-    }
+/// The values of `Grip-Last`: the last message that the client has seen on each channel.
+pub fn grip_last(inspected: &Inspected<'_>) -> Vec<Vec<u8>> {
+    inspected.last_ids.iter().map(|(channel, id)| [&**channel, b"; last-id=", &**id].concat()).collect()
 }
 
 /// What to do about a request.
@@ -174,27 +99,10 @@ impl Availability {
 mod tests {
     use super::*;
 
-    fn item(text: &[u8]) -> Item<'_> {
-        tnetstring::split(text).unwrap().0
-    }
-
-    #[test]
-    fn the_answer_of_an_original_says_only_whether_to_proxy() {
-        let inspected = Inspected::parse(item(b"19:8:no-proxy,5:false!}")).unwrap();
-        assert!(!inspected.no_proxy && inspected.again.is_none());
-        assert_eq!(inspected.encoded, b"8:no-proxy,5:false!");
-    }
-
     #[test]
     fn last_ids_become_grip_last_headers() {
-        let inspected = Inspected::parse(item(b"42:8:no-proxy,5:false!8:last-ids,9:1:c,2:42,}}"));
-        assert_eq!(inspected.unwrap().grip_last(), [b"c; last-id=42"]);
-    }
-
-    #[test]
-    fn an_answer_without_no_proxy_is_refused() {
-        assert!(Inspected::parse(item(b"0:}")).is_err());
-        assert!(Inspected::parse(item(b"1:1#")).is_err());
+        let answer = tnetstring::split(b"42:8:no-proxy,5:false!8:last-ids,9:1:c,2:42,}}").unwrap().0;
+        assert_eq!(grip_last(&tnetstring::from_item(answer).unwrap()), [b"c; last-id=42"]);
     }
 
     #[test]

@@ -1,7 +1,10 @@
-//! Talking to the handler process.
+//! Talking to the handler process. The messages are the `rpc` crate's; here is what the proxy makes of them.
 
 pub mod accept;
-pub mod call;
 pub mod command;
 pub mod inspect;
-pub mod retry;
+
+use std::time::Duration;
+
+/// How long an answer is waited for.
+pub const TIMEOUT: Duration = Duration::from_secs(8);

@@ -1,10 +1,11 @@
 //! What a backend gets to see of a request: its URI and its headers (proxy, request toward the origin).
 
 use routes::{Route, Target, TargetKind};
+use rpc::inspect::Inspected;
 use settings::model::{ForwardedFor, ForwardedProtocol};
 use zhttp::Headers;
 
-use crate::handler::inspect::Inspected;
+use crate::handler::inspect::grip_last;
 use crate::request::forwarded;
 use crate::request::uri::{Scheme, Uri};
 use crate::response::backend::is_grip;
@@ -68,7 +69,7 @@ pub struct Circumstances<'a> {
     /// The Grip-Sig token.
     pub token: Option<&'a str>,
     /// What the handler knows of the client.
-    pub inspected: Option<&'a Inspected>,
+    pub inspected: Option<&'a Inspected<'static>>,
     /// The authority of the URI that the backend gets.
     pub authority: &'a [u8],
 }
@@ -116,7 +117,7 @@ impl Additions {
             seen,
             marked: unmarked.filter(|_| marks).map(|(name, _)| [MARK, name].concat()).collect(),
             cdn_loop: (!what.rules.cdn_loop.is_empty()).then(|| forwarded::cdn_loop(headers, &what.rules.cdn_loop)),
-            grip_last: what.inspected.map(|inspected| inspected.grip_last()).unwrap_or_default(),
+            grip_last: what.inspected.map(grip_last).unwrap_or_default(),
             forwarded_for: (seen.forwarded_for || rule.append)
                 .then(|| forwarded::forwarded_for(headers, rule, what.peer))
                 .flatten(),
@@ -152,7 +153,7 @@ impl Additions {
         if !what.trusted && route.grip {
             list.extend(what.token.map(|token| (&b"Grip-Sig"[..], token.as_bytes())));
             list.push((b"Grip-Feature", FEATURES.as_bytes()));
-            let session = what.inspected.and_then(|inspected| inspected.session_id.as_deref());
+            let session = what.inspected.and_then(|inspected| inspected.sid.as_deref());
             list.extend(session.map(|id| (&b"Grip-Session-Id"[..], id)));
             list.extend(self.grip_last.iter().map(|value| (&b"Grip-Last"[..], value.as_slice())));
         }

@@ -203,7 +203,11 @@ fn a_retry_takes_the_client_over_at_once() {
         ("out-seq", Value::Int(4)),
         ("out-credits", Value::Int(8192)),
     ]);
-    let request = value(&[("method", Value::Bytes(b"GET".to_vec())), ("uri", Value::Bytes(b"http://h/x".to_vec()))]);
+    let request = value(&[
+        ("method", Value::Bytes(b"GET".to_vec())),
+        ("uri", Value::Bytes(b"http://h/x".to_vec())),
+        ("body", Value::Bytes(Vec::new())),
+    ]);
     let packet = value(&[("requests", Value::List(vec![state])), ("request-data", request)]);
     bench.engine.retry(&tnetstring::to_vec(&packet).unwrap(), bench.now, &mut bench.recorded);
     assert_eq!(bench.sent(), ["client: keep-alive", "open: data +200000"]);
@@ -244,4 +248,14 @@ fn instructions_that_the_handler_does_not_understand_are_quoted_in_the_log() {
     bench.verdict("bad-format", &Value::Bytes(b"no channels".to_vec()));
     let log = "bad-instruct: GET http://h/path -> origin:80: bad GRIP instructions: no channels";
     assert_eq!(bench.recorded.log[0], log);
+}
+
+#[test]
+fn a_retry_that_lacks_something_is_skipped_and_said() {
+    let mut bench = Bench::new("* origin:80");
+    for bad in [&b"junk"[..], b"0:}", b"29:8:requests,0:]7:inspect,1:1#}"] {
+        bench.engine.retry(bad, bench.now, &mut bench.recorded);
+    }
+    assert!(bench.sent().is_empty() && bench.engine.is_empty());
+    assert!(bench.recorded.log.len() == 3 && bench.recorded.log.iter().all(|line| line.starts_with("retry: skipping")));
 }
