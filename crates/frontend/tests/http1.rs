@@ -333,7 +333,7 @@ fn after_a_hand_off_nothing_is_sent_until_the_new_server_speaks() {
     let kept_alive = |bench: &mut Bench, now: Instant| {
         let mut numbers = Vec::new();
         let exchange = bench.exchanges.get_mut(0).unwrap();
-        exchange.on_timer(now, &mut bench.sent, |to, _| numbers.push(to.seq)).unwrap();
+        exchange.on_timer(now, |to, _| numbers.push(to.seq)).unwrap();
         numbers
     };
     let later = bench.now + Duration::from_secs(45);
@@ -399,7 +399,7 @@ fn a_held_response_that_can_have_no_body_frees_the_connection() {
         let later = bench.now + Duration::from_secs(1);
         let exchange = bench.exchanges.get_mut(0).unwrap();
         assert_eq!(exchange.client(), None);
-        assert_eq!(exchange.on_timer(later, &mut Sent::default(), |_, _| ()), Err(Over::Unwanted));
+        assert_eq!(exchange.on_timer(later, |_, _| ()), Err(Over::Unwanted));
         bench.event(|_, cx| cx.exchanges.cancel(0, cx.up));
         assert_eq!(bench.sent(), ["1 cancel"]);
     }

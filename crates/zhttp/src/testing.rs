@@ -382,8 +382,9 @@ impl Pair {
         meanwhile(self);
         for _ in 0..100_000 {
             let client = self.client_end.is_none().then(|| self.client.next_due());
+            let grant = self.client.grant_due().filter(|_| self.client_end.is_none());
             let server = self.server_end.is_none().then(|| self.server.next_due());
-            let Some(due) = client.into_iter().chain(server).min().filter(|&due| due <= until) else {
+            let Some(due) = client.into_iter().chain(grant).chain(server).min().filter(|&due| due <= until) else {
                 self.now = until;
                 return;
             };
@@ -401,12 +402,15 @@ impl Pair {
                 client::Due::KeepAlive(to) => {
                     self.post_to_server(to, Packet { kind: Kind::KeepAlive, ..Packet::default() });
                 }
-                client::Due::Grant(to, credits) => {
-                    self.post_to_server(to, Packet { kind: Kind::Credit, credits: Some(credits), ..Packet::default() });
-                }
                 client::Due::Expired => self.client_end = Some(End::Expired),
                 client::Due::Spent => self.end_client(End::Spent),
             }
+        }
+        if self.client_end.is_none()
+            && self.client.grant_due().is_some_and(|due| due <= self.now)
+            && let Some((to, credits)) = self.client.grant()
+        {
+            self.post_to_server(to, Packet { kind: Kind::Credit, credits: Some(credits), ..Packet::default() });
         }
         while self.server_end.is_none() {
             match self.server.on_timer(self.now) {

@@ -161,11 +161,13 @@ impl Exchange {
         now: Instant,
         up: &mut dyn Uplink,
     ) -> Result<Event, Violation> {
+        let was_known = self.has_server();
         Ok(match self.session.on_packet(packet, from, seq, now)? {
             Outcome::Alive => {
-                // It may be the first word of a server that is owed credits already.
-                let grant = self.session.pass_on(0, now);
-                self.send_grant(grant, up);
+                if !was_known {
+                    // What was written during a hand-off.
+                    self.grant(up);
+                }
                 Event::Nothing
             }
             Outcome::HandOff(to) => {
@@ -188,12 +190,7 @@ impl Exchange {
 
     /// Bytes of the response's body have been written. Gives credits back for them, now or later.
     pub fn on_written(&mut self, body: usize, now: Instant, up: &mut dyn Uplink) -> Owed {
-        let grant = self.session.pass_on(body, now);
-        self.send_grant(grant, up)
-    }
-
-    fn send_grant(&self, grant: Grant, up: &mut dyn Uplink) -> Owed {
-        match grant {
+        match self.session.pass_on(body, now) {
             Grant::Nothing => Owed::Nothing,
             Grant::Later => Owed::Later,
             Grant::Now(Outgoing { to, seq }, credits) => {
@@ -215,16 +212,11 @@ impl Exchange {
         self.session.send()
     }
 
-    /// Does what is due: grants, and tells `keep_alive` whom to send one. Gives the time of the next look.
+    /// Does what is due: tells `keep_alive` whom to send one. Gives the time of the next look.
     ///
     /// # Errors
     /// The exchange is over.
-    pub fn on_timer(
-        &mut self,
-        now: Instant,
-        up: &mut dyn Uplink,
-        mut keep_alive: impl FnMut(Outgoing, Id),
-    ) -> Result<Instant, Over> {
+    pub fn on_timer(&mut self, now: Instant, mut keep_alive: impl FnMut(Outgoing, Id)) -> Result<Instant, Over> {
         if matches!(self.audience, Audience::Served(until) if until <= now) {
             return Err(Over::Unwanted);
         }
@@ -232,7 +224,6 @@ impl Exchange {
             match self.session.on_timer(now) {
                 Due::Nothing => return Ok(self.next_due()),
                 Due::KeepAlive(to) => keep_alive(to, self.id()),
-                Due::Grant(Outgoing { to, seq }, credits) => up.grant(to, credits, self.id(), seq),
                 Due::Expired => return Err(Over::Expired),
                 Due::Spent => return Err(Over::Unwanted),
             }

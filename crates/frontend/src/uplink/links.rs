@@ -28,6 +28,8 @@ impl Uplink for Links {
     }
 
     fn send(&mut self, to: PeerId, packet: &Packet<'_>) {
+        // Grants have their numbers already, so they must not come behind a later packet of their session.
+        self.send_grants();
         let packet = Packet { from: &self.instance, ..*packet };
         if self.stream.send(self.peers.name(to), packet.encode(None, &mut self.writer)).is_err() {
             self.lost += 1;

@@ -63,7 +63,7 @@ impl Worker {
     fn look_at_exchange(&mut self, slot: u32, now: Instant, keep_alives: &mut Bulk<()>) {
         let Some(exchange) = self.core.exchanges.get_mut(slot) else { return };
         let links = &mut self.core.links;
-        match exchange.on_timer(now, links, |Outgoing { to, seq }, id| keep_alives.push(to, (), id, seq)) {
+        match exchange.on_timer(now, |Outgoing { to, seq }, id| keep_alives.push(to, (), id, seq)) {
             Ok(due) => self.exchange_timers.arm(slot, due),
             Err(Over::Unwanted) => {
                 exchange.cancel(links);

@@ -351,7 +351,6 @@ impl Exchange {
             match origin.session.on_timer(context.now) {
                 client::Due::Nothing => return,
                 client::Due::KeepAlive(to) => keep_alive(KeepAlive::Origin { to, id: origin.id(index) }),
-                client::Due::Grant(to, credits) => self.send_credits(to, credits, context),
                 client::Due::Expired => {
                     self.origin = None;
                     return self.origin_failed(&ProxyError::OutboundSilent, context);

@@ -64,8 +64,6 @@ pub enum Due {
     Nothing,
     /// Send a keep-alive.
     KeepAlive(Outgoing),
-    /// Send a `credit` packet.
-    Grant(Outgoing, u32),
     /// The server was silent for too long. The session is over, and nobody is told.
     Expired,
     /// The numbers are nearly used up: cancel the session.
@@ -77,8 +75,8 @@ pub enum Due {
 pub enum Grant {
     /// Nothing.
     Nothing,
-    /// Credits are owed since now. They are due in [`GRANT_DELAY`]: call [`Session::on_timer`] then, or
-    /// [`Session::grant`] a little earlier together with other sessions.
+    /// Credits are owed since now: call [`Session::grant`] in [`GRANT_DELAY`]. An owner with many
+    /// sessions keeps a list of those, and does so for all of them together.
     Later,
     /// Send a `credit` packet.
     Now(Outgoing, u32),
@@ -217,9 +215,12 @@ impl Session {
 
     /// Counts bytes of the response that have left for where they go, so that as many may come again. Call it with 0 after
     /// [`Outcome::Alive`], because what was owed while there was nobody to grant it to is due then.
+    ///
+    /// Says [`Grant::Later`] once, and not again before [`Session::grant`].
     pub fn pass_on(&mut self, bytes: usize, now: Instant) -> Grant {
-        let worth = self.window.pass_on(bytes);
-        if worth && let Some((to, credits)) = self.grant() {
+        if self.window.pass_on(bytes)
+            && let Some((to, credits)) = self.take_owed()
+        {
             return Grant::Now(to, credits);
         }
         if self.complete || !self.window.owes() || self.owed_since != NOT_OWED {
@@ -232,10 +233,14 @@ impl Session {
     /// Grants what is owed, if anything and if there is somebody to grant it to. An owner that is about to send a packet
     /// anyway puts the credits into that.
     pub fn grant(&mut self) -> Option<(Outgoing, u32)> {
+        self.owed_since = NOT_OWED;
+        self.take_owed()
+    }
+
+    fn take_owed(&mut self) -> Option<(Outgoing, u32)> {
         if !self.window.owes() || self.complete {
             return None;
         }
-        self.owed_since = NOT_OWED;
         let to = self.send()?;
         Some((to, self.window.take_owed()))
     }
@@ -270,23 +275,17 @@ impl Session {
                 None => self.timing.postpone(now),
             }
         }
-        if self.grant_at().is_some_and(|due| now >= due) {
-            // If nobody is there, `pass_on` says so again as soon as there is.
-            if let Some((to, credits)) = self.grant() {
-                return Due::Grant(to, credits);
-            }
-        }
         Due::Nothing
     }
 
     /// When [`Session::on_timer`] has something to say. A keep-alive may wait for up to
     /// [`KEEP_ALIVE_SLACK`](super::KEEP_ALIVE_SLACK) after that, for others to share its packet.
     pub fn next_due(&self) -> Instant {
-        let regular = self.timing.expires_at().min(self.timing.keep_alive_at());
-        self.grant_at().map_or(regular, |due| regular.min(due))
+        self.timing.expires_at().min(self.timing.keep_alive_at())
     }
 
-    fn grant_at(&self) -> Option<Instant> {
+    /// When [`Session::grant`] is due after [`Grant::Later`], for owners that keep no list.
+    pub fn grant_due(&self) -> Option<Instant> {
         // A tick more, because the tick may have begun before the credits were owed.
         (self.owed_since != NOT_OWED && !self.complete)
             .then(|| self.timing.time(self.owed_since.saturating_add(1)) + GRANT_DELAY)

@@ -12,7 +12,8 @@
 //!   session has one in 45 s, and sending a body need not look at the clock. A client sends none before it knows its
 //!   server nor during a hand-off, a server none after it has offered the session.
 //! - *Acknowledgement*: a server that has not said anything 10 ms after the first packet sends a keep-alive.
-//! - *Late credits*: a client grants what is owed when it is half of the window, or after 100 ms.
+//! - *Late credits*: a client grants what is owed when it is half of the window, or after 100 ms. Owners do that for many
+//!   sessions at a time, so it is not part of `on_timer`.
 //!
 //! # Moving from the former types
 //! 1. Client: `Session::start(Protocol::Http, window, now)`; the owner's `Window` and `credits` go.
