@@ -3,7 +3,8 @@
 use settings::specs::OutboundSpecs;
 use tnetstring::Writer;
 use transport::{Context, Error, Options, Publisher, Pull, Reactor, Router};
-use zhttp::{Bulk, Ext, Kind, Packet, PeerId, Peers, server};
+use zhttp::session::server::Outgoing;
+use zhttp::{Bulk, Ext, Kind, Packet, PeerId, Peers};
 
 /// Numbers of the sockets in the reactor.
 pub(crate) const INPUT: usize = 0;
@@ -49,8 +50,8 @@ impl Requesters {
 
     /// Sends a packet of a session. `false` if it is lost: the requester is gone, or does not keep up.
     #[must_use]
-    pub(crate) fn send(&mut self, session: &server::Session, packet: &Packet<'_>) -> bool {
-        self.send_by(session.client, session.by_router, packet)
+    pub(crate) fn send(&mut self, outgoing: Outgoing, packet: &Packet<'_>) -> bool {
+        self.send_by(outgoing.to, outgoing.by_router, packet)
     }
 
     /// Sends one packet for each group of sessions.

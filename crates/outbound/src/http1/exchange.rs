@@ -4,16 +4,14 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use tnetstring::{Item, Kind};
-use zhttp::{KEEP_ALIVE, Packet, server};
+use zhttp::Packet;
+use zhttp::session::server::{Due, Outgoing, Session};
 
 use crate::connect::attempts::Attempts;
 use crate::connect::target::Endpoint;
 use crate::http1::download::Download;
 use crate::http1::request::Request;
 use crate::http1::upload::Upload;
-
-/// Keep-alives are sent this much before they are due, since timers are not exact.
-const MARGIN: Duration = Duration::from_secs(5);
 
 /// How long a backend may take.
 #[derive(Clone, Copy, Debug)]
@@ -58,9 +56,11 @@ pub enum Alarm {
     /// Nothing yet.
     None,
     /// Let the requester hear that it still exists.
-    KeepAlive,
+    KeepAlive(Outgoing),
     /// The requester has been silent for too long: drop it without a word.
     Expired,
+    /// The session can not go on: cancel it.
+    Spent,
     /// The name is not resolved in time.
     ResolveTimeout,
     /// The address does not answer.
@@ -77,7 +77,7 @@ pub enum Alarm {
 #[derive(Debug)]
 pub struct Exchange {
     /// The requester's side.
-    pub session: server::Session,
+    pub session: Session,
     /// Tells this exchange from an earlier one in the same slot.
     pub serial: u64,
     /// Where the request goes.
@@ -98,8 +98,6 @@ pub struct Exchange {
     pub answered: bool,
     /// When the entry in the timer wheel that counts is due.
     pub alarm: Option<Instant>,
-    /// When something was last sent to the requester.
-    pub spoke: Instant,
     /// When something was last sent to or received from the backend.
     pub active: Instant,
     /// Since when the backend could have answered: all of the request has been sent.
@@ -115,7 +113,7 @@ pub struct Exchange {
 impl Exchange {
     /// Begins an exchange.
     pub fn new(
-        session: server::Session,
+        session: Session,
         serial: u64,
         packet: &Packet<'_>,
         request: Request,
@@ -135,7 +133,6 @@ impl Exchange {
             leftover: Vec::new(),
             answered: false,
             alarm: None,
-            spoke: now,
             active: now,
             asked: None,
             timeouts,
@@ -206,10 +203,13 @@ impl Exchange {
         self.asked.filter(|_| !self.download.has_head()).map(|asked| asked + self.timeouts.response)
     }
 
-    /// What is due now.
-    pub fn ring(&self, now: Instant) -> Alarm {
-        if self.session.is_expired(now) {
-            return Alarm::Expired;
+    /// What is due now. Call again until there is nothing, or the exchange is over.
+    pub fn ring(&mut self, now: Instant) -> Alarm {
+        match self.session.on_timer(now) {
+            Due::Expired => return Alarm::Expired,
+            Due::Spent => return Alarm::Spent,
+            Due::KeepAlive(outgoing) => return Alarm::KeepAlive(outgoing),
+            Due::Nothing => {}
         }
         if self.until.is_some_and(|until| until <= now) {
             return Alarm::SessionTimeout;
@@ -223,8 +223,6 @@ impl Exchange {
             Alarm::ResponseTimeout
         } else if now >= self.active + self.timeouts.idle {
             Alarm::Idle
-        } else if now >= self.spoke + KEEP_ALIVE - MARGIN {
-            Alarm::KeepAlive
         } else {
             Alarm::None
         }
@@ -236,8 +234,8 @@ impl Exchange {
             Phase::Resolving { until } | Phase::Connecting { until, .. } => Some(until),
             Phase::Open { .. } => self.answer_due(),
         };
-        let always = [self.session.expires_at(), self.active + self.timeouts.idle, self.spoke + KEEP_ALIVE - MARGIN];
-        always.into_iter().chain(self.until).chain(connected).min().unwrap_or(self.spoke)
+        let always = self.session.next_due().min(self.active + self.timeouts.idle);
+        [self.until, connected].into_iter().flatten().fold(always, Instant::min)
     }
 }
 
@@ -255,8 +253,8 @@ mod tests {
             uri: Some(b"http://h/"),
             ..*packet
         };
-        let session = server::Session::open(&packet, Peers::default().intern(b"p").unwrap(), now).unwrap();
-        let request = Request::from_packet(&packet, 1000).unwrap();
+        let session = Session::open(&packet, Peers::default().intern(b"p").unwrap(), 1000, now).unwrap();
+        let request = Request::from_packet(&packet).unwrap();
         Exchange::new(session, 1, &packet, request, Download::new(false, Limits::default()), TIMEOUTS, now)
     }
 
@@ -267,8 +265,10 @@ mod tests {
         idle: Duration::from_secs(900),
     };
 
+    /// One that has a connection, and whose requester knows us.
     fn open(packet: &Packet<'_>, now: Instant) -> Exchange {
         let mut exchange = exchange(packet, now);
+        exchange.session.send();
         exchange.phase = Phase::Open { connection: 0, reused: false };
         exchange
     }
@@ -279,16 +279,24 @@ mod tests {
         let mut exchange = open(&Packet::default(), start);
         assert_eq!(exchange.next_alarm(), start + 40 * SECOND);
         assert_eq!(exchange.ring(start + 39 * SECOND), Alarm::None);
-        assert_eq!(exchange.ring(start + 40 * SECOND), Alarm::KeepAlive);
-        exchange.spoke = start + 40 * SECOND;
+        assert!(matches!(exchange.ring(start + 40 * SECOND), Alarm::KeepAlive(Outgoing { seq: 1, .. })));
+        assert_eq!(exchange.ring(start + 40 * SECOND), Alarm::None);
         assert_eq!(exchange.next_alarm(), start + 60 * SECOND);
         assert_eq!(exchange.ring(start + 60 * SECOND), Alarm::Expired);
     }
 
     #[test]
+    fn a_request_that_takes_long_is_acknowledged() {
+        let start = Instant::now();
+        let mut exchange = exchange(&Packet::default(), start);
+        assert_eq!(exchange.next_alarm(), start + zhttp::ACK_DELAY);
+        assert!(matches!(exchange.ring(start + zhttp::ACK_DELAY), Alarm::KeepAlive(Outgoing { seq: 0, .. })));
+    }
+
+    #[test]
     fn the_requesters_own_limit_counts() {
         let start = Instant::now();
-        let exchange = exchange(&Packet { timeout: Some(1500), ..Packet::default() }, start);
+        let mut exchange = open(&Packet { timeout: Some(1500), ..Packet::default() }, start);
         assert_eq!(exchange.next_alarm(), start + Duration::from_millis(1500));
         assert_eq!(exchange.ring(start + 2 * SECOND), Alarm::SessionTimeout);
     }
@@ -307,6 +315,7 @@ mod tests {
     fn each_stage_has_its_deadline() {
         let start = Instant::now();
         let mut exchange = exchange(&Packet::default(), start);
+        exchange.session.send();
         assert_eq!(exchange.next_alarm(), start + TIMEOUTS.connect);
         assert_eq!(exchange.ring(start + TIMEOUTS.connect), Alarm::ResolveTimeout);
 
@@ -319,8 +328,11 @@ mod tests {
 
         exchange.download.read(b"HTTP/1.1 200 OK\r\n\r\n", 0, &mut Vec::new()).unwrap();
         assert_eq!(exchange.ring(start + 21 * SECOND), Alarm::None);
-        exchange.session.receive(zhttp::Kind::KeepAlive, Some(1), None, start + 900 * SECOND).unwrap();
-        assert_eq!(exchange.ring(start + 20 * SECOND + TIMEOUTS.idle), Alarm::Idle);
+        let alive = Packet { kind: zhttp::Kind::KeepAlive, ..Packet::default() };
+        exchange.session.on_packet(&alive, Some(1), start + 900 * SECOND).unwrap();
+        let end = start + 20 * SECOND + TIMEOUTS.idle;
+        assert!(matches!(exchange.ring(end), Alarm::KeepAlive(_)));
+        assert_eq!(exchange.ring(end), Alarm::Idle);
     }
 
     #[test]

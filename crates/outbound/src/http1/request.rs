@@ -52,8 +52,8 @@ pub struct Request {
 }
 
 impl Request {
-    /// Reads the first packet of a session. `window` is how many body bytes may be under way and waiting here.
-    pub fn from_packet(packet: &Packet<'_>, window: u32) -> Result<Self, Refusal> {
+    /// Reads the first packet of a session.
+    pub fn from_packet(packet: &Packet<'_>) -> Result<Self, Refusal> {
         let target = Target::parse(packet.uri.ok_or(Refusal::Missing("uri"))?)?;
         let method = packet.method.filter(|method| !method.is_empty()).ok_or(Refusal::Missing("method"))?;
         let framing = framing(packet, method)?;
@@ -69,7 +69,7 @@ impl Request {
         };
         let mut out = Vec::with_capacity(512 + packet.body.len());
         write_request_head(&mut out, method, path, target.authority.as_bytes(), packet.headers.iter(), framing)?;
-        let upload = Upload::start(out, framing, packet.body, packet.more, window).map_err(|_| Refusal::Length)?;
+        let upload = Upload::start(out, framing, packet.body, packet.more).map_err(|_| Refusal::Length)?;
 
         let connect_host =
             packet.connect_host.and_then(|host| str::from_utf8(host).ok()).filter(|host| !host.is_empty());
@@ -116,12 +116,12 @@ mod tests {
     }
 
     fn sent(packet: &Packet<'_>) -> String {
-        let request = Request::from_packet(packet, 1000).unwrap();
+        let request = Request::from_packet(packet).unwrap();
         String::from_utf8(request.upload.pending().to_vec()).unwrap()
     }
 
     fn condition(packet: &Packet<'_>) -> &'static str {
-        Request::from_packet(packet, 1000).unwrap_err().condition()
+        Request::from_packet(packet).unwrap_err().condition()
     }
 
     #[test]
@@ -159,7 +159,7 @@ mod tests {
     #[test]
     fn the_connection_goes_to_connect_host_and_the_request_to_the_uri() {
         let packet = Packet { connect_host: Some(b"127.0.0.1"), connect_port: Some(8000), ..packet("GET", "") };
-        let request = Request::from_packet(&packet, 1000).unwrap();
+        let request = Request::from_packet(&packet).unwrap();
         assert_eq!((&*request.endpoint.host, request.endpoint.port), ("127.0.0.1", 8000));
         assert!(sent(&packet).contains("\r\nHost: app.example:81\r\n"));
     }
@@ -167,10 +167,10 @@ mod tests {
     #[test]
     fn only_methods_that_ask_and_do_nothing_are_safe() {
         for method in ["GET", "HEAD", "OPTIONS", "TRACE"] {
-            assert!(Request::from_packet(&packet(method, ""), 1000).unwrap().is_safe, "{method}");
+            assert!(Request::from_packet(&packet(method, "")).unwrap().is_safe, "{method}");
         }
         for method in ["POST", "PUT", "PATCH", "DELETE", "get", "PROPFIND", "X"] {
-            assert!(!Request::from_packet(&packet(method, ""), 1000).unwrap().is_safe, "{method}");
+            assert!(!Request::from_packet(&packet(method, "")).unwrap().is_safe, "{method}");
         }
     }
 

@@ -1,12 +1,11 @@
 //! What goes to the backend: head and body of the request, as far as they have come from the requester.
 //!
-//! The requester may send the first packet's body without being asked; further body only within the window that is
-//! granted here, and granted again as it is written to the backend. So what waits is bounded.
+//! The first packet's body comes without being asked for; further body only within the window of the session, which is
+//! granted again as it is written to the backend. So what waits is bounded.
 
 use std::num::NonZeroUsize;
 
 use wire::http1::{BodyFraming, CHUNK_SUFFIX, LAST_CHUNK, chunk_prefix};
-use zhttp::{Violation, Window};
 
 /// The requester breaks its own promises about the body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -17,9 +16,6 @@ pub enum UploadError {
     /// Body after its end.
     #[error("body bytes after the end of the body")]
     AfterEnd,
-    /// More than was granted.
-    #[error("{0}")]
-    Window(#[from] Violation),
 }
 
 /// Bytes on their way to the backend.
@@ -34,7 +30,6 @@ pub struct Upload {
     touched: bool,
     /// `out` begins with the first byte of the request.
     whole: bool,
-    window: Window,
     /// Bytes at the end of `out` that take up room in the window.
     counted: usize,
 }
@@ -47,21 +42,14 @@ enum Framing {
 
 impl Upload {
     /// Begins with the head, framed as it says, and the body of the first packet.
-    pub fn start(
-        head: Vec<u8>,
-        framing: BodyFraming,
-        body: &[u8],
-        more: bool,
-        window: u32,
-    ) -> Result<Self, UploadError> {
+    pub fn start(head: Vec<u8>, framing: BodyFraming, body: &[u8], more: bool) -> Result<Self, UploadError> {
         let framing = match framing {
             BodyFraming::Length(length) => Framing::Length(length),
             BodyFraming::None => Framing::Length(0),
             BodyFraming::Chunked | BodyFraming::UntilClose => Framing::Chunked,
         };
-        let window = if more { Window::closed(window) } else { Window::granted(0) };
         let mut upload =
-            Upload { out: head, written: 0, framing, complete: false, touched: false, whole: true, window, counted: 0 };
+            Upload { out: head, written: 0, framing, complete: false, touched: false, whole: true, counted: 0 };
         upload.append(body, more)?;
         Ok(upload)
     }
@@ -71,7 +59,6 @@ impl Upload {
         if self.complete {
             return Err(UploadError::AfterEnd);
         }
-        self.window.receive(body.len())?;
         self.counted += body.len();
         self.append(body, more)
     }
@@ -105,8 +92,8 @@ impl Upload {
         &self.out[self.written..]
     }
 
-    /// Takes note of what was written. `true` if credits are worth a packet.
-    pub fn wrote(&mut self, bytes: usize) -> bool {
+    /// Takes note of what was written. Gives the bytes that no longer take up room in the window.
+    pub fn wrote(&mut self, bytes: usize) -> usize {
         self.written += bytes;
         self.touched |= bytes > 0;
         let left = self.out.len() - self.written;
@@ -118,12 +105,7 @@ impl Upload {
             self.written = 0;
             self.whole = false;
         }
-        passed > 0 && self.window.pass_on(passed) && !self.complete
-    }
-
-    /// Credits for the requester; call at the start, and when [`wrote`](Self::wrote) says so.
-    pub fn take_credits(&mut self) -> u32 {
-        self.window.take_owed()
+        passed
     }
 
     /// Whether the whole request has been written.
@@ -173,15 +155,16 @@ mod tests {
     use super::*;
 
     fn start(framing: BodyFraming, body: &[u8], more: bool) -> Upload {
-        Upload::start(b"HEAD".to_vec(), framing, body, more, 1000).unwrap()
+        Upload::start(b"HEAD".to_vec(), framing, body, more).unwrap()
     }
 
     #[test]
     fn a_complete_request_can_be_sent_again() {
         let mut upload = start(BodyFraming::Length(3), b"abc", false);
-        assert!(!upload.wrote(5));
+        assert_eq!(upload.wrote(5), 0);
         assert_eq!(upload.pending(), b"bc");
-        assert!(!upload.wrote(2) && upload.is_finished());
+        upload.wrote(2);
+        assert!(upload.is_finished());
         assert!(upload.is_whole() && !upload.is_untouched());
         upload.rewind();
         assert!(upload.is_untouched());
@@ -199,45 +182,31 @@ mod tests {
         assert!(!forgotten.is_whole());
         let mut streamed = start(BodyFraming::Chunked, b"", true);
         streamed.wrote(4);
-        streamed.take_credits();
         streamed.push(b"end", false).unwrap();
         assert!(!streamed.is_whole());
     }
 
     #[test]
-    fn the_initial_body_takes_no_credits_and_the_rest_gives_back_half_windows() {
+    fn only_what_was_granted_takes_up_the_window_until_it_is_written() {
         let mut upload = start(BodyFraming::Chunked, &[b'x'; 5000], true);
-        assert_eq!(upload.take_credits(), 1000);
-        assert!(!upload.wrote(upload.pending().len()));
+        assert_eq!(upload.wrote(upload.pending().len()), 0);
         upload.push(&[b'y'; 499], true).unwrap();
-        assert!(!upload.wrote(upload.pending().len()));
         upload.push(b"z", true).unwrap();
-        assert!(upload.wrote(upload.pending().len()));
-        assert_eq!(upload.take_credits(), 500);
+        assert_eq!(upload.wrote(upload.pending().len()), 500);
         assert_eq!(upload.pending(), b"");
     }
 
     #[test]
     fn nothing_is_given_back_before_it_is_written() {
         let mut upload = start(BodyFraming::Length(900), b"", true);
-        upload.take_credits();
         upload.push(&[b'y'; 800], true).unwrap();
-        assert!(!upload.wrote(4 + 499));
-        assert!(upload.wrote(1));
-    }
-
-    #[test]
-    fn more_than_granted_is_refused() {
-        let mut upload = start(BodyFraming::Chunked, b"", true);
-        assert!(matches!(upload.push(b"x", true), Err(UploadError::Window(_))));
-        upload.take_credits();
-        assert!(matches!(upload.push(&[b'x'; 1001], true), Err(UploadError::Window(_))));
+        assert_eq!(upload.wrote(4 + 499), 499);
+        assert_eq!(upload.wrote(1), 1);
     }
 
     #[test]
     fn a_body_of_another_length_than_declared_is_refused() {
         let mut upload = start(BodyFraming::Length(3), b"ab", true);
-        upload.take_credits();
         assert_eq!(upload.push(b"cd", false), Err(UploadError::Length));
         let mut upload = start(BodyFraming::Length(3), b"ab", true);
         assert_eq!(upload.push(b"", false), Err(UploadError::Length));
@@ -252,9 +221,9 @@ mod tests {
     #[test]
     fn chunks_end_with_the_last_chunk() {
         let mut upload = start(BodyFraming::Chunked, b"ab", true);
-        upload.take_credits();
         upload.push(b"c", false).unwrap();
         assert_eq!(upload.pending(), b"HEAD2\r\nab\r\n1\r\nc\r\n0\r\n\r\n");
-        assert!(!upload.wrote(upload.pending().len()) && upload.is_finished());
+        upload.wrote(upload.pending().len());
+        assert!(upload.is_finished());
     }
 }

@@ -23,7 +23,8 @@ use settings::model::Outbound;
 use slab::Slab;
 use transport::{Event, Reactor};
 use wire::http1;
-use zhttp::{ACK_DELAY, Id, Kind, PeerId, Wheel};
+use zhttp::session::server::Outgoing;
+use zhttp::{ACK_DELAY, Id, Kind, Packet, PeerId, Wheel};
 
 use self::context::{Context, Counters};
 use crate::connect::Connector;
@@ -53,7 +54,6 @@ struct Limits {
     exchanges: usize,
     /// Of a response's head.
     head: http1::Limits,
-    window: u32,
     timeouts: Timeouts,
 }
 
@@ -92,7 +92,6 @@ impl Worker {
         let limits = Limits {
             exchanges: settings.maxconn,
             head: http1::Limits { head_bytes: settings.max_headers_size, headers: settings.max_headers },
-            window: WINDOW,
             timeouts: Timeouts {
                 connect: settings.connect_timeout,
                 response: settings.response_timeout,
@@ -164,15 +163,14 @@ impl Worker {
         while let Some(&(index, serial, _)) = self.young.front().filter(|(_, _, due)| *due <= now) {
             self.young.pop_front();
             if self.exchanges.get(index).is_some_and(|exchange| exchange.serial == serial) {
-                self.acknowledge(index);
+                self.attend(index);
             }
         }
         while let Some((index, serial, due)) = self.wheel.pop(now) {
             let exchange = self.exchanges.get_mut(index).filter(|exchange| exchange.serial == serial);
             if let Some(exchange) = exchange.filter(|exchange| exchange.alarm == Some(due)) {
                 exchange.alarm = None;
-                let alarm = exchange.ring(now);
-                self.on_alarm(index, alarm);
+                self.attend(index);
             }
         }
         self.context.requesters.send_group(&mut self.keep_alives, Kind::KeepAlive);
@@ -182,29 +180,36 @@ impl Worker {
         }
     }
 
-    fn on_alarm(&mut self, index: usize, alarm: Alarm) {
-        match alarm {
-            Alarm::None => {}
-            Alarm::KeepAlive => {
-                let exchange = &mut self.exchanges[index];
-                exchange.spoke = self.context.now;
-                let session = &mut exchange.session;
-                self.keep_alives.push(session.client, session.by_router, session.id, session.send());
-            }
-            Alarm::Expired => return self.drop_exchange(index),
-            Alarm::ResolveTimeout => return self.fail(index, &Failure::ConnectTimeout(self.limits.timeouts.connect)),
-            Alarm::ConnectTimeout => {
-                let serial = self.exchanges[index].serial;
-                self.connect_failed(index, ErrorKind::TimedOut.into());
-                if self.exchanges.get(index).is_none_or(|exchange| exchange.serial != serial) {
-                    return;
+    /// Does what the time asks of an exchange, and has the wheel ring again.
+    pub(super) fn attend(&mut self, index: usize) {
+        let now = self.context.now;
+        loop {
+            let exchange = &mut self.exchanges[index];
+            let (serial, timeouts) = (exchange.serial, self.limits.timeouts);
+            match exchange.ring(now) {
+                Alarm::None => break,
+                // What every packet must echo can not be shared with others.
+                Alarm::KeepAlive(outgoing) if exchange.user_data().is_some() => {
+                    if !self.send_as(index, outgoing, Kind::KeepAlive, Packet::default()) {
+                        return;
+                    }
                 }
+                Alarm::KeepAlive(Outgoing { to, by_router, seq }) => {
+                    self.keep_alives.push(to, by_router, *exchange.session.id(), seq);
+                }
+                Alarm::Expired => return self.drop_exchange(index),
+                Alarm::Spent => return self.cancel(index),
+                Alarm::ResolveTimeout => return self.fail(index, &Failure::ConnectTimeout(timeouts.connect)),
+                Alarm::ConnectTimeout => {
+                    self.connect_failed(index, ErrorKind::TimedOut.into());
+                    if self.exchanges.get(index).is_none_or(|exchange| exchange.serial != serial) {
+                        return;
+                    }
+                }
+                Alarm::ResponseTimeout => return self.fail(index, &Failure::ResponseTimeout(timeouts.response)),
+                Alarm::SessionTimeout => return self.fail(index, &Failure::SessionTimeout),
+                Alarm::Idle => return self.fail(index, &Failure::Idle(timeouts.idle)),
             }
-            Alarm::ResponseTimeout => {
-                return self.fail(index, &Failure::ResponseTimeout(self.limits.timeouts.response));
-            }
-            Alarm::SessionTimeout => return self.fail(index, &Failure::SessionTimeout),
-            Alarm::Idle => return self.fail(index, &Failure::Idle(self.limits.timeouts.idle)),
         }
         self.watch(index);
     }
@@ -231,7 +236,8 @@ impl Worker {
         let mut cancels = Group::default();
         for (_, exchange) in &mut self.exchanges {
             let session = &mut exchange.session;
-            cancels.push(session.client, session.by_router, session.id, session.send());
+            let Outgoing { to, by_router, seq } = session.send();
+            cancels.push(to, by_router, *session.id(), seq);
         }
         self.context.requesters.send_group(&mut cancels, Kind::Cancel);
         tracing::debug!("{:?}", self.context.counters);

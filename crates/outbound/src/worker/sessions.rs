@@ -1,9 +1,10 @@
 //! Packets from requesters: new sessions, and what comes later in them.
 
 use transport::{Change, Incoming};
-use zhttp::{Id, Ids, Kind, Packet, server};
+use zhttp::session::server::{Outcome, Session};
+use zhttp::{Id, Ids, Kind, Packet};
 
-use super::{PACKETS_A_TURN, Worker};
+use super::{PACKETS_A_TURN, WINDOW, Worker};
 use crate::failure::Failure;
 use crate::http1::download::Download;
 use crate::http1::exchange::Exchange;
@@ -74,7 +75,8 @@ impl Worker {
     /// A requester has left: nobody waits for its responses any more. `by_router`: the way by which it heard of them.
     fn orphan(&mut self, name: &[u8], by_router: bool) {
         let Some(peer) = self.context.requesters.peers.find(name) else { return };
-        let orphans = |exchange: &Exchange| exchange.session.client == peer && exchange.session.by_router == by_router;
+        let orphans =
+            |exchange: &Exchange| exchange.session.client() == peer && exchange.session.by_router() == by_router;
         let orphans: Vec<usize> =
             self.exchanges.iter().filter(|(_, exchange)| orphans(exchange)).map(|(index, _)| index).collect();
         if !orphans.is_empty() {
@@ -96,14 +98,14 @@ impl Worker {
                 "request packet dropped: it does not say who has sent it",
             );
         };
-        let mut session = match server::Session::open(packet, client, now) {
+        let mut session = match Session::open(packet, client, WINDOW, now) {
             Ok(session) => session,
             Err(error) => {
                 return self.context.warnings.warn("first", now, format_args!("request packet dropped: {error}"));
             }
         };
-        if self.sessions.contains_key(&(client, session.id)) {
-            let id = session.id;
+        let id = *session.id();
+        if self.sessions.contains_key(&(client, id)) {
             return self.context.warnings.warn(
                 "duplicate",
                 now,
@@ -114,7 +116,7 @@ impl Worker {
         if self.exchanges.len() >= self.limits.exchanges {
             return self.refuse(&mut session, &Failure::Full(self.limits.exchanges), packet);
         }
-        let request = match Request::from_packet(packet, self.limits.window) {
+        let request = match Request::from_packet(packet) {
             Ok(request) => request,
             Err(refusal) => return self.refuse(&mut session, &refusal.into(), packet),
         };
@@ -123,7 +125,7 @@ impl Worker {
         let download = Download::new(request.is_head, self.limits.head);
         let exchange = Exchange::new(session, serial, packet, request, download, self.limits.timeouts, now);
         let index = self.exchanges.insert(exchange);
-        self.sessions.insert((client, session.id), index);
+        self.sessions.insert((client, id), index);
         self.young.push_back((index, serial, self.grown_up_at()));
         if packet.more && !self.grant(index) {
             return;
@@ -132,45 +134,41 @@ impl Worker {
     }
 
     /// Answers a session that is not performed.
-    fn refuse(&mut self, session: &mut server::Session, failure: &Failure, packet: &Packet<'_>) {
+    fn refuse(&mut self, session: &mut Session, failure: &Failure, packet: &Packet<'_>) {
         let (context, text) = (&mut self.context, failure.to_string());
         context.counters.failed += 1;
         let uri = packet.uri.unwrap_or_default();
         let shown = uri[..uri.len().min(LOGGED_URI)].escape_ascii();
         context.warnings.warn(failure.condition(), context.now, format_args!("request for {shown} refused: {text}"));
-        let seq = session.send();
+        let outgoing = session.send();
         let answer = Packet {
-            ids: Ids::One(session.id.as_bytes(), Some(seq)),
+            ids: Ids::One(session.id().as_bytes(), Some(outgoing.seq)),
             kind: Kind::Error,
             condition: Some(failure.condition().as_bytes()),
             reason: Some(text.as_bytes()),
             user_data: packet.user_data,
             ..Packet::default()
         };
-        let _ = context.requesters.send(session, &answer);
+        let _ = context.requesters.send(outgoing, &answer);
     }
 
     fn receive(&mut self, index: usize, packet: &Packet<'_>, seq: Option<u32>) {
         let exchange = &mut self.exchanges[index];
-        if let Err(violation) = exchange.session.receive(packet.kind, seq, packet.credits, self.context.now) {
-            let id = exchange.session.id;
-            self.context.warnings.warn(
-                "violation",
-                self.context.now,
-                format_args!("session {id} cancelled: {violation}"),
-            );
-            return self.cancel(index);
-        }
-        match packet.kind {
-            Kind::Error | Kind::Cancel => return self.drop_exchange(index),
-            Kind::Data => {
+        match exchange.session.on_packet(packet, seq, self.context.now) {
+            Ok(Outcome::Ended) => return self.drop_exchange(index),
+            Ok(Outcome::Data) => {
                 if let Err(error) = exchange.upload.push(packet.body, packet.more) {
                     return self.fail(index, &error.into());
                 }
             }
-            Kind::Credit | Kind::KeepAlive => {}
-            // Of no meaning in an HTTP session towards a backend; they count as signs of life.
-            Kind::HandoffStart | Kind::HandoffProceed | Kind::Close | Kind::Ping | Kind::Pong => return,
+            Ok(Outcome::Alive) => {}
+            // Of WebSockets and hand-offs, and a request to a backend is neither.
+            Ok(Outcome::Control | Outcome::Proceed | Outcome::Ignored) => return,
+            Err(violation) => {
+                let text = format_args!("session {} cancelled: {violation}", exchange.session.id());
+                self.context.warnings.warn("violation", self.context.now, text);
+                return self.cancel(index);
+            }
         }
         self.advance(index);
     }

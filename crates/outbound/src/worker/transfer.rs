@@ -2,6 +2,7 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 
+use zhttp::session::server::Outgoing;
 use zhttp::{Headers, Ids, Kind, Packet};
 
 use super::Worker;
@@ -43,7 +44,8 @@ impl Worker {
             match connection.stream.write(exchange.upload.pending()) {
                 Ok(bytes) => {
                     exchange.moved(self.context.now);
-                    owes_credits |= exchange.upload.wrote(bytes);
+                    let passed = exchange.upload.wrote(bytes);
+                    owes_credits |= passed > 0 && exchange.session.pass_on(passed);
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => connection.writable = false,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -77,7 +79,7 @@ impl Worker {
     fn read_into(&mut self, index: usize, buffer: &mut [u8], joined: &mut Vec<u8>) {
         // Payload that waited for credits comes first.
         let exchange = &mut self.exchanges[index];
-        if !exchange.leftover.is_empty() && exchange.download.has_head() && exchange.session.credits > 0 {
+        if !exchange.leftover.is_empty() && exchange.download.has_head() && exchange.session.credits() > 0 {
             let leftover = std::mem::take(&mut exchange.leftover);
             if self.pass_on(index, &leftover, joined) == Flow::Stop {
                 return;
@@ -87,7 +89,7 @@ impl Worker {
             let exchange = &mut self.exchanges[index];
             let Phase::Open { connection: number, .. } = exchange.phase else { return };
             let connection = self.connector.of(number);
-            let credits = exchange.session.credits as usize;
+            let credits = exchange.session.credits() as usize;
             let kept = exchange.leftover.len();
             if !connection.readable || (credits == 0 && kept > 0 && exchange.download.has_head()) {
                 return;
@@ -120,7 +122,7 @@ impl Worker {
     /// Finds head and payload in what was read and sends them to the requester.
     fn pass_on(&mut self, index: usize, input: &[u8], joined: &mut Vec<u8>) -> Flow {
         let exchange = &mut self.exchanges[index];
-        let credits = exchange.session.credits as usize;
+        let credits = exchange.session.credits() as usize;
         let interim = exchange.download.interim();
         let found = match exchange.download.read(input, credits, joined) {
             Ok(found) => found,
@@ -143,10 +145,9 @@ impl Worker {
         if found.head.is_none() && found.payload.is_empty() && !done {
             return Flow::On;
         }
-        let seq = exchange.session.send_body(found.payload.len());
-        let id = exchange.session.id;
+        let outgoing = exchange.session.send_body(found.payload.len());
         let mut packet = Packet {
-            ids: Ids::One(id.as_bytes(), Some(seq)),
+            ids: Ids::One(exchange.session.id().as_bytes(), Some(outgoing.seq)),
             more: !done,
             body: found.payload,
             user_data: exchange.user_data(),
@@ -161,8 +162,7 @@ impl Worker {
             packet.reason = Some(reason.as_bytes());
             packet.headers = if headers.is_empty() { Headers::Absent } else { Headers::Pairs(&headers) };
         }
-        let sent = self.context.requesters.send(&exchange.session, &packet);
-        exchange.spoke = self.context.now;
+        let sent = self.context.requesters.send(outgoing, &packet);
         if !sent {
             self.lost(index);
             return Flow::Stop;
@@ -193,29 +193,26 @@ impl Worker {
         }
     }
 
-    /// Tells the requester that its request has come, unless it knows; and begins to watch over time.
-    pub(super) fn acknowledge(&mut self, index: usize) {
-        let spoken = self.exchanges[index].session.has_spoken();
-        if spoken || self.send(index, Kind::KeepAlive, Packet::default()) {
-            self.watch(index);
-        }
-    }
-
     /// Grants credits for the body of the request. `false` if the exchange is over because of that.
     pub(super) fn grant(&mut self, index: usize) -> bool {
-        let credits = self.exchanges[index].upload.take_credits();
-        self.send(index, Kind::Credit, Packet { credits: Some(credits), ..Packet::default() })
+        match self.exchanges[index].session.grant() {
+            Some(credits) => self.send(index, Kind::Credit, Packet { credits: Some(credits), ..Packet::default() }),
+            None => true,
+        }
     }
 
     /// Sends a packet without body. `false` if it is lost, and the exchange with it.
     fn send(&mut self, index: usize, kind: Kind, packet: Packet<'_>) -> bool {
-        let exchange = &mut self.exchanges[index];
-        let seq = exchange.session.send();
-        let id = exchange.session.id;
-        let ids = Ids::One(id.as_bytes(), Some(seq));
+        let outgoing = self.exchanges[index].session.send();
+        self.send_as(index, outgoing, kind, packet)
+    }
+
+    /// The same with a number that the session has given already.
+    pub(super) fn send_as(&mut self, index: usize, outgoing: Outgoing, kind: Kind, packet: Packet<'_>) -> bool {
+        let exchange = &self.exchanges[index];
+        let ids = Ids::One(exchange.session.id().as_bytes(), Some(outgoing.seq));
         let packet = Packet { ids, kind, user_data: exchange.user_data(), ..packet };
-        let sent = self.context.requesters.send(&exchange.session, &packet);
-        exchange.spoke = self.context.now;
+        let sent = self.context.requesters.send(outgoing, &packet);
         if !sent {
             self.lost(index);
         }
@@ -250,7 +247,7 @@ impl Worker {
     /// Ends an exchange whose response has been passed on, and keeps its connection if that is possible.
     fn finish(&mut self, index: usize) {
         let exchange = self.exchanges.remove(index);
-        self.sessions.remove(&(exchange.session.client, exchange.session.id));
+        self.sessions.remove(&(exchange.session.client(), *exchange.session.id()));
         match exchange.connection() {
             Some(number) if exchange.leaves_connection_usable() => self.connector.keep(number, self.context.now),
             Some(number) => self.connector.close(number),
@@ -261,7 +258,7 @@ impl Worker {
     /// Forgets an exchange and closes its connection.
     pub(super) fn drop_exchange(&mut self, index: usize) {
         let exchange = self.exchanges.remove(index);
-        self.sessions.remove(&(exchange.session.client, exchange.session.id));
+        self.sessions.remove(&(exchange.session.client(), *exchange.session.id()));
         if let Some(number) = exchange.connection() {
             self.connector.close(number);
         }

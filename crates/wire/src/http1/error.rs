@@ -36,9 +36,12 @@ pub enum HeadError {
     /// Both `Content-Length` and `Transfer-Encoding`: two readers may disagree about where the message ends.
     #[error("both content length and transfer encoding")]
     AmbiguousLength,
-    /// `Host` is not `name[:port]`, or there are several that differ.
+    /// `Host`, or the authority of the target, is not `host[:port]`, or there are several `Host` fields that differ.
     #[error("invalid host")]
     Host,
+    /// The method is `CONNECT`.
+    #[error("CONNECT is not supported")]
+    Connect,
     /// The head does not end within [`Limits::head_bytes`](super::Limits::head_bytes).
     #[error("header size exceeded limit of {limit} bytes")]
     TooLarge {
@@ -48,9 +51,9 @@ pub enum HeadError {
 }
 
 impl HeadError {
-    /// The status code a server answers with. All are the client's fault.
+    /// The status code a server answers with. All but a method that no resource here has are the client's fault.
     pub fn status(&self) -> u16 {
-        400
+        if *self == HeadError::Connect { 501 } else { 400 }
     }
 
     /// The text of the error page for a client whose request was refused, with line end.

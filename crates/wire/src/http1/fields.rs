@@ -37,8 +37,10 @@ pub(super) struct Summary<'a> {
     pub(super) expects_continue: bool,
     /// `Upgrade` contains `websocket`.
     pub(super) websocket: bool,
-    /// The one value of all `Host` fields.
-    pub(super) host: Option<&'a str>,
+    /// The value of the last `Host` field, unchecked: it means something in requests only.
+    pub(super) host: Option<&'a [u8]>,
+    /// Several `Host` fields differ.
+    pub(super) hosts_differ: bool,
 }
 
 impl<'a> Summary<'a> {
@@ -46,7 +48,10 @@ impl<'a> Summary<'a> {
     pub(super) fn add(&mut self, field: Field<'a>) -> Result<(), HeadError> {
         let named = |name: &str| field.name.eq_ignore_ascii_case(name);
         match field.name.len() {
-            4 if named("Host") => self.add_host(field.value)?,
+            4 if named("Host") => {
+                self.hosts_differ |= self.host.is_some_and(|other| !other.eq_ignore_ascii_case(field.value));
+                self.host = Some(field.value);
+            }
             6 if named("Expect") => self.expects_continue |= list_contains(field.value, b"100-continue"),
             7 if named("Upgrade") => self.websocket |= list_contains(field.value, b"websocket"),
             10 if named("Connection") => {
@@ -69,17 +74,6 @@ impl<'a> Summary<'a> {
             _ => {}
         }
         Ok(())
-    }
-
-    fn add_host(&mut self, value: &'a [u8]) -> Result<(), HeadError> {
-        let host = parse_host(value)?;
-        match self.host {
-            Some(other) if !other.eq_ignore_ascii_case(host) => Err(HeadError::Host),
-            _ => {
-                self.host = Some(host);
-                Ok(())
-            }
-        }
     }
 
     /// The framing that the fields declare; `None` if they declare none.
@@ -110,13 +104,4 @@ pub fn parse_length(value: &[u8]) -> Option<u64> {
         length.checked_mul(10)?.checked_add(digit)
     })?;
     (length <= i64::MAX as u64).then_some(length)
-}
-
-/// `name[:port]` without the bytes that would end or split the authority of a URI.
-pub(super) fn parse_host(value: &[u8]) -> Result<&str, HeadError> {
-    let allowed = |byte: &u8| byte.is_ascii_graphic() && !b"/?#@\\,\"<>`{}|^".contains(byte);
-    if !value.iter().all(allowed) {
-        return Err(HeadError::Host);
-    }
-    str::from_utf8(value).map_err(|_| HeadError::Host)
 }

@@ -10,6 +10,7 @@
 //! lines and control bytes are errors. It is lenient where nothing can go wrong: empty lines before a head, a bare LF as
 //! line end of a head, a missing `Host`.
 
+mod authority;
 mod body;
 mod chunked;
 mod encode;

@@ -2,7 +2,8 @@
 
 use std::mem::MaybeUninit;
 
-use super::fields::{Summary, parse_host};
+use super::authority::parse_authority;
+use super::fields::Summary;
 use super::limits::MAX_HEADERS;
 use super::{BodyFraming, Field, HeadError, Limits, Version};
 
@@ -80,6 +81,10 @@ pub fn parse_request<'a>(buf: &'a [u8], limits: &Limits) -> Result<Option<(Reque
     }
     let framing = summary.framing(version)?.unwrap_or(BodyFraming::None);
     let (authority, path) = split_target(method, target)?;
+    if summary.hosts_differ {
+        return Err(HeadError::Host);
+    }
+    let host = summary.host.map(parse_authority).transpose()?;
     let has_body = !matches!(framing, BodyFraming::None | BodyFraming::Length(0));
     let head = RequestHead {
         method,
@@ -90,7 +95,7 @@ pub fn parse_request<'a>(buf: &'a [u8], limits: &Limits) -> Result<Option<(Reque
         persistent: summary.persistent(version),
         expects_continue: summary.expects_continue && has_body && version == Version::Http11,
         websocket: summary.websocket,
-        authority: authority.or(summary.host).filter(|host| !host.is_empty()),
+        authority: authority.or(host).filter(|host| !host.is_empty()),
         path,
     };
     Ok(Some((head, consumed)))
@@ -98,8 +103,12 @@ pub fn parse_request<'a>(buf: &'a [u8], limits: &Limits) -> Result<Option<(Reque
 
 /// The authority of an absolute target, and path and query of any.
 ///
-/// `CONNECT` and everything else that is neither a path, nor absolute, nor `OPTIONS *` has no meaning for a reverse proxy.
+/// Everything else that is neither a path, nor absolute, nor `OPTIONS *` has no meaning for a reverse proxy. Nor has
+/// `CONNECT`: what a backend answered would be a tunnel and no response.
 fn split_target<'a>(method: &str, target: &'a str) -> Result<(Option<&'a str>, &'a str), HeadError> {
+    if method == "CONNECT" {
+        return Err(HeadError::Connect);
+    }
     if target.starts_with('/') {
         return Ok((None, target));
     }
@@ -114,7 +123,7 @@ fn split_target<'a>(method: &str, target: &'a str) -> Result<(Option<&'a str>, &
     if authority.is_empty() {
         return Err(HeadError::Token);
     }
-    Ok((Some(parse_host(authority.as_bytes())?), path))
+    Ok((Some(parse_authority(authority.as_bytes())?), path))
 }
 
 #[cfg(test)]
