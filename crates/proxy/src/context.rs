@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::time::Instant;
 
 use grip::signature::Key;
-use zhttp::{Packet, Peers};
+use zhttp::{Id, Packet, PeerId, Peers};
 
 use crate::access_log::Line;
 use crate::handler::inspect::Availability;
@@ -13,12 +13,12 @@ use crate::request::signatures::{Signatures, usable};
 
 /// Where an engine's packets go: the sockets, or in tests a list.
 pub trait Links {
-    /// To the instance that has a client's connection, through ROUTER or PUB.
-    fn to_client(&mut self, to: &[u8], by_router: bool, packet: &Packet<'_>);
+    /// To the instance that has a client's connection, through ROUTER or PUB; `false` if it takes no more or is gone.
+    fn to_client(&mut self, to: &[u8], by_router: bool, packet: &Packet<'_>) -> bool;
     /// The first packet of a request to a backend; `false` if there is nobody to take it.
     fn open_origin(&mut self, packet: &Packet<'_>) -> bool;
-    /// A further packet of one.
-    fn to_origin(&mut self, to: &[u8], packet: &Packet<'_>);
+    /// A further packet of one; `false` if the outbound process takes no more or is gone.
+    fn to_origin(&mut self, to: &[u8], packet: &Packet<'_>) -> bool;
     /// An `inspect` call; `false` if there is no handler.
     fn inspect(&mut self, call: &[u8]) -> bool;
     /// An `accept` call; `false` if it can't even wait for a handler.
@@ -77,6 +77,9 @@ pub struct Shared {
     pub upstream: Option<Key>,
     /// Whether the handler answers.
     pub availability: Availability,
+    /// Sessions that have ended because a packet of theirs was not taken, and whose other side is to hear of it as soon as it
+    /// takes packets again.
+    pub cut: Vec<Cut>,
     serials: u64,
 }
 
@@ -90,6 +93,7 @@ impl Shared {
             upstream: config.upstream_key.as_ref().and_then(usable),
             config,
             availability: Availability::default(),
+            cut: Vec::new(),
             serials: 0,
         }
     }
@@ -99,6 +103,29 @@ impl Shared {
         self.serials += 1;
         self.serials
     }
+}
+
+/// A session whose other side must still be told that it has ended.
+#[derive(Clone, Copy, Debug)]
+pub struct Cut {
+    /// The other side.
+    pub peer: PeerId,
+    /// The session.
+    pub id: Id,
+    /// What the other side is.
+    pub side: Side,
+}
+
+/// What is on the other side of a session.
+#[derive(Clone, Copy, Debug)]
+pub enum Side {
+    /// A frontend, reached through ROUTER or PUB.
+    Client {
+        /// Through ROUTER.
+        by_router: bool,
+    },
+    /// An outbound process.
+    Origin,
 }
 
 /// One call into the engine: what is shared, the way out, and the time.

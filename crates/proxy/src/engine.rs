@@ -15,7 +15,7 @@ use tnetstring::Writer;
 use zhttp::session::server;
 use zhttp::{Bulk, Ext, Headers, INITIAL_BODY, Id, Ids, Kind, Packet, PeerId, Wheel};
 
-use crate::context::{Config, Context, Links, Note, Shared};
+use crate::context::{Config, Context, Links, Note, Shared, Side};
 use crate::error::ProxyError;
 use crate::exchange::{Exchange, KeepAlive};
 use crate::handler::accept::Verdict;
@@ -174,6 +174,7 @@ impl Engine {
         let exchange = &mut entry.exchange;
         let context = &mut Context { shared: &mut self.shared, links, now, unix };
         act(exchange, context);
+        exchange.end_refused(context);
         if let Some(outcome) = exchange.take_outcome() {
             exchange.log(outcome, context);
         }
@@ -328,12 +329,16 @@ impl Engine {
                 exchange.client_left(context);
             }
         });
+        self.forget_cut(peer);
     }
 
     /// An outbound process is gone.
     pub fn outbound_left(&mut self, name: &[u8], now: Instant, links: &mut dyn Links) {
         let peer = self.shared.peers.find(name);
         self.with_all(now, links, |exchange, context| exchange.outbound_left(peer, context));
+        if let Some(peer) = peer {
+            self.forget_cut(peer);
+        }
     }
 
     /// The handler is gone, and what it was asked to hold with it.
@@ -376,10 +381,51 @@ impl Engine {
         }
         let shared = &self.shared;
         let packet = Packet { from: &shared.instance, kind: Kind::KeepAlive, ext: Ext::MULTI, ..Packet::default() };
+        let (mut cut_clients, mut cut_origins) = (Vec::new(), Vec::new());
         clients.drain(|peer, by_router, ids| {
-            links.to_client(shared.peers.name(peer), by_router, &Packet { ids, ..packet });
+            if !links.to_client(shared.peers.name(peer), by_router, &Packet { ids, ..packet }) {
+                cut_clients.extend(ids.iter().flatten().filter_map(|(id, _)| Id::new(id)).map(|id| (peer, id)));
+            }
         });
-        origins.drain(|peer, (), ids| links.to_origin(shared.peers.name(peer), &Packet { ids, ..packet }));
+        origins.drain(|peer, (), ids| {
+            if !links.to_origin(shared.peers.name(peer), &Packet { ids, ..packet }) {
+                cut_origins.extend(ids.iter().flatten().filter_map(|(id, _)| Id::parse_indexed(id)));
+            }
+        });
+        for key in cut_clients {
+            if let Some(index) = self.by_client.get(&key).copied() {
+                self.with_exchange(index, now, links, Exchange::cut_client);
+            }
+        }
+        for (index, serial) in cut_origins {
+            let index = index as usize;
+            if self.exchanges.get(index).is_some_and(|entry| entry.exchange.is_origin(serial)) {
+                self.with_exchange(index, now, links, Exchange::cut_origin);
+            }
+        }
+    }
+
+    /// An instance takes packets again: it hears which sessions have ended in the meantime.
+    pub fn room(&mut self, name: &[u8], links: &mut dyn Links) {
+        let Some(peer) = self.shared.peers.find(name) else { return };
+        let shared = &mut self.shared;
+        shared.cut.retain(|cut| {
+            if cut.peer != peer {
+                return true;
+            }
+            let ids = Ids::One(cut.id.as_bytes(), None);
+            let packet = Packet { from: &shared.instance, ids, kind: Kind::Cancel, ..Packet::default() };
+            let name = shared.peers.name(peer);
+            // One that is not taken either is tried again the next time.
+            match cut.side {
+                Side::Client { by_router } => !links.to_client(name, by_router, &packet),
+                Side::Origin => !links.to_origin(name, &packet),
+            }
+        });
+    }
+
+    fn forget_cut(&mut self, peer: PeerId) {
+        self.shared.cut.retain(|cut| cut.peer != peer);
     }
 
     /// Tells everybody that the proxy stops, and forgets everything.

@@ -69,6 +69,9 @@ pub enum ProxyError {
     /// The outbound process ended while it had the request.
     #[error("the outbound process ended")]
     OutboundLeft,
+    /// The outbound process does not take what is sent to it.
+    #[error("the outbound process takes no more packets")]
+    OutboundFull,
     /// The outbound process broke the rules of ZHTTP.
     #[error("the outbound process broke the protocol: {0}")]
     OutboundViolation(String),
@@ -104,7 +107,7 @@ impl ProxyError {
             Self::Unreachable(_) | Self::Broken(_) | Self::InstructTooLarge(_) => Fault::Backend,
             Self::BadInstruct(_) | Self::BadStatus => Fault::Backend,
             Self::NoOutbound | Self::OutboundSilent | Self::OutboundLeft | Self::OutboundViolation(_) => Fault::Peer,
-            Self::NoHandler | Self::HandlerRefused(_) => Fault::Peer,
+            Self::OutboundFull | Self::NoHandler | Self::HandlerRefused(_) => Fault::Peer,
             Self::NoRoute | Self::NoSuchRoute | Self::WebSocket | Self::TargetKind(_) | Self::Blocked => {
                 Fault::Ourselves
             }
@@ -148,9 +151,11 @@ impl ProxyError {
             Self::BadInstruct(text) => origin(&format!("Failed to parse accept instructions: {text}")),
             Self::TargetKind(_) => origin(&format!("Error: {self}.")),
             // Pushpin has no details for these.
-            Self::Unreachable(_) | Self::Broken(_) | Self::OutboundLeft | Self::OutboundViolation(_) => {
-                Answer::new(502, "Bad Gateway", "Error while proxying to origin.")
-            }
+            Self::Unreachable(_)
+            | Self::Broken(_)
+            | Self::OutboundLeft
+            | Self::OutboundFull
+            | Self::OutboundViolation(_) => Answer::new(502, "Bad Gateway", "Error while proxying to origin."),
             Self::BadStatus | Self::NoHandler | Self::HandlerRefused(_) => {
                 Answer::new(500, "Internal Server Error", "Accept service unavailable.")
             }
@@ -173,6 +178,7 @@ impl ProxyError {
             Self::NoOutbound => "no-outbound",
             Self::OutboundSilent => "outbound-silent",
             Self::OutboundLeft => "outbound-left",
+            Self::OutboundFull => "outbound-full",
             Self::OutboundViolation(_) => "outbound-violation",
             Self::InstructTooLarge(_) => "instruct-too-large",
             Self::TooLargeToHold => "too-large-to-hold",

@@ -19,7 +19,7 @@ impl Exchange {
     }
 
     /// Sends a packet whose address and number have been taken.
-    pub(super) fn send_numbered(&self, to: Outgoing, packet: Packet<'_>, context: &mut Context<'_>) {
+    pub(super) fn send_numbered(&mut self, to: Outgoing, packet: Packet<'_>, context: &mut Context<'_>) {
         let first = to.seq == 0;
         let packet = Packet {
             from: &context.shared.instance,
@@ -28,7 +28,8 @@ impl Exchange {
             user_data: self.user_data.as_ref().map(|(kind, payload)| Item { kind: *kind, payload }),
             ..packet
         };
-        context.links.to_client(context.shared.peers.name(to.to), to.by_router, &packet);
+        let taken = context.links.to_client(context.shared.peers.name(to.to), to.by_router, &packet);
+        self.refused.by_client |= !taken;
     }
 
     /// Passes a piece of the response on, as far as the client's credits go; the rest waits. Ends the exchange with the

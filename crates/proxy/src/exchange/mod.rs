@@ -27,7 +27,7 @@ use zhttp::{Id, Kind, Packet, PeerId};
 use crate::access_log::{Line, Outcome};
 use crate::body::download::Download;
 use crate::body::upload::Upload;
-use crate::context::{Context, Note};
+use crate::context::{Context, Cut, Note, Side};
 use crate::error::ProxyError;
 use crate::handler::TIMEOUT;
 use crate::request::headers::target_name;
@@ -68,8 +68,16 @@ pub struct Exchange {
     download: Download,
     origin: Option<Origin>,
     phase: Phase,
+    refused: Refused,
     started: Instant,
     outcome: Option<Outcome>,
+}
+
+/// Packets that were not taken. Their numbers are used up, so their sessions can not go on.
+#[derive(Clone, Copy, Default)]
+struct Refused {
+    by_client: bool,
+    by_origin: bool,
 }
 
 /// The request to the backend.
@@ -160,6 +168,7 @@ impl Exchange {
             download: Download::default(),
             origin: None,
             phase: Phase::Reading,
+            refused: Refused::default(),
             started: now,
             outcome: None,
         }
@@ -272,6 +281,36 @@ impl Exchange {
             self.drop_origin(context);
             self.phase = Phase::Over;
         }
+    }
+
+    /// Ends the sessions of which a packet was not taken. To be called whenever something may have been sent.
+    pub fn end_refused(&mut self, context: &mut Context<'_>) {
+        if std::mem::take(&mut self.refused.by_origin) {
+            self.cut_origin(context);
+        }
+        if std::mem::take(&mut self.refused.by_client) {
+            self.cut_client(context);
+        }
+    }
+
+    /// A packet to the outbound process was not taken.
+    pub fn cut_origin(&mut self, context: &mut Context<'_>) {
+        if self.origin.is_none() {
+            return;
+        }
+        self.note_cut_origin(context);
+        self.origin = None;
+        self.origin_failed(&ProxyError::OutboundFull, context);
+    }
+
+    /// A packet to the client was not taken.
+    pub fn cut_client(&mut self, context: &mut Context<'_>) {
+        let (peer, id) = self.client_key();
+        let by_router = self.client.by_router();
+        context.shared.cut.push(Cut { peer, id, side: Side::Client { by_router } });
+        let text = "ending a request whose frontend takes no more packets";
+        context.links.log(&Note::Warning { kind: "client-full", text: &text });
+        self.client_left(context);
     }
 
     /// The proxy stops: tells both sides, as far as they are ours.

@@ -8,7 +8,7 @@ use zhttp::{Ext, Headers, INITIAL_BODY, Id, Ids, Kind, Packet, PeerId};
 use super::hold::Instruct;
 use super::{Exchange, Origin, Phase};
 use crate::access_log::Outcome;
-use crate::context::Context;
+use crate::context::{Context, Cut, Side};
 use crate::error::{ProxyError, Retry, only_asks};
 use crate::handler::TIMEOUT;
 use crate::request::headers::{Additions, Circumstances, authority, claims_websocket_events, origin_uri, target_name};
@@ -93,23 +93,38 @@ impl Exchange {
     }
 
     /// Sends a packet whose address and number have been taken.
-    fn send_origin(&self, to: Outgoing, packet: Packet<'_>, context: &mut Context<'_>) {
-        let Some(origin) = &self.origin else { return };
-        let id = origin.id(self.index);
-        let packet = Packet { from: &context.shared.instance, ids: Ids::One(id.as_bytes(), Some(to.seq)), ..packet };
-        context.links.to_origin(context.shared.peers.name(to.to), &packet);
+    fn send_origin(&mut self, to: Outgoing, packet: Packet<'_>, context: &mut Context<'_>) {
+        self.refused.by_origin |= !self.is_taken_by_origin(to, packet, context);
     }
 
-    pub(super) fn send_credits(&self, to: Outgoing, credits: u32, context: &mut Context<'_>) {
+    fn is_taken_by_origin(&self, to: Outgoing, packet: Packet<'_>, context: &mut Context<'_>) -> bool {
+        let Some(origin) = &self.origin else { return true };
+        let id = origin.id(self.index);
+        let packet = Packet { from: &context.shared.instance, ids: Ids::One(id.as_bytes(), Some(to.seq)), ..packet };
+        context.links.to_origin(context.shared.peers.name(to.to), &packet)
+    }
+
+    pub(super) fn send_credits(&mut self, to: Outgoing, credits: u32, context: &mut Context<'_>) {
         self.send_origin(to, Packet { kind: Kind::Credit, credits: Some(credits), ..Packet::default() }, context);
     }
 
     /// Ends the request to the backend, if there is one.
     pub(super) fn drop_origin(&mut self, context: &mut Context<'_>) {
-        if let Some(to) = self.origin.as_mut().and_then(|origin| origin.session.send()) {
-            self.send_origin(to, Packet { kind: Kind::Cancel, ..Packet::default() }, context);
+        if let Some(to) = self.origin.as_mut().and_then(|origin| origin.session.send())
+            && !self.is_taken_by_origin(to, Packet { kind: Kind::Cancel, ..Packet::default() }, context)
+        {
+            self.note_cut_origin(context);
         }
         self.origin = None;
+    }
+
+    /// The outbound process is told of the end as soon as it takes packets again.
+    pub(super) fn note_cut_origin(&self, context: &mut Context<'_>) {
+        if let Some(origin) = &self.origin
+            && let Some(peer) = origin.session.server()
+        {
+            context.shared.cut.push(Cut { peer, id: origin.id(self.index), side: Side::Origin });
+        }
     }
 
     /// Sends as much of the request's body as the backend's side takes.
@@ -118,8 +133,9 @@ impl Exchange {
             && let Some((body, more)) = self.upload.next(origin.session.credits() as usize)
             && let Some(to) = origin.session.send_body(body.len())
         {
-            self.send_origin(to, Packet { body, more, ..Packet::default() }, context);
+            let taken = self.is_taken_by_origin(to, Packet { body, more, ..Packet::default() }, context);
             let count = body.len();
+            self.refused.by_origin |= !taken;
             self.upload.sent(count, more);
         }
         self.grant_client(context);

@@ -17,7 +17,7 @@ use settings::keys::Key;
 use tnetstring::Writer;
 use transport::{
     Change, Context, Dealer, Event, Feed, Incoming, Options, Publisher, Pull, Push, Reactor, Replier, Router,
-    Subscriber,
+    SendError, Subscriber,
 };
 use zhttp::Packet;
 
@@ -70,22 +70,25 @@ impl Links for Sockets {
         }
     }
 
-    fn to_client(&mut self, to: &[u8], by_router: bool, packet: &Packet<'_>) {
+    fn to_client(&mut self, to: &[u8], by_router: bool, packet: &Packet<'_>) -> bool {
         let sent = if by_router {
             self.stream.send(to, packet.encode(None, &mut self.writer))
         } else {
             self.responses.send(to, packet.encode(Some(to), &mut self.writer))
         };
         self.lost += u64::from(sent.is_err());
+        // For one that is not there, its session's end is being told anyway.
+        sent != Err(SendError::Full)
     }
 
     fn open_origin(&mut self, packet: &Packet<'_>) -> bool {
         self.origin_out.send(packet.encode(None, &mut self.writer)).is_ok()
     }
 
-    fn to_origin(&mut self, to: &[u8], packet: &Packet<'_>) {
+    fn to_origin(&mut self, to: &[u8], packet: &Packet<'_>) -> bool {
         let sent = self.origin_stream.send(to, packet.encode(None, &mut self.writer));
         self.lost += u64::from(sent.is_err());
+        sent != Err(SendError::Full)
     }
 
     fn inspect(&mut self, call: &[u8]) -> bool {
@@ -268,15 +271,18 @@ impl Worker {
                         Some(Incoming::Change(Change::Left(name, _))) => {
                             engine.client_instance_left(&name, now, sockets);
                         }
-                        Some(Incoming::Change(_)) => {}
+                        Some(Incoming::Change(Change::Room(name))) => engine.room(&name, sockets),
+                        Some(Incoming::Change(Change::Joined(_))) => {}
                     }
                 }
             }
             RESPONSES => {
                 let changes: Vec<_> = sockets.responses.changes().collect();
                 for change in changes {
-                    if let transport::Change::Left(name, _) = change {
-                        engine.client_instance_left(&name, now, sockets);
+                    match change {
+                        Change::Left(name, _) => engine.client_instance_left(&name, now, sockets),
+                        Change::Room(name) => engine.room(&name, sockets),
+                        Change::Joined(_) => {}
                     }
                 }
             }
@@ -298,7 +304,8 @@ impl Worker {
                             tracing::warn!("outbound process {} left ({reason:?})", name.escape_ascii());
                             engine.outbound_left(&name, now, sockets);
                         }
-                        Some(Incoming::Change(_)) => {}
+                        Some(Incoming::Change(Change::Room(name))) => engine.room(&name, sockets),
+                        Some(Incoming::Change(Change::Joined(_))) => {}
                     }
                 }
             }

@@ -47,6 +47,9 @@ pub(super) struct Recorded {
     sent: Vec<Sent>,
     /// Lines for the log.
     pub(super) log: Vec<String>,
+    /// Packets to the client or to the outbound process are not taken.
+    pub(super) client_full: bool,
+    pub(super) origin_full: bool,
     pub(super) no_handler: bool,
     pub(super) no_outbound: bool,
 }
@@ -63,9 +66,12 @@ impl Links for Recorded {
         });
     }
 
-    fn to_client(&mut self, to: &[u8], by_router: bool, packet: &Packet<'_>) {
+    fn to_client(&mut self, to: &[u8], by_router: bool, packet: &Packet<'_>) -> bool {
         assert_eq!((to, by_router), (&b"front"[..], false));
-        self.sent.push(Sent::Client(bytes(packet)));
+        if !self.client_full {
+            self.sent.push(Sent::Client(bytes(packet)));
+        }
+        !self.client_full
     }
 
     fn open_origin(&mut self, packet: &Packet<'_>) -> bool {
@@ -75,9 +81,12 @@ impl Links for Recorded {
         !self.no_outbound
     }
 
-    fn to_origin(&mut self, to: &[u8], packet: &Packet<'_>) {
+    fn to_origin(&mut self, to: &[u8], packet: &Packet<'_>) -> bool {
         assert_eq!(to, b"out");
-        self.sent.push(Sent::Origin(bytes(packet)));
+        if !self.origin_full {
+            self.sent.push(Sent::Origin(bytes(packet)));
+        }
+        !self.origin_full
     }
 
     fn inspect(&mut self, call: &[u8]) -> bool {

@@ -382,3 +382,55 @@ fn what_is_due_at_once_is_sent_in_the_order_of_its_numbers() {
         .collect();
     assert!(numbers.is_sorted() && !numbers.is_empty(), "{numbers:?}");
 }
+
+#[test]
+fn a_packet_that_its_frontend_does_not_take_ends_the_request_on_both_sides() {
+    let mut bench = Bench::new("* origin:80");
+    bench.request(Packet::default());
+    bench.sent();
+    bench.origin(ok(b"some", true));
+    bench.sent();
+    bench.recorded.client_full = true;
+    bench.origin(data(b"more", true));
+    assert_eq!(bench.sent(), ["origin: cancel"]);
+    assert!(bench.engine.is_empty());
+    // The frontend hears of it as soon as it takes packets again, once.
+    bench.recorded.client_full = false;
+    bench.engine.room(b"front", &mut bench.recorded);
+    bench.engine.room(b"front", &mut bench.recorded);
+    assert_eq!(bench.sent(), ["client: cancel"]);
+    assert!(bench.recorded.log[0].starts_with("client-full: "));
+}
+
+#[test]
+fn a_keep_alive_that_is_not_taken_ends_its_sessions() {
+    let mut bench = Bench::new("* origin:80");
+    bench.request(Packet::default());
+    bench.wait(Duration::from_millis(20));
+    bench.sent();
+    bench.origin(Packet { kind: Kind::KeepAlive, ..Packet::default() });
+    bench.sent();
+    (bench.recorded.client_full, bench.recorded.origin_full) = (true, true);
+    bench.wait(KEEP_ALIVE);
+    assert!(bench.engine.is_empty(), "{:?}", bench.recorded.log);
+    (bench.recorded.client_full, bench.recorded.origin_full) = (false, false);
+    bench.engine.room(b"front", &mut bench.recorded);
+    bench.engine.room(b"out", &mut bench.recorded);
+    assert_eq!(bench.sent(), ["client: cancel", "origin: cancel"]);
+}
+
+#[test]
+fn a_piece_of_an_upload_that_the_outbound_process_does_not_take_is_an_error() {
+    let mut bench = Bench::new("* origin:80");
+    bench.request(Packet { method: Some(b"POST"), more: true, ..Packet::default() });
+    bench.client(data(&[b'x'; 10_000], true));
+    bench.sent();
+    bench.origin(credit(1000));
+    bench.sent();
+    bench.recorded.origin_full = true;
+    bench.client(data(b"more", true));
+    assert_eq!(bench.sent(), ["client: data 502 [32]"]);
+    bench.recorded.origin_full = false;
+    bench.engine.room(b"out", &mut bench.recorded);
+    assert_eq!(bench.sent(), ["origin: cancel"]);
+}
