@@ -6,3 +6,4 @@ mod grip;
 mod lifecycle;
 mod operator;
 mod proxy;
+mod routes;

@@ -164,3 +164,40 @@ fn a_client_that_closes_its_side_right_after_its_request_is_not_held_for_ever() 
         client.rest().expect("the connection is closed");
     }
 }
+
+#[test]
+fn a_request_that_a_dead_outbound_process_had_is_sent_again_if_it_only_asks() {
+    for (method, expected) in [("GET", 200), ("POST", 502)] {
+        // It answers the first request never and all others at once.
+        let asked = Arc::new(AtomicBool::new(false));
+        let before = asked.clone();
+        let origin = Origin::start(move |_, stream| {
+            if !before.swap(true, Ordering::SeqCst) {
+                // Until the other side has gone.
+                let _ = stream.read(&mut [0; 1]);
+            }
+            respond(stream, "200 OK", "", b"second\n")
+        });
+        let suite = Suite::before(origin.port);
+        let mut client = Client::connect(suite.port).unwrap();
+        client.send(format!("{method} / HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n").as_bytes()).unwrap();
+        until("the backend is asked", || asked.load(Ordering::SeqCst));
+        suite.kill("outbound");
+        assert_eq!(client.response().unwrap().head.status, expected, "{method} {}", suite.logs());
+        assert!(suite.logs().contains("the outbound process ended"), "{}", suite.logs());
+    }
+}
+
+#[test]
+fn a_short_chunked_upload_reaches_the_backend_with_its_length() {
+    let origin = Origin::start(|_, stream| respond(stream, "200 OK", "", b"ok\n"));
+    let suite = Suite::before(origin.port);
+    let mut client = Client::connect(suite.port).unwrap();
+    for _ in 0..3 {
+        client.send(b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n").unwrap();
+        client.send(b"2\r\nde\r\n0\r\n\r\n").unwrap();
+        assert_eq!(client.response().unwrap().head.status, 200);
+        let request = origin.request();
+        assert_eq!((request.header("Content-Length"), request.header("Transfer-Encoding")), (Some("5"), None));
+    }
+}
