@@ -1,12 +1,9 @@
 //! How often the allocator is asked, a request and a delivery: a check of the data path's cost that does not depend on
 //! the machine. Whoever makes a number smaller lowers the limit; whoever must raise one says why.
 
-#![allow(unsafe_code)]
-
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::time::Instant;
 
+use counting::allocations;
 use frontend::client::deadlines::Deadlines;
 use frontend::client::output::Output;
 use frontend::context::{Config, Context};
@@ -24,29 +21,8 @@ const REQUEST: u64 = 8;
 /// the chunk that all share.
 const PACKET_FOR_128: u64 = 2;
 
-thread_local! {
-    static COUNT: Cell<u64> = const { Cell::new(0) };
-}
-
-/// The system's allocator, counting what the current thread asks for.
-struct Counting;
-
-// SAFETY: every call goes to `System` unchanged; the counter has no destructor and does not allocate.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        COUNT.set(COUNT.get() + 1);
-        // SAFETY: the caller keeps `alloc`'s contract.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: `pointer` came from `System` with this layout.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
 #[global_allocator]
-static ALLOCATOR: Counting = Counting;
+static ALLOCATOR: counting::Counting = counting::Counting;
 
 /// Servers that cost nothing: packets are encoded as for a socket.
 struct Servers {
@@ -132,12 +108,6 @@ impl Frontend {
 
 fn encoded(packet: &Packet<'_>) -> Vec<u8> {
     packet.encode(None, &mut Writer::new(1024)).to_vec()
-}
-
-fn allocations(work: impl FnOnce()) -> u64 {
-    let before = COUNT.get();
-    work();
-    COUNT.get() - before
 }
 
 fn within(limit: u64, measured: u64) {

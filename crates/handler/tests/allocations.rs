@@ -1,12 +1,7 @@
 //! How often the allocator is asked, a hold and a delivery: a check of the data path's cost that does not depend on the
 //! machine. Whoever makes a number smaller lowers the limit; whoever must raise one says why.
 
-#![allow(unsafe_code)]
-
 mod crowd;
-
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 
 use crowd::{Crowd, answer, content};
 
@@ -24,35 +19,12 @@ const PUBLISH_TO_NOBODY: u64 = 3;
 /// One publish to 1000 long-polls with the same instruct, which it ends. Measured: 33.
 const ANSWER_1000: u64 = 33;
 
-thread_local! {
-    static COUNT: Cell<u64> = const { Cell::new(0) };
-}
-
-/// The system's allocator, counting what the current thread asks for.
-struct Counting;
-
-// SAFETY: every call goes to `System` unchanged; the counter has no destructor and does not allocate.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        COUNT.set(COUNT.get() + 1);
-        // SAFETY: the caller keeps `alloc`'s contract.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: `pointer` came from `System` with this layout.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
 #[global_allocator]
-static ALLOCATOR: Counting = Counting;
+static ALLOCATOR: counting::Counting = counting::Counting;
 
 /// How often `work` asks the allocator, on average over `times`.
 fn average(times: u64, mut work: impl FnMut()) -> u64 {
-    let before = COUNT.get();
-    (0..times).for_each(|_| work());
-    (COUNT.get() - before).div_ceil(times)
+    counting::allocations(|| (0..times).for_each(|_| work())).div_ceil(times)
 }
 
 /// A crowd in which tables have grown and buffers exist.

@@ -1,43 +1,12 @@
 //! Packets are read and written without the allocator, whatever they are.
 
-#![allow(unsafe_code)]
-
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
-
+use counting::allocations;
 use tnetstring::{Item, Writer};
 use zhttp::packet::Record;
 use zhttp::{Ext, Headers, Id, Ids, Kind, Packet};
 
-thread_local! {
-    static COUNT: Cell<u64> = const { Cell::new(0) };
-}
-
-/// The system's allocator, counting what the current thread asks for.
-struct Counting;
-
-// SAFETY: every call goes to `System` unchanged; the counter has no destructor and does not allocate.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        COUNT.set(COUNT.get() + 1);
-        // SAFETY: the caller keeps `alloc`'s contract.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: `pointer` came from `System` with this layout.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
 #[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-fn allocations(work: impl FnOnce()) -> u64 {
-    let before = COUNT.get();
-    work();
-    COUNT.get() - before
-}
+static ALLOCATOR: counting::Counting = counting::Counting;
 
 fn again(bytes: &[u8], writer: &mut Writer) {
     let packet = Packet::decode(bytes).unwrap();

@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 use mio::net::TcpStream;
+use nix::libc::linger;
+use nix::sys::socket::{setsockopt, sockopt};
 
 use crate::connect::target::Endpoint;
 
@@ -39,6 +41,15 @@ impl Connection {
             Ok(_) => Some(self.stream.set_nodelay(true)),
             Err(error) if error.kind() == io::ErrorKind::NotConnected => None,
             Err(error) => Some(Err(error)),
+        }
+    }
+
+    /// Has the connection broken off when it is dropped. Otherwise its end would wait behind bytes that a backend which does
+    /// not read has not taken.
+    pub(crate) fn break_off(&self) {
+        let at_once = linger { l_onoff: 1, l_linger: 0 };
+        if let Err(error) = setsockopt(&self.stream, sockopt::Linger, &at_once) {
+            tracing::debug!("unable to break a connection off: {error}");
         }
     }
 

@@ -260,6 +260,10 @@ impl Worker {
         let exchange = self.exchanges.remove(index);
         self.sessions.remove(&(exchange.session.client(), *exchange.session.id()));
         if let Some(number) = exchange.connection() {
+            // Half a request is of no use to the backend. A whole one may be, even if nobody waits for the answer.
+            if !exchange.upload.is_finished() {
+                self.connector.of(number).break_off();
+            }
             self.connector.close(number);
         }
     }

@@ -122,6 +122,33 @@ impl Decoder {
     }
 }
 
+/// What the bytes of a peer mean to a ROUTER, as text, when they come in pieces of `piece` bytes. For fuzzing, which stands
+/// outside of this crate.
+pub fn explain(input: &[u8], piece: usize) -> String {
+    use std::fmt::Write;
+    let (mut decoder, mut buffer, mut text) = (Decoder::new(Role::Router), Vec::new(), String::new());
+    for piece in input.chunks(piece.max(1)) {
+        buffer.extend_from_slice(piece);
+        let mut at = 0;
+        loop {
+            // Writing to a string can not fail.
+            let _ = match decoder.next(&buffer[at..]) {
+                Ok(Some((used, step))) => {
+                    at += used;
+                    writeln!(text, "{step:?}")
+                }
+                Ok(None) => break,
+                Err(violation) => {
+                    let _ = writeln!(text, "{violation}");
+                    return text;
+                }
+            };
+        }
+        buffer.drain(..at);
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
