@@ -126,7 +126,7 @@ impl Decoder {
 /// outside of this crate.
 pub fn explain(input: &[u8], piece: usize) -> String {
     use std::fmt::Write;
-    let (mut decoder, mut buffer, mut text) = (Decoder::new(Role::Router), Vec::new(), String::new());
+    let (mut decoder, mut buffer, mut text) = (Decoder::new(Role::Router, 1 << 16), Vec::new(), String::new());
     for piece in input.chunks(piece.max(1)) {
         buffer.extend_from_slice(piece);
         let mut at = 0;
