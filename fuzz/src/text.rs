@@ -6,9 +6,8 @@ use settings::{Origin, Settings, Source};
 
 /// A routes file: problems have lines of the file, and what is left can be searched.
 pub fn routes(data: &[u8]) {
-    let text = String::from_utf8_lossy(data);
-    let (table, problems) = Table::parse(&text, "routes", &|_| Ok(None));
-    let lines = text.split('\n').count();
+    let (table, problems) = Table::parse(data, "routes", &|_| Ok(None));
+    let lines = data.split(|&byte| byte == b'\n').count();
     assert!(problems.iter().all(|problem| (1..=lines).contains(&problem.line)));
     for host in ["", "example.com", "a.example.com"] {
         for path in [&b""[..], b"/", b"/a/b"] {

@@ -17,6 +17,7 @@
 //!   written in the field.
 
 #![forbid(unsafe_code)]
+#![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_macros))]
 
 pub mod filter;
 pub mod head;

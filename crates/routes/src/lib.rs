@@ -10,6 +10,7 @@
 //! - [`table`]: keeps routes in order and finds the one for a request.
 
 #![forbid(unsafe_code)]
+#![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_macros))]
 
 mod line;
 mod options;

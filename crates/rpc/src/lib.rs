@@ -17,6 +17,7 @@
 //! numbers may be strings of digits. Byte strings are borrowed from the message.
 
 #![forbid(unsafe_code)]
+#![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_macros))]
 
 pub mod accept;
 pub mod call;

@@ -17,6 +17,7 @@
 //! a `+`, a null may have a payload. Duplicate keys are handed out as they come; the caller says which one counts.
 
 #![forbid(unsafe_code)]
+#![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_macros))]
 
 pub mod bytes;
 pub mod checked;

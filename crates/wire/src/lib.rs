@@ -10,5 +10,6 @@
 //!
 //! WebSocket frames will get a module of their own beside it.
 #![forbid(unsafe_code)]
+#![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_macros))]
 
 pub mod http1;

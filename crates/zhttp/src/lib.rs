@@ -12,6 +12,7 @@
 //! - `testing` (feature): two ends joined by a wire that loses packets, and a clock turned by hand.
 
 #![forbid(unsafe_code)]
+#![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_macros))]
 
 pub mod bulk;
 pub mod client;

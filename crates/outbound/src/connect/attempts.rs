@@ -1,5 +1,7 @@
 //! The addresses of one backend, tried one after the other within one deadline.
 
+#![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_macros))]
+
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};

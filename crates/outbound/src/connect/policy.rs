@@ -3,6 +3,8 @@
 //! Targets of the routes file are vouched for. Others come from backends and clients (next links, untrusted routes), and
 //! must not be a way into the network that we stand in.
 
+#![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_macros))]
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Whether the address belongs to this machine or a private network.

@@ -1,5 +1,7 @@
 //! Connections that wait for their next request, by where they go.
 
+#![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_macros))]
+
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 

@@ -1,5 +1,7 @@
 //! Where a request goes: its URI taken apart, and the host and port that are connected to.
 
+#![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_macros))]
+
 use std::fmt;
 
 /// A host and a port: what connections are made to, and what they are kept by.
