@@ -201,3 +201,30 @@ fn a_short_chunked_upload_reaches_the_backend_with_its_length() {
         assert_eq!((request.header("Content-Length"), request.header("Transfer-Encoding")), (Some("5"), None));
     }
 }
+
+#[test]
+fn when_there_are_as_many_requests_as_may_be_others_wait_and_the_proxy_rests() {
+    let (go_on, asked) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let (wait, count) = (go_on.clone(), asked.clone());
+    let origin = Origin::start(move |_, stream| {
+        count.fetch_add(1, Ordering::SeqCst);
+        until("the test goes on", || wait.load(Ordering::SeqCst));
+        respond(stream, "200 OK", "", b"ok\n")
+    });
+    let mut suite = Suite::prepare(&format!("* 127.0.0.1:{}", origin.port), "[proxy]\nmax_open_requests=1\n");
+    suite.launch();
+    let mut first = Client::connect(suite.port).unwrap();
+    first.get("/first").unwrap();
+    until("the first one is under way", || asked.load(Ordering::SeqCst) == 1);
+    let mut second = Client::connect(suite.port).unwrap();
+    second.get("/second").unwrap();
+    until("the limit is in the log", || suite.logs().contains("max_open_requests is reached"));
+    let before = suite.cpu_time("proxy");
+    // Not a wait for anything: the time in which a loop that spins uses the processor.
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(suite.cpu_time("proxy") - before < Duration::from_millis(100), "it spins");
+    assert_eq!(asked.load(Ordering::SeqCst), 1);
+    go_on.store(true, Ordering::SeqCst);
+    assert_eq!(first.response().unwrap().head.status, 200);
+    assert_eq!(second.response().unwrap().head.status, 200);
+}

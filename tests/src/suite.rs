@@ -7,6 +7,7 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -176,6 +177,15 @@ impl Suite {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid(part))).unwrap();
         let line = status.lines().find(|l| l.starts_with("VmHWM:")).unwrap();
         line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
+    }
+
+    /// Processor time that a part has used so far, to 10 ms.
+    pub fn cpu_time(&self, part: &str) -> Duration {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid(part))).unwrap();
+        // Behind the name, which may have spaces: the state, then 10 fields, then the times in user and system mode.
+        let fields: Vec<&str> = stat.rsplit(") ").next().unwrap().split(' ').collect();
+        let ticks: u64 = fields[11..13].iter().map(|ticks| ticks.parse::<u64>().unwrap()).sum();
+        Duration::from_millis(ticks * 10)
     }
 
     /// Has it stop, and waits for its end.

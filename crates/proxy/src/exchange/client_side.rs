@@ -73,7 +73,7 @@ impl Exchange {
             return self.end(self.responded());
         }
         self.grant_origin(count, context);
-        if matches!(self.phase, Phase::Completing(_)) {
+        if matches!(self.phase, Phase::Completing) {
             self.complete_hold(context);
         }
     }
@@ -100,13 +100,13 @@ impl Exchange {
 
     fn client_data(&mut self, packet: &Packet<'_>, context: &mut Context<'_>) {
         self.upload.receive(packet.body, packet.more);
-        match &self.phase {
+        match self.phase {
             Phase::Reading => self.with_request(|this, packet| this.read_ahead(packet, context)),
             Phase::Withholding => self.withhold(context),
-            Phase::Collecting(_) | Phase::Completing(_) if self.upload.is_too_large() => {
+            Phase::Collecting | Phase::Completing if self.upload.is_too_large() => {
                 return self.fail(&ProxyError::TooLargeToHold, context);
             }
-            Phase::Completing(_) => self.complete_hold(context),
+            Phase::Completing => self.complete_hold(context),
             _ => self.pump(context),
         }
         self.grant_client(context);

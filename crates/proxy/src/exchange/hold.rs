@@ -23,18 +23,12 @@ pub(super) struct Instruct {
     body: Vec<u8>,
     /// The client has got head and body already.
     sent: bool,
-    /// There is no response: the handler wants the request without a backend.
-    absent: bool,
 }
 
 impl Instruct {
     pub(super) fn new(code: u16, reason: &[u8], headers: Headers<'_>) -> Self {
         let headers = headers.iter().map(|(name, value)| (name.to_vec(), value.to_vec())).collect();
-        Instruct { code, reason: reason.to_vec(), headers, body: Vec::new(), sent: false, absent: false }
-    }
-
-    fn absent() -> Self {
-        Instruct { absent: true, ..Instruct::new(0, b"", Headers::Absent) }
+        Instruct { code, reason: reason.to_vec(), headers, body: Vec::new(), sent: false }
     }
 
     fn pairs(&self) -> Vec<(&[u8], &[u8])> {
@@ -45,25 +39,27 @@ impl Instruct {
 impl Exchange {
     /// Takes in a piece of a response that is for the handler.
     pub(super) fn collect(&mut self, body: &[u8], more: bool, context: &mut Context<'_>) {
-        match std::mem::replace(&mut self.phase, Phase::Waiting) {
-            Phase::Collecting(mut instruct) => {
-                if instruct.body.len() + body.len() > INSTRUCT_LIMIT {
-                    return self.too_much_collected(instruct, body, more, context);
-                }
-                instruct.body.extend_from_slice(body);
-                if more {
-                    self.phase = Phase::Collecting(instruct);
-                    self.grant_origin(body.len(), context);
-                } else {
-                    self.collected(instruct, context);
-                }
-            }
-            Phase::Preceding(instruct) => self.precede(None, instruct, body, more, context),
-            other => self.phase = other,
+        if let Phase::Preceding = self.phase {
+            return self.precede(None, body, more, context);
+        }
+        let Some(instruct) = &mut self.instruct else { return };
+        if instruct.body.len() + body.len() > INSTRUCT_LIMIT {
+            return self.too_much_collected(body, more, context);
+        }
+        instruct.body.extend_from_slice(body);
+        if more {
+            self.grant_origin(body.len(), context);
+        } else {
+            self.upload.unclaim();
+            self.phase = Phase::Completing;
+            self.grant_client(context);
+            self.complete_hold(context);
         }
     }
 
-    fn too_much_collected(&mut self, mut instruct: Box<Instruct>, body: &[u8], more: bool, context: &mut Context<'_>) {
+    fn too_much_collected(&mut self, body: &[u8], more: bool, context: &mut Context<'_>) {
+        let Some(instruct) = &mut self.instruct else { return };
+        let collected = std::mem::take(&mut instruct.body);
         let pairs = instruct.pairs();
         let headers = Headers::Pairs(&pairs);
         if !backend::may_be_sent_before_hold(headers) {
@@ -74,35 +70,26 @@ impl Exchange {
             return self.fail(&ProxyError::BadStatus, context);
         };
         let (reason, kept) = (reason.to_vec(), owned(&kept));
-        let collected = std::mem::take(&mut instruct.body);
         instruct.sent = true;
         let kept: Vec<(&[u8], &[u8])> = kept.iter().map(|(name, value)| (name.as_slice(), value.as_slice())).collect();
         let head = (code, reason.as_slice(), Headers::Pairs(&kept));
-        self.precede(Some(head), instruct, &[&collected, body].concat(), more, context);
+        self.precede(Some(head), &[&collected, body].concat(), more, context);
     }
 
     /// Passes a piece of the response on before the hold. More is always to follow, because the handler goes on.
     fn precede(
         &mut self,
         head: Option<super::client_side::Head<'_>>,
-        instruct: Box<Instruct>,
         body: &[u8],
         more: bool,
         context: &mut Context<'_>,
     ) {
-        self.phase = if more { Phase::Preceding(instruct) } else { Phase::Completing(instruct) };
+        self.phase = if more { Phase::Preceding } else { Phase::Completing };
         self.relay(head, body, true, context);
-        if !more && matches!(self.phase, Phase::Completing(_)) {
+        if !more && matches!(self.phase, Phase::Completing) {
             self.upload.unclaim();
             self.complete_hold(context);
         }
-    }
-
-    fn collected(&mut self, instruct: Box<Instruct>, context: &mut Context<'_>) {
-        self.upload.unclaim();
-        self.phase = Phase::Completing(instruct);
-        self.grant_client(context);
-        self.complete_hold(context);
     }
 
     /// Hands the client over once the request is complete and the client has got all that comes before.
@@ -113,18 +100,13 @@ impl Exchange {
         if !self.upload.is_complete() || self.download.is_waiting() {
             return;
         }
-        match std::mem::replace(&mut self.phase, Phase::Waiting) {
-            Phase::Completing(instruct) => {
-                self.phase = Phase::HandingOver(instruct);
-                // A client that does not know us has nothing under way to us, and need not wait for its new owner.
-                if self.adopts && !self.client.has_spoken() {
-                    return self.call_accept(context);
-                }
-                let to = self.client.offer();
-                self.send_numbered(to, Packet { kind: Kind::HandoffStart, ..Packet::default() }, context);
-            }
-            other => self.phase = other,
+        // A client that does not know us has nothing under way to us, and need not wait for its new owner.
+        if self.adopts && !self.client.has_spoken() {
+            return self.call_accept(context);
         }
+        self.phase = Phase::HandingOver;
+        let to = self.client.offer();
+        self.send_numbered(to, Packet { kind: Kind::HandoffStart, ..Packet::default() }, context);
     }
 
     /// The handler wants the request without a backend: once the body is complete it gets it.
@@ -134,24 +116,22 @@ impl Exchange {
         }
         debug_assert!(self.upload.kept().is_none_or(|kept| kept.len() <= KEEP));
         if self.upload.is_complete() {
-            self.phase = Phase::Completing(Box::new(Instruct::absent()));
+            self.phase = Phase::Completing;
             self.complete_hold(context);
         }
     }
 
     /// The client's instance waits for its new owner: asks the handler to be that.
     pub(super) fn call_accept(&mut self, context: &mut Context<'_>) {
-        let Phase::HandingOver(instruct) = std::mem::replace(&mut self.phase, Phase::Waiting) else { return };
         let call = Call::new(context);
         let id = Id::indexed(self.index as u32, call.serial);
-        if self.with_request(|this, packet| this.send_accept(packet, &instruct, &id, context)) {
-            self.phase = Phase::Accepting(instruct, call);
-        } else {
-            self.refused(&instruct, &ProxyError::NoHandler, context);
+        self.phase = Phase::Accepting(call);
+        if !self.with_request(|this, packet| this.send_accept(packet, &id, context)) {
+            self.refused(&ProxyError::NoHandler, context);
         }
     }
 
-    fn send_accept(&mut self, packet: &Packet<'_>, instruct: &Instruct, id: &Id, context: &mut Context<'_>) -> bool {
+    fn send_accept(&mut self, packet: &Packet<'_>, id: &Id, context: &mut Context<'_>) -> bool {
         let Some(route) = self.route.clone() else { return false };
         let Some(target) = route.targets.get(self.target) else { return false };
         let Some(uri) = Uri::parse(packet.uri.unwrap_or_default()) else { return false };
@@ -188,7 +168,7 @@ impl Exchange {
             requests: vec![state],
             request_data: data(method, &sent_uri, rpc::Headers(headers), body),
             orig_request_data: data(method, &client_uri, rpc::Headers::of(packet.headers), body),
-            response: (!instruct.absent).then(|| ResponseData {
+            response: self.instruct.as_deref().map(|instruct| ResponseData {
                 code: instruct.code,
                 reason: instruct.reason[..].into(),
                 headers: rpc::Headers(instruct.pairs()),
@@ -202,7 +182,7 @@ impl Exchange {
             channels: target.subscriptions.iter().map(String::as_str).collect(),
             trusted: target.trusted,
             use_session: route.session,
-            response_sent: instruct.sent,
+            response_sent: self.is_instruct_sent(),
             conn_max: Vec::new(),
         };
         // Only foreign data that are nested too deep can't be written.
@@ -212,57 +192,56 @@ impl Exchange {
 
     /// The handler is gone, and what it was asked with it. Its successor is asked instead, within the same time.
     pub fn handler_left(&mut self, context: &mut Context<'_>) {
-        match std::mem::replace(&mut self.phase, Phase::Waiting) {
-            Phase::Accepting(instruct, call) => {
-                self.phase = Phase::HandingOver(instruct);
+        match self.phase {
+            Phase::Accepting(Call { deadline, .. }) => {
                 self.call_accept(context);
-                if let Phase::Accepting(_, again) = &mut self.phase {
-                    again.deadline = call.deadline;
+                if let Phase::Accepting(again) = &mut self.phase {
+                    again.deadline = deadline;
                 }
             }
             Phase::Asking(_) => {
                 context.shared.availability.done_waiting();
                 self.with_request(|this, packet| this.open_origin(packet, context));
             }
-            other => self.phase = other,
+            _ => {}
         }
     }
 
     /// Whether the answer to this call is waited for.
     pub fn awaits_accept(&self, serial: u64) -> bool {
-        matches!(&self.phase, Phase::Accepting(_, call) if call.serial == serial)
+        matches!(self.phase, Phase::Accepting(call) if call.serial == serial)
+    }
+
+    /// The client has got head and body of the response that is for the handler.
+    fn is_instruct_sent(&self) -> bool {
+        self.instruct.as_ref().is_some_and(|instruct| instruct.sent)
     }
 
     /// The handler has answered.
     pub fn accepted(&mut self, verdict: &Verdict<'_>, context: &mut Context<'_>) {
-        let Phase::Accepting(instruct, _) = std::mem::replace(&mut self.phase, Phase::Finishing) else { return };
+        let sent = self.is_instruct_sent();
         match verdict {
             Verdict::Accepted => self.end(Outcome::Accepted),
-            Verdict::Respond(response) if instruct.sent => {
-                self.resume(context);
-                self.relay(None, &response.body, false, context);
-            }
             Verdict::Respond(response) => {
                 self.resume(context);
                 let head = (response.code, &*response.reason, response.headers.pairs());
-                self.relay(Some(head), &response.body, false, context);
+                self.relay((!sent).then_some(head), &response.body, false, context);
             }
-            Verdict::Nothing if instruct.sent => {
+            Verdict::Nothing if sent => {
                 self.resume(context);
                 self.relay(None, b"", false, context);
             }
             Verdict::Nothing => {
-                self.refused(&instruct, &ProxyError::HandlerRefused("an answer without a verdict".into()), context);
+                self.refused(&ProxyError::HandlerRefused("an answer without a verdict".into()), context);
             }
-            Verdict::Refused(error) => self.refused(&instruct, error, context),
+            Verdict::Refused(error) => self.refused(error, context),
         }
     }
 
     /// The handler does not take the client: answers it after all, or ends what it has got already.
-    pub(super) fn refused(&mut self, instruct: &Instruct, error: &ProxyError, context: &mut Context<'_>) {
-        self.phase = Phase::Finishing;
+    pub(super) fn refused(&mut self, error: &ProxyError, context: &mut Context<'_>) {
         self.resume(context);
-        if !instruct.sent {
+        if !self.is_instruct_sent() {
             return self.fail(error, context);
         }
         self.warn(error, context);
@@ -276,6 +255,7 @@ impl Exchange {
 
     /// Takes the client back, whose instance is silent until it hears from its owner.
     fn resume(&mut self, context: &mut Context<'_>) {
+        self.phase = Phase::Finishing;
         let to = self.client.resume(context.now);
         self.send_numbered(to, Packet { kind: Kind::KeepAlive, ext: Ext::MULTI, ..Packet::default() }, context);
     }

@@ -68,6 +68,8 @@ pub struct Exchange {
     download: Download,
     origin: Option<Origin>,
     phase: Phase,
+    /// The response, if it is for the handler.
+    instruct: Option<Box<Instruct>>,
     refused: Refused,
     started: Instant,
     outcome: Option<Outcome>,
@@ -95,6 +97,7 @@ impl Origin {
 }
 
 /// How far an exchange is.
+#[derive(Clone, Copy)]
 enum Phase {
     /// More of the body is needed before the handler or a backend is asked.
     Reading,
@@ -107,15 +110,15 @@ enum Phase {
     /// The response goes to the client as it comes.
     Relaying,
     /// The response is for the handler and is being collected.
-    Collecting(Box<Instruct>),
+    Collecting,
     /// The response is for the handler, and larger than can be collected: the client gets it first.
-    Preceding(Box<Instruct>),
+    Preceding,
     /// The response is complete; the request, or what the client must get first, is not.
-    Completing(Box<Instruct>),
+    Completing,
     /// The client's instance was told that somebody else will take over, or need not be told.
-    HandingOver(Box<Instruct>),
+    HandingOver,
     /// The handler was asked to take the request.
-    Accepting(Box<Instruct>, Call),
+    Accepting(Call),
     /// A response that does not come from a backend is being sent.
     Finishing,
     /// The client is gone; the backend's side is to be told as soon as its address is known.
@@ -168,6 +171,7 @@ impl Exchange {
             download: Download::default(),
             origin: None,
             phase: Phase::Reading,
+            instruct: None,
             refused: Refused::default(),
             started: now,
             outcome: None,
@@ -315,7 +319,7 @@ impl Exchange {
 
     /// The proxy stops: tells both sides, as far as they are ours.
     pub fn stop(&mut self, context: &mut Context<'_>) {
-        if !self.is_abandoned() && !matches!(self.phase, Phase::Accepting(..)) {
+        if !self.is_abandoned() && !matches!(self.phase, Phase::Accepting(_)) {
             self.send(Packet { kind: Kind::Cancel, ..Packet::default() }, context);
         }
         self.drop_origin(context);
@@ -324,9 +328,9 @@ impl Exchange {
 
     /// When [`Exchange::on_timer`] has something to do; `None` if the exchange can be forgotten.
     pub fn next_due(&self) -> Option<Instant> {
-        let call = match &self.phase {
+        let call = match self.phase {
             Phase::Over => return None,
-            Phase::Asking(call) | Phase::Accepting(_, call) => Some(call.deadline),
+            Phase::Asking(call) | Phase::Accepting(call) => Some(call.deadline),
             _ => None,
         };
         let client = (!self.is_abandoned() && !self.is_given_away()).then(|| self.client.next_due());
@@ -341,13 +345,13 @@ impl Exchange {
 
     /// The handler decides about the client; the numbers are already its own.
     fn is_given_away(&self) -> bool {
-        matches!(self.phase, Phase::Accepting(..))
+        matches!(self.phase, Phase::Accepting(_))
     }
 
     /// Does what is due. `keep_alive` collects sessions to be kept alive.
     pub fn on_timer(&mut self, context: &mut Context<'_>, keep_alive: &mut impl FnMut(KeepAlive)) {
-        let call = match &self.phase {
-            Phase::Asking(call) | Phase::Accepting(_, call) => Some(call.deadline),
+        let call = match self.phase {
+            Phase::Asking(call) | Phase::Accepting(call) => Some(call.deadline),
             _ => None,
         };
         if call.is_some_and(|deadline| context.now >= deadline) {
@@ -404,13 +408,13 @@ impl Exchange {
     }
 
     fn call_timed_out(&mut self, context: &mut Context<'_>) {
-        match std::mem::replace(&mut self.phase, Phase::Reading) {
+        match self.phase {
             Phase::Asking(_) => {
                 context.shared.availability.timed_out();
                 self.with_request(|this, packet| this.open_origin(packet, context));
             }
-            Phase::Accepting(instruct, _) => self.refused(&instruct, &ProxyError::NoHandler, context),
-            other => self.phase = other,
+            Phase::Accepting(_) => self.refused(&ProxyError::NoHandler, context),
+            _ => {}
         }
     }
 

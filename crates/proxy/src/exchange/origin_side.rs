@@ -196,7 +196,7 @@ impl Exchange {
             self.upload.unclaim();
             self.grant_client(context);
         }
-        match &self.phase {
+        match self.phase {
             Phase::Waiting => {
                 let Some(code) = packet.code else {
                     return self.origin_violated("a response without a status", context);
@@ -205,7 +205,7 @@ impl Exchange {
                 self.response_begins(head, packet.body, packet.more, context);
             }
             Phase::Relaying => self.relay(None, packet.body, packet.more, context),
-            Phase::Collecting(_) | Phase::Preceding(_) => self.collect(packet.body, packet.more, context),
+            Phase::Collecting | Phase::Preceding => self.collect(packet.body, packet.more, context),
             // The answer has been decided without the backend.
             _ => {}
         }
@@ -226,7 +226,8 @@ impl Exchange {
             if self.upload.is_too_large() {
                 return self.fail(&ProxyError::TooLargeToHold, context);
             }
-            self.phase = Phase::Collecting(Box::new(Instruct::new(code, reason, headers)));
+            self.instruct = Some(Box::new(Instruct::new(code, reason, headers)));
+            self.phase = Phase::Collecting;
             return self.collect(body, more, context);
         }
         self.phase = Phase::Relaying;
@@ -241,7 +242,7 @@ impl Exchange {
     /// The backend's side has given up, or was given up. The request goes to the next target, or again to the same, if
     /// that does no harm.
     pub(super) fn origin_failed(&mut self, error: &ProxyError, context: &mut Context<'_>) {
-        match &self.phase {
+        match self.phase {
             Phase::Abandoned | Phase::Over => self.phase = Phase::Over,
             Phase::Waiting => {
                 let again = match error.retry() {
@@ -255,13 +256,13 @@ impl Exchange {
                 }
                 self.answer(&self.answer_for(error), context);
             }
-            Phase::Relaying | Phase::Preceding(_) => {
+            Phase::Relaying | Phase::Preceding => {
                 // What waits for credits is let go as well: the client's response ends wrongly, and at once.
                 self.warn(error, context);
                 self.send(Packet { kind: Kind::Cancel, ..Packet::default() }, context);
                 self.end(Outcome::Failed);
             }
-            Phase::Collecting(_) => self.fail(error, context),
+            Phase::Collecting => self.fail(error, context),
             // The answer does not depend on the backend any more.
             _ => {}
         }

@@ -203,17 +203,17 @@ fn is_marked(name: &[u8]) -> bool {
     name.get(..MARK.len()).is_some_and(|start| start.eq_ignore_ascii_case(MARK))
 }
 
-/// Whether a name becomes one that backends trust, or that says where a body ends, once underscores and hyphens are the
-/// same: to CGI and WSGI programs both `Grip-Sig` and `Grip_Sig` are `HTTP_GRIP_SIG`. We set or remove the former, so the
-/// latter can only come from a client that hopes to be taken for us.
+/// Whether a name becomes one that backends trust, or that says where a body ends, once all that is no letter or digit is
+/// the same: to CGI and WSGI programs both `Grip-Sig` and `Grip_Sig` are `HTTP_GRIP_SIG`, and to some `Grip.Sig` is as
+/// well. We set or remove the first, so the others can only come from a client that hopes to be taken for us.
 fn is_twin(name: &[u8]) -> bool {
     const BEGINNINGS: [&[u8]; 3] = [b"Grip-", b"X-Forwarded-", MARK];
     const NAMES: [&[u8]; 5] = [b"CDN-Loop", b"Content-Length", b"Content-Type", b"Pushpin-Route", b"Transfer-Encoding"];
     let same = |other: &[u8], name: &[u8]| {
-        other.len() == name.len()
-            && other.iter().zip(name).all(|(o, n)| o.eq_ignore_ascii_case(n) || (*o == b'-' && *n == b'_'))
+        let alike = |(o, n): (&u8, &u8)| o.eq_ignore_ascii_case(n) || (*o == b'-' && !n.is_ascii_alphanumeric());
+        other.len() == name.len() && other.iter().zip(name).all(alike)
     };
-    name.contains(&b'_')
+    name.iter().any(|byte| !byte.is_ascii_alphanumeric() && *byte != b'-')
         && (BEGINNINGS.iter().any(|start| name.get(..start.len()).is_some_and(|name| same(start, name)))
             || NAMES.iter().any(|other| same(other, name)))
 }
@@ -380,6 +380,8 @@ mod tests {
     fn names_that_a_backend_may_take_for_trusted_ones_are_removed() {
         let forged = [
             "Grip_Sig",
+            "Grip.Sig",
+            "X~Forwarded+For",
             "grip_sig",
             "Grip-Session_Id",
             "GRIP_LAST",
