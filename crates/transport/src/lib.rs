@@ -41,6 +41,6 @@ pub use reactor::{Event, Reactor, Waker};
 pub use sockets::pub_sub::{Feed, Publisher, Subscriber, split_address};
 pub use sockets::push_pull::{Pull, Push};
 pub use sockets::router::{Incoming, Router};
-pub use sockets::rpc::{Dealer, Envelope, Replier};
+pub use sockets::rpc::{Answer, Dealer, Envelope, Replier};
 #[doc(hidden)]
 pub use zmtp::explain as explain_zmtp;

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use transport::{
-    Change, Context, Dealer, Options, Publisher, Pull, Push, Reactor, Reason, Replier, Router, Subscriber,
+    Change, Context, Dealer, Incoming, Options, Publisher, Pull, Push, Reactor, Reason, Replier, Router, Subscriber,
 };
 
 const LIMIT: Duration = Duration::from_secs(10);
@@ -237,4 +237,116 @@ fn a_peer_of_the_wrong_type_or_of_another_protocol_harms_nobody() {
     let mut rest = Vec::new();
     let _ = std::io::Read::read_to_end(&mut http, &mut rest);
     assert_eq!(rest.len(), 64 + 2 + 26, "a greeting and READY, then the end");
+}
+
+#[test]
+fn their_subscriber_that_does_not_read_holds_up_no_other_and_is_left_in_time() {
+    let mut place = Place::new();
+    let options = Options { stuck_after: Duration::from_millis(300), ..Options::default() };
+    let publisher = Publisher::bind(&place.ours, &place.spec(), &options).unwrap();
+    place.reactor.add(0, &publisher).unwrap();
+    let subscriber = |name: &[u8]| {
+        let sub = place.foreign(zmq::SUB);
+        // A reader that lags stops libzmq's thread from reading.
+        sub.set_rcvhwm(10).unwrap();
+        sub.set_subscribe(name).unwrap();
+        sub.connect(&place.spec()).unwrap();
+        sub
+    };
+    let (sick, well) = (subscriber(b"sick "), subscriber(b"well "));
+    place.until(|| {
+        let _ = publisher.changes().count();
+        (publisher.is_present(b"sick") && publisher.is_present(b"well")).then_some(())
+    });
+    let (mut count, mut changes, mut waited) = (0, Vec::new(), 0);
+    let body = [b'x'; 10_000];
+    place.until(|| {
+        if publisher.load_of(b"sick").bytes < 1_000_000 {
+            publisher.send(b"sick", &[b"sick ", &body[..]].concat()).unwrap();
+        }
+        publisher.send(b"well", &[b"well ", &body[..]].concat()).unwrap();
+        while well.recv_bytes(zmq::DONTWAIT).is_ok() {
+            count += 1;
+        }
+        waited = waited.max(publisher.load_of(b"sick").messages);
+        changes.extend(publisher.changes());
+        (!changes.is_empty()).then_some(())
+    });
+    assert_eq!(changes, [Change::Left("sick".into(), Reason::Stuck)]);
+    assert!(count > 20 && waited > 0, "{count} came, {waited} waited");
+    // When it reads on, it connects and subscribes again.
+    let change = place.until(|| {
+        while sick.recv_bytes(zmq::DONTWAIT).is_ok() {}
+        publisher.changes().next()
+    });
+    assert_eq!(change, Change::Joined("sick".into()));
+}
+
+#[test]
+fn all_that_their_router_sent_comes_before_its_end() {
+    let mut place = Place::new();
+    let router = Router::bind(&place.ours, &place.spec(), &Options::named("frontend")).unwrap();
+    place.reactor.add(0, &router).unwrap();
+    let context = zmq::Context::new();
+    let theirs = context.socket(zmq::ROUTER).unwrap();
+    theirs.set_identity(b"proxy").unwrap();
+    theirs.set_router_mandatory(true).unwrap();
+    theirs.set_sndhwm(5000).unwrap();
+    theirs.set_linger(10_000).unwrap();
+    theirs.connect(&place.spec()).unwrap();
+    let mut sent = 0;
+    place.until(|| {
+        while sent < 2000 && theirs.send_multipart([&b"frontend"[..], b"", &numbered(sent)], zmq::DONTWAIT).is_ok() {
+            sent += 1;
+        }
+        (sent == 2000).then_some(())
+    });
+    // It goes before anything of it has been read.
+    let closing = std::thread::spawn(move || drop((theirs, context)));
+    let (mut received, mut changes) = (0, Vec::new());
+    place.until(|| {
+        while let Some(incoming) = router.incoming() {
+            match incoming {
+                Incoming::Packet(peer, packet) => {
+                    assert_eq!((&peer[..], &packet[..]), (&b"proxy"[..], &numbered(received)[..]));
+                    received += 1;
+                }
+                Incoming::Change(change) => changes.push((received, change)),
+            }
+        }
+        (changes.len() == 2).then_some(())
+    });
+    let expected = [(0, Change::Joined("proxy".into())), (2000, Change::Left("proxy".into(), Reason::Closed))];
+    assert_eq!(changes, expected);
+    closing.join().unwrap();
+}
+
+#[test]
+fn a_ping_with_too_much_to_send_back_ends_the_connection() {
+    use std::io::{Read as _, Write as _};
+    let mut place = Place::new();
+    let pull = Pull::bind(&place.ours, &place.spec(), &Options::default()).unwrap();
+    place.reactor.add(0, &pull).unwrap();
+    let mut peer = std::os::unix::net::UnixStream::connect(place.dir.path().join("s")).unwrap();
+    peer.set_nonblocking(true).unwrap();
+    let mut greeting = [0; 64];
+    (greeting[0], greeting[9], greeting[10]) = (0xff, 0x7f, 3);
+    greeting[12..16].copy_from_slice(b"NULL");
+    peer.write_all(&greeting).unwrap();
+    peer.write_all(b"\x04\x1a\x05READY\x0bSocket-Type\0\0\0\x04PUSH").unwrap();
+    let mut heard = Vec::new();
+    let mut buffer = [0; 1000];
+    peer.write_all(b"\x04\x17\x04PING\0\0sixteen bytes...").unwrap();
+    place.until(|| {
+        assert!(pull.recv().is_none());
+        let n = peer.read(&mut buffer).unwrap_or(0);
+        heard.extend_from_slice(&buffer[..n]);
+        heard.ends_with(b"\x04\x15\x04PONGsixteen bytes...").then_some(())
+    });
+    peer.write_all(b"\x04\x18\x04PING\0\0seventeen bytes..").unwrap();
+    place.until(|| {
+        assert!(pull.recv().is_none());
+        matches!(peer.read(&mut buffer), Ok(0)).then_some(())
+    });
+    assert_eq!(pull.counters().expelled, 1);
 }

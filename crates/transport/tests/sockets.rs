@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use transport::error::SendError;
 use transport::{
-    Change, Context, Dealer, Event, Incoming, Load, Options, Publisher, Pull, Push, Reactor, Reason, Replier, Router,
-    Subscriber,
+    Answer, Change, Context, Dealer, Event, Incoming, Load, Options, Publisher, Pull, Push, Reactor, Reason, Replier,
+    Router, Subscriber,
 };
 
 const LIMIT: Duration = Duration::from_secs(10);
@@ -247,6 +247,41 @@ fn a_request_is_answered_to_whoever_asked() {
 }
 
 #[test]
+fn an_asker_is_told_who_can_be_asked_and_who_left_after_its_last_answer() {
+    let dir = tempfile::tempdir().unwrap();
+    let place = Place { context: Context::new(), spec: format!("ipc://{}/s", dir.path().display()), _dir: dir };
+    let dealer = bind!(Dealer, place, &Options::default());
+    let replier = connect!(Replier, place, &Options::named("handler"));
+    let (mut reactor, mut others) = (Reactor::new().unwrap(), Reactor::new().unwrap());
+    reactor.add(1, &dealer).unwrap();
+    others.add(1, &replier).unwrap();
+    let mut ready = Vec::new();
+    let mut heard = Vec::new();
+    let mut hear = |count: usize, others: Option<&mut Reactor>| {
+        let mut others = others;
+        until(&mut reactor, |_| {
+            others.iter_mut().for_each(|other| other.wait(Some(Duration::ZERO), &mut ready).unwrap());
+            heard.extend(std::iter::from_fn(|| dealer.incoming()).map(|answer| match answer {
+                Answer::Reply(reply) => String::from_utf8_lossy(&reply).into_owned(),
+                Answer::Change(change) => format!("{change:?}"),
+            }));
+            (heard.len() >= count).then(|| heard.clone())
+        })
+    };
+    assert_eq!(hear(1, Some(&mut others)), ["Joined(b\"handler\")"]);
+    dealer.send(b"question").unwrap();
+    let (envelope, _) = until(&mut others, |_| {
+        assert_eq!(hear(1, None).len(), 1);
+        replier.recv()
+    });
+    replier.reply(&envelope, b"answer").unwrap();
+    assert!(others.drain(LIMIT));
+    drop((replier, others));
+    assert_eq!(hear(3, None)[1..], ["answer", "Left(b\"handler\", Closed)"]);
+    assert!(!dealer.writable());
+}
+
+#[test]
 fn another_thread_can_end_the_wait() {
     let mut reactor = Reactor::new().unwrap();
     let waker = reactor.waker();
@@ -459,4 +494,88 @@ fn a_router_peer_that_comes_back_under_its_name_leaves_and_joins_with_its_packet
     // The end of what was replaced is not told again.
     drop((old, olds, new, news));
     assert_eq!(bound.hear(1, &mut []), ["proxy left: Closed"]);
+}
+
+#[test]
+fn an_instance_that_hangs_holds_up_no_other_and_is_left_in_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let spec = format!("ipc://{}/s", dir.path().display());
+    let context = Context::new();
+    let stuck_after = Duration::from_millis(500);
+    let options = Options { peer_bytes: 1 << 20, stuck_after, ..Options::default() };
+    let publisher = Publisher::bind(&context, &spec, &options).unwrap();
+    let mut reactor = Reactor::new().unwrap();
+    reactor.add(1, &publisher).unwrap();
+    let subscriber = |name: &str| {
+        let subscriber = Subscriber::connect(&context, &[&spec], &Options::default()).unwrap();
+        subscriber.subscribe_instance(name).unwrap();
+        let mut reactor = Reactor::new().unwrap();
+        reactor.add(1, &subscriber).unwrap();
+        (subscriber, reactor)
+    };
+    let ((_sick, mut sicks), (well, mut wells)) = (subscriber("sick"), subscriber("well"));
+    let mut ready = Vec::new();
+    until(&mut reactor, |_| {
+        sicks.wait(Some(Duration::ZERO), &mut ready).unwrap();
+        wells.wait(Some(Duration::ZERO), &mut ready).unwrap();
+        let _ = publisher.changes().count();
+        (publisher.is_present(b"sick") && publisher.is_present(b"well")).then_some(())
+    });
+    // From here on the sick one's reactor does not turn, as if its process hung.
+    let start = Instant::now();
+    let (mut count, mut full, mut changes) = (0, 0, Vec::new());
+    until(&mut reactor, |_| {
+        let body = [b'x'; 10_000];
+        changes.extend(publisher.changes());
+        if changes.is_empty() {
+            let sent = publisher.send(b"sick", &[b"sick ", &body[..]].concat());
+            full += usize::from(sent == Err(SendError::Full));
+        }
+        publisher.send(b"well", &[b"well ", &body[..]].concat()).unwrap();
+        wells.wait(Some(Duration::ZERO), &mut ready).unwrap();
+        while well.recv().is_some() {
+            count += 1;
+        }
+        assert!(publisher.load_of(b"sick").bytes < (1 << 20) + 20_000);
+        assert_eq!(publisher.load_of(b"well"), Load::default());
+        (!changes.is_empty()).then_some(())
+    });
+    assert_eq!(changes, [Change::Left("sick".into(), Reason::Stuck)]);
+    assert!(start.elapsed() >= stuck_after);
+    assert!(count > 20 && full <= count, "{count} messages came, {full} were refused");
+    assert_eq!((publisher.load(), publisher.counters().stuck), (Load::default(), 1));
+}
+
+#[test]
+fn a_socket_file_is_never_open_to_others_not_even_for_an_instant() {
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("s");
+    let spec = format!("ipc://{}", path.display());
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let watch = scope.spawn(|| {
+            let mut seen = 0;
+            while !done.load(Ordering::Relaxed) || seen == 0 {
+                if let Ok(metadata) = std::fs::metadata(&path) {
+                    let mode = metadata.permissions().mode() & 0o777;
+                    assert_eq!(mode & 0o077, 0, "others may connect: {mode:o}");
+                    seen += 1;
+                }
+            }
+        });
+        let context = Context::new();
+        let mut last = None;
+        for _ in 0..300 {
+            last = Some(Pull::bind(&context, &spec, &Options::default()).unwrap());
+        }
+        done.store(true, Ordering::Relaxed);
+        watch.join().unwrap();
+        drop(last);
+    });
+    // What is asked for is had, whatever the umask takes away.
+    let options = Options { file_mode: Some(0o777), ..Options::default() };
+    let _open = Pull::bind(&Context::new(), &spec, &options).unwrap();
+    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o777);
 }

@@ -197,6 +197,9 @@ impl<S: Read + Write> Dispatcher<S> {
                 self.release(&name, slot);
             }
             Role::Push | Role::Dealer => {
+                if self.role == Role::Dealer {
+                    self.inbox.push_back(Arrival::Change(Change::Joined(name)));
+                }
                 self.take_turn(slot);
                 self.send_unsent();
             }
@@ -247,6 +250,9 @@ impl<S: Read + Write> Dispatcher<S> {
         self.counters.stuck += u64::from(reason == Reason::Stuck);
         self.counters.expelled += u64::from(reason == Reason::Expelled);
         let mut name = link.identity.clone();
+        if self.role == Role::Dealer && link.ready {
+            self.inbox.push_back(Arrival::Change(Change::Left(name.clone(), reason)));
+        }
         match self.role {
             Role::Push | Role::Dealer if link.untouched().next().is_some() => self.take_back(&link),
             Role::Router if link.ready => {

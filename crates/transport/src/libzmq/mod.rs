@@ -5,8 +5,10 @@
 //! what waits for it is given up. Its connection is libzmq's, and stays. Of a ROUTER's peers nobody tells who joins and
 //! who leaves.
 //!
+//! - [`interface`]: names of network interfaces in addresses.
 //! - [`raw`]: the only file that touches libzmq.
 
+mod interface;
 mod raw;
 
 use std::cell::RefCell;

@@ -74,7 +74,7 @@ impl Raw {
         if spec.contains('\0') {
             return Err(fail("the address contains a NUL byte".to_string()));
         }
-        self.socket.bind(spec).map_err(|e| fail(e.to_string()))
+        self.socket.bind(&super::interface::resolve(spec)).map_err(|e| fail(e.to_string()))
     }
 
     pub(super) fn connect(&self, spec: &str) -> Result<(), Error> {

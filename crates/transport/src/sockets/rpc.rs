@@ -1,5 +1,6 @@
 //! Request and reply: DEALER asks, ROUTER in the place of REP answers (internal RPC, framing).
 
+use crate::change::{Arrival, Change};
 use crate::error::{SendError, Taken};
 use crate::message::Message;
 use crate::role::Role;
@@ -7,6 +8,14 @@ use crate::socket::{Handle, socket_common};
 
 /// Routing parts that a request may carry before its empty part; more than a few relays is no honest request.
 const MAX_ENVELOPE: usize = 8;
+
+/// What a [`Dealer`] has for its owner.
+pub enum Answer {
+    /// A reply.
+    Reply(Message),
+    /// A peer joined or left.
+    Change(Change),
+}
 
 /// The asking side. Requests go to the connected peers in turns; replies are matched by an id in their content.
 pub struct Dealer {
@@ -26,10 +35,24 @@ impl Dealer {
         self.core.is_writable()
     }
 
-    /// The next reply.
+    /// The next reply; for owners to whom it is all the same who is there.
     pub fn recv(&self) -> Option<Message> {
         loop {
-            let empty = self.core.recv_part()?;
+            if let Answer::Reply(reply) = self.incoming()? {
+                return Some(reply);
+            }
+        }
+    }
+
+    /// What has come next: a reply, or a peer that joined or left. A peer leaves after its last reply; requests that it
+    /// had not begun to take have gone to another by then, or wait for one. Only connections on this machine (`ipc:`) are
+    /// told of.
+    pub fn incoming(&self) -> Option<Answer> {
+        loop {
+            let empty = match self.core.next_arrival()? {
+                Arrival::Change(change) => return Some(Answer::Change(change)),
+                Arrival::Part(part) => part,
+            };
             if !empty.is_empty() || !empty.more() {
                 if empty.more() {
                     self.core.skip_rest();
@@ -44,7 +67,7 @@ impl Dealer {
                 continue;
             }
             self.core.count_received();
-            return Some(content);
+            return Some(Answer::Reply(content));
         }
     }
 }
