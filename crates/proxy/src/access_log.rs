@@ -1,5 +1,7 @@
 //! The line that the log has for each request (proxy, logging).
 
+#![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_macros))]
+
 use std::fmt;
 use std::time::Duration;
 

@@ -1,5 +1,7 @@
 //! What all exchanges share: where packets go, who everybody is, settings, signatures.
 
+#![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_macros))]
+
 use std::fmt::Display;
 use std::time::Instant;
 

@@ -1,5 +1,7 @@
 //! The table of exchanges, and which of them a packet is for. No I/O, no clock, no log.
 
+#![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_macros))]
+
 use std::collections::HashMap;
 use std::fmt::Display;
 use std::sync::Arc;

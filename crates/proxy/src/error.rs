@@ -1,6 +1,8 @@
 //! What can go wrong with a request: whose fault it is, whether it may be tried again, what the client is told, and what
 //! the log says. Decided here and nowhere else.
 
+#![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_macros))]
+
 use crate::response::answer::Answer;
 
 /// Whose fault it is.

@@ -10,7 +10,7 @@
 //! - [`handler`]: talking to the handler process.
 //! - [`access_log`]: the line for each request.
 //!
-//! Only `worker` knows sockets and the clock.
+//! Only `worker` knows sockets, files, the clock and the log; a lint sees to that.
 
 #![forbid(unsafe_code)]
 

@@ -7,6 +7,8 @@
 //! The request's first packet is kept as it came and decoded again where it is needed once more: that is one copy for
 //! each request, and a tenth of a microsecond in the rare places.
 
+#![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_macros))]
+
 mod begin;
 mod client_side;
 mod hold;

@@ -1,5 +1,7 @@
 //! Talking to the handler process. The messages are the `rpc` crate's; here is what the proxy makes of them.
 
+#![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_macros))]
+
 pub mod accept;
 pub mod command;
 pub mod inspect;

@@ -1,5 +1,7 @@
 //! What a backend gets: URI, headers, signatures.
 
+#![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_macros))]
+
 pub mod forwarded;
 pub mod headers;
 pub mod signatures;

@@ -1,5 +1,7 @@
 //! What a client gets: responses of backends, and those that the proxy gives itself.
 
+#![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_macros))]
+
 pub mod answer;
 pub mod backend;
 pub mod test_target;
