@@ -16,6 +16,8 @@ pub struct Config {
     pub head: Limits,
     /// Body bytes granted to the server of a session at once.
     pub window: u32,
+    /// Servers are to answer through the ROUTER.
+    pub router_resp: bool,
     /// How long clients may take.
     pub deadlines: Deadlines,
 }

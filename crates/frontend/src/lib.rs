@@ -71,6 +71,7 @@ fn serve(mut started: Started) -> Result<(), Failure> {
     let config = Config {
         head: Limits { head_bytes: settings.client_buffer_size, ..Limits::default() },
         window: u32::try_from(settings.client_send_window).unwrap_or(u32::MAX),
+        router_resp: false,
         deadlines: Deadlines {
             head: settings.client_header_timeout,
             body: settings.client_body_timeout,
@@ -103,6 +104,7 @@ fn serve(mut started: Started) -> Result<(), Failure> {
         worker.turn(&mut ready, |_| stop |= started.signals.attend())?;
     }
     tracing::info!("stopping...");
+    tracing::debug!("{:?}", worker.counters());
     worker.shut_down();
     Ok(())
 }

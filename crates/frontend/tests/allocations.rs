@@ -63,7 +63,12 @@ impl Frontend {
         Frontend {
             clients: (0..clients).map(|slot| (Http1::new(slot, None), Output::default())).collect(),
             exchanges: Exchanges::for_clients(clients as usize),
-            config: Config { head: Limits::default(), window: 1_000_000, deadlines: Deadlines::default() },
+            config: Config {
+                head: Limits::default(),
+                window: 1_000_000,
+                router_resp: false,
+                deadlines: Deadlines::default(),
+            },
             servers: Servers { writer: Writer::new(16_384), opened: 0 },
             server: Peers::default().intern(b"proxy").unwrap(),
             now: Instant::now(),

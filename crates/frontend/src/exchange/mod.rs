@@ -79,6 +79,8 @@ pub struct Opening<'a> {
     pub body: bool,
     /// Body bytes that the server may send.
     pub window: u32,
+    /// The server is to answer through the ROUTER.
+    pub router_resp: bool,
 }
 
 impl Exchange {
@@ -98,6 +100,7 @@ impl Exchange {
             credits: Some(opening.window),
             more: opening.body,
             stream: true,
+            router_resp: opening.router_resp,
             ext: Ext { adopt: true, ..Ext::MULTI },
             peer_address: address.as_deref().map(str::as_bytes),
             peer_port: opening.peer.map(|peer| peer.port()),

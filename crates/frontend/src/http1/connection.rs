@@ -204,6 +204,7 @@ impl Http1 {
             head,
             body: matches!(upload, Upload::Running { .. }),
             window: cx.config.window,
+            router_resp: cx.config.router_resp,
         };
         let exchange = cx.exchanges.open(&opening, cx.now, cx.up);
         let terms = Terms { version: head.version, head_only: head.method == "HEAD", persistent: head.persistent };

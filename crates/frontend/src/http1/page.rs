@@ -10,6 +10,7 @@ pub fn error_page(version: Version, code: u16, text: &str) -> Vec<u8> {
         431 => "Request Header Fields Too Large",
         501 => "Not Implemented",
         502 => "Bad Gateway",
+        503 => "Service Unavailable",
         _ => "Internal Server Error",
     };
     let version = if version == Version::Http10 { "1.0" } else { "1.1" };

@@ -14,25 +14,23 @@ pub(crate) struct Links {
     requests: Push,
     writer: Writer,
     grants: Bulk<u32>,
-    /// Packets that nobody took since they were last asked for.
-    lost: u64,
+    refused: Vec<Id>,
 }
 
 impl Uplink for Links {
     fn open(&mut self, packet: &Packet<'_>) {
-        let packet = Packet { from: &self.instance, ..*packet };
-        if self.requests.send(packet.encode(None, &mut self.writer)).is_err() {
-            // No proxy has been there for long. The session ends by its timeout, as when the proxy does not answer.
-            self.lost += 1;
+        let signed = Packet { from: &self.instance, ..*packet };
+        if self.requests.send(signed.encode(None, &mut self.writer)).is_err() {
+            self.refuse(packet);
         }
     }
 
     fn send(&mut self, to: PeerId, packet: &Packet<'_>) {
         // Grants have their numbers already, so they must not come behind a later packet of their session.
         self.send_grants();
-        let packet = Packet { from: &self.instance, ..*packet };
-        if self.stream.send(self.peers.name(to), packet.encode(None, &mut self.writer)).is_err() {
-            self.lost += 1;
+        let signed = Packet { from: &self.instance, ..*packet };
+        if self.stream.send(self.peers.name(to), signed.encode(None, &mut self.writer)).is_err() {
+            self.refuse(packet);
         }
     }
 
@@ -51,7 +49,7 @@ impl Links {
             requests,
             writer: Writer::new(4096),
             grants: Bulk::default(),
-            lost: 0,
+            refused: Vec::new(),
         }
     }
 
@@ -76,8 +74,15 @@ impl Links {
         });
     }
 
-    /// Packets that nobody took since the last time.
-    pub(crate) fn take_lost(&mut self) -> u64 {
-        std::mem::take(&mut self.lost)
+    fn refuse(&mut self, packet: &Packet<'_>) {
+        if !packet.kind.ends_session() {
+            self.refused.extend(packet.ids.iter().filter_map(|id| Id::new(id.ok()?.0)));
+        }
+    }
+
+    /// Sessions that a packet was refused for since the last time: nobody is there to take it, or too much waits for
+    /// him already. Numbers of a session have no gaps, so it can not go on.
+    pub(crate) fn take_refused(&mut self) -> Vec<Id> {
+        std::mem::take(&mut self.refused)
     }
 }

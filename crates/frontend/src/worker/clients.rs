@@ -8,7 +8,7 @@ use mio::Token;
 use mio::net::TcpStream;
 use zhttp::session::client::GRANT_DELAY;
 
-use super::{FIRST_CLIENT, Worker};
+use super::{Counters, FIRST_CLIENT, Worker};
 use crate::accept::admission::ACCEPTS_A_TURN;
 use crate::client::Client;
 use crate::client::io::Io;
@@ -63,6 +63,7 @@ impl Worker {
             let text = format_args!("a connection is closed, because it can not be watched: {error}");
             return self.warnings.warn("watch", now, text);
         }
+        self.counters.clients += 1;
         let client = entry.insert(Client::new(io, slot as u32, Some(address), now));
         if let Some((due, _)) = client.pacing.due(&self.core.config.deadlines) {
             self.client_timers.arm(slot as u32, due);
@@ -106,7 +107,7 @@ impl Worker {
                 Got::Bytes(n) => {
                     client.pacing.on_read(now);
                     let refusal = client.http.on_input(&self.buffer[..n], &mut cx);
-                    note(refusal, client.http.address());
+                    note(refusal, client.http.address(), &mut self.counters);
                 }
                 Got::End => client.http.on_end(&mut cx),
                 Got::Broken => client.http.on_gone(&mut cx),
@@ -168,7 +169,7 @@ impl Worker {
                     let owed = client.http.on_written(written, &mut cx);
                     // There may be room now for a request that was sent ahead.
                     let refusal = client.http.go_on(&mut cx);
-                    note(refusal, client.http.address());
+                    note(refusal, client.http.address(), &mut self.counters);
                     if owed == Owed::Later
                         && let Some(exchange) = client.http.exchange().and_then(|e| self.core.exchanges.get(e))
                     {
@@ -232,8 +233,9 @@ impl Worker {
 }
 
 /// A refusal is the client's fault and of interest only to who looks for it.
-pub(super) fn note(refusal: Option<Refusal>, client: Option<SocketAddr>) {
+pub(super) fn note(refusal: Option<Refusal>, client: Option<SocketAddr>, counters: &mut Counters) {
     if let Some(Refusal { code, reason }) = refusal {
+        counters.refused += 1;
         tracing::debug!(%code, client = client.map(tracing::field::display), "request refused: {reason}");
     }
 }

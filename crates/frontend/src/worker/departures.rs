@@ -88,6 +88,7 @@ impl Worker {
         match exchanges.sweep_on(walk, STEP, |exchange| ends.includes(exchange)) {
             Some(slots) => {
                 departure.ended += slots.len();
+                self.counters.orphaned += slots.len() as u64;
                 for slot in slots {
                     self.lose(slot, Some((502, "The server of this request is gone.\n")), now);
                 }

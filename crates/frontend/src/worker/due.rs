@@ -23,11 +23,25 @@ impl Worker {
             self.look_at_exchange(slot, now, &mut keep_alives);
         }
         self.core.links.send_bulk(Kind::KeepAlive, keep_alives);
-        let lost = self.core.links.take_lost();
-        if lost > 0 {
-            let text =
-                format_args!("{lost} packets for proxy or handler are lost: it is gone, or too much waits for it");
-            self.warnings.warn("lost", now, text);
+        self.end_refused(now);
+    }
+
+    /// Ends the sessions that a packet was refused for.
+    fn end_refused(&mut self, now: Instant) {
+        let refused = self.core.links.take_refused();
+        if refused.is_empty() {
+            return;
+        }
+        let text = format_args!(
+            "{} sessions are ended: proxy or handler is gone, or too much waits for it already",
+            refused.len()
+        );
+        self.warnings.warn("refused", now, text);
+        for id in refused {
+            if let Some(slot) = self.core.exchanges.find(id.as_bytes()).map(|exchange| exchange.slot()) {
+                self.counters.unreachable += 1;
+                self.lose(slot, Some((503, "The servers of this request take no more.\n")), now);
+            }
         }
     }
 
@@ -49,6 +63,7 @@ impl Worker {
             Some((_, late)) => {
                 let address = client.http.address();
                 tracing::debug!(client = address.map(tracing::field::display), "closed: {}", late.reason());
+                self.counters.late += 1;
                 client.http.on_gone(&mut self.core.context(&mut client.output, now));
                 if late == Late::Write {
                     // What it has must not look complete, and what it has not must not stay in the system's memory.
@@ -72,6 +87,7 @@ impl Worker {
             Err(Over::Expired) => {
                 let text = format_args!("session {} is ended: its server was silent for 60 s", exchange.id());
                 self.warnings.warn("expired", now, text);
+                self.counters.expired += 1;
                 self.lose(slot, None, now);
             }
         }

@@ -55,6 +55,14 @@ pub struct Specs {
     pub file_mode: Option<u32>,
 }
 
+impl Specs {
+    /// Whether all addresses are of this machine. Then the end of a server's connection is noticed, so servers are asked
+    /// to answer through it: what they sent comes before their end.
+    pub fn are_local(&self) -> bool {
+        [&self.out, &self.out_stream, &self.responses].iter().all(|spec| spec.starts_with("ipc:"))
+    }
+}
+
 /// The frontend's event loop.
 pub struct Worker {
     reactor: Reactor,
@@ -77,8 +85,30 @@ pub struct Worker {
     owing: Vec<(u32, u64)>,
     grants_due: Option<Instant>,
     departures: Departures,
+    counters: Counters,
     buffer: Vec<u8>,
     warnings: Limited,
+}
+
+/// What has happened since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Clients that were accepted.
+    pub clients: u64,
+    /// Requests that were refused as malformed or not supported.
+    pub refused: u64,
+    /// Clients that were closed because a deadline had passed.
+    pub late: u64,
+    /// Packets that were none.
+    pub malformed: u64,
+    /// Sessions ended because their server broke the rules.
+    pub faults: u64,
+    /// Sessions ended because their server was silent for too long.
+    pub expired: u64,
+    /// Sessions ended because their server had gone.
+    pub orphaned: u64,
+    /// Sessions ended because nobody took a packet of theirs.
+    pub unreachable: u64,
 }
 
 /// What every client needs.
@@ -103,8 +133,9 @@ impl Worker {
         specs: &Specs,
         listeners: Listeners,
         admission: Admission,
-        config: Config,
+        mut config: Config,
     ) -> Result<Self, transport::Error> {
+        config.router_resp = specs.are_local();
         let context = transport::Context::new();
         let options = Options { file_mode: specs.file_mode, ..Options::default() };
         let named = Options { file_mode: specs.file_mode, ..Options::named(&specs.instance) };
@@ -136,11 +167,17 @@ impl Worker {
             owing: Vec::new(),
             grants_due: None,
             departures: Departures::default(),
+            counters: Counters::default(),
             buffer: vec![0; READ_BUFFER],
             warnings: Limited::default(),
         };
         worker.listeners.register(worker.reactor.registry())?;
         Ok(worker)
+    }
+
+    /// What has happened since the start.
+    pub fn counters(&self) -> Counters {
+        self.counters
     }
 
     /// Where further sources, such as signals, are registered.

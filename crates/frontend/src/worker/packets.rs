@@ -44,6 +44,7 @@ impl Worker {
         let packet = match Packet::decode(message) {
             Ok(packet) => packet,
             Err(error) => {
+                self.counters.malformed += 1;
                 return self.warnings.warn(
                     "packet",
                     now,
@@ -78,8 +79,9 @@ impl Worker {
         };
         let Some(client) = self.clients.get_mut(slot) else { return };
         match client.http.on_packet(packet, body, from, seq, &mut self.core.context(&mut client.output, now)) {
-            Ok(refusal) => note(refusal, client.http.address()),
+            Ok(refusal) => note(refusal, client.http.address(), &mut self.counters),
             Err(fault) => {
+                self.counters.faults += 1;
                 let (id, from) = (String::from_utf8_lossy(id), String::from_utf8_lossy(packet.from));
                 self.warnings.warn("fault", now, format_args!("session {id} of {from} is ended: {fault}"));
             }
