@@ -44,7 +44,7 @@ fn long_poll(criterion: &mut Criterion) {
             crowd.publish(black_box(item.clone()));
             // Lets the timer wheel forget the hold.
             crowd.now += std::time::Duration::from_millis(50);
-            crowd.engine.on_timer(crowd.now, &mut crowd.counter);
+            crowd.on_timer();
         });
     });
 }

@@ -13,9 +13,12 @@
 
 #![forbid(unsafe_code)]
 
+pub mod context;
 pub mod deliver;
 pub mod engine;
 pub mod hold;
+pub mod links;
+pub mod notice;
 pub mod order;
 pub mod publish;
 pub mod subscribe;

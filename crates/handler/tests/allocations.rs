@@ -72,7 +72,7 @@ fn a_publish_to_1000_streams() {
 fn an_item_joined_to_another() {
     let mut crowd = warm("stream");
     let item = content("news");
-    let measured = average(1000, || crowd.engine.publish(item.clone(), crowd.now, &mut crowd.counter));
+    let measured = average(1000, || crowd.add(item.clone()));
     within(JOINED_ITEM, measured);
 }
 

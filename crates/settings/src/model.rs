@@ -317,6 +317,8 @@ pub struct Handler {
     pub message_wait: Duration,
     /// How long message ids are remembered; zero: not at all.
     pub id_cache_ttl: Duration,
+    /// How many are remembered at most.
+    pub id_cache_max: usize,
     /// Whether the backend is asked again when a channel gets its first subscriber.
     pub update_on_first_subscription: bool,
     /// Channels a connection may be subscribed to.
@@ -325,6 +327,14 @@ pub struct Handler {
     pub subscription_linger: Duration,
     /// Bytes that may wait for one slow client before it is closed.
     pub session_queue_bytes: usize,
+    /// How long there may be more.
+    pub session_queue_time: Duration,
+    /// Bytes that may wait for one frontend.
+    pub link_queue_bytes: usize,
+    /// How long a frontend may take nothing.
+    pub link_timeout: Duration,
+    /// Bytes that may wait for all frontends before publishers wait.
+    pub publish_queue_bytes: usize,
     /// Client connections at a time, over all frontend processes.
     pub client_maxconn: usize,
     /// Connect ROUTER: packets to frontends about sessions that were handed over.

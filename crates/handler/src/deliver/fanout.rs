@@ -1,347 +1,368 @@
-//! From a published item to packets for its receivers.
+//! From an item to those who get it (publishing, fan-out).
 //!
-//! One packet serves up to 128 sessions of a frontend. Items for the streams of one channel that come one after the other
-//! are joined into a [`Run`] and leave together at the end of the turn, so that a burst costs each client one write.
-//! Clients that are short of credits get theirs later from a queue of their own (publishing, fan-out).
+//! An item is evaluated once for each class of subscribers. What they get leaves at once, or, when `message_rate` is set
+//! and exceeded, in its turn.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use std::time::Instant;
 
 use bytes::Bytes;
 use foldhash::fast::RandomState;
-use grip::{Action, HoldMode, HttpResponse, Item, ResponseBody};
-use zhttp::{Bulk, Headers, Ids, Packet, PeerId};
+use grip::item::HttpStream;
+use grip::{Action, HoldMode, HttpResponse, Item, Meta, ResponseBody};
 
-use crate::engine::{Engine, Outlet};
-use crate::hold::terms::Plan;
+use super::responses::{self, Target};
+use super::runs::Runs;
+use super::sender::Sender;
+use crate::context::Context;
+use crate::hold::terms::ResponseTerms;
+use crate::hold::{Hold, Kind};
+use crate::notice::Notice;
+use crate::order::rate::{Bucket, Limiter};
+use crate::subscribe::audience::Audience;
 use crate::subscribe::channels::{ChannelKey, HoldKey};
-
-/// Bytes joined into one packet at most: a small part of what a frontend grants a client, so that a run seldom meets a
-/// client without credits.
-const MAX_RUN: usize = 8_192;
-
-/// Content for the streams of one channel.
-pub struct Run {
-    /// The channel.
-    pub channel: ChannelKey,
-    body: Vec<u8>,
-}
+use crate::subscribe::classes::Class;
 
 /// What one hold is to get, when deliveries are limited and wait for their turn.
-#[derive(Clone)]
-pub enum Delivery {
+enum Delivery {
     /// More content of a stream.
     Content(Bytes),
     /// The end of a stream.
     Close,
-    /// The response of a long-poll.
-    Response(Rc<HttpResponse>),
+    /// The response of a long-poll, with its body.
+    Response(Rc<HttpResponse>, Bytes),
 }
 
-impl Engine {
-    /// Takes a published item.
-    pub fn publish(&mut self, item: Item, now: Instant, out: &mut impl Outlet) {
-        let subscribed = self.subscriptions.find(&item.channel).is_some();
-        let mut due = Vec::new();
-        self.sequencer.push(item, subscribed, now, &mut |item| due.push(item));
-        due.into_iter().for_each(|item| self.deliver(item, now, out));
+/// What has been delivered, and what has not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Items published.
+    pub received: u64,
+    /// Deliveries, one for each receiver; what is filtered or dropped is included.
+    pub sent: u64,
+    /// Messages that a class of subscribers did not get because of its filters.
+    pub filtered: u64,
+    /// Messages that a class did not get because a filter failed, or its content filters are not those of the publisher.
+    pub filter_failed: u64,
+}
+
+/// See the module.
+pub struct Fanout {
+    /// What the streams get at the end of the turn.
+    pub runs: Runs,
+    /// What goes out.
+    pub sender: Sender,
+    limiter: Option<Limiter<(HoldKey, u64, Delivery)>>,
+    message_hwm: Option<u32>,
+    /// Bytes that count as one delivery.
+    block_size: Option<u32>,
+    /// The buckets of holds whose route is counted apart, by birth.
+    buckets: HashMap<u64, Bucket, RandomState>,
+    /// Counters for statistics.
+    pub totals: Totals,
+}
+
+/// An item on its way.
+struct Message<'a> {
+    channel: &'a str,
+    meta: &'a Meta,
+    size: Option<u64>,
+}
+
+impl Fanout {
+    /// Nothing is on its way.
+    pub fn new(sender: Sender, message_rate: Option<u32>, message_hwm: Option<u32>, block_size: Option<u32>) -> Self {
+        Fanout {
+            runs: Runs::default(),
+            sender,
+            limiter: message_rate.filter(|&rate| rate > 0).map(|rate| Limiter::new(rate, message_hwm)),
+            message_hwm,
+            block_size,
+            buckets: HashMap::default(),
+            totals: Totals::default(),
+        }
     }
 
-    /// Gives up on items missing in a sequence. Call once a second.
-    pub fn expire_sequences(&mut self, now: Instant, out: &mut impl Outlet) {
-        let mut due = Vec::new();
-        self.sequencer.expire(now, &mut |item| due.push(item));
-        due.into_iter().for_each(|item| self.deliver(item, now, out));
-        self.flush_run(now, out);
+    /// Notes the bucket of a hold.
+    pub fn count_apart(&mut self, birth: u64, bucket: Bucket) {
+        if bucket.is_some() && self.limiter.is_some() {
+            self.buckets.insert(birth, bucket);
+        }
     }
 
-    fn deliver(&mut self, item: Item, now: Instant, out: &mut impl Outlet) {
+    /// Delivers an item; returns for how many holds it was.
+    pub fn deliver(&mut self, item: Item, audience: &mut Audience, cx: &mut Context<'_>) -> usize {
         self.totals.received += 1;
         let mut receivers = 0;
-        if let Some(channel) = self.subscriptions.find(&item.channel) {
-            let formats = item.formats;
-            if let Some(action) = formats.http_response {
-                receivers += self.deliver_responses(channel, action, now, out);
-            }
-            if let Some(action) = formats.http_stream {
-                if self.run.as_ref().is_none_or(|run| run.channel != channel) || !matches!(action, Action::Send(_)) {
-                    self.flush_run(now, out);
-                }
-                // The channel may be gone with the last of its long-polls, or with a slow client closed by the flush.
-                if let Some(channel) = self.subscriptions.find(&item.channel) {
-                    receivers += self.deliver_to_streams(channel, action, now, out);
+        let message = Message { channel: &item.channel, meta: &item.meta, size: item.size };
+        if let Some(channel) = audience.channels.find(&item.channel)
+            && let Some(action) = item.formats.http_response
+        {
+            receivers += self.deliver_responses(channel, &message, action, audience, cx);
+        }
+        // The channel may be gone with the last of its long-polls.
+        if let Some(channel) = audience.channels.find(&item.channel)
+            && let Some(action) = item.formats.http_stream
+        {
+            receivers += self.deliver_to_streams(channel, &message, action, audience, cx);
+        }
+        if let Some(channel) = audience.channels.find(&item.channel) {
+            for &group in &audience.channels.channel(channel).groups {
+                if let Some(class) = &audience.channels.group_at(group).class {
+                    class.advance(item.id.as_deref());
                 }
             }
         }
         self.totals.sent += receivers as u64;
-        tracing::info!("publish channel={} receivers={receivers}", item.channel);
+        cx.report(Notice::Published { channel: &item.channel, receivers });
+        if self.runs.is_full() {
+            self.flush(audience, cx);
+        }
+        receivers
+    }
+
+    /// Sends what has been collected, and what waits and can leave. To be called at the end of each turn, and before
+    /// anything that must come after it.
+    pub fn flush(&mut self, audience: &mut Audience, cx: &mut Context<'_>) {
+        self.runs.flush(&mut self.sender, audience, cx);
+        self.sender.flush(audience, cx);
     }
 
     fn deliver_to_streams(
         &mut self,
         channel: ChannelKey,
-        action: Action<grip::item::HttpStream>,
-        now: Instant,
-        out: &mut impl Outlet,
+        message: &Message<'_>,
+        action: Action<HttpStream>,
+        audience: &mut Audience,
+        cx: &mut Context<'_>,
     ) -> usize {
-        let receivers = self.subscriptions.get(channel).streams.len();
+        let receivers = audience.channels.count(channel, HoldMode::Stream);
         if receivers == 0 {
             return 0;
         }
-        let delivery = match action {
-            Action::Send(stream) => Delivery::Content(stream.content),
-            Action::Close => Delivery::Close,
-            Action::Hint | Action::Refresh => return receivers,
-        };
-        if !self.admits(receivers, now) {
-            // What waits goes through the limiter after the run has gone; it may take the channel along.
-            let name = self.subscriptions.get(channel).name.clone();
-            self.flush_run(now, out);
-            if let Some(channel) = self.subscriptions.find(&name) {
-                self.limit(channel, HoldMode::Stream, &delivery, now);
+        match action {
+            Action::Send(stream) => {
+                let weight = self.weight(message.size, stream.content.len());
+                let now = self.admits(receivers.saturating_mul(weight), cx.now);
+                self.send_content(channel, message, stream, weight, now, audience, cx);
             }
-            return receivers;
-        }
-        match delivery {
-            Delivery::Content(content) => self.add_to_run(channel, &content, now, out),
-            _ => {
-                for key in self.subscriptions.get(channel).streams.clone() {
-                    self.end_stream(key, now, out);
+            Action::Close => {
+                let streams = list(audience, channel, HoldMode::Stream);
+                if self.admits(receivers, cx.now) {
+                    // What was published before comes first.
+                    self.runs.flush(&mut self.sender, audience, cx);
+                    streams.iter().for_each(|&key| self.sender.end(key, &mut audience.holds));
+                } else {
+                    streams.iter().for_each(|&key| self.limit(key, 1, Delivery::Close, audience, cx));
                 }
             }
+            Action::Hint | Action::Refresh => {}
         }
         receivers
     }
 
-    /// Joins content to the run of the channel, which is the current one if there is any. A full run leaves first, and
-    /// the content with it, so that no channel is looked at after a flush that may have ended it.
-    fn add_to_run(&mut self, channel: ChannelKey, content: &[u8], now: Instant, out: &mut impl Outlet) {
-        let run = self.run.get_or_insert_with(|| Run { channel, body: Vec::new() });
-        run.body.extend_from_slice(content);
-        if run.body.len() >= MAX_RUN {
-            self.flush_run(now, out);
-        }
-    }
-
-    /// Sends what has been joined. To be called at the end of each turn, and before anything that must come after it.
-    pub fn flush_run(&mut self, now: Instant, out: &mut impl Outlet) {
-        let Some(run) = self.run.take() else { return };
-        if run.body.is_empty() {
-            return;
-        }
-        let mut shared = None;
-        let mut overfull = Vec::new();
-        let mut send = |peer, by_router, ids: Ids<'_>| {
-            out.send(peer, by_router, &Packet { ids, body: &run.body, more: true, ..Packet::default() });
-        };
-        for &key in &self.subscriptions.get(run.channel).streams {
-            let hold = &mut self.holds[key as usize];
-            if hold.takes(run.body.len()) {
-                let seq = hold.session.send_body(run.body.len());
-                let (to, by_router) = (hold.session.client, hold.session.by_router);
-                self.group.push_or_send(to, by_router, hold.session.id, seq, &mut send);
-            } else {
-                hold.enqueue(shared.get_or_insert_with(|| Bytes::copy_from_slice(&run.body)).clone());
-                overfull.push(key);
+    /// Sends content to the streams of a channel, `now` or as the rate allows.
+    #[allow(clippy::too_many_arguments)]
+    fn send_content(
+        &mut self,
+        channel: ChannelKey,
+        message: &Message<'_>,
+        stream: HttpStream,
+        weight: usize,
+        now: bool,
+        audience: &mut Audience,
+        cx: &mut Context<'_>,
+    ) {
+        let mut unchanged = None;
+        for at in 0..audience.channels.channel(channel).groups.len() {
+            let key = audience.channels.channel(channel).groups[at];
+            let group = audience.channels.group_at(key);
+            if group.streams.is_empty() {
+                continue;
             }
-            hold.on_sent(now);
-        }
-        self.group.drain(send);
-        for key in overfull {
-            self.send_queue(key, now, out);
-            self.close_if_slow(key, now, out);
+            let class = group.class.as_deref();
+            let content = self.evaluate(class, message, &stream.content_filters, &stream.content, cx);
+            let Some(content) = content else { continue };
+            if !now {
+                for key in group.streams.clone() {
+                    self.limit(key, weight, Delivery::Content(content.clone()), audience, cx);
+                }
+                continue;
+            }
+            let same = content.as_ptr() == stream.content.as_ptr() && content.len() == stream.content.len();
+            let piece = match unchanged.filter(|_| same) {
+                Some(piece) => piece,
+                None => self.runs.add(content),
+            };
+            unchanged = unchanged.or(same.then_some(piece));
+            self.runs.extend(key, piece, &mut audience.channels);
         }
     }
 
-    /// Sends content to one stream, or lets it wait for credits.
-    pub(crate) fn send_or_queue(&mut self, key: HoldKey, content: &Bytes, now: Instant, out: &mut impl Outlet) {
-        self.holds[key as usize].enqueue(content.clone());
-        self.send_queue(key, now, out);
-        self.close_if_slow(key, now, out);
-    }
-
-    /// Sends what waits for a client, as far as its credits go, and ends the response when it was all.
-    pub(crate) fn send_queue(&mut self, key: HoldKey, now: Instant, out: &mut impl Outlet) {
-        let hold = &mut self.holds[key as usize];
-        let (to, by_router, id) = (hold.session.client, hold.session.by_router, hold.session.id);
-        while let Some(content) = hold.next_content() {
-            let last = hold.ending && hold.queued() == 0;
-            let ids = Ids::One(id.as_bytes(), Some(hold.session.send_body(content.len())));
-            out.send(to, by_router, &Packet { ids, body: &content, more: !last, ..Packet::default() });
-            if last {
-                return self.remove(key, now, out);
+    /// What a class gets of a message, or those without one.
+    fn evaluate(
+        &mut self,
+        class: Option<&Class>,
+        message: &Message<'_>,
+        content_filters: &Option<Vec<String>>,
+        content: &Bytes,
+        cx: &mut Context<'_>,
+    ) -> Option<Bytes> {
+        let agrees = |expected: &[String]| class.map_or(expected.is_empty(), |class| class.agrees_with(expected));
+        if content_filters.as_deref().is_some_and(|expected| !agrees(expected)) {
+            self.totals.filter_failed += 1;
+            cx.report(Notice::OtherContentFilters { channel: message.channel });
+            return None;
+        }
+        let Some(class) = class else { return Some(content.clone()) };
+        match class.evaluate(message.meta, content) {
+            Ok(content) => {
+                self.totals.filtered += u64::from(content.is_none());
+                content
+            }
+            Err(error) => {
+                self.totals.filter_failed += 1;
+                cx.report(Notice::FilterFailed { channel: message.channel, error: &error });
+                None
             }
         }
-    }
-
-    /// Closes a client for whom too much waits. One that gets the last of its response is not slow, the response is
-    /// large.
-    fn close_if_slow(&mut self, key: HoldKey, now: Instant, out: &mut impl Outlet) {
-        let Some(hold) = self.holds.get(key as usize) else { return };
-        if !hold.ending && hold.weight() > self.limits.queue_bytes {
-            let (waiting, id) = (hold.queued(), hold.session.id);
-            self.totals.slow_closed += 1;
-            self.warnings.warn(
-                "slow",
-                now,
-                format_args!("client of session {id} closed: it reads too slowly, {waiting} bytes wait for it; see session_queue_bytes"),
-            );
-            self.cancel(key, now, out);
-        }
-    }
-
-    /// Ends a stream's response after what waits for it.
-    fn end_stream(&mut self, key: HoldKey, now: Instant, out: &mut impl Outlet) {
-        let hold = &mut self.holds[key as usize];
-        if hold.queued() > 0 {
-            hold.ending = true;
-            return;
-        }
-        let session = &mut hold.session;
-        let seq = session.send();
-        let (to, by_router, id) = (session.client, session.by_router, session.id);
-        out.send(to, by_router, &Packet { ids: Ids::One(id.as_bytes(), Some(seq)), ..Packet::default() });
-        self.remove(key, now, out);
     }
 
     fn deliver_responses(
         &mut self,
         channel: ChannelKey,
+        message: &Message<'_>,
         action: Action<HttpResponse>,
-        now: Instant,
-        out: &mut impl Outlet,
+        audience: &mut Audience,
+        cx: &mut Context<'_>,
     ) -> usize {
-        let polls = self.subscriptions.get(channel).polls.clone();
-        let Action::Send(response) = action else { return polls.len() };
-        if !self.admits(polls.len(), now) {
-            self.limit(channel, HoldMode::Response, &Delivery::Response(Rc::new(response)), now);
-            return polls.len();
+        let receivers = audience.channels.count(channel, HoldMode::Response);
+        let Action::Send(response) = action else { return receivers };
+        if receivers == 0 {
+            return 0;
         }
-        self.respond(&polls, &response, now, out);
-        polls.len()
-    }
-
-    /// Answers long-polls. Those with the same plan get the same packet.
-    fn respond(&mut self, polls: &[HoldKey], response: &HttpResponse, now: Instant, out: &mut impl Outlet) {
-        let ResponseBody::Whole(body) = &response.body else {
-            self.warnings.warn("patch", now, "a published body-patch is dropped: this version can not apply it");
-            return;
+        let mut targets = Vec::with_capacity(receivers);
+        let mut patched = Patched::default();
+        for at in 0..audience.channels.channel(channel).groups.len() {
+            let group = audience.channels.group_at(audience.channels.channel(channel).groups[at]);
+            // What the class gets, by the body that it is made of.
+            let mut evaluated: HashMap<*const u8, Option<Bytes>, RandomState> = HashMap::default();
+            for &key in &group.polls {
+                let body = patched.body(&audience.holds[key], &response.body, message.channel, cx);
+                let class = group.class.as_deref();
+                let body = match evaluated.get(&body.as_ptr()) {
+                    Some(known) => known.clone(),
+                    None if class.is_none() && response.content_filters.is_none() => Some(body),
+                    None => {
+                        let known = self.evaluate(class, message, &response.content_filters, &body, cx);
+                        evaluated.insert(body.as_ptr(), known.clone());
+                        known
+                    }
+                };
+                targets.extend(body.map(|body| Target::new(key, body)));
+            }
+        }
+        let size = match &response.body {
+            ResponseBody::Whole(body) => body.len(),
+            ResponseBody::Patch(_) => 0,
         };
-        let mut groups: HashMap<*const Plan, (Rc<Plan>, Bulk<bool>), RandomState> = HashMap::default();
-        let mut partial = Vec::new();
-        for &key in polls {
-            let hold = &mut self.holds[key as usize];
-            if hold.ending {
-                continue;
-            }
-            if hold.takes(body.len()) {
-                let seq = hold.session.send_body(body.len());
-                let (_, group) =
-                    groups.entry(Rc::as_ptr(&hold.plan)).or_insert_with(|| (hold.plan.clone(), Bulk::default()));
-                group.push(hold.session.client, hold.session.by_router, hold.session.id, seq);
-            } else {
-                partial.push(key);
+        let weight = self.weight(message.size, size);
+        if self.admits(receivers.saturating_mul(weight), cx.now) {
+            responses::respond(targets, Some(&response), &mut self.sender, audience, cx);
+        } else {
+            let response = Rc::new(response);
+            for Target { key, body, .. } in targets {
+                self.limit(key, weight, Delivery::Response(response.clone(), body), audience, cx);
             }
         }
-        for (plan, mut group) in groups.into_values() {
-            let headers = response.headers.over(plan.headers.iter());
-            group.drain(|peer, by_router, ids| {
-                send_response(peer, by_router, ids, response, &headers, body, false, out)
-            });
-        }
-        for &key in &partial {
-            let hold = &mut self.holds[key as usize];
-            let plan = hold.plan.clone();
-            let first = body.slice(..body.len().min(hold.session.credits as usize));
-            let seq = hold.session.send_body(first.len());
-            let (to, by_router, id) = (hold.session.client, hold.session.by_router, hold.session.id);
-            let ids = Ids::One(id.as_bytes(), Some(seq));
-            send_response(to, by_router, ids, response, &response.headers.over(plan.headers.iter()), &first, true, out);
-            hold.enqueue(body.slice(first.len()..));
-            hold.ending = true;
-            hold.ends_at = None;
-        }
-        for &key in polls {
-            if self.holds.get(key as usize).is_some_and(|hold| !hold.ending) {
-                self.remove(key, now, out);
-            }
-        }
+        receivers
     }
 
-    /// A long-poll has waited long enough: it gets the instruct's own response.
-    pub(crate) fn time_out(&mut self, key: HoldKey, now: Instant, out: &mut impl Outlet) {
-        let plan = self.holds[key as usize].plan.clone();
-        let response = HttpResponse {
-            code: plan.code,
-            reason: plan.reason.clone(),
-            headers: plan.headers.clone(),
-            body: ResponseBody::Whole(plan.body.clone()),
-            content_filters: None,
-        };
-        self.respond(&[key], &response, now, out);
+    /// How many deliveries one counts for: one for each block.
+    fn weight(&self, size: Option<u64>, len: usize) -> usize {
+        let Some(block) = self.block_size.filter(|&block| block > 0) else { return 1 };
+        usize::try_from(size.unwrap_or(len as u64).div_ceil(u64::from(block))).unwrap_or(usize::MAX).max(1)
     }
 
-    /// Whether as many deliveries may leave at once.
-    fn admits(&mut self, deliveries: usize, now: Instant) -> bool {
-        self.limiter.as_mut().is_none_or(|limiter| limiter.admit(deliveries, now))
+    /// Whether deliveries that count for so much may leave at once.
+    fn admits(&mut self, weight: usize, now: Instant) -> bool {
+        self.limiter.as_mut().is_none_or(|limiter| limiter.admit(weight, now))
     }
 
-    /// Lets deliveries wait for their turn; those that exceed the mark are dropped.
-    fn limit(&mut self, channel: ChannelKey, mode: HoldMode, delivery: &Delivery, now: Instant) {
-        for key in self.subscriptions.get_mut(channel).list(mode).clone() {
-            let birth = self.holds[key as usize].birth;
-            let bucket = self.bucket(birth);
-            let Some(limiter) = &mut self.limiter else { return };
-            if limiter.add(bucket.clone(), (key, birth, delivery.clone())).is_err() {
-                let hwm = self.limits.message_hwm.unwrap_or(0);
-                let route = bucket.map(|route| format!(" for route {route}")).unwrap_or_default();
-                self.warnings.warn("hwm", now, format_args!("exceeded publish hwm ({hwm}){route}, dropping message"));
-            }
-        }
-    }
-
-    /// Delivers what the rate allows now.
-    pub(crate) fn deliver_limited(&mut self, now: Instant, out: &mut impl Outlet) {
+    /// Lets a delivery wait for its turn; what exceeds the mark is dropped.
+    fn limit(&mut self, key: HoldKey, weight: usize, delivery: Delivery, audience: &Audience, cx: &mut Context<'_>) {
+        let birth = audience.holds[key].birth;
+        let bucket = self.buckets.get(&birth).cloned().flatten();
         let Some(limiter) = &mut self.limiter else { return };
-        for (key, birth, delivery) in limiter.take(now) {
-            if self.holds.get(key as usize).is_none_or(|hold| hold.birth != birth) {
+        if limiter.add(bucket.clone(), weight, (key, birth, delivery)).is_err() {
+            cx.report(Notice::RateExceeded { hwm: self.message_hwm.unwrap_or(0), route: bucket.as_deref() });
+        }
+    }
+
+    /// Delivers what the rate allows now, and closes clients that are too slow.
+    pub fn on_timer(&mut self, audience: &mut Audience, cx: &mut Context<'_>) {
+        self.sender.on_timer(audience, cx);
+        let Some(limiter) = &mut self.limiter else { return };
+        let due = limiter.take(cx.now);
+        for (key, birth, delivery) in due {
+            if !audience.holds.is_there(key, birth) {
                 continue;
             }
             match delivery {
                 Delivery::Content(content) => {
-                    self.holds[key as usize].on_sent(now);
-                    self.send_or_queue(key, &content, now, out);
+                    let (holds, links) = (&mut audience.holds, &mut audience.links);
+                    self.sender.give(key, &content, holds, links, cx);
+                    self.sender.finish(&content, links, cx);
                 }
-                Delivery::Close => self.end_stream(key, now, out),
-                Delivery::Response(response) => self.respond(&[key], &response, now, out),
+                Delivery::Close => self.sender.end(key, &mut audience.holds),
+                Delivery::Response(response, body) => {
+                    responses::respond(vec![Target::new(key, body)], Some(&response), &mut self.sender, audience, cx);
+                }
             }
         }
+        self.sender.flush(audience, cx);
+        self.forget_buckets(audience);
+    }
+
+    /// Forgets the buckets of holds that are gone, now and then.
+    fn forget_buckets(&mut self, audience: &Audience) {
+        if self.buckets.len() > audience.holds.len() * 2 + 64 {
+            let alive: HashSet<u64, RandomState> = audience.holds.iter().map(|hold| hold.birth).collect();
+            self.buckets.retain(|birth, _| alive.contains(birth));
+        }
+    }
+
+    /// When [`Fanout::on_timer`] is to be called.
+    pub fn next_due(&self) -> Option<Instant> {
+        let limiter = self.limiter.as_ref().and_then(Limiter::next_due);
+        [self.sender.next_due(), limiter].into_iter().flatten().min()
     }
 }
 
-#[allow(clippy::too_many_arguments)]
-fn send_response(
-    to: PeerId,
-    by_router: bool,
-    ids: Ids<'_>,
-    response: &HttpResponse,
-    headers: &[(&[u8], &[u8])],
-    body: &[u8],
-    more: bool,
-    out: &mut impl Outlet,
-) {
-    out.send(
-        to,
-        by_router,
-        &Packet {
-            ids,
-            code: Some(response.code.get()),
-            reason: Some(response.reason.as_bytes()),
-            headers: Headers::Pairs(headers),
-            body,
-            more,
-            ..Packet::default()
-        },
-    );
+/// The bodies that long-polls get: what was published, or what a published change makes of their own, each once.
+#[derive(Default)]
+struct Patched(HashMap<*const ResponseTerms, Bytes, RandomState>);
+
+impl Patched {
+    fn body(&mut self, hold: &Hold, published: &ResponseBody, channel: &str, cx: &mut Context<'_>) -> Bytes {
+        let (changes, terms) = match (published, &hold.kind) {
+            (ResponseBody::Patch(changes), Kind::Response(response)) => (changes, &response.terms),
+            (ResponseBody::Patch(_), Kind::Stream(_)) => return Bytes::new(),
+            (ResponseBody::Whole(body), _) => return body.clone(),
+        };
+        let change = || match grip::patch::apply(&terms.response.body, changes) {
+            Ok(body) => body.into(),
+            Err(error) => {
+                cx.report(Notice::PatchFailed { channel, error: &error });
+                Bytes::new()
+            }
+        };
+        self.0.entry(Rc::as_ptr(terms)).or_insert_with(change).clone()
+    }
+}
+
+fn list(audience: &Audience, channel: ChannelKey, mode: HoldMode) -> Vec<HoldKey> {
+    let groups = &audience.channels.channel(channel).groups;
+    groups.iter().flat_map(|&group| audience.channels.group_at(group).list(mode)).copied().collect()
 }

@@ -1,3 +1,11 @@
 //! From an item to packets.
+//!
+//! [`fanout`] finds those who get an item and decides what they get. Content for streams is collected in [`runs`] until
+//! the end of the turn, answers to long-polls leave at once ([`responses`]). [`sender`] groups what is equal into packets,
+//! and sends what waits when it can; [`slow`] says for whom too much waits.
 
 pub mod fanout;
+pub mod responses;
+pub mod runs;
+pub mod sender;
+pub mod slow;

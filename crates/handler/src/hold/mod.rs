@@ -1,4 +1,136 @@
-//! Held requests.
+//! A held request: its session at the frontend, its terms, and what waits for the client. [`table`] keeps all of them.
+//!
+//! [`response`] and [`stream`] are the kinds, one a file. [`terms`] is what the backend wants, [`opening`] how the
+//! response begins, [`queue`] what waits.
 
-pub mod session;
+pub mod opening;
+pub mod queue;
+pub mod response;
+pub mod stream;
+pub mod table;
 pub mod terms;
+pub mod timers;
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use grip::HoldMode;
+use zhttp::session::server;
+
+use crate::context::Address;
+use crate::subscribe::channels::Place;
+
+use self::queue::Queue;
+use self::response::ResponseHold;
+use self::stream::StreamHold;
+use self::terms::Terms;
+
+/// See the module.
+pub struct Hold {
+    /// The client's session, at its frontend.
+    pub session: server::Session,
+    /// Long-poll or stream.
+    pub kind: Kind,
+    /// Its places in the lists of its channels.
+    pub places: Vec<Place>,
+    /// Content that waits; most clients never need a queue.
+    queue: Option<Box<Queue>>,
+    /// The response ends when the queue is empty.
+    pub ending: bool,
+    /// Will be looked at: at the end of the turn, or when its frontend's link has room.
+    pub ready: bool,
+    /// Tells this hold from an earlier one at the same index.
+    pub birth: u64,
+}
+
+/// What depends on how a request is held.
+pub enum Kind {
+    /// Long-poll.
+    Response(ResponseHold),
+    /// Streaming.
+    Stream(StreamHold),
+}
+
+impl Hold {
+    /// A hold that has just been taken over.
+    pub fn new(session: server::Session, terms: &Terms, birth: u64, now: Instant, jitter: Duration) -> Self {
+        Hold {
+            session,
+            kind: match terms {
+                Terms::Response(terms) => Kind::Response(ResponseHold::new(terms.clone(), now)),
+                Terms::Stream(terms) => Kind::Stream(StreamHold::new(terms.clone(), now, jitter)),
+            },
+            places: Vec::new(),
+            queue: None,
+            ending: false,
+            ready: false,
+            birth,
+        }
+    }
+
+    /// How it is held.
+    pub fn mode(&self) -> HoldMode {
+        match self.kind {
+            Kind::Response(_) => HoldMode::Response,
+            Kind::Stream(_) => HoldMode::Stream,
+        }
+    }
+
+    /// The way to its frontend.
+    pub fn address(&self) -> Address {
+        Address { peer: self.session.client(), by_router: self.session.by_router() }
+    }
+
+    /// Whether `bytes` can be sent at once, in order.
+    pub fn takes(&self, bytes: usize) -> bool {
+        self.queue.is_none() && self.session.credits() as usize >= bytes && !self.ending
+    }
+
+    /// Lets content wait. Nothing is added to a response that is about to end.
+    pub fn enqueue(&mut self, content: Bytes) {
+        if !self.ending && !content.is_empty() {
+            self.queue.get_or_insert_default().push(content);
+        }
+    }
+
+    /// What waits, if anything does.
+    pub fn queue(&self) -> Option<&Queue> {
+        self.queue.as_deref()
+    }
+
+    /// The same, to be changed.
+    pub fn queue_mut(&mut self) -> Option<&mut Queue> {
+        self.queue.as_deref_mut()
+    }
+
+    /// Bytes that wait.
+    pub fn queued(&self) -> usize {
+        self.queue().map_or(0, Queue::bytes)
+    }
+
+    /// Takes the next `len` bytes out of the queue and counts them as sent. Returns the packet's number.
+    pub fn send_queued(&mut self, len: usize) -> u32 {
+        if let Some(queue) = &mut self.queue {
+            queue.advance(len);
+            if queue.is_empty() {
+                self.queue = None;
+            }
+        }
+        self.session.send_body(len).seq
+    }
+
+    /// Content was sent or has begun to wait.
+    pub fn on_content(&mut self, now: Instant) {
+        if let Kind::Stream(stream) = &mut self.kind {
+            stream.on_sent(now);
+        }
+    }
+
+    /// When the response is to be sent, or a keep-alive of the stream.
+    pub fn next_due(&self) -> Option<Instant> {
+        match &self.kind {
+            Kind::Response(response) => response.ends_at,
+            Kind::Stream(stream) => stream.keep_alive_at,
+        }
+    }
+}

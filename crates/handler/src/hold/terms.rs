@@ -1,76 +1,123 @@
 //! What a backend has asked for, in the form in which holds keep it.
 //!
-//! Thousands of holds usually have the same instruct but for their channels, so they share one [`Plan`].
+//! Thousands of holds usually have the same instruct but for their channels, so they share their terms. What is needed
+//! only once, the beginning of a stream, is not part of them; see [`opening`](super::opening).
 
 use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use grip::head::Reason;
-use grip::{Headers, HoldMode, Instruct, KeepAliveMode, StatusCode};
+use grip::{HoldMode, Instruct, KeepAliveMode};
 
-/// What holds with the same instruct have in common.
+use super::opening::{Head, Opening};
+
+/// How a request is held.
+#[derive(Clone, Debug)]
+pub enum Terms {
+    /// Long-poll.
+    Response(Rc<ResponseTerms>),
+    /// Streaming.
+    Stream(Rc<StreamTerms>),
+}
+
+impl Terms {
+    /// Which of the two.
+    pub fn mode(&self) -> HoldMode {
+        match self {
+            Terms::Response(_) => HoldMode::Response,
+            Terms::Stream(_) => HoldMode::Stream,
+        }
+    }
+}
+
+/// What long-polls with the same instruct have in common.
 #[derive(Debug, PartialEq)]
-pub struct Plan {
-    /// Long-poll or stream.
-    pub mode: HoldMode,
-    /// Status of the instruct's response.
-    pub code: StatusCode,
-    /// Its status text.
-    pub reason: Reason<'static>,
-    /// Its headers, without those that the frontend makes.
-    pub headers: Headers<'static>,
-    /// Its body: how a stream begins, or what a long-poll gets when nothing comes.
-    pub body: Bytes,
+pub struct ResponseTerms {
+    /// What is answered when nothing comes, and what a published response changes.
+    pub response: Opening,
     /// How long a long-poll waits.
     pub timeout: Duration,
-    /// What a silent stream sends, and when.
-    pub keep_alive: Option<(Bytes, Duration, KeepAliveMode)>,
 }
 
-impl Plan {
-    /// The plan of an instruct that holds.
-    pub fn of(instruct: &Instruct<'_>, mode: HoldMode) -> Self {
-        let response = &instruct.response;
-        Plan {
-            mode,
-            code: response.code,
-            reason: response.reason.clone().into_owned(),
-            headers: response.headers.clone().into_owned(),
-            body: Bytes::copy_from_slice(&response.body),
-            timeout: instruct.timeout,
-            keep_alive: instruct.keep_alive.as_ref().map(|k| (Bytes::copy_from_slice(&k.data), k.timeout, k.mode)),
-        }
-    }
-
-    /// The headers as packets take them.
-    pub fn header_pairs(&self) -> Vec<(&[u8], &[u8])> {
-        self.headers.iter().collect()
-    }
+/// What streams with the same instruct have in common.
+#[derive(Debug, PartialEq)]
+pub struct StreamTerms {
+    /// What a silent stream sends.
+    pub keep_alive: Option<KeepAlive>,
 }
 
-/// The plans in use lately, so that equal ones are kept once.
+/// What a silent stream sends, and when.
+#[derive(Debug, PartialEq)]
+pub struct KeepAlive {
+    /// The bytes.
+    pub data: Bytes,
+    /// Time between them.
+    pub timeout: Duration,
+    /// What counts as silence.
+    pub mode: KeepAliveMode,
+}
+
+/// The terms in use lately, so that equal ones are kept once.
 #[derive(Default)]
-pub struct Plans {
-    recent: Vec<Rc<Plan>>,
+pub struct Recent {
+    responses: Vec<Rc<ResponseTerms>>,
+    streams: Vec<Rc<StreamTerms>>,
 }
 
-/// Backends have few endpoints that hold; more different plans than this are simply not shared.
+/// Backends have few endpoints that hold; more different terms than this are simply not shared.
 const MAX_RECENT: usize = 16;
+/// Bytes of a response that is worth remembering.
+const MAX_BODY: usize = 16_384;
 
-impl Plans {
-    /// The shared form of a plan.
-    pub fn share(&mut self, plan: Plan) -> Rc<Plan> {
-        if let Some(i) = self.recent.iter().position(|known| **known == plan) {
-            let known = self.recent.remove(i);
-            self.recent.push(known.clone());
-            return known;
+impl Recent {
+    /// The terms of a long-poll; `body` is that of the instruct's response.
+    pub fn response(&mut self, instruct: &Instruct<'_>, body: Bytes) -> Terms {
+        let response = Opening { head: Head::of(&instruct.response), body };
+        let terms = ResponseTerms { response, timeout: instruct.timeout };
+        let shared = terms.response.body.len() <= MAX_BODY;
+        Terms::Response(if shared { share(&mut self.responses, terms) } else { Rc::new(terms) })
+    }
+
+    /// The terms of a stream.
+    pub fn stream(&mut self, instruct: &Instruct<'_>) -> Terms {
+        let keep_alive = instruct.keep_alive.as_ref().map(|k| KeepAlive {
+            data: Bytes::copy_from_slice(&k.data),
+            timeout: k.timeout,
+            mode: k.mode,
+        });
+        Terms::Stream(share(&mut self.streams, StreamTerms { keep_alive }))
+    }
+}
+
+fn share<T: PartialEq>(recent: &mut Vec<Rc<T>>, terms: T) -> Rc<T> {
+    if let Some(at) = recent.iter().position(|known| **known == terms) {
+        // The one used last is found last to be forgotten.
+        recent[at..].rotate_left(1);
+    } else {
+        if recent.len() == MAX_RECENT {
+            recent.remove(0);
         }
-        let plan = Rc::new(plan);
-        if self.recent.len() == MAX_RECENT {
-            self.recent.remove(0);
+        recent.push(Rc::new(terms));
+    }
+    recent[recent.len() - 1].clone()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_terms_are_shared_and_the_oldest_are_forgotten() {
+        let mut recent = Vec::new();
+        let first = share(&mut recent, 0);
+        for i in 1..MAX_RECENT {
+            share(&mut recent, i);
         }
-        self.recent.push(plan.clone());
-        plan
+        assert!(Rc::ptr_eq(&first, &share(&mut recent, 0)));
+        let second = recent[0].clone();
+        share(&mut recent, 100);
+        assert!(Rc::ptr_eq(&first, &share(&mut recent, 0)));
+        assert!(!Rc::ptr_eq(&second, &share(&mut recent, 1)));
+        assert_eq!(recent.len(), MAX_RECENT);
     }
 }

@@ -1,4 +1,9 @@
-//! The order in which items leave, and how fast.
+//! The order in which items leave, and how fast. It is decided here, once, for all holds.
+//!
+//! [`backlog`] takes orders in steps, [`dedup`] drops repetitions, [`sequencer`] keeps back what came too early, and
+//! [`rate`] what exceeds the limit.
 
+pub mod backlog;
+pub mod dedup;
 pub mod rate;
 pub mod sequencer;

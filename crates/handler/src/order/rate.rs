@@ -1,5 +1,7 @@
 //! `message_rate` and `message_hwm`: how fast deliveries leave, when that is limited (publishing, limiter).
 //!
+//! A delivery counts as one, or, with `message_block_size`, as one for each block of its content.
+//!
 //! Unset, which is our default, deliveries are not limited here: flow control of each client does that. Set, they mean
 //! what they mean in Pushpin: deliveries a second, and deliveries that may wait for one route; what exceeds the latter is
 //! dropped, counted and logged.
@@ -10,6 +12,8 @@ use std::time::{Duration, Instant};
 
 /// Deliveries that may wait for a route when `message_hwm` does not say.
 const MAX_WAITING: usize = 1_000_000;
+/// What one delivery counts for at most, whatever its publisher says of its size.
+const MAX_WEIGHT: usize = 10_000;
 /// Time between batches at rates above 40 a second.
 const TICK: Duration = Duration::from_millis(25);
 
@@ -22,12 +26,20 @@ pub struct Limiter<T> {
     /// Deliveries a tick.
     batch: usize,
     high_water_mark: usize,
-    buckets: BTreeMap<Bucket, VecDeque<T>>,
-    /// The end of the current tick, and the deliveries that have left in it.
+    buckets: BTreeMap<Bucket, Waiting<T>>,
+    /// The end of the current tick, and what has left in it. A delivery that counts for more than is left of a tick uses
+    /// up the next ones.
     tick_ends: Option<Instant>,
     used: usize,
     /// Deliveries dropped.
     pub dropped: u64,
+}
+
+/// What waits for one route.
+struct Waiting<T> {
+    /// Each with what it counts for.
+    deliveries: VecDeque<(usize, T)>,
+    weight: usize,
 }
 
 /// A delivery does not fit; it was dropped.
@@ -46,33 +58,41 @@ impl<T> Limiter<T> {
         Limiter { tick, batch, high_water_mark, buckets: BTreeMap::new(), tick_ends: None, used: 0, dropped: 0 }
     }
 
-    /// Whether as many deliveries may leave at once, all together, because nothing waits and the rate allows it. They
-    /// count then. This keeps a limit that is far from being reached from costing anything.
-    pub fn admit(&mut self, deliveries: usize, now: Instant) -> bool {
+    /// Whether deliveries that count for so much may leave at once, all together, because nothing waits and the rate allows
+    /// it. They count then. This keeps a limit that is far from being reached from costing anything.
+    pub fn admit(&mut self, weight: usize, now: Instant) -> bool {
         self.begin_tick(now);
-        let fits = self.buckets.is_empty() && self.used + deliveries <= self.batch;
-        self.used += if fits { deliveries } else { 0 };
+        let fits = self.buckets.is_empty() && self.used.saturating_add(weight) <= self.batch;
+        self.used += if fits { weight } else { 0 };
         fits
     }
 
     fn begin_tick(&mut self, now: Instant) {
-        if self.tick_ends.is_none_or(|end| end <= now) {
-            self.tick_ends = Some(now + self.tick);
-            self.used = 0;
+        match self.tick_ends {
+            Some(end) if end > now => {}
+            Some(end) => {
+                let ticks = 1 + (now.duration_since(end).as_nanos() / self.tick.as_nanos()) as usize;
+                self.used = self.used.saturating_sub(self.batch.saturating_mul(ticks));
+                self.tick_ends = Some(now + self.tick);
+            }
+            None => self.tick_ends = Some(now + self.tick),
         }
     }
 
-    /// Adds a delivery.
+    /// Adds a delivery that counts for `weight`, at least one.
     ///
     /// # Errors
-    /// As many as may wait for the route are waiting already.
-    pub fn add(&mut self, bucket: Bucket, delivery: T) -> Result<(), Exceeded> {
-        let waiting = self.buckets.entry(bucket).or_default();
-        if waiting.len() >= self.high_water_mark {
+    /// As much as may wait for the route is waiting already.
+    pub fn add(&mut self, bucket: Bucket, weight: usize, delivery: T) -> Result<(), Exceeded> {
+        let weight = weight.clamp(1, MAX_WEIGHT);
+        let waiting = self.buckets.entry(bucket).or_insert_with(|| Waiting { deliveries: VecDeque::new(), weight: 0 });
+        // One that is too large for the mark by itself may wait alone.
+        if !waiting.deliveries.is_empty() && waiting.weight.saturating_add(weight) > self.high_water_mark {
             self.dropped += 1;
             return Err(Exceeded);
         }
-        waiting.push_back(delivery);
+        waiting.weight += weight;
+        waiting.deliveries.push_back((weight, delivery));
         Ok(())
     }
 
@@ -81,7 +101,8 @@ impl<T> Limiter<T> {
         if self.buckets.is_empty() {
             return None;
         }
-        self.tick_ends.map(|end| if self.used < self.batch { end - self.tick } else { end })
+        let ticks = (self.used / self.batch) as u32;
+        self.tick_ends.map(|end| if ticks == 0 { end - self.tick } else { end + self.tick * (ticks - 1) })
     }
 
     /// The deliveries that may leave now, from all routes in turns.
@@ -91,16 +112,18 @@ impl<T> Limiter<T> {
             return out;
         }
         self.begin_tick(now);
-        let room = self.batch - self.used;
-        while out.len() < room && !self.buckets.is_empty() {
+        while self.used < self.batch && !self.buckets.is_empty() {
             for waiting in self.buckets.values_mut() {
-                if out.len() < room {
-                    out.extend(waiting.pop_front());
+                if self.used < self.batch
+                    && let Some((weight, delivery)) = waiting.deliveries.pop_front()
+                {
+                    waiting.weight -= weight;
+                    self.used += weight;
+                    out.push(delivery);
                 }
             }
-            self.buckets.retain(|_, waiting| !waiting.is_empty());
+            self.buckets.retain(|_, waiting| !waiting.deliveries.is_empty());
         }
-        self.used += out.len();
         out
     }
 }
@@ -114,7 +137,7 @@ mod tests {
         let now = Instant::now();
         let mut limiter = Limiter::new(10, None);
         for i in 0..3 {
-            limiter.add(None, i).unwrap();
+            limiter.add(None, 1, i).unwrap();
         }
         assert_eq!(limiter.take(now), [0]);
         assert_eq!(limiter.take(now + Duration::from_millis(99)), [0; 0]);
@@ -127,7 +150,7 @@ mod tests {
         let now = Instant::now();
         let mut limiter = Limiter::new(2500, None);
         for i in 0..100 {
-            limiter.add(None, i).unwrap();
+            limiter.add(None, 1, i).unwrap();
         }
         assert_eq!(limiter.take(now).len(), 63);
         assert_eq!(limiter.take(now + TICK).len(), 37);
@@ -139,8 +162,8 @@ mod tests {
     fn what_exceeds_the_mark_of_a_route_is_dropped_and_counted() {
         let mut limiter = Limiter::new(10, Some(2));
         let route: Bucket = Some("r".into());
-        assert_eq!([1, 2, 3].map(|i| limiter.add(route.clone(), i)), [Ok(()), Ok(()), Err(Exceeded)]);
-        assert_eq!(limiter.add(None, 4), Ok(()));
+        assert_eq!([1, 2, 3].map(|i| limiter.add(route.clone(), 1, i)), [Ok(()), Ok(()), Err(Exceeded)]);
+        assert_eq!(limiter.add(None, 1, 4), Ok(()));
         assert_eq!(limiter.dropped, 1);
     }
 
@@ -150,8 +173,8 @@ mod tests {
         let mut limiter = Limiter::new(160, None);
         let route: Bucket = Some("r".into());
         for i in 0..4 {
-            limiter.add(None, i).unwrap();
-            limiter.add(route.clone(), 10 + i).unwrap();
+            limiter.add(None, 1, i).unwrap();
+            limiter.add(route.clone(), 1, 10 + i).unwrap();
         }
         assert_eq!(limiter.take(now), [0, 10, 1, 11]);
     }
@@ -162,11 +185,34 @@ mod tests {
         let mut limiter = Limiter::new(4000, None);
         assert!(limiter.admit(60, now));
         assert!(!limiter.admit(60, now));
-        limiter.add(None, 1).unwrap();
+        limiter.add(None, 1, 1).unwrap();
         assert!(!limiter.admit(1, now), "what comes later must not overtake what waits");
         assert_eq!(limiter.take(now), [1]);
         assert!(limiter.admit(39, now));
         assert!(!limiter.admit(1, now));
         assert!(limiter.admit(100, now + TICK));
+    }
+
+    #[test]
+    fn a_delivery_of_several_blocks_uses_up_the_next_ticks() {
+        let now = Instant::now();
+        let mut limiter = Limiter::new(20, Some(100));
+        for i in 0..3 {
+            limiter.add(None, 10, i).unwrap();
+        }
+        assert_eq!(limiter.take(now), [0]);
+        assert_eq!(limiter.next_due(), Some(now + Duration::from_millis(500)));
+        assert_eq!(limiter.take(now + Duration::from_millis(450)), [0; 0]);
+        assert_eq!(limiter.take(now + Duration::from_millis(500)), [1]);
+        assert_eq!(limiter.take(now + Duration::from_millis(1000)), [2]);
+    }
+
+    #[test]
+    fn the_mark_counts_blocks_but_lets_one_delivery_wait() {
+        let mut limiter = Limiter::new(10, Some(5));
+        assert_eq!(limiter.add(None, 9, 1), Ok(()));
+        assert_eq!(limiter.add(None, 1, 2), Err(Exceeded));
+        let route: Bucket = Some("r".into());
+        assert_eq!([3, 2, 1].map(|weight| limiter.add(route.clone(), weight, 1)), [Ok(()), Ok(()), Err(Exceeded)]);
     }
 }

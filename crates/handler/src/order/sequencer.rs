@@ -1,83 +1,69 @@
-//! Order and uniqueness of published items (publishing, de-duplication and sequencing).
+//! Order of published items (publishing, sequencing).
 //!
-//! An item with an id that was seen lately is dropped. An item whose `prev-id` is not the id of the channel's last item
-//! waits for the one between, up to a time. Only channels with subscribers have a last id.
+//! An item whose `prev-id` is not the id of the channel's last item waits for the one between, up to a time. Only channels
+//! with subscribers have a last id.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use grip::Item;
 
 /// Items of one channel that may wait.
 const MAX_PENDING: usize = 100;
-/// Ids remembered at most; the oldest make room.
-const MAX_IDS: usize = 1_000_000;
+/// Items of all channels together that may wait.
+const MAX_PENDING_IN_ALL: usize = 100_000;
 /// Channels whose last id is remembered at most.
 const MAX_CHANNELS: usize = 1_000_000;
+
+/// What has become of an item.
+#[derive(Debug, PartialEq)]
+pub enum Pushed {
+    /// It was given out, perhaps with others that waited for it.
+    Passed,
+    /// It waits for another.
+    Waits,
+    /// It would have to wait, but an item with the same `prev-id` or too many others do. It is given back, to be dropped.
+    Dropped(Box<Item>),
+}
 
 /// See the module.
 pub struct Sequencer {
     wait: Duration,
-    id_ttl: Duration,
-    seen: HashMap<(String, String), Instant>,
-    /// The same in the order in which they expire.
-    expiry: VecDeque<(Instant, (String, String))>,
     last: HashMap<String, String>,
     pending: HashMap<String, Vec<(Instant, Item)>>,
+    /// Items in `pending`.
+    waiting: usize,
 }
 
 impl Sequencer {
-    /// `wait` is `message_wait`, `id_ttl` is `id_cache_ttl`; zero of the latter switches de-duplication off.
-    pub fn new(wait: Duration, id_ttl: Duration) -> Self {
-        Sequencer {
-            wait,
-            id_ttl,
-            seen: HashMap::new(),
-            expiry: VecDeque::new(),
-            last: HashMap::new(),
-            pending: HashMap::new(),
-        }
+    /// `wait` is `message_wait`.
+    pub fn new(wait: Duration) -> Self {
+        Sequencer { wait, last: HashMap::new(), pending: HashMap::new(), waiting: 0 }
     }
 
     /// An item has come. `deliver` gets it, and those that have waited for it, now or not at all.
-    pub fn push(&mut self, item: Item, subscribed: bool, now: Instant, deliver: &mut impl FnMut(Item)) {
-        if self.is_duplicate(&item, now) {
-            return;
-        }
+    pub fn push(&mut self, item: Item, subscribed: bool, now: Instant, deliver: &mut impl FnMut(Item)) -> Pushed {
         if item.no_seq || !subscribed {
-            return deliver(item);
+            deliver(item);
+            return Pushed::Passed;
         }
         if let (Some(last), Some(prev)) = (self.last.get(&item.channel), &item.prev_id)
             && last != prev
         {
+            let room = self.waiting < MAX_PENDING_IN_ALL;
             let pending = self.pending.entry(item.channel.clone()).or_default();
-            if pending.len() >= MAX_PENDING || pending.iter().any(|(_, other)| other.prev_id == item.prev_id) {
-                tracing::debug!("sequencer: dropping an item of channel {} that would wait in vain", item.channel);
-            } else {
-                pending.push((now, item));
+            if !room || pending.len() >= MAX_PENDING || pending.iter().any(|(_, other)| other.prev_id == item.prev_id) {
+                if pending.is_empty() {
+                    self.pending.remove(&item.channel);
+                }
+                return Pushed::Dropped(Box::new(item));
             }
-            return;
+            pending.push((now, item));
+            self.waiting += 1;
+            return Pushed::Waits;
         }
         self.release(item, deliver);
-    }
-
-    fn is_duplicate(&mut self, item: &Item, now: Instant) -> bool {
-        let Some(id) = item.id.as_ref().filter(|_| !self.id_ttl.is_zero()) else { return false };
-        while let Some((end, _)) = self.expiry.front()
-            && (*end <= now || self.expiry.len() >= MAX_IDS)
-        {
-            if let Some((_, key)) = self.expiry.pop_front() {
-                self.seen.remove(&key);
-            }
-        }
-        let key = (item.channel.clone(), id.clone());
-        if self.seen.contains_key(&key) {
-            return true;
-        }
-        let end = now + self.id_ttl;
-        self.seen.insert(key.clone(), end);
-        self.expiry.push_back((end, key));
-        false
+        Pushed::Passed
     }
 
     /// Delivers an item and all that follow it.
@@ -93,6 +79,7 @@ impl Sequencer {
             if let Some(pending) = self.pending.get_mut(&channel) {
                 if let Some(i) = pending.iter().position(|(_, item)| item.prev_id.as_ref() == Some(&id)) {
                     next = Some(pending.remove(i).1);
+                    self.waiting -= 1;
                 }
                 if pending.is_empty() {
                     self.pending.remove(&channel);
@@ -118,6 +105,7 @@ impl Sequencer {
             let Some(items) = self.pending.get_mut(&channel) else { continue };
             let Some(i) = Self::first(items, since) else { continue };
             let (_, item) = items.remove(i);
+            self.waiting -= 1;
             if items.is_empty() {
                 self.pending.remove(&channel);
             }
@@ -140,7 +128,7 @@ impl Sequencer {
     /// The channel has no subscribers any more.
     pub fn forget(&mut self, channel: &str) {
         self.last.remove(channel);
-        self.pending.remove(channel);
+        self.waiting -= self.pending.remove(channel).map_or(0, |items| items.len());
     }
 
     /// Forgets all last ids (command `recover`).
@@ -171,7 +159,7 @@ mod tests {
 
     #[test]
     fn an_item_waits_for_the_one_before_it() {
-        let (mut s, now) = (Sequencer::new(WAIT, WAIT), Instant::now());
+        let (mut s, now) = (Sequencer::new(WAIT), Instant::now());
         assert_eq!(push(&mut s, item("1", ""), now), ["1"]);
         assert_eq!(push(&mut s, item("3", "2"), now), [""; 0]);
         assert_eq!(push(&mut s, item("2", "1"), now), ["2", "3"]);
@@ -179,16 +167,8 @@ mod tests {
     }
 
     #[test]
-    fn an_id_is_delivered_once_while_it_is_remembered() {
-        let (mut s, now) = (Sequencer::new(WAIT, WAIT), Instant::now());
-        assert_eq!(push(&mut s, item("1", ""), now), ["1"]);
-        assert_eq!(push(&mut s, item("1", ""), now), [""; 0]);
-        assert_eq!(push(&mut s, item("1", ""), now + WAIT), ["1"]);
-    }
-
-    #[test]
     fn what_never_comes_is_not_waited_for_for_ever() {
-        let (mut s, now) = (Sequencer::new(WAIT, WAIT), Instant::now());
+        let (mut s, now) = (Sequencer::new(WAIT), Instant::now());
         push(&mut s, item("1", ""), now);
         push(&mut s, item("3", "2"), now);
         push(&mut s, item("4", "3"), now);
@@ -201,7 +181,7 @@ mod tests {
 
     #[test]
     fn what_is_given_up_on_together_keeps_its_order() {
-        let (mut s, now) = (Sequencer::new(WAIT, WAIT), Instant::now());
+        let (mut s, now) = (Sequencer::new(WAIT), Instant::now());
         push(&mut s, item("1", ""), now);
         for (id, prev) in [("6", "5"), ("4", "3"), ("5", "4")] {
             push(&mut s, item(id, prev), now);
@@ -214,7 +194,7 @@ mod tests {
 
     #[test]
     fn channels_without_subscribers_have_no_order() {
-        let (mut s, now) = (Sequencer::new(WAIT, WAIT), Instant::now());
+        let (mut s, now) = (Sequencer::new(WAIT), Instant::now());
         let mut out = Vec::new();
         for (id, prev) in [("1", ""), ("3", "2"), ("2", "1")] {
             s.push(item(id, prev), false, now, &mut |item| out.push(item.id.unwrap()));

@@ -1,97 +1,178 @@
-//! Who is subscribed to what.
+//! The table of channels: who is subscribed to what.
 //!
-//! A channel has two lists of holds, for streams and for long-polls. A hold remembers its place in each list, so that
-//! leaving does not search, and publishing to a channel that nobody listens to is one look into a map.
+//! The subscribers of a channel are in groups, one for each [class](super::classes) and one for those without; a group
+//! has two lists of holds, for streams and for long-polls. A hold remembers its place in each list, so that leaving does
+//! not search, and publishing to a channel that nobody listens to is one look into a map.
 
 use std::collections::HashMap;
+use std::rc::Rc;
 use std::time::Instant;
 
+use foldhash::fast::RandomState;
 use grip::HoldMode;
 use slab::Slab;
 
-/// A hold's index in the engine's table.
+use super::classes::{Class, Standing};
+
+/// A hold's index in the table of holds.
 pub type HoldKey = u32;
 /// A channel's index in this table.
 pub type ChannelKey = u32;
+/// A group's index in this table.
+pub type GroupKey = u32;
 
 /// A subscribed channel.
 pub struct Channel {
     /// Its full name.
     pub name: Box<str>,
+    /// Its groups; none is empty.
+    pub groups: Vec<GroupKey>,
+    /// The group of those without a class.
+    plain: Option<GroupKey>,
+    /// The last long-poll has left and is expected back, so the subscription stays until then.
+    pub lingers_until: Option<Instant>,
+    /// Whether this channel will be looked at when its time is over.
+    pub watched: bool,
+}
+
+/// Subscribers of one class.
+pub struct Group {
+    /// The channel.
+    pub channel: ChannelKey,
+    /// The class.
+    pub class: Option<Rc<Class>>,
     /// Streams that listen.
     pub streams: Vec<HoldKey>,
     /// Long-polls that wait.
     pub polls: Vec<HoldKey>,
-    /// The last long-poll has left and is expected back, so the subscription stays until then.
-    pub lingers_until: Option<Instant>,
-    /// Whether the engine will look at this channel when its time is over.
-    pub watched: bool,
+    /// What the streams get of the content published in this turn, as indices in the order of publishing.
+    pub run: Vec<u32>,
+    /// Bytes of that.
+    pub run_bytes: usize,
+    /// Where the group is in the channel's list.
+    index: u32,
 }
 
-impl Channel {
+impl Group {
     /// The holds of one mode.
-    pub fn list(&mut self, mode: HoldMode) -> &mut Vec<HoldKey> {
+    pub fn list(&self, mode: HoldMode) -> &Vec<HoldKey> {
+        match mode {
+            HoldMode::Stream => &self.streams,
+            HoldMode::Response => &self.polls,
+        }
+    }
+
+    fn list_mut(&mut self, mode: HoldMode) -> &mut Vec<HoldKey> {
         match mode {
             HoldMode::Stream => &mut self.streams,
             HoldMode::Response => &mut self.polls,
         }
     }
-
-    /// Whether nobody listens.
-    pub fn is_empty(&self) -> bool {
-        self.streams.is_empty() && self.polls.is_empty()
-    }
 }
 
-/// A hold's place in a channel's list.
+/// A hold's place in a group's list.
 #[derive(Clone, Copy, Debug)]
 pub struct Place {
-    /// The channel.
-    pub channel: ChannelKey,
+    /// The group.
+    pub group: GroupKey,
     /// The index in its list.
     pub index: u32,
 }
 
-/// All subscribed channels.
-#[derive(Default)]
-pub struct Subscriptions {
-    channels: Slab<Channel>,
-    /// Clients of backends may choose names, hence the standard library's keyed hash.
-    by_name: HashMap<Box<str>, ChannelKey>,
+/// What a hold's leaving has changed.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Left {
+    /// The hold that has moved into its place, if any: that one's [`Place`] must be changed to this one.
+    pub moved: Option<HoldKey>,
+    /// The channel, if nobody listens to it now.
+    pub deserted: Option<ChannelKey>,
 }
 
-impl Subscriptions {
+/// All subscribed channels.
+#[derive(Default)]
+pub struct Channels {
+    channels: Slab<Channel>,
+    groups: Slab<Group>,
+    /// Clients of backends may choose names, hence the standard library's keyed hash.
+    by_name: HashMap<Box<str>, ChannelKey>,
+    by_class: HashMap<(ChannelKey, (*const Standing, u32)), GroupKey, RandomState>,
+}
+
+impl Channels {
     /// Adds a hold to a channel; `true` if the channel is new.
-    pub fn add(&mut self, name: &str, mode: HoldMode, hold: HoldKey) -> (Place, bool) {
-        let (key, new) = match self.by_name.get(name) {
+    pub fn add(&mut self, name: &str, class: Option<Rc<Class>>, mode: HoldMode, hold: HoldKey) -> (Place, bool) {
+        let (channel, new) = match self.by_name.get(name) {
             Some(&key) => (key, false),
             None => {
-                let channel = Channel {
-                    name: name.into(),
-                    streams: Vec::new(),
-                    polls: Vec::new(),
-                    lingers_until: None,
-                    watched: false,
-                };
+                let channel =
+                    Channel { name: name.into(), groups: Vec::new(), plain: None, lingers_until: None, watched: false };
                 let key = self.channels.insert(channel) as ChannelKey;
                 self.by_name.insert(name.into(), key);
                 (key, true)
             }
         };
-        let list = self.channels[key as usize].list(mode);
+        let group = self.group_of(channel, class);
+        let list = self.groups[group as usize].list_mut(mode);
         list.push(hold);
-        (Place { channel: key, index: (list.len() - 1) as u32 }, new)
+        (Place { group, index: (list.len() - 1) as u32 }, new)
     }
 
-    /// Removes a hold from a channel. Returns the hold that has moved into its place, if any: its [`Place`] must be
-    /// changed to this one.
-    pub fn remove(&mut self, place: Place, mode: HoldMode) -> Option<HoldKey> {
-        let list = self.channels[place.channel as usize].list(mode);
+    fn group_of(&mut self, channel: ChannelKey, class: Option<Rc<Class>>) -> GroupKey {
+        let known = match &class {
+            None => self.channels[channel as usize].plain,
+            Some(class) => self.by_class.get(&(channel, class.key())).copied(),
+        };
+        if let Some(group) = known {
+            return group;
+        }
+        let list = &mut self.channels[channel as usize].groups;
+        let class_key = class.as_ref().map(|class| class.key());
+        let group = Group {
+            channel,
+            class,
+            streams: Vec::new(),
+            polls: Vec::new(),
+            run: Vec::new(),
+            run_bytes: 0,
+            index: list.len() as u32,
+        };
+        let key = self.groups.insert(group) as GroupKey;
+        list.push(key);
+        match class_key {
+            None => self.channels[channel as usize].plain = Some(key),
+            Some(class) => drop(self.by_class.insert((channel, class), key)),
+        }
+        key
+    }
+
+    /// Removes a hold from a channel.
+    pub fn remove(&mut self, place: Place, mode: HoldMode) -> Left {
+        let group = &mut self.groups[place.group as usize];
+        let list = group.list_mut(mode);
         list.swap_remove(place.index as usize);
         if list.len() < list.capacity() / 4 {
             list.shrink_to(list.len() * 2);
         }
-        list.get(place.index as usize).copied()
+        let moved = list.get(place.index as usize).copied();
+        let channel = group.channel;
+        if group.streams.is_empty() && group.polls.is_empty() {
+            self.forget_group(place.group);
+        }
+        let deserted = self.channels[channel as usize].groups.is_empty().then_some(channel);
+        Left { moved, deserted }
+    }
+
+    fn forget_group(&mut self, key: GroupKey) {
+        let group = self.groups.remove(key as usize);
+        match &group.class {
+            None => self.channels[group.channel as usize].plain = None,
+            Some(class) => drop(self.by_class.remove(&(group.channel, class.key()))),
+        }
+        let list = &mut self.channels[group.channel as usize].groups;
+        list.swap_remove(group.index as usize);
+        if let Some(&moved) = list.get(group.index as usize) {
+            self.groups[moved as usize].index = group.index;
+        }
     }
 
     /// The channel of this name, if anybody is subscribed or was until lately.
@@ -100,18 +181,39 @@ impl Subscriptions {
     }
 
     /// A channel.
-    pub fn get(&self, key: ChannelKey) -> &Channel {
+    pub fn channel(&self, key: ChannelKey) -> &Channel {
         &self.channels[key as usize]
     }
 
     /// A channel, to be changed.
-    pub fn get_mut(&mut self, key: ChannelKey) -> &mut Channel {
+    pub fn channel_mut(&mut self, key: ChannelKey) -> &mut Channel {
         &mut self.channels[key as usize]
+    }
+
+    /// A group that may be gone.
+    pub fn group(&self, key: GroupKey) -> Option<&Group> {
+        self.groups.get(key as usize)
+    }
+
+    /// A group.
+    pub fn group_at(&self, key: GroupKey) -> &Group {
+        &self.groups[key as usize]
+    }
+
+    /// A group, to be changed; it may be gone.
+    pub fn group_mut(&mut self, key: GroupKey) -> Option<&mut Group> {
+        self.groups.get_mut(key as usize)
+    }
+
+    /// How many holds of a mode a channel has.
+    pub fn count(&self, key: ChannelKey, mode: HoldMode) -> usize {
+        self.channel(key).groups.iter().map(|&group| self.group_at(group).list(mode).len()).sum()
     }
 
     /// Forgets a channel that nobody listens to.
     pub fn forget(&mut self, key: ChannelKey) -> Box<str> {
         let channel = self.channels.remove(key as usize);
+        debug_assert!(channel.groups.is_empty(), "a channel is forgotten while holds listen");
         self.by_name.remove(&channel.name);
         channel.name
     }
@@ -130,38 +232,56 @@ impl Subscriptions {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::subscribe::classes::{Standings, Wish};
+
+    fn skip_self(standings: &mut Standings, user: &str) -> Option<Rc<Class>> {
+        let filters = grip::filter::parse_all(["skip-self"]).into();
+        let wish = Wish { name: "c".into(), prev_id: None, filters };
+        standings.classes(&[("user".to_string(), user.to_string())].into_iter().collect(), &[wish]).remove(0)
+    }
 
     #[test]
     fn the_hold_that_takes_the_place_of_another_is_named() {
-        let mut table = Subscriptions::default();
-        let (a, new) = table.add("c", HoldMode::Stream, 1);
+        let mut table = Channels::default();
+        let (a, new) = table.add("c", None, HoldMode::Stream, 1);
         assert!(new);
-        let (b, new) = table.add("c", HoldMode::Stream, 2);
+        let (b, new) = table.add("c", None, HoldMode::Stream, 2);
         assert!(!new);
-        table.add("c", HoldMode::Stream, 3);
-        assert_eq!(table.remove(a, HoldMode::Stream), Some(3));
-        assert_eq!(table.get(a.channel).streams, [3, 2]);
-        assert_eq!(table.remove(b, HoldMode::Stream), None);
-        assert_eq!(table.get(a.channel).streams, [3]);
+        table.add("c", None, HoldMode::Stream, 3);
+        assert_eq!(table.remove(a, HoldMode::Stream), Left { moved: Some(3), deserted: None });
+        assert_eq!(table.group_at(a.group).streams, [3, 2]);
+        assert_eq!(table.remove(b, HoldMode::Stream), Left { moved: None, deserted: None });
+        assert_eq!(table.group_at(a.group).streams, [3]);
     }
 
     #[test]
     fn modes_of_a_channel_are_apart() {
-        let mut table = Subscriptions::default();
-        let (poll, _) = table.add("c", HoldMode::Response, 1);
-        table.add("c", HoldMode::Stream, 2);
-        table.remove(poll, HoldMode::Response);
-        assert!(table.get(poll.channel).polls.is_empty());
-        assert!(!table.get(poll.channel).is_empty());
+        let mut table = Channels::default();
+        let (poll, _) = table.add("c", None, HoldMode::Response, 1);
+        table.add("c", None, HoldMode::Stream, 2);
+        let channel = table.find("c").unwrap();
+        assert_eq!(table.remove(poll, HoldMode::Response).deserted, None);
+        assert_eq!((table.count(channel, HoldMode::Response), table.count(channel, HoldMode::Stream)), (0, 1));
     }
 
     #[test]
-    fn a_forgotten_channel_is_not_found() {
-        let mut table = Subscriptions::default();
-        let (place, _) = table.add("c", HoldMode::Stream, 1);
-        table.remove(place, HoldMode::Stream);
-        assert_eq!(&*table.forget(place.channel), "c");
-        assert_eq!(table.find("c"), None);
-        assert!(table.is_empty());
+    fn each_class_of_a_channel_has_a_group_as_long_as_it_has_members() {
+        let (mut table, mut standings) = (Channels::default(), Standings::default());
+        let add =
+            |table: &mut Channels, class: Option<Rc<Class>>, hold| table.add("c", class, HoldMode::Stream, hold).0;
+        let plain = add(&mut table, None, 1);
+        let bob = add(&mut table, skip_self(&mut standings, "bob"), 2);
+        let too = add(&mut table, skip_self(&mut standings, "bob"), 3);
+        let alice = add(&mut table, skip_self(&mut standings, "alice"), 4);
+        assert_eq!(bob.group, too.group);
+        let channel = table.find("c").unwrap();
+        assert_eq!(table.channel(channel).groups, [plain.group, bob.group, alice.group]);
+        table.remove(plain, HoldMode::Stream);
+        assert_eq!(table.channel(channel).groups, [alice.group, bob.group]);
+        table.remove(alice, HoldMode::Stream);
+        table.remove(Place { index: 1, ..bob }, HoldMode::Stream);
+        assert_eq!(table.remove(bob, HoldMode::Stream).deserted, Some(channel));
+        assert_eq!(&*table.forget(channel), "c");
+        assert_eq!((table.find("c"), table.groups.len(), table.by_class.len()), (None, 0, 0));
     }
 }

@@ -1,3 +1,8 @@
 //! Who gets what.
+//!
+//! [`channels`] is the table of channels and their subscribers. Subscribers of a channel with the same filters and data
+//! are one [class](classes): a message is evaluated once for all of them. [`audience`] joins the table and the holds.
 
+pub mod audience;
 pub mod channels;
+pub mod classes;

@@ -4,7 +4,7 @@
 
 use grip::instruct::BackendResponse;
 use tnetstring::{Item, Writer};
-use zhttp::server::HandedOver;
+use zhttp::session::HandedOver;
 use zhttp::{Id, Peers};
 
 /// Request bodies and the like are not looked at, so this is all that is needed.
@@ -13,6 +13,8 @@ pub struct Accept<'a> {
     pub requests: Vec<Request>,
     /// The URI that the client asked for.
     pub uri: &'a [u8],
+    /// The client's method.
+    pub method: &'a [u8],
     /// The backend's response.
     pub response: Response<'a>,
     /// Put before each channel name that the backend gives.
@@ -31,6 +33,8 @@ pub struct Request {
     pub state: HandedOver,
     /// The response has begun.
     pub responding: bool,
+    /// The client may see what goes wrong.
+    pub debug: bool,
 }
 
 /// The backend's response, undecoded.
@@ -67,7 +71,7 @@ impl<'a> Accept<'a> {
     /// Something required is missing or of a wrong type.
     pub fn read(args: Item<'a>, peers: &mut Peers) -> Result<Self, AcceptError> {
         let mut requests = Vec::new();
-        let (mut uri, mut response) = (None, None);
+        let (mut uri, mut method, mut response) = (None, &b""[..], None);
         let (mut prefix, mut channels, mut response_sent) = ("", Vec::new(), false);
         let (mut route, mut separate) = (None, false);
         for entry in args.entries()? {
@@ -77,7 +81,10 @@ impl<'a> Accept<'a> {
                         requests.push(request(item?, peers)?);
                     }
                 }
-                (b"orig-request-data", map) => uri = Some(field(map, b"uri")?.as_bytes()?),
+                (b"orig-request-data", map) => {
+                    uri = Some(field(map, b"uri")?.as_bytes()?);
+                    method = field(map, b"method")?.as_bytes()?;
+                }
                 (b"response", map) => response = Some(read_response(map)?),
                 (b"channel-prefix", value) => prefix = value.as_str()?,
                 (b"channels", list) => {
@@ -94,6 +101,7 @@ impl<'a> Accept<'a> {
         Ok(Accept {
             requests,
             uri: uri.ok_or(AcceptError::Missing("orig-request-data"))?,
+            method,
             response: response.ok_or(AcceptError::Missing("response"))?,
             prefix,
             channels,
@@ -117,7 +125,7 @@ fn field<'a>(map: Item<'a>, name: &'static [u8]) -> Result<Item<'a>, AcceptError
 fn request(map: Item<'_>, peers: &mut Peers) -> Result<Request, AcceptError> {
     let rid = field(map, b"rid")?;
     let (mut in_seq, mut out_seq, mut credits) = (None, None, None);
-    let (mut by_router, mut responding) = (false, false);
+    let (mut by_router, mut responding, mut debug) = (false, false, false);
     for entry in map.entries()? {
         match entry? {
             (b"in-seq", value) => in_seq = u32::try_from(value.as_int_or_digits()?).ok(),
@@ -125,6 +133,7 @@ fn request(map: Item<'_>, peers: &mut Peers) -> Result<Request, AcceptError> {
             (b"out-credits", value) => credits = u32::try_from(value.as_int_or_digits()?.max(0)).ok(),
             (b"router-resp", value) => by_router = value.as_bool()?,
             (b"response-code", _) => responding = true,
+            (b"debug", value) => debug = value.as_bool()?,
             _ => {}
         }
     }
@@ -136,7 +145,7 @@ fn request(map: Item<'_>, peers: &mut Peers) -> Result<Request, AcceptError> {
         credits: credits.ok_or(AcceptError::Missing("out-credits"))?,
         by_router,
     };
-    Ok(Request { state, responding })
+    Ok(Request { state, responding, debug })
 }
 
 fn read_response<'a>(map: Item<'a>) -> Result<Response<'a>, AcceptError> {

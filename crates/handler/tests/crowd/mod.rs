@@ -4,10 +4,13 @@ use std::time::{Duration, Instant};
 
 use grip::Instruct;
 use grip::instruct::BackendResponse;
-use handler::engine::{Decision, Engine, Limits, Outlet};
+use handler::context::{Actions, Address, Context, Sent};
+use handler::engine::{Engine, Limits};
+use handler::notice::Notice;
 use handler::take_over::accept::{Accept, Request};
+use handler::take_over::admission::Decision;
 use tnetstring::Writer;
-use zhttp::server::HandedOver;
+use zhttp::session::HandedOver;
 use zhttp::{Id, Ids, Kind, Packet, PeerId, Peers};
 
 /// Credits enough for any test.
@@ -20,15 +23,18 @@ pub struct Counter {
     pub bytes: usize,
 }
 
-impl Outlet for Counter {
-    fn send(&mut self, _: PeerId, _: bool, packet: &Packet<'_>) {
+impl Actions for Counter {
+    fn send(&mut self, _: Address, packet: &Packet<'_>) -> Sent {
         self.packets += 1;
         self.bytes += packet.encode(Some(b"frontend_1_0123abcd"), &mut self.writer).len();
+        Sent::Taken
     }
 
     fn follow(&mut self, _: &str) {}
 
     fn unfollow(&mut self, _: &str) {}
+
+    fn report(&mut self, _: Notice<'_>) {}
 }
 
 /// An engine and its clients.
@@ -47,10 +53,13 @@ impl Crowd {
             subscriptions: 20,
             linger: Duration::ZERO,
             queue_bytes: 1_000_000,
+            queue_time: Duration::from_secs(5),
             message_rate: None,
             message_hwm: None,
+            message_block_size: None,
             message_wait: Duration::from_secs(5),
             id_cache_ttl: Duration::from_secs(60),
+            id_cache_max: 1000,
         };
         Crowd {
             engine: Engine::new(limits, now),
@@ -70,17 +79,19 @@ impl Crowd {
             .map(|(n, v)| (n.as_bytes(), v.as_bytes()));
         let response = BackendResponse { code: 200, reason: b"OK", headers: &headers, body: b"hello\n" };
         let accept = Accept {
-            requests: vec![Request { state, responding: false }],
+            requests: vec![Request { state, responding: false, debug: false }],
             uri: b"http://example.com/path",
+            method: b"GET",
             response: Default::default(),
             prefix: "",
             channels: Vec::new(),
             response_sent: false,
             route: None,
         };
-        match self.engine.decide(accept, &Instruct::read(response).unwrap()) {
-            Decision::Hold(prepared) => self.engine.take_over(prepared, self.now, &mut self.counter),
-            Decision::Pass => panic!("the instruct holds"),
+        let cx = &mut Context::new(self.now, &mut self.counter);
+        match self.engine.decide(accept, &Instruct::read(response).unwrap(), cx) {
+            Decision::Hold(prepared) => self.engine.take_over(prepared, cx),
+            _ => panic!("the instruct holds"),
         }
         id
     }
@@ -89,13 +100,25 @@ impl Crowd {
     #[allow(dead_code)]
     pub fn leave(&mut self, id: Id) {
         let packet = Packet { ids: Ids::One(id.as_bytes(), None), kind: Kind::Cancel, ..Packet::default() };
-        self.engine.on_packet(self.peer, &packet, self.now, &mut self.counter);
+        self.engine.on_packet(self.peer, &packet, &mut Context::new(self.now, &mut self.counter));
+    }
+
+    /// Publishes, but does not end the turn.
+    #[allow(dead_code)]
+    pub fn add(&mut self, item: grip::Item) {
+        self.engine.publish(item, &mut Context::new(self.now, &mut self.counter));
+    }
+
+    /// Lets the engine see that time has passed.
+    #[allow(dead_code)]
+    pub fn on_timer(&mut self) {
+        self.engine.on_timer(&mut Context::new(self.now, &mut self.counter));
     }
 
     /// Publishes, and ends the turn.
     pub fn publish(&mut self, item: grip::Item) {
-        self.engine.publish(item, self.now, &mut self.counter);
-        self.engine.flush_run(self.now, &mut self.counter);
+        self.add(item);
+        self.engine.flush(&mut Context::new(self.now, &mut self.counter));
     }
 }
 

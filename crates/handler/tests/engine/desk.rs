@@ -4,23 +4,37 @@ use std::time::{Duration, Instant};
 
 use grip::Instruct;
 use grip::instruct::BackendResponse;
-use handler::engine::{Decision, Engine, Limits, Outlet};
+use handler::context::{Actions, Address, Context, Sent};
+use handler::engine::{Engine, Limits};
+use handler::notice::{Level, Notice};
 use handler::take_over::accept::{Accept, Request};
-use zhttp::server::HandedOver;
+use handler::take_over::admission::Decision;
+use zhttp::session::HandedOver;
 use zhttp::{Id, Ids, Kind, Packet, PeerId, Peers};
 
 /// Packets and subscriptions, one a line.
 #[derive(Default)]
 pub struct Written {
     names: Vec<(PeerId, String)>,
+    /// Frontends whose links do not take all that is sent.
+    pub links: Vec<(String, Sent)>,
     pub lines: Vec<String>,
+    pub warnings: Vec<String>,
 }
 
-impl Outlet for Written {
-    fn send(&mut self, to: PeerId, by_router: bool, packet: &Packet<'_>) {
-        let name = self.names.iter().find(|(peer, _)| *peer == to).map_or("?", |(_, name)| name);
-        let way = if by_router { " by router" } else { "" };
+impl Actions for Written {
+    fn send(&mut self, to: Address, packet: &Packet<'_>) -> Sent {
+        let name = self.names.iter().find(|(peer, _)| *peer == to.peer).map_or("?", |(_, name)| name);
+        let sent = match self.links.iter().find(|(link, _)| link == name) {
+            Some((_, sent)) => *sent,
+            None => Sent::Taken,
+        };
+        if sent == Sent::Lost {
+            return sent;
+        }
+        let way = if to.by_router { " by router" } else { "" };
         self.lines.push(format!("{name}{way} {}", describe(packet)));
+        sent
     }
 
     fn follow(&mut self, channel: &str) {
@@ -29,6 +43,12 @@ impl Outlet for Written {
 
     fn unfollow(&mut self, channel: &str) {
         self.lines.push(format!("unfollow {channel}"));
+    }
+
+    fn report(&mut self, notice: Notice<'_>) {
+        if notice.level() == Level::Warning {
+            self.warnings.push(notice.to_string());
+        }
     }
 }
 
@@ -65,6 +85,10 @@ pub struct Desk {
     pub implicit: Vec<&'static str>,
     pub prefix: &'static str,
     pub route: Option<&'static str>,
+    pub method: &'static str,
+    pub code: u16,
+    pub debug: bool,
+    pub by_router: bool,
     peers: Peers,
 }
 
@@ -72,10 +96,13 @@ pub const LIMITS: Limits = Limits {
     subscriptions: 20,
     linger: Duration::from_secs(60),
     queue_bytes: 200,
+    queue_time: Duration::from_secs(5),
     message_rate: None,
     message_hwm: None,
+    message_block_size: None,
     message_wait: Duration::from_secs(5),
     id_cache_ttl: Duration::from_secs(60),
+    id_cache_max: 1000,
 };
 
 impl Desk {
@@ -89,6 +116,10 @@ impl Desk {
             implicit: Vec::new(),
             prefix: "",
             route: None,
+            method: "GET",
+            code: 200,
+            debug: false,
+            by_router: false,
             peers: Peers::default(),
         }
     }
@@ -106,23 +137,28 @@ impl Desk {
         let client = self.peer(frontend);
         let requests = ids.iter().map(|id| {
             let id = Id::new(id.as_bytes()).unwrap();
-            let state = HandedOver { client, id, in_seq: 1, out_seq: 1, credits: self.credits, by_router: false };
-            Request { state, responding: false }
+            let state =
+                HandedOver { client, id, in_seq: 1, out_seq: 1, credits: self.credits, by_router: self.by_router };
+            Request { state, responding: false, debug: self.debug }
         });
         let headers: Vec<_> = headers.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())).collect();
-        let response = BackendResponse { code: 200, reason: b"OK", headers: &headers, body: body.as_bytes() };
+        let response = BackendResponse { code: self.code, reason: b"", headers: &headers, body: body.as_bytes() };
         let accept = Accept {
             requests: requests.collect(),
             uri: b"http://x.test/",
+            method: self.method.as_bytes(),
             response: Default::default(),
             prefix: self.prefix,
             channels: self.implicit.clone(),
             response_sent: false,
             route: self.route,
         };
-        match self.engine.decide(accept, &Instruct::read(response).unwrap()) {
-            Decision::Hold(prepared) => self.engine.take_over(prepared, self.now, &mut self.out),
-            Decision::Pass => self.out.lines.push("pass".into()),
+        let instruct = Instruct::read(response).unwrap();
+        let cx = &mut Context::new(self.now, &mut self.out);
+        match self.engine.decide(accept, &instruct, cx) {
+            Decision::Hold(prepared) => self.engine.take_over(prepared, cx),
+            Decision::Pass(body) => self.out.lines.push(format!("pass {:?}", text(&body))),
+            Decision::Refuse(refusal) => self.out.lines.push(format!("refuse {refusal}")),
         }
         self.written()
     }
@@ -139,9 +175,13 @@ impl Desk {
 
     /// Publishes, but does not end the turn.
     pub fn publish(&mut self, channel: &str, formats: &str) {
-        let item = format!("J{{\"channel\":\"{channel}\",\"formats\":{{{formats}}}}}");
-        let item = grip::item::from_message(item.as_bytes(), None).unwrap();
-        self.engine.publish(item, self.now, &mut self.out);
+        self.publish_item(&format!("\"channel\":\"{channel}\",\"formats\":{{{formats}}}"));
+    }
+
+    /// Publishes an item with these members, but does not end the turn.
+    pub fn publish_item(&mut self, members: &str) {
+        let item = grip::item::from_message(format!("J{{{members}}}").as_bytes(), None).unwrap();
+        self.engine.publish(item, &mut Context::new(self.now, &mut self.out));
     }
 
     /// Publishes content for streams, but does not end the turn.
@@ -152,7 +192,7 @@ impl Desk {
     /// A packet of a frontend.
     pub fn packet(&mut self, frontend: &str, packet: Packet<'_>) {
         let from = self.peer(frontend);
-        self.engine.on_packet(from, &packet, self.now, &mut self.out);
+        self.engine.on_packet(from, &packet, &mut Context::new(self.now, &mut self.out));
     }
 
     pub fn grant(&mut self, frontend: &str, id: &str, seq: u32, credits: u32) {
@@ -166,8 +206,41 @@ impl Desk {
     }
 
     pub fn frontend_goes(&mut self, frontend: &str) {
+        let address = Address { peer: self.peer(frontend), by_router: self.by_router };
+        self.engine.on_peer_gone(address, &mut Context::new(self.now, &mut self.out));
+    }
+
+    /// From now on packets for a frontend have this fate.
+    pub fn link(&mut self, frontend: &str, sent: Sent) {
+        self.out.links.retain(|(link, _)| link != frontend);
+        self.out.links.push((frontend.into(), sent));
+    }
+
+    /// A frontend's link has room again.
+    pub fn room(&mut self, frontend: &str) -> Vec<String> {
+        self.out.links.retain(|(link, _)| link != frontend);
         let peer = self.peer(frontend);
-        self.engine.on_peer_gone(peer, self.now, &mut self.out);
+        self.engine.on_room(peer, &mut Context::new(self.now, &mut self.out));
+        self.written()
+    }
+
+    /// A frontend's link has room for one packet again.
+    pub fn room_once(&mut self, frontend: &str) -> Vec<String> {
+        let peer = self.peer(frontend);
+        self.engine.on_room(peer, &mut Context::new(self.now, &mut self.out));
+        self.written()
+    }
+
+    pub fn expire_sequences(&mut self) {
+        self.engine.expire_sequences(&mut Context::new(self.now, &mut self.out));
+    }
+
+    pub fn on_timer(&mut self) {
+        self.engine.on_timer(&mut Context::new(self.now, &mut self.out));
+    }
+
+    pub fn shut_down(&mut self) {
+        self.engine.shut_down(&mut Context::new(self.now, &mut self.out));
     }
 
     /// Lets time pass, looking at the engine whenever it wants to be looked at.
@@ -175,16 +248,16 @@ impl Desk {
         let end = self.now + time;
         while let Some(due) = self.engine.next_due().filter(|due| *due <= end) {
             self.now = self.now.max(due);
-            self.engine.on_timer(self.now, &mut self.out);
+            self.on_timer();
         }
         self.now = end;
-        self.engine.on_timer(self.now, &mut self.out);
+        self.on_timer();
         self.written()
     }
 
     /// Ends the turn.
     pub fn turn(&mut self) -> Vec<String> {
-        self.engine.flush_run(self.now, &mut self.out);
+        self.engine.flush(&mut Context::new(self.now, &mut self.out));
         self.written()
     }
 

@@ -2,7 +2,9 @@
 
 use super::desk::{Desk, LIMITS};
 use handler::engine::Limits;
+use zhttp::{Ids, Kind, Packet};
 
+const TICK: std::time::Duration = std::time::Duration::from_millis(100);
 const CLOSE: &str = "\"http-stream\":{\"action\":\"close\"}";
 
 #[test]
@@ -53,7 +55,7 @@ fn another_channel_between_does_not_change_the_order() {
     for (channel, content) in [("c", "1"), ("c", "2"), ("d", "3"), ("c", "4")] {
         desk.content(channel, content);
     }
-    assert_eq!(desk.turn(), ["a 1#2 \"12\" more", "a 1#3 \"3\" more", "a 1#4 \"4\" more"]);
+    assert_eq!(desk.turn(), ["a 1#2 \"1234\" more"]);
 }
 
 #[test]
@@ -84,10 +86,10 @@ fn a_client_that_reads_too_slowly_is_closed_and_the_others_go_on() {
     desk.content("c", &content);
     assert_eq!(desk.turn().len(), 2);
     desk.content("c", &content);
-    let sent = desk.turn();
-    assert_eq!(sent[0], format!("a fast#3 \"{content}\" more"));
-    assert_eq!(sent[1..], ["a slow#3 cancel"]);
-    assert_eq!(desk.engine.totals.slow_closed, 1);
+    assert_eq!(desk.turn(), [format!("a fast#3 \"{content}\" more")]);
+    assert_eq!(desk.pass(LIMITS.queue_time - TICK), [""; 0]);
+    assert_eq!(desk.pass(TICK * 2), ["a slow#3 cancel"]);
+    assert_eq!(desk.engine.totals().slow_closed, 1);
     desk.content("c", "y");
     assert_eq!(desk.turn(), ["a fast#4 \"y\" more"]);
 }
@@ -99,9 +101,76 @@ fn pieces_that_wait_count_with_what_keeping_them_costs() {
     desk.stream("a", "1", "c");
     for _ in 0..1_000 {
         desk.content("c", "x");
-        desk.engine.flush_run(desk.now, &mut desk.out);
+        assert_eq!(desk.turn(), [""; 0]);
     }
-    assert_eq!(desk.written(), ["a 1#2 cancel", "unfollow c"]);
+    assert_eq!(desk.pass(LIMITS.queue_time + TICK), ["a 1#2 cancel", "unfollow c"]);
+}
+
+#[test]
+fn a_client_that_is_behind_by_many_times_the_limit_is_closed_at_once() {
+    let mut desk = Desk::new(LIMITS);
+    desk.credits = 0;
+    desk.stream("a", "1", "c");
+    for _ in 0..16 {
+        desk.content("c", &"x".repeat(150));
+        assert_eq!(desk.turn(), [""; 0]);
+    }
+    desk.content("c", &"x".repeat(1000));
+    assert_eq!(desk.turn(), ["a 1#2 cancel", "unfollow c"]);
+}
+
+#[test]
+fn a_client_that_reads_an_item_larger_than_the_limit_is_not_slow() {
+    let mut desk = Desk::new(LIMITS);
+    desk.credits = 100;
+    desk.stream("a", "1", "c");
+    desk.content("c", &"x".repeat(1000));
+    desk.content("c", "next");
+    let mut got = desk.turn();
+    for seq in 1..12 {
+        got.extend(desk.pass(TICK * 4));
+        desk.grant("a", "1", seq, 100);
+        got.extend(desk.written());
+    }
+    assert_eq!(got.iter().map(|line| line.matches('x').count()).sum::<usize>(), 1000 + 1, "{got:?}");
+    assert!(got.last().unwrap().ends_with("next\" more"), "{got:?}");
+    assert_eq!((desk.engine.held(), desk.engine.totals().slow_closed), (1, 0));
+}
+
+#[test]
+fn content_larger_than_the_credits_of_many_is_shared_and_so_is_what_follows() {
+    let mut desk = Desk::new(Limits { queue_bytes: 1_000_000, ..LIMITS });
+    for id in 0..100 {
+        // What they have used of their windows differs.
+        desk.credits = 10_000 + id;
+        desk.stream("a", &id.to_string(), "c");
+    }
+    desk.content("c", &"x".repeat(30_000));
+    let sizes =
+        |lines: &[String]| lines.iter().map(|l| (l.matches('#').count(), l.matches('x').count())).collect::<Vec<_>>();
+    let sent = desk.turn();
+    assert_eq!(sizes(&sent)[0], (100, 8_192));
+    let ids: Vec<_> = (0..100).map(|id: u32| id.to_string()).collect();
+    let ids: Vec<_> = ids.iter().map(|id| (id.as_bytes(), 1)).collect();
+    desk.packet("a", Packet { ids: Ids::Many(&ids), kind: Kind::Credit, credits: Some(40_000), ..Packet::default() });
+    assert_eq!(
+        sizes(&desk.written()).iter().map(|(ids, bytes)| ids * bytes).sum::<usize>()
+            + sizes(&sent).iter().map(|(ids, bytes)| ids * bytes).sum::<usize>(),
+        3_000_000
+    );
+}
+
+#[test]
+fn runs_of_channels_stand_side_by_side_and_each_stream_gets_its_own_in_order() {
+    let mut desk = Desk::new(LIMITS);
+    for (id, channels) in [("1", "c"), ("2", "d"), ("3", "c, d"), ("4", "d, c"), ("5", "c")] {
+        desk.stream("a", id, channels);
+    }
+    for i in 0..6 {
+        desk.content(["c", "d"][i % 2], &i.to_string());
+    }
+    let sent = desk.turn();
+    assert_eq!(sent, ["a 1#2,5#2 \"024\" more", "a 2#2 \"135\" more", "a 3#2,4#2 \"012345\" more"]);
 }
 
 #[test]
@@ -167,7 +236,7 @@ fn streams_and_long_polls_of_a_channel_get_their_own_formats() {
     desk.poll("a", "2", "c");
     desk.publish("c", "\"http-stream\":{\"content\":\"s\"},\"http-response\":{\"body\":\"r\"}");
     assert_eq!(desk.turn(), ["a 2#2 200 OK \"r\"", "a 1#2 \"s\" more"]);
-    assert_eq!((desk.engine.totals.received, desk.engine.totals.sent), (1, 2));
+    assert_eq!((desk.engine.totals().deliveries.received, desk.engine.totals().deliveries.sent), (1, 2));
 }
 
 #[test]

@@ -3,9 +3,12 @@
 //! A line is a packet: the frontend, each session with the packet's number, and what the packet has. Nothing here has
 //! sockets; the clock is turned by hand.
 
+mod admission;
 mod desk;
+mod filters;
 mod flow;
 mod holds;
+mod links;
 mod random;
 mod rates;
 mod time;

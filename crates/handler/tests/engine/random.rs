@@ -6,10 +6,13 @@ use std::time::{Duration, Instant};
 
 use grip::Instruct;
 use grip::instruct::BackendResponse;
-use handler::engine::{Decision, Engine, Limits, Outlet};
+use handler::context::{Actions, Address, Context, Sent};
+use handler::engine::{Engine, Limits};
+use handler::notice::Notice;
 use handler::take_over::accept::{Accept, Request};
+use handler::take_over::admission::Decision;
 use proptest::prelude::*;
-use zhttp::server::HandedOver;
+use zhttp::session::HandedOver;
 use zhttp::{Id, Ids, Kind, Packet, PeerId, Peers};
 
 use super::desk::LIMITS;
@@ -63,8 +66,8 @@ struct Client {
 #[derive(Default)]
 struct Clients(BTreeMap<String, Client>);
 
-impl Outlet for Clients {
-    fn send(&mut self, _: PeerId, _: bool, packet: &Packet<'_>) {
+impl Actions for Clients {
+    fn send(&mut self, _: Address, packet: &Packet<'_>) -> Sent {
         for id in packet.ids.iter() {
             let (id, seq) = id.unwrap();
             let client = self.0.get_mut(std::str::from_utf8(id).unwrap()).expect("a known session");
@@ -76,11 +79,14 @@ impl Outlet for Clients {
             client.cancelled = packet.kind == Kind::Cancel;
             client.ended = packet.kind == Kind::Data && !packet.more;
         }
+        Sent::Taken
     }
 
     fn follow(&mut self, _: &str) {}
 
     fn unfollow(&mut self, _: &str) {}
+
+    fn report(&mut self, _: Notice<'_>) {}
 }
 
 fn join(engine: &mut Engine, peer: PeerId, name: &str, channels: u8, credits: u32, now: Instant, out: &mut Clients) {
@@ -97,21 +103,25 @@ fn join(engine: &mut Engine, peer: PeerId, name: &str, channels: u8, credits: u3
     let headers = [(&b"Grip-Hold"[..], &b"stream"[..]), (b"Grip-Channel", names.as_bytes())];
     let response = BackendResponse { code: 200, reason: b"OK", headers: &headers, body: b"hello" };
     let accept = Accept {
-        requests: vec![Request { state, responding: false }],
+        requests: vec![Request { state, responding: false, debug: false }],
         uri: b"",
+        method: b"GET",
         response: Default::default(),
         prefix: "",
         channels: Vec::new(),
         response_sent: false,
         route: None,
     };
-    let Decision::Hold(prepared) = engine.decide(accept, &Instruct::read(response).unwrap()) else { unreachable!() };
-    engine.take_over(prepared, now, out);
+    let cx = &mut Context::new(now, out);
+    let Decision::Hold(prepared) = engine.decide(accept, &Instruct::read(response).unwrap(), cx) else {
+        unreachable!()
+    };
+    engine.take_over(prepared, cx);
 }
 
 fn publish(engine: &mut Engine, channel: usize, format: &str, now: Instant, out: &mut Clients) {
     let text = format!("J{{\"channel\":\"{}\",\"formats\":{{\"http-stream\":{format}}}}}", CHANNELS[channel]);
-    engine.publish(grip::item::from_message(text.as_bytes(), None).unwrap(), now, out);
+    engine.publish(grip::item::from_message(text.as_bytes(), None).unwrap(), &mut Context::new(now, out));
 }
 
 fn check(steps: Vec<Step>, queue_bytes: usize) {
@@ -145,7 +155,7 @@ fn check(steps: Vec<Step>, queue_bytes: usize) {
                 let Some(name) = names[stream].take() else { continue };
                 let ids = Ids::One(name.as_bytes(), None);
                 let packet = Packet { ids, kind: Kind::Cancel, ..Packet::default() };
-                engine.on_packet(frontends[stream % 2], &packet, now, &mut out);
+                engine.on_packet(frontends[stream % 2], &packet, &mut Context::new(now, &mut out));
                 // What it had until then must be the beginning of what was due.
                 let client = out.0.remove(&name).unwrap();
                 assert!(client.due.starts_with(&client.got));
@@ -157,7 +167,7 @@ fn check(steps: Vec<Step>, queue_bytes: usize) {
                 client.next_in += 1;
                 let ids = Ids::One(names[stream].as_ref().unwrap().as_bytes(), Some(seq));
                 let packet = Packet { ids, kind: Kind::Credit, credits: Some(credits), ..Packet::default() };
-                engine.on_packet(frontends[stream % 2], &packet, now, &mut out);
+                engine.on_packet(frontends[stream % 2], &packet, &mut Context::new(now, &mut out));
             }
             Step::Publish { channel, bytes } => {
                 let content: String = (0..bytes).map(|i| char::from(b'a' + ((serial + i) % 26) as u8)).collect();
@@ -174,17 +184,17 @@ fn check(steps: Vec<Step>, queue_bytes: usize) {
                 }
                 publish(&mut engine, channel, "{\"action\":\"close\"}", now, &mut out);
             }
-            Step::Turn => engine.flush_run(now, &mut out),
+            Step::Turn => engine.flush(&mut Context::new(now, &mut out)),
         }
     }
-    engine.flush_run(now, &mut out);
+    engine.flush(&mut Context::new(now, &mut out));
     for (stream, name) in names.iter().enumerate() {
         let Some(client) = name.as_ref().and_then(|name| out.0.get_mut(name)) else { continue };
         if !client.ended && !client.cancelled {
             client.granted += 1_000_000;
             let ids = Ids::One(name.as_ref().unwrap().as_bytes(), Some(client.next_in));
             let packet = Packet { ids, kind: Kind::Credit, credits: Some(1_000_000), ..Packet::default() };
-            engine.on_packet(frontends[stream % 2], &packet, now, &mut out);
+            engine.on_packet(frontends[stream % 2], &packet, &mut Context::new(now, &mut out));
         }
         let client = &out.0[name.as_ref().unwrap()];
         if client.cancelled {

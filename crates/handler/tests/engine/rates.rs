@@ -17,12 +17,12 @@ fn deliveries_leave_at_the_rate() {
     }
     desk.content("c", "x");
     assert_eq!(desk.turn(), [""; 0]);
-    desk.engine.on_timer(desk.now, &mut desk.out);
+    desk.on_timer();
     assert_eq!(ids(&desk.written()), ["0"]);
     assert_eq!(desk.pass(Duration::from_millis(99)), [""; 0]);
     assert_eq!(ids(&desk.pass(Duration::from_millis(1))), ["1"]);
     assert_eq!(ids(&desk.pass(Duration::from_millis(300))), ["2", "3", "4"]);
-    assert_eq!(desk.engine.totals.sent, 5);
+    assert_eq!(desk.engine.totals().deliveries.sent, 5);
 }
 
 #[test]
@@ -33,7 +33,7 @@ fn deliveries_beyond_the_mark_are_dropped_but_counted_as_receivers() {
     }
     desk.content("c", "x");
     assert_eq!(desk.pass(Duration::from_secs(2)).len(), 5);
-    assert_eq!(desk.engine.totals.sent, 10);
+    assert_eq!(desk.engine.totals().deliveries.sent, 10);
 }
 
 #[test]

@@ -86,7 +86,8 @@ fn frontends_hear_of_each_session_within_45_seconds_many_at_once() {
             }
         }
     }
-    assert_eq!((packets, told), (2, 20));
+    assert_eq!(told, 20);
+    assert!(packets <= 3, "{packets}");
 }
 
 #[test]
@@ -132,13 +133,12 @@ fn a_missing_item_is_not_waited_for_for_ever() {
     desk.stream("a", "1", "c");
     for (id, prev) in [("1", "0"), ("3", "2")] {
         let text = format!(
-            "J{{\"channel\":\"c\",\"id\":\"{id}\",\"prev-id\":\"{prev}\",\"formats\":{{\"http-stream\":{{\"content\":\"{id}\"}}}}}}"
+            "\"channel\":\"c\",\"id\":\"{id}\",\"prev-id\":\"{prev}\",\"formats\":{{\"http-stream\":{{\"content\":\"{id}\"}}}}"
         );
-        let item = grip::item::from_message(text.as_bytes(), None).unwrap();
-        desk.engine.publish(item, desk.now, &mut desk.out);
+        desk.publish_item(&text);
     }
     assert_eq!(desk.turn(), ["a 1#2 \"1\" more"]);
     desk.pass(seconds(5));
-    desk.engine.expire_sequences(desk.now, &mut desk.out);
+    desk.expire_sequences();
     assert_eq!(desk.turn(), ["a 1#3 \"3\" more"]);
 }

@@ -1,0 +1,105 @@
+//! Answers to long-polls: published responses, and those of the instruct when nothing comes. Equal answers share packets.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use bytes::Bytes;
+use foldhash::fast::RandomState;
+use grip::HttpResponse;
+
+use super::sender::{Sender, Start};
+use crate::context::Context;
+use crate::hold::queue::packet_len;
+use crate::hold::terms::ResponseTerms;
+use crate::hold::{Hold, Kind};
+use crate::subscribe::audience::Audience;
+use crate::subscribe::channels::HoldKey;
+
+/// A long-poll that is to get an answer.
+pub struct Target {
+    /// The hold.
+    pub key: HoldKey,
+    /// The body that it gets.
+    pub body: Bytes,
+    /// How much of the body goes with the head.
+    len: usize,
+    /// Targets with the same number get the same packet.
+    number: u32,
+}
+
+impl Target {
+    /// A long-poll, and the body that it gets.
+    pub fn new(key: HoldKey, body: Bytes) -> Self {
+        Target { key, body, len: 0, number: 0 }
+    }
+}
+
+/// Where equal answers are the same: terms, body and how much of it goes with the head.
+type AnswerKey = (*const ResponseTerms, (usize, usize), usize);
+
+/// Answers long-polls, with the head of `published` or else of their own terms. Those that have got an answer before get
+/// nothing.
+pub fn respond(
+    mut targets: Vec<Target>,
+    published: Option<&HttpResponse>,
+    sender: &mut Sender,
+    audience: &mut Audience,
+    cx: &mut Context<'_>,
+) {
+    let mut numbers: HashMap<AnswerKey, u32, RandomState> = HashMap::default();
+    targets.retain_mut(|target| {
+        let Some((hold, terms)) = audience.holds.get(target.key).and_then(waiting) else { return false };
+        target.len = first_len(hold, target.body.len());
+        let answer = (Rc::as_ptr(terms), (target.body.as_ptr() as usize, target.body.len()), target.len);
+        let next = numbers.len() as u32;
+        target.number = *numbers.entry(answer).or_insert(next);
+        true
+    });
+    if numbers.len() > 1 {
+        targets.sort_by_key(|target| target.number);
+    }
+    for equal in targets.chunk_by(|a, b| a.number == b.number) {
+        let Target { key, body, len, .. } = &equal[0];
+        let Some((_, terms)) = audience.holds.get(*key).and_then(waiting) else { continue };
+        let terms = terms.clone();
+        let own = &terms.response.head;
+        let (code, reason, headers) = match published {
+            None => (own.code, &own.reason, own.headers.iter().collect()),
+            Some(published) => (published.code, &published.reason, published.headers.over(own.headers.iter())),
+        };
+        let more = *len < body.len();
+        let start = Start { code, reason: reason.as_bytes(), headers: &headers, body: &body[..*len], more };
+        sender.begin(equal.iter().map(|target| target.key), start, audience, cx);
+        for target in equal {
+            match more {
+                true => let_rest_wait(target, sender, audience),
+                false => audience.remove(target.key, cx),
+            }
+        }
+    }
+}
+
+/// The rest of a body follows as credits come, and the response ends with it.
+fn let_rest_wait(target: &Target, sender: &mut Sender, audience: &mut Audience) {
+    let hold = &mut audience.holds[target.key];
+    hold.enqueue(target.body.slice(target.len..));
+    hold.ending = true;
+    if let Kind::Response(response) = &mut hold.kind {
+        response.ends_at = None;
+    }
+    sender.look_at(target.key, &mut audience.holds);
+}
+
+/// A long-poll that has got no answer yet.
+fn waiting(hold: &Hold) -> Option<(&Hold, &Rc<ResponseTerms>)> {
+    match &hold.kind {
+        Kind::Response(response) if !hold.ending => Some((hold, &response.terms)),
+        _ => None,
+    }
+}
+
+/// How much of a body goes with the head: all, so that the frontend can tell its length, or what the credits allow.
+fn first_len(hold: &Hold, body: usize) -> usize {
+    let credits = hold.session.credits() as usize;
+    if credits >= body { body } else { packet_len(body, credits) }
+}

@@ -1,0 +1,152 @@
+//! The content published in a turn, until it leaves at the end of the turn.
+//!
+//! What goes to the same streams is joined into a *run*. Channels have their runs side by side: each piece of content has
+//! a number in the order of publishing, and a run is a list of numbers. A stream that listens to several of the channels
+//! gets their runs as one, in the order of the numbers. Equal lists are the same content, so classes of subscribers for
+//! which filters have changed nothing share their packets.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use foldhash::fast::RandomState;
+
+use super::sender::Sender;
+use crate::context::Context;
+use crate::subscribe::audience::Audience;
+use crate::subscribe::channels::{Channels, GroupKey, HoldKey};
+
+/// Bytes of one run: a small part of what a frontend grants a client, so that a run seldom meets one without credits.
+const MAX_RUN: usize = 8_192;
+/// Bytes and pieces of all runs together.
+const MAX_BYTES: usize = 256 * 1024;
+const MAX_PIECES: usize = 4_096;
+
+/// See the module.
+#[derive(Default)]
+pub struct Runs {
+    /// By number.
+    pieces: Vec<Bytes>,
+    bytes: usize,
+    /// Groups with a run; some may be gone.
+    touched: Vec<GroupKey>,
+    full: bool,
+}
+
+impl Runs {
+    /// Adds a piece of content; returns its number.
+    pub fn add(&mut self, content: Bytes) -> u32 {
+        self.bytes += content.len();
+        self.pieces.push(content);
+        self.full |= self.bytes >= MAX_BYTES || self.pieces.len() >= MAX_PIECES;
+        self.pieces.len() as u32 - 1
+    }
+
+    /// Adds the piece to the run of a group.
+    pub fn extend(&mut self, key: GroupKey, piece: u32, channels: &mut Channels) {
+        let Some(group) = channels.group_mut(key) else { return };
+        if group.run.is_empty() {
+            self.touched.push(key);
+            group.run_bytes = 0;
+        }
+        group.run.push(piece);
+        group.run_bytes += self.pieces[piece as usize].len();
+        self.full |= group.run_bytes >= MAX_RUN;
+    }
+
+    /// Whether the runs should leave before anything is added.
+    pub fn is_full(&self) -> bool {
+        self.full
+    }
+
+    /// Gives all runs to their streams.
+    pub fn flush(&mut self, sender: &mut Sender, audience: &mut Audience, cx: &mut Context<'_>) {
+        let mut touched = std::mem::take(&mut self.touched);
+        let channels = &audience.channels;
+        touched.retain(|&key| channels.group(key).is_some_and(|group| !group.run.is_empty()));
+        let run = |key: &GroupKey| channels.group_at(*key).run.as_slice();
+        if touched.len() > 1 {
+            touched.sort_by(|a, b| run(a).cmp(run(b)));
+        }
+        let mut several = Several::default();
+        for equal in touched.chunk_by(|a, b| run(a) == run(b)) {
+            let content = self.join(run(&equal[0]));
+            let (holds, links) = (&mut audience.holds, &mut audience.links);
+            for &group in equal {
+                for &key in &channels.group_at(group).streams {
+                    if touched.len() > 1 && holds[key].places.len() > 1 && several.takes(key, group, holds, channels) {
+                        continue;
+                    }
+                    sender.give(key, &content, holds, links, cx);
+                }
+            }
+            sender.finish(&content, links, cx);
+        }
+        several.holds.sort_by_key(|(list, _)| *list);
+        for equal in several.holds.chunk_by(|a, b| a.0 == b.0) {
+            let content = self.join(&several.lists[equal[0].0 as usize]);
+            let (holds, links) = (&mut audience.holds, &mut audience.links);
+            equal.iter().for_each(|&(_, key)| sender.give(key, &content, holds, links, cx));
+            sender.finish(&content, links, cx);
+        }
+        for &key in &touched {
+            if let Some(group) = audience.channels.group_mut(key) {
+                group.run.clear();
+                group.run.shrink_to(64);
+            }
+        }
+        touched.clear();
+        self.touched = touched;
+        self.pieces.clear();
+        (self.bytes, self.full) = (0, false);
+    }
+
+    fn join(&self, list: &[u32]) -> Bytes {
+        if let [one] = list {
+            return self.pieces[*one as usize].clone();
+        }
+        let pieces = || list.iter().map(|&piece| &self.pieces[piece as usize]);
+        let mut joined = Vec::with_capacity(pieces().map(Bytes::len).sum());
+        pieces().for_each(|piece| joined.extend_from_slice(piece));
+        joined.into()
+    }
+}
+
+/// Streams that listen to several channels with a run.
+#[derive(Default)]
+struct Several {
+    /// The list of each set of groups.
+    sets: HashMap<Vec<GroupKey>, u32, RandomState>,
+    /// Their runs as one.
+    lists: Vec<Vec<u32>>,
+    holds: Vec<(u32, HoldKey)>,
+    set: Vec<GroupKey>,
+}
+
+impl Several {
+    /// Takes a hold of a group if it is in other groups with a run as well; it is taken with the first of them.
+    fn takes(&mut self, key: HoldKey, group: GroupKey, holds: &crate::hold::table::Holds, channels: &Channels) -> bool {
+        let places = holds[key].places.iter().map(|place| place.group);
+        self.set.clear();
+        self.set.extend(places.filter(|&group| !channels.group_at(group).run.is_empty()));
+        if self.set.len() < 2 {
+            return false;
+        }
+        self.set.sort_unstable();
+        if self.set[0] != group {
+            return true;
+        }
+        let list = match self.sets.get(&self.set[..]) {
+            Some(&list) => list,
+            None => {
+                let runs = self.set.iter().flat_map(|&group| &channels.group_at(group).run);
+                let mut list: Vec<u32> = runs.copied().collect();
+                list.sort_unstable();
+                self.lists.push(list);
+                self.sets.insert(self.set.clone(), self.lists.len() as u32 - 1);
+                self.lists.len() as u32 - 1
+            }
+        };
+        self.holds.push((list, key));
+        true
+    }
+}

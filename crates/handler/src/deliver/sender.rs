@@ -1,0 +1,278 @@
+//! From content to packets: equal content for many holds of a frontend goes out in common packets, what a hold can not
+//! take yet waits on it and follows in the same way.
+
+use std::collections::HashMap;
+use std::time::Instant;
+
+use bytes::Bytes;
+use foldhash::fast::RandomState;
+use grip::StatusCode;
+use zhttp::{Bulk, Headers, Ids, Packet};
+
+use super::slow::{Slow, Verdict};
+use crate::context::{Address, Context};
+use crate::hold::queue::{PieceKey, Queue};
+use crate::hold::table::Holds;
+use crate::links::Links;
+use crate::notice::Notice;
+use crate::subscribe::audience::Audience;
+use crate::subscribe::channels::HoldKey;
+
+/// In the key of a packet that is the last of its response.
+const LAST: PieceKey = (usize::MAX, 0);
+
+/// How a response begins.
+#[derive(Clone, Copy)]
+pub struct Start<'a> {
+    /// Status.
+    pub code: StatusCode,
+    /// Status text.
+    pub reason: &'a [u8],
+    /// Names and values of headers.
+    pub headers: &'a [(&'a [u8], &'a [u8])],
+    /// What follows at once; within the credits of all who get it.
+    pub body: &'a [u8],
+    /// More follows.
+    pub more: bool,
+}
+
+/// See the module.
+pub struct Sender {
+    /// Sessions that get the packet that is being put together.
+    group: Bulk<bool>,
+    /// Holds for which something waits that may perhaps leave.
+    ready: Vec<HoldKey>,
+    /// Holds that are too far behind, with their births.
+    too_slow: Vec<(HoldKey, u64)>,
+    slow: Slow,
+    /// Clients closed because they read too slowly.
+    pub slow_closed: u64,
+}
+
+impl Sender {
+    /// A sender to which nothing has been given.
+    pub fn new(slow: Slow) -> Self {
+        Sender { group: Bulk::default(), ready: Vec::new(), too_slow: Vec::new(), slow, slow_closed: 0 }
+    }
+
+    /// Gives content to a stream: with the next packet of this content, or, if the client does not take all of it now, to
+    /// wait. Until [`Sender::finish`] only the same content may be given.
+    pub fn give(&mut self, key: HoldKey, content: &Bytes, holds: &mut Holds, links: &mut Links, cx: &mut Context<'_>) {
+        let hold = &mut holds[key];
+        hold.on_content(cx.now);
+        if hold.takes(content.len()) && links.has_room(hold.session.client()) {
+            let seq = hold.session.send_body(content.len()).seq;
+            let send = |peer, by_router, ids: Ids<'_>| send_content(peer, by_router, ids, content, true, links, cx);
+            return self.group.push_or_send(
+                hold.session.client(),
+                hold.session.by_router(),
+                *hold.session.id(),
+                seq,
+                send,
+            );
+        }
+        hold.enqueue(content.clone());
+        if !hold.ready {
+            self.look_at(key, holds);
+        } else if self.slow.judge(key, hold, cx.now) == Verdict::Close {
+            self.too_slow.push((key, hold.birth));
+        }
+    }
+
+    /// Sends the content that has been given.
+    pub fn finish(&mut self, content: &Bytes, links: &mut Links, cx: &mut Context<'_>) {
+        self.group.drain(|peer, by_router, ids| send_content(peer, by_router, ids, content, true, links, cx));
+    }
+
+    /// Begins the responses of holds in the same way. What is to follow must be let wait by the caller.
+    pub fn begin(
+        &mut self,
+        keys: impl Iterator<Item = HoldKey>,
+        start: Start<'_>,
+        audience: &mut Audience,
+        cx: &mut Context<'_>,
+    ) {
+        let Audience { holds, links, .. } = audience;
+        for key in keys {
+            let hold = &mut holds[key];
+            let seq = hold.session.send_body(start.body.len()).seq;
+            self.group.push(hold.session.client(), hold.session.by_router(), *hold.session.id(), seq);
+        }
+        self.group.drain(|peer, by_router, ids| {
+            let packet = Packet {
+                ids,
+                code: Some(start.code.get()),
+                reason: Some(start.reason),
+                headers: Headers::Pairs(start.headers),
+                body: start.body,
+                more: start.more,
+                ..Packet::default()
+            };
+            links.send(Address { peer, by_router }, &packet, cx);
+        });
+    }
+
+    /// Has [`Sender::flush`] look at a hold: something waits for it, it has got credits, or it is to end.
+    pub fn look_at(&mut self, key: HoldKey, holds: &mut Holds) {
+        if let Some(hold) = holds.get_mut(key)
+            && !std::mem::replace(&mut hold.ready, true)
+        {
+            self.ready.push(key);
+        }
+    }
+
+    /// Has it look at holds that have waited for room on their frontend's link.
+    pub fn look_at_waiting(&mut self, waiting: Vec<(HoldKey, u64)>, holds: &mut Holds) {
+        for (key, birth) in waiting {
+            if let Some(hold) = holds.get_mut(key).filter(|hold| hold.birth == birth) {
+                hold.ready = false;
+                self.look_at(key, holds);
+            }
+        }
+    }
+
+    /// Ends a stream's response after what waits for it.
+    pub fn end(&mut self, key: HoldKey, holds: &mut Holds) {
+        holds[key].ending = true;
+        self.look_at(key, holds);
+    }
+
+    /// Sends what waits, as far as credits and links allow, ends what is to end, and closes those who are too slow.
+    pub fn flush(&mut self, audience: &mut Audience, cx: &mut Context<'_>) {
+        let mut seen = Vec::new();
+        while !self.ready.is_empty() {
+            let ready = std::mem::take(&mut self.ready);
+            let packets = next_packets(&ready, audience);
+            for packet in packets.chunk_by(|a, b| a.number == b.number) {
+                self.send_equal(packet, audience, cx);
+            }
+            seen.extend(ready);
+        }
+        for key in seen {
+            if let Some(hold) = audience.holds.get_mut(key)
+                && self.slow.judge(key, hold, cx.now) == Verdict::Close
+            {
+                self.too_slow.push((key, hold.birth));
+            }
+        }
+        self.close_slow(audience, cx);
+    }
+
+    /// Sends the same packet to holds whose queues begin with the same content.
+    fn send_equal(&mut self, holds_of_packet: &[Next], audience: &mut Audience, cx: &mut Context<'_>) {
+        let Some(first) = holds_of_packet.first() else { return };
+        let content = audience.holds[first.key].queue().map(|queue| queue.peek(first.len)).unwrap_or_default();
+        let mut ended = Vec::new();
+        let Audience { holds, links, .. } = audience;
+        for next in holds_of_packet {
+            let hold = &mut holds[next.key];
+            let (peer, by_router) = (hold.session.client(), hold.session.by_router());
+            if !links.has_room(peer) {
+                hold.ready = true;
+                links.wait(peer, next.key, hold.birth);
+                continue;
+            }
+            let seq = hold.send_queued(next.len);
+            let send = |peer, by_router, ids: Ids<'_>| {
+                send_content(peer, by_router, ids, &content, !first.last, links, cx);
+            };
+            self.group.push_or_send(peer, by_router, *hold.session.id(), seq, send);
+            if next.last {
+                ended.push(next.key);
+            } else if hold.queue().is_some() {
+                self.look_at(next.key, holds);
+            }
+        }
+        self.group.drain(|peer, by_router, ids| {
+            send_content(peer, by_router, ids, &content, !first.last, links, cx);
+        });
+        ended.into_iter().for_each(|key| audience.remove(key, cx));
+    }
+
+    fn close_slow(&mut self, audience: &mut Audience, cx: &mut Context<'_>) {
+        for (key, birth) in std::mem::take(&mut self.too_slow) {
+            let Some(hold) = audience.holds.get(key).filter(|hold| hold.birth == birth) else { continue };
+            self.slow_closed += 1;
+            cx.report(Notice::Slow { id: *hold.session.id(), waiting: hold.queued() });
+            audience.cancel(key, cx);
+        }
+    }
+
+    /// Closes clients that have been behind for too long.
+    pub fn on_timer(&mut self, audience: &mut Audience, cx: &mut Context<'_>) {
+        while let Some((key, birth)) = self.slow.pop(cx.now) {
+            if let Some(hold) = audience.holds.get_mut(key).filter(|hold| hold.birth == birth)
+                && self.slow.judge(key, hold, cx.now) == Verdict::Close
+            {
+                self.too_slow.push((key, birth));
+            }
+        }
+        self.close_slow(audience, cx);
+    }
+
+    /// When [`Sender::on_timer`] is to be called.
+    pub fn next_due(&self) -> Option<Instant> {
+        self.slow.next_due()
+    }
+}
+
+/// A hold's next packet.
+struct Next {
+    /// Holds with the same number get the same packet.
+    number: u32,
+    key: HoldKey,
+    len: usize,
+    last: bool,
+}
+
+/// The next packets of holds, equal ones beside each other. Holds without credits are left out; those whose link has no
+/// room wait for that.
+fn next_packets(ready: &[HoldKey], audience: &mut Audience) -> Vec<Next> {
+    let Audience { holds, links, .. } = audience;
+    let mut numbers: HashMap<Vec<PieceKey>, u32, RandomState> = HashMap::default();
+    let mut all = Vec::with_capacity(ready.len());
+    let mut keys = Vec::new();
+    for &key in ready {
+        let Some(hold) = holds.get_mut(key) else { continue };
+        hold.ready = false;
+        if hold.queue().is_none() && !hold.ending {
+            continue;
+        }
+        if !links.has_room(hold.session.client()) {
+            hold.ready = true;
+            links.wait(hold.session.client(), key, hold.birth);
+            continue;
+        }
+        let len = hold.queue().map_or(0, |queue| queue.next_len(hold.session.credits() as usize));
+        if len == 0 && hold.queue().is_some() {
+            continue;
+        }
+        let last = hold.ending && len == hold.queued();
+        keys.clear();
+        hold.queue().into_iter().for_each(|queue: &Queue| queue.keys(len, &mut keys));
+        keys.extend(last.then_some(LAST));
+        let number = match numbers.get(&keys[..]) {
+            Some(&number) => number,
+            None => {
+                let number = numbers.len() as u32;
+                numbers.insert(keys.clone(), number);
+                number
+            }
+        };
+        all.push(Next { number, key, len, last });
+    }
+    all.sort_by_key(|next| next.number);
+    all
+}
+
+fn send_content(
+    peer: zhttp::PeerId,
+    by_router: bool,
+    ids: Ids<'_>,
+    content: &Bytes,
+    more: bool,
+    links: &mut Links,
+    cx: &mut Context<'_>,
+) {
+    links.send(Address { peer, by_router }, &Packet { ids, body: content, more, ..Packet::default() }, cx);
+}

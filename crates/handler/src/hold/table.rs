@@ -1,0 +1,110 @@
+//! All holds, by index and by session.
+
+use std::collections::HashMap;
+use std::ops::{Index, IndexMut};
+
+use foldhash::fast::RandomState;
+use slab::Slab;
+use zhttp::{Id, PeerId};
+
+use super::Hold;
+use crate::context::Address;
+use crate::subscribe::channels::HoldKey;
+
+/// See the module.
+#[derive(Default)]
+pub struct Holds {
+    holds: Slab<Hold>,
+    by_session: HashMap<(PeerId, Id), HoldKey, RandomState>,
+    births: u64,
+}
+
+impl Holds {
+    /// A number that no hold has had.
+    pub fn next_birth(&mut self) -> u64 {
+        self.births += 1;
+        self.births
+    }
+
+    /// Adds a hold.
+    pub fn insert(&mut self, hold: Hold) -> HoldKey {
+        let session = (hold.session.client(), *hold.session.id());
+        let key = self.holds.insert(hold) as HoldKey;
+        self.by_session.insert(session, key);
+        key
+    }
+
+    /// Removes a hold.
+    pub fn remove(&mut self, key: HoldKey) -> Option<Hold> {
+        let hold = self.holds.try_remove(key as usize)?;
+        self.by_session.remove(&(hold.session.client(), *hold.session.id()));
+        Some(hold)
+    }
+
+    /// The hold of a session.
+    pub fn find(&self, peer: PeerId, id: Id) -> Option<HoldKey> {
+        self.by_session.get(&(peer, id)).copied()
+    }
+
+    /// A hold that may be gone.
+    pub fn get(&self, key: HoldKey) -> Option<&Hold> {
+        self.holds.get(key as usize)
+    }
+
+    /// The same, to be changed.
+    pub fn get_mut(&mut self, key: HoldKey) -> Option<&mut Hold> {
+        self.holds.get_mut(key as usize)
+    }
+
+    /// Whether the hold with this birth is still at this index.
+    pub fn is_there(&self, key: HoldKey, birth: u64) -> bool {
+        self.get(key).is_some_and(|hold| hold.birth == birth)
+    }
+
+    /// The holds that are reached so. Looks at all there are.
+    pub fn at(&self, address: Address) -> Vec<HoldKey> {
+        self.holds.iter().filter(|(_, hold)| hold.address() == address).map(|(key, _)| key as HoldKey).collect()
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &Hold> {
+        self.holds.iter().map(|(_, hold)| hold)
+    }
+
+    /// All of them, to be changed.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Hold> {
+        self.holds.iter_mut().map(|(_, hold)| hold)
+    }
+
+    /// Removes all.
+    pub fn clear(&mut self) {
+        self.holds.clear();
+        self.by_session.clear();
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.holds.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.holds.is_empty()
+    }
+}
+
+impl Index<HoldKey> for Holds {
+    type Output = Hold;
+
+    /// # Panics
+    /// There is no such hold. The lists of channels have only those that are there.
+    fn index(&self, key: HoldKey) -> &Hold {
+        &self.holds[key as usize]
+    }
+}
+
+impl IndexMut<HoldKey> for Holds {
+    fn index_mut(&mut self, key: HoldKey) -> &mut Hold {
+        &mut self.holds[key as usize]
+    }
+}

@@ -1,0 +1,190 @@
+//! What people are told. The engine returns it; the worker writes it to the log, with a limit for each kind.
+
+use std::fmt;
+
+use grip::filter::FilterError;
+use zhttp::Id;
+use zhttp::session::Violation;
+
+/// Something worth a line in the log.
+#[derive(Debug)]
+pub enum Notice<'a> {
+    /// A held client is subscribed to a channel.
+    Subscribed {
+        /// What the client asked for.
+        uri: &'a str,
+        /// The channel's full name.
+        channel: &'a str,
+    },
+    /// An item has been delivered.
+    Published {
+        /// The channel's full name.
+        channel: &'a str,
+        /// Holds that it was for.
+        receivers: usize,
+    },
+    /// The backend names more channels than a hold may have.
+    TooManyChannels {
+        /// What the client asked for.
+        uri: &'a str,
+        /// See `connection_subscription_max`.
+        limit: usize,
+    },
+    /// The backend names filters that do not exist. They have no effect.
+    UnknownFilter {
+        /// What the client asked for.
+        uri: &'a str,
+        /// The first of them.
+        filter: &'a str,
+    },
+    /// The proxy hands over a session that is held.
+    HeldAlready(Id),
+    /// A frontend has broken the protocol; the session is cancelled.
+    Violation(Id, Violation),
+    /// A session has used up its numbers; it is cancelled.
+    Spent(Id),
+    /// A client is closed because it reads too slowly.
+    Slow {
+        /// Its session.
+        id: Id,
+        /// Bytes that wait for it.
+        waiting: usize,
+    },
+    /// Packets could not be sent; their sessions are ended.
+    Lost {
+        /// How many sessions.
+        sessions: usize,
+    },
+    /// A frontend is gone, and its clients with it.
+    FrontendGone {
+        /// How many clients were held.
+        holds: usize,
+    },
+    /// A filter has failed; the message is not delivered to those who have it.
+    FilterFailed {
+        /// The channel's full name.
+        channel: &'a str,
+        /// Which filter, and why.
+        error: &'a FilterError,
+    },
+    /// The publisher expects other content filters than subscribers have; the message is not delivered to them.
+    OtherContentFilters {
+        /// The channel's full name.
+        channel: &'a str,
+    },
+    /// A published patch does not fit the response that it is to change; the body is left empty.
+    PatchFailed {
+        /// The channel's full name.
+        channel: &'a str,
+        /// Why.
+        error: &'a grip::patch::PatchError,
+    },
+    /// More deliveries wait for a route than `message_hwm` allows.
+    RateExceeded {
+        /// The mark.
+        hwm: u32,
+        /// The route, if it is counted apart.
+        route: Option<&'a str>,
+    },
+    /// An item would have to wait for another, but too many wait already; it is dropped.
+    OutOfOrder {
+        /// The channel's full name.
+        channel: &'a str,
+    },
+    /// Ids are forgotten before their time; see `id_cache_max`.
+    IdsForgotten {
+        /// How many are remembered at most.
+        limit: usize,
+    },
+}
+
+/// How loud a notice is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// Something is wrong.
+    Warning,
+    /// What happens all the time.
+    Info,
+}
+
+impl Notice<'_> {
+    /// Warnings of a kind share a limit.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Notice::Subscribed { .. } => "subscribe",
+            Notice::Published { .. } => "publish",
+            Notice::TooManyChannels { .. } => "channels",
+            Notice::UnknownFilter { .. } => "unknown-filter",
+            Notice::HeldAlready(_) => "held",
+            Notice::Violation(..) => "violation",
+            Notice::Spent(_) => "spent",
+            Notice::Slow { .. } => "slow",
+            Notice::Lost { .. } => "lost",
+            Notice::FrontendGone { .. } => "gone",
+            Notice::FilterFailed { .. } => "filter",
+            Notice::OtherContentFilters { .. } => "content-filters",
+            Notice::PatchFailed { .. } => "patch",
+            Notice::RateExceeded { .. } => "hwm",
+            Notice::OutOfOrder { .. } => "order",
+            Notice::IdsForgotten { .. } => "ids",
+        }
+    }
+
+    /// How loud it is.
+    pub fn level(&self) -> Level {
+        match self {
+            Notice::Subscribed { .. } | Notice::Published { .. } => Level::Info,
+            _ => Level::Warning,
+        }
+    }
+}
+
+impl fmt::Display for Notice<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Notice::Subscribed { uri, channel } => write!(f, "subscribe {uri} channel={channel}"),
+            Notice::Published { channel, receivers } => write!(f, "publish channel={channel} receivers={receivers}"),
+            Notice::TooManyChannels { uri, limit } => write!(
+                f,
+                "httpsession: too many subscriptions for {uri}: those after the first {limit} are left out; see connection_subscription_max"
+            ),
+            Notice::UnknownFilter { uri, filter } => {
+                write!(f, "the response for {uri} names the filter '{filter}', which does not exist; it has no effect")
+            }
+            Notice::HeldAlready(id) => write!(f, "session {id} is held already; it is not taken over again"),
+            Notice::Violation(id, violation) => write!(f, "session {id} cancelled: {violation}"),
+            Notice::Spent(id) => write!(f, "session {id} cancelled: its numbers are used up"),
+            Notice::Slow { id, waiting } => write!(
+                f,
+                "client of session {id} closed: it reads too slowly, {waiting} bytes wait for it; see session_queue_bytes"
+            ),
+            Notice::Lost { sessions } => {
+                write!(f, "a frontend's link takes no more packets: {sessions} of its sessions are ended")
+            }
+            Notice::FrontendGone { holds } => write!(f, "a frontend is gone, and {holds} held clients with it"),
+            Notice::FilterFailed { channel, error } => {
+                write!(f, "a message of channel {channel} is not delivered to some: filter error: {error}")
+            }
+            Notice::OtherContentFilters { channel } => write!(
+                f,
+                "a message of channel {channel} is not delivered to some: its content-filters are not those of the subscription"
+            ),
+            Notice::PatchFailed { channel, error } => {
+                write!(f, "a body-patch of channel {channel} does not apply: {error}")
+            }
+            Notice::RateExceeded { hwm, route: None } => {
+                write!(f, "exceeded publish hwm ({hwm}), dropping message")
+            }
+            Notice::RateExceeded { hwm, route: Some(route) } => {
+                write!(f, "exceeded publish hwm ({hwm}) for route {route}, dropping message")
+            }
+            Notice::OutOfOrder { channel } => {
+                write!(f, "sequencer: dropping an item of channel {channel} that would wait in vain")
+            }
+            Notice::IdsForgotten { limit } => write!(
+                f,
+                "more than {limit} message ids within id_cache_ttl: the oldest are forgotten early, and their items would be taken for new; see id_cache_max"
+            ),
+        }
+    }
+}

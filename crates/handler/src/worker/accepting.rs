@@ -1,0 +1,85 @@
+//! Requests of the proxy: what to know before a request is passed on (`inspect`), and requests to hold (`accept`).
+
+use std::time::Instant;
+
+use grip::Instruct;
+use rpc::Call;
+
+use super::{MESSAGES_A_TURN, Worker};
+use crate::context::Context;
+use crate::take_over::accept::{self, Accept, failure, reply};
+use crate::take_over::admission::{Decision, Prepared};
+
+/// How long the proxy need not ask `inspect` again, in ms: this handler has no sharing and no sessions to tell of.
+const INSPECT_AGAIN: i64 = 10_000;
+
+impl Worker {
+    pub(super) fn take_inspects(&mut self) {
+        for _ in 0..MESSAGES_A_TURN {
+            let Some((envelope, message)) = self.inspect.recv() else { return };
+            let Ok(request) = Call::decode(&message) else { continue };
+            let answer = if request.method == b"inspect" {
+                reply(request.id, |out| {
+                    let map = out.mark();
+                    out.int(INSPECT_AGAIN);
+                    out.bytes(b"inspect-again");
+                    out.bool(false);
+                    out.bytes(b"no-proxy");
+                    out.map(map);
+                })
+            } else {
+                failure(request.id, "method-not-found", None)
+            };
+            // A proxy that is gone needs no answer.
+            let _ = self.inspect.reply(&envelope, &answer);
+        }
+    }
+
+    pub(super) fn take_accepts(&mut self, now: Instant) {
+        for _ in 0..MESSAGES_A_TURN {
+            let Some((envelope, message)) = self.accept.recv() else { return };
+            let Ok(request) = Call::decode(&message) else {
+                self.outputs.warnings.warn("accept", now, "a request of the proxy is skipped: it is malformed");
+                continue;
+            };
+            let (answer, prepared) = match request.method {
+                b"accept" => self.decide(&request, now),
+                // Statistics of connections, a notice that wants no answer.
+                b"conn-max" => continue,
+                _ => (failure(request.id, "method-not-found", None), None),
+            };
+            // The proxy must hear that the requests are ours before any frontend hears of us.
+            let told = self.accept.reply(&envelope, &answer);
+            if let (Some(prepared), Ok(_)) = (prepared, told) {
+                self.engine.take_over(prepared, &mut Context::new(now, &mut self.outputs));
+            }
+        }
+    }
+
+    fn decide(&mut self, request: &Call<'_>, now: Instant) -> (Vec<u8>, Option<Prepared>) {
+        let accept = match Accept::read(request.args, &mut self.outputs.peers) {
+            Ok(accept) => accept,
+            Err(error) => {
+                let text = format_args!("a request of the proxy is refused: {error}");
+                self.outputs.warnings.warn("accept", now, text);
+                return (failure(request.id, "bad-request", None), None);
+            }
+        };
+        let response_sent = accept.response_sent;
+        // The instruct borrows from the response, which outlives the decision.
+        let response = accept.response.clone();
+        let mut instruct = match Instruct::read(response.backend()) {
+            Ok(instruct) => instruct,
+            Err(error) => return (failure(request.id, "bad-format", Some(&error.to_string())), None),
+        };
+        match self.engine.decide(accept, &instruct, &mut Context::new(now, &mut self.outputs)) {
+            Decision::Hold(prepared) => (reply(request.id, accept::accepted), Some(prepared)),
+            Decision::Pass(_) if response_sent => (reply(request.id, accept::nothing), None),
+            Decision::Pass(body) => {
+                instruct.response.body = body.to_vec().into();
+                (reply(request.id, |out| accept::respond(out, &instruct.response)), None)
+            }
+            Decision::Refuse(refusal) => (failure(request.id, "bad-format", Some(&refusal.to_string())), None),
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! Carries out what the engine decides: packets to frontends, subscriptions at publishers, lines in the log.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::Instant;
+
+use foldhash::fast::RandomState;
+use process::Limited;
+use tnetstring::Writer;
+use transport::error::SendError;
+use transport::{Change, Publisher, Reason, Router, Subscriber, Taken};
+use zhttp::{Packet, Peers};
+
+use super::pressure::{BUSY, Pressure};
+use crate::context::{Actions, Address, Sent};
+use crate::notice::{Level, Notice};
+
+/// Bytes of packets that are kept for a frontend whose link is full. Holds are asked for nothing then, but what had been
+/// begun is finished.
+const MAX_OVERFLOW: usize = 64 * 1024 * 1024;
+
+/// See the module.
+pub(super) struct Outputs {
+    instance: Vec<u8>,
+    out: Publisher,
+    /// Packets to and from frontends.
+    pub(super) stream: Router,
+    /// Items of publishers, for the channels that are subscribed to.
+    pub(super) sub: Option<Subscriber>,
+    /// Instances that have been met.
+    pub(super) peers: Peers,
+    /// Frontends that are there, by each socket.
+    frontends: Vec<Address>,
+    /// Packets that a full link has not taken, in order.
+    overflow: HashMap<Address, Overflow, RandomState>,
+    pressure: Pressure,
+    writer: Writer,
+    /// The time of this turn.
+    pub(super) now: Instant,
+    pub(super) warnings: Limited,
+}
+
+impl Outputs {
+    pub(super) fn new(
+        instance: &str,
+        out: Publisher,
+        stream: Router,
+        sub: Option<Subscriber>,
+        publish_queue_bytes: usize,
+        now: Instant,
+    ) -> Self {
+        Outputs {
+            instance: instance.as_bytes().to_vec(),
+            out,
+            stream,
+            sub,
+            peers: Peers::default(),
+            frontends: Vec::new(),
+            overflow: HashMap::default(),
+            pressure: Pressure::new(publish_queue_bytes),
+            writer: Writer::new(16_384),
+            now,
+            warnings: Limited::default(),
+        }
+    }
+
+    /// Whether publishers are to wait.
+    pub(super) fn must_wait(&mut self, now: Instant) -> bool {
+        let busy = self.out.load().messages > BUSY || self.stream.load().messages > BUSY;
+        let links = self.frontends.iter().filter(|_| busy).map(|&link| {
+            let name = self.peers.name(link.peer);
+            (link, if link.by_router { self.stream.load_of(name) } else { self.out.load_of(name) })
+        });
+        let must_wait = self.pressure.must_wait(links, now);
+        let lagging = self.pressure.lagging();
+        if lagging > 0 {
+            let text = format_args!(
+                "{lagging} frontends do not keep up; what is for their clients waits, for link_timeout at most"
+            );
+            self.warnings.warn("lagging", now, text);
+        }
+        must_wait
+    }
+
+    /// Frontends that have come or gone, or have room again, as PUB sees them.
+    pub(super) fn changes(&mut self) -> Vec<Change> {
+        self.out.changes().collect()
+    }
+
+    /// Notes that a frontend has come or gone. Returns what the engine should know.
+    pub(super) fn note(&mut self, change: Change, by_router: bool) -> Option<(Address, News)> {
+        let name = match &change {
+            Change::Joined(name) | Change::Left(name, _) | Change::Room(name) => name,
+        };
+        let address = Address { peer: self.peers.intern(name)?, by_router };
+        match change {
+            Change::Joined(_) => {
+                if !self.frontends.contains(&address) {
+                    self.frontends.push(address);
+                }
+                None
+            }
+            Change::Left(name, reason) => {
+                self.frontends.retain(|known| *known != address);
+                self.overflow.remove(&address);
+                if reason == Reason::Stuck {
+                    let name = String::from_utf8_lossy(&name);
+                    let text = format_args!("{name} has taken nothing for too long and is given up; see link_timeout");
+                    self.warnings.warn("stuck", self.now, text);
+                }
+                Some((address, News::Gone))
+            }
+            Change::Room(_) => self.send_overflow(address).then_some((address, News::Room)),
+        }
+    }
+
+    /// Sends what a link did not take before; whether it has taken all and has room for more.
+    fn send_overflow(&mut self, to: Address) -> bool {
+        let Some(overflow) = self.overflow.get_mut(&to) else { return true };
+        while let Some(packet) = overflow.packets.front() {
+            let name = self.peers.name(to.peer);
+            let sent = match to.by_router {
+                true => self.stream.send(name, packet),
+                false => self.out.send(name, packet),
+            };
+            if sent == Err(SendError::Full) {
+                return false;
+            }
+            overflow.bytes -= packet.len();
+            overflow.packets.pop_front();
+            if sent == Ok(Taken::Full) {
+                return false;
+            }
+        }
+        self.overflow.remove(&to);
+        true
+    }
+}
+
+/// What the engine should know of a frontend.
+pub(super) enum News {
+    /// It can not be reached any more.
+    Gone,
+    /// It takes packets again.
+    Room,
+}
+
+/// See [`Outputs::overflow`].
+#[derive(Default)]
+struct Overflow {
+    packets: VecDeque<Vec<u8>>,
+    bytes: usize,
+}
+
+impl Actions for Outputs {
+    fn send(&mut self, to: Address, packet: &Packet<'_>) -> Sent {
+        let packet = Packet { from: &self.instance, ..*packet };
+        let name = self.peers.name(to.peer);
+        let prefix = (!to.by_router).then_some(&name[..]);
+        let encoded = packet.encode(prefix, &mut self.writer);
+        let sent = match self.overflow.get_mut(&to) {
+            // What comes later must not overtake it.
+            Some(_) => Err(SendError::Full),
+            None if to.by_router => self.stream.send(name, encoded),
+            None => self.out.send(name, encoded),
+        };
+        let error = match sent {
+            Ok(Taken::More) => return Sent::Taken,
+            Ok(Taken::Full) => return Sent::Full,
+            Err(SendError::Full) => {
+                let overflow = self.overflow.entry(to).or_default();
+                if overflow.bytes + encoded.len() <= MAX_OVERFLOW {
+                    overflow.bytes += encoded.len();
+                    overflow.packets.push_back(encoded.to_vec());
+                    return Sent::Full;
+                }
+                SendError::Full
+            }
+            Err(error) => error,
+        };
+        let name = String::from_utf8_lossy(name);
+        self.warnings.warn("send", self.now, format_args!("a packet for {name} is lost: {error}"));
+        Sent::Lost
+    }
+
+    fn follow(&mut self, channel: &str) {
+        if let Some(Err(error)) = self.sub.as_ref().map(|sub| sub.subscribe(channel.as_bytes())) {
+            self.warnings.warn("follow", self.now, format_args!("unable to subscribe to {channel}: {error}"));
+        }
+    }
+
+    fn unfollow(&mut self, channel: &str) {
+        if let Some(Err(error)) = self.sub.as_ref().map(|sub| sub.unsubscribe(channel.as_bytes())) {
+            self.warnings.warn("follow", self.now, format_args!("unable to unsubscribe from {channel}: {error}"));
+        }
+    }
+
+    fn report(&mut self, notice: Notice<'_>) {
+        match notice.level() {
+            Level::Info => tracing::info!("{notice}"),
+            Level::Warning => self.warnings.warn(notice.kind(), self.now, notice),
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! Items on their way in: from the control port, the command socket, PULL and SUB into the backlog, and from there, in
+//! steps, to the engine.
+
+use std::time::Instant;
+
+use rpc::Call;
+use transport::{Envelope, Pull, Replier, Subscriber};
+
+use super::{DELIVERIES_A_TURN, MAX_WAITING_ITEMS, MESSAGES_A_TURN, Worker};
+use crate::context::Context;
+use crate::publish::command::{self, Effect};
+use crate::publish::submission::{Receipt, Work};
+
+/// Who waits for an order to be done.
+pub(super) enum Ticket {
+    /// A client of the control port.
+    Http(Receipt),
+    /// A client of the command socket, with its answer.
+    Command(Envelope, Vec<u8>),
+}
+
+/// A ZeroMQ socket of publishers.
+#[derive(Clone, Copy)]
+pub(super) enum Input {
+    /// Items as they are.
+    Pull,
+    /// Items behind the names of their channels.
+    Sub,
+}
+
+impl Worker {
+    pub(super) fn take_commands(&mut self, now: Instant) {
+        for _ in 0..MESSAGES_A_TURN {
+            let Some((envelope, message)) = self.command.as_ref().and_then(Replier::recv) else { return };
+            let call = match Call::decode(&message) {
+                Ok(call) => call,
+                Err(error) => {
+                    self.outputs.warnings.warn("command", now, format_args!("a command is skipped: {error}"));
+                    continue;
+                }
+            };
+            let known = |id: &[u8]| self.engine.is_held(id, &self.outputs.peers);
+            let (answer, effect) = command::answer(&call, &self.uris, known);
+            match effect {
+                Effect::Publish(items) => {
+                    self.backlog.push(items, Ticket::Command(envelope, answer));
+                    continue;
+                }
+                Effect::Recover => self.engine.recover(),
+                Effect::None => {}
+            }
+            self.answer_command(&envelope, &answer);
+        }
+    }
+
+    fn answer_command(&self, envelope: &Envelope, answer: &[u8]) {
+        if let Some(command) = &self.command {
+            // Whoever asked may be gone.
+            let _ = command.reply(envelope, answer);
+        }
+    }
+
+    pub(super) fn take_submissions(&mut self) {
+        while self.backlog.len() < MAX_WAITING_ITEMS {
+            let Ok(submission) = self.submissions.try_recv() else { return };
+            let Some((work, receipt)) = submission.begin() else { continue };
+            match work {
+                Work::Publish(items) => self.backlog.push(items, Ticket::Http(receipt)),
+                Work::Recover => {
+                    self.engine.recover();
+                    receipt.complete();
+                }
+            }
+        }
+    }
+
+    /// Takes items from a socket that has some, as far as there is room for them.
+    pub(super) fn take_items(&mut self, input: Input, ready: bool, now: Instant) {
+        for _ in 0..if ready { MESSAGES_A_TURN } else { 0 } {
+            if self.backlog.len() >= MAX_WAITING_ITEMS {
+                return;
+            }
+            let item = match input {
+                Input::Pull => {
+                    let Some(message) = self.pull.as_ref().and_then(Pull::recv) else { return };
+                    grip::item::from_message(&message, None)
+                }
+                Input::Sub => {
+                    let Some((topic, message)) = self.outputs.sub.as_ref().and_then(Subscriber::recv_topic) else {
+                        return;
+                    };
+                    let Ok(topic) = std::str::from_utf8(&topic) else {
+                        let text = "IN sub: received message with invalid topic, skipping";
+                        self.outputs.warnings.warn("sub", now, text);
+                        continue;
+                    };
+                    grip::item::from_message(&message, Some(topic))
+                }
+            };
+            match item {
+                Ok(item) => self.backlog.push_single(item),
+                Err(error) => {
+                    let name = match input {
+                        Input::Pull => "pull",
+                        Input::Sub => "sub",
+                    };
+                    let text = format_args!("IN {name}: received message with invalid format: {error}, skipping");
+                    self.outputs.warnings.warn(name, now, text);
+                }
+            }
+        }
+    }
+
+    /// Publishes some of what waits.
+    pub(super) fn publish(&mut self, now: Instant) {
+        let mut deliveries = 0;
+        let cx = &mut Context::new(now, &mut self.outputs);
+        while deliveries < DELIVERIES_A_TURN
+            && let Some(item) = self.backlog.take()
+        {
+            deliveries += 1 + self.engine.publish(item, cx);
+        }
+    }
+
+    /// Tells publishers whose items have been handed to the links of the frontends.
+    pub(super) fn answer_publishers(&mut self) {
+        let finished: Vec<Ticket> = self.backlog.finished().collect();
+        for ticket in finished {
+            match ticket {
+                Ticket::Http(receipt) => receipt.complete(),
+                Ticket::Command(envelope, answer) => self.answer_command(&envelope, &answer),
+            }
+        }
+    }
+}
