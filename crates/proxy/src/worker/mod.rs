@@ -241,7 +241,7 @@ impl Worker {
                 self.engine.set_time(now, unix());
                 let lost = std::mem::take(&mut self.sockets.lost);
                 if lost > 0 {
-                    tracing::debug!("{lost} packets could not be sent: their receivers are gone or take no more");
+                    tracing::warn!("{lost} packets could not be sent: their receivers are gone or take no more");
                 }
                 if self.routes.has_changed(now) {
                     tracing::info!("routes file changed, reloading");

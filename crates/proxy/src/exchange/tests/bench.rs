@@ -49,6 +49,8 @@ pub(super) struct Recorded {
     pub(super) log: Vec<String>,
     /// Packets to the client or to the outbound process are not taken.
     pub(super) client_full: bool,
+    /// The frontend has asked to be answered through its ROUTER.
+    pub(super) by_router: bool,
     pub(super) origin_full: bool,
     pub(super) no_handler: bool,
     pub(super) no_outbound: bool,
@@ -67,7 +69,7 @@ impl Links for Recorded {
     }
 
     fn to_client(&mut self, to: &[u8], by_router: bool, packet: &Packet<'_>) -> bool {
-        assert_eq!((to, by_router), (&b"front"[..], false));
+        assert_eq!((to, by_router), (&b"front"[..], self.by_router));
         if !self.client_full {
             self.sent.push(Sent::Client(bytes(packet)));
         }
@@ -157,6 +159,11 @@ impl Bench {
 
     /// What has been sent since the last look, described.
     pub(super) fn sent(&mut self) -> Vec<String> {
+        self.take().iter().map(Sent::name).collect()
+    }
+
+    /// What has been sent since the last look. Takes note of whom to answer.
+    pub(super) fn take(&mut self) -> Vec<Sent> {
         for sent in &self.recorded.sent {
             match sent {
                 Sent::Open(bytes) => {
@@ -170,7 +177,7 @@ impl Bench {
                 _ => {}
             }
         }
-        self.recorded.sent.drain(..).map(|sent| sent.name()).collect()
+        std::mem::take(&mut self.recorded.sent)
     }
 
     /// What has been sent since the last look, as it is.

@@ -3,3 +3,4 @@
 mod bench;
 mod holding;
 mod proxying;
+mod random;

@@ -434,3 +434,14 @@ fn a_piece_of_an_upload_that_the_outbound_process_does_not_take_is_an_error() {
     bench.engine.room(b"out", &mut bench.recorded);
     assert_eq!(bench.sent(), ["origin: cancel"]);
 }
+
+#[test]
+fn a_frontend_that_asks_for_it_is_answered_through_its_router() {
+    let mut bench = Bench::new("* origin:80");
+    bench.recorded.by_router = true;
+    bench.request(Packet { router_resp: true, ..Packet::default() });
+    bench.sent();
+    bench.wait(Duration::from_millis(20));
+    bench.origin(ok(b"x", false));
+    assert_eq!(bench.sent(), ["client: keep-alive", "client: data 200 [1]"]);
+}
