@@ -92,7 +92,7 @@ fn serve(mut started: Started) -> Result<(), Failure> {
         out: specs.out.clone(),
         out_stream: specs.out_stream.clone(),
         responses: specs.input.clone(),
-        file_mode: settings.ipc_file_mode,
+        options: process::zmq::options(&settings.zmq),
     };
     let mut worker = Worker::new(&specs, Listeners::new(sockets)?, admission, config)?;
     let fd = started.signals.as_raw_fd();

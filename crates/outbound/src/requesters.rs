@@ -30,10 +30,10 @@ impl Requesters {
         reactor: &mut Reactor,
         instance: &str,
         specs: &OutboundSpecs,
-        file_mode: Option<u32>,
+        options: Options,
     ) -> Result<Self, Error> {
         let context = Context::new();
-        let options = Options { file_mode, ..Options::named(instance) };
+        let options = options.named(instance);
         let requesters = Requesters {
             instance: instance.as_bytes().to_vec(),
             input: Pull::bind(&context, &specs.input, &options)?,

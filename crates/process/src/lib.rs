@@ -10,6 +10,7 @@ pub mod inherit;
 pub mod log;
 mod parent;
 pub mod signals;
+pub mod zmq;
 
 use std::fmt::Display;
 use std::path::PathBuf;

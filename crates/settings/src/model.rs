@@ -64,6 +64,19 @@ pub struct Global {
     pub stats_connection_send: bool,
 }
 
+/// What the ZeroMQ sockets of a process keep to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Zmq {
+    /// Permissions of socket files, in the usual bits; none: only the user of the process may connect.
+    pub ipc_file_mode: Option<u32>,
+    /// Bytes that a received message may have.
+    pub max_message: usize,
+    /// Peers that may be connected to one `ipc:` socket.
+    pub max_peers: usize,
+    /// How long a peer may take to say who it is.
+    pub handshake_timeout: Duration,
+}
+
 /// `[runner]`, as far as it concerns the supervisor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Runner {
@@ -142,8 +155,8 @@ pub struct Frontend {
     pub client_linger_timeout: Duration,
     /// Sockets of each frontend process.
     pub processes: Vec<FrontendSpecs>,
-    /// Permissions of socket files, in the usual bits.
-    pub ipc_file_mode: Option<u32>,
+    /// What its ZeroMQ sockets keep to.
+    pub zmq: Zmq,
 }
 
 /// What the outbound process needs.
@@ -169,8 +182,8 @@ pub struct Outbound {
     pub max_headers_size: usize,
     /// Header lines that a response may have.
     pub max_headers: usize,
-    /// Permissions of socket files, in the usual bits.
-    pub ipc_file_mode: Option<u32>,
+    /// What its ZeroMQ sockets keep to.
+    pub zmq: Zmq,
 }
 
 /// `[proxy]`.
@@ -204,8 +217,8 @@ pub struct Proxy {
     pub upstream_key: Option<Key>,
     /// Requests under way at a time.
     pub max_open_requests: usize,
-    /// Permissions of socket files, in the usual bits.
-    pub ipc_file_mode: Option<u32>,
+    /// What its ZeroMQ sockets keep to.
+    pub zmq: Zmq,
     /// Connect PULL: requests.
     pub client_in_specs: Vec<String>,
     /// Connect ROUTER: further packets of requests.
@@ -277,8 +290,8 @@ impl ForwardedFor {
 /// `[handler]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Handler {
-    /// Permissions of socket files, in the usual bits.
-    pub ipc_file_mode: Option<u32>,
+    /// What its ZeroMQ sockets keep to.
+    pub zmq: Zmq,
     /// Bind PULL: messages to publish.
     pub push_in_spec: Option<String>,
     /// SUB: messages to publish.

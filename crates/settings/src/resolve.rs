@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::advice;
 use crate::error::{Error, Warning};
-use crate::model::{ForwardedProtocol, Frontend, Global, Handler, Outbound, Programs, Proxy, Runner, Settings};
+use crate::model::{ForwardedProtocol, Frontend, Global, Handler, Outbound, Programs, Proxy, Runner, Settings, Zmq};
 use crate::parts::{self, Part};
 use crate::raw::Raw;
 use crate::routes::RoutesSource;
@@ -55,6 +55,16 @@ fn global(values: &Values, raw: &Raw) -> Result<Global, Error> {
     })
 }
 
+fn zmq(values: &Values, section: &'static str) -> Result<Zmq, Error> {
+    const G: &str = "global";
+    Ok(Zmq {
+        ipc_file_mode: values.octal(section, "ipc_file_mode")?,
+        max_message: values.int(G, "zmq_max_message_size")?,
+        max_peers: values.int(G, "zmq_max_peers")?,
+        handshake_timeout: values.seconds(G, "zmq_handshake_timeout")?,
+    })
+}
+
 fn runner(values: &Values, frontend: &Frontend) -> Result<Runner, Error> {
     const R: &str = "runner";
     let program = |key| values.optional_text(R, key).map(|path| path.map(PathBuf::from));
@@ -95,7 +105,7 @@ fn frontend(values: &Values, base: &str) -> Result<Frontend, Error> {
         client_linger_time: values.seconds(R, "client_linger_time")?,
         client_linger_timeout: values.seconds(R, "client_linger_timeout")?,
         processes: (0..processes).map(|number| specs::frontend(base, number)).collect(),
-        ipc_file_mode: values.octal("proxy", "ipc_file_mode")?,
+        zmq: zmq(values, "proxy")?,
     })
 }
 
@@ -112,7 +122,7 @@ fn outbound(values: &Values, base: &str, frontend: &Frontend) -> Result<Outbound
         keepalive_per_target: values.int(P, "backend_keepalive_per_target")?,
         max_headers_size: values.int(P, "backend_max_headers_size")?,
         max_headers: values.int(P, "backend_max_headers")?,
-        ipc_file_mode: frontend.ipc_file_mode,
+        zmq: frontend.zmq.clone(),
     })
 }
 
@@ -155,7 +165,7 @@ fn proxy(
         sig_key: values.key(P, "sig_key")?,
         upstream_key: values.key(P, "upstream_key")?,
         max_open_requests: values.limit(P, "max_open_requests")?.map_or(most, |n: usize| n.min(most)),
-        ipc_file_mode: values.octal(P, "ipc_file_mode")?,
+        zmq: zmq(values, P)?,
         client_in_specs: own_or(client.first, each(|p| &p.out)),
         client_in_stream_specs: own_or(client.stream, each(|p| &p.out_stream)),
         client_out_specs: own_or(client.back, each(|p| &p.input)),
@@ -195,7 +205,7 @@ fn handler(values: &Values, frontend: &Frontend, proxy: &Proxy) -> Result<Handle
         None => None,
     };
     Ok(Handler {
-        ipc_file_mode: values.octal(H, "ipc_file_mode")?,
+        zmq: zmq(values, H)?,
         push_in_spec: values.spec(H, "push_in_spec")?,
         push_in_sub_specs,
         push_in_sub_connect: values.bool(H, "push_in_sub_connect")?,

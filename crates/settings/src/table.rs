@@ -108,6 +108,10 @@ pub const SETTINGS: &[Setting] = &[
     row(G, "stats_connection_ttl", SECONDS, "120", "1.17", Planned, "Seconds for which a connection counts in statistics after the last word of it."),
     row(G, "stats_connection_send", Bool, "true", "1.37", Planned, "Whether statistics tell of each connection."),
 
+    row(G, "zmq_max_message_size", Int(65536, MAX), "67108864", "own", Used, "Bytes that a message received from a ZeroMQ peer may have, on `ipc:` with all its parts together; who sends a longer one is disconnected."),
+    row(G, "zmq_max_peers", Int(16, 500_000), "4096", "own", Used, "Peers that may be connected to one `ipc:` socket; further ones are turned away."),
+    row(G, "zmq_handshake_timeout", Int(1, MAX), "10", "own", Used, "Seconds within which a ZeroMQ peer must say who it is."),
+
     row(R, "services", List, "", "", Used, "Which processes to start, by our names or Pushpin's. Empty: all four of the suite."),
     row(R, "http_port", Ports, "", "", Used, "Where clients connect: a list of `[addr:]port`."),
     row(R, "https_ports", List, "", "", Planned, "Where clients connect with TLS."),
@@ -155,7 +159,7 @@ pub const SETTINGS: &[Setting] = &[
     row(P, "sockjs_url", Text, "", "1.1", Planned, "Address of the SockJS client script."),
     row(P, "workers", Int(1, 256), "1", "1.39", Planned, "Worker threads of the proxy."),
     row(P, "max_open_requests", OPTIONAL, "-1", "", Used, "Requests under way at a time; -1: as many as `client_maxconn`."),
-    row(P, "ipc_file_mode", Octal, "", "", Used, "Permissions of the socket files that the proxy makes."),
+    row(P, "ipc_file_mode", Octal, "", "", Used, "Permissions of the socket files that the proxy makes. Empty: only the user of the suite may connect."),
     row(P, "stats_connections_max_ttl", SECONDS, "60", "1.37", Planned, "Seconds for which a count of connections holds."),
     row(P, "stats_report_interval", Int(-1, MAX), "10", "", Planned, "Seconds between reports; 0: none."),
     row(P, "prometheus_port", Text, "", "1.35", Planned, "Where metrics are served."),
@@ -201,7 +205,7 @@ pub const SETTINGS: &[Setting] = &[
     row(P, "intreq_in_stream_specs", Specs, "ipc://{rundir}/{ipc_prefix}intreq-in-stream", "", Used, "Where further packets of them come in (ROUTER)."),
     row(P, "intreq_out_specs", Specs, "ipc://{rundir}/{ipc_prefix}intreq-out", "", Used, "Where their responses go (PUB)."),
 
-    row(H, "ipc_file_mode", Octal, "", "", Used, "Permissions of the socket files that the handler makes."),
+    row(H, "ipc_file_mode", Octal, "", "", Used, "Permissions of the socket files that the handler makes. Empty: only the user of the suite may connect."),
     row(H, "push_in_spec", Spec, "", "", Used, "Where messages to publish come in (PULL). Empty: off."),
     row(H, "push_in_sub_specs", Specs, "", "1.23", Used, "Where publishers are listened to (SUB). Empty: off."),
     row(H, "push_in_sub_spec", Spec, "", "1.1", Used, "Old name of `push_in_sub_specs`; added to it."),

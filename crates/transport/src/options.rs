@@ -47,8 +47,8 @@ impl Default for Options {
 }
 
 impl Options {
-    /// The defaults, with the identity that peers address.
-    pub fn named(identity: &str) -> Self {
-        Options { identity: Some(identity.as_bytes().to_vec()), ..Options::default() }
+    /// The same, with the identity that peers address.
+    pub fn named(self, identity: &str) -> Self {
+        Options { identity: Some(identity.as_bytes().to_vec()), ..self }
     }
 }

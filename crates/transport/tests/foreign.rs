@@ -108,7 +108,7 @@ fn their_push_reaches_our_pull_and_ours_theirs_in_order() {
 #[test]
 fn their_router_and_ours_speak_by_name() {
     let mut place = Place::new();
-    let router = Router::bind(&place.ours, &place.spec(), &Options::named("frontend")).unwrap();
+    let router = Router::bind(&place.ours, &place.spec(), &Options::default().named("frontend")).unwrap();
     place.reactor.add(0, &router).unwrap();
     let theirs = place.foreign(zmq::ROUTER);
     theirs.set_identity(b"proxy").unwrap();
@@ -285,7 +285,7 @@ fn their_subscriber_that_does_not_read_holds_up_no_other_and_is_left_in_time() {
 #[test]
 fn all_that_their_router_sent_comes_before_its_end() {
     let mut place = Place::new();
-    let router = Router::bind(&place.ours, &place.spec(), &Options::named("frontend")).unwrap();
+    let router = Router::bind(&place.ours, &place.spec(), &Options::default().named("frontend")).unwrap();
     place.reactor.add(0, &router).unwrap();
     let context = zmq::Context::new();
     let theirs = context.socket(zmq::ROUTER).unwrap();

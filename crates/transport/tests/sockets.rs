@@ -169,10 +169,10 @@ fn packets_for_an_instance_that_never_comes_are_given_up() {
 #[test]
 fn a_router_reaches_a_peer_by_name_even_if_it_connects_a_little_later() {
     with_each(|place| {
-        let bound = bind!(Router, place, &Options::named("frontend"));
+        let bound = bind!(Router, place, &Options::default().named("frontend"));
         bound.send(b"proxy", b"first").unwrap();
         bound.send(b"proxy", b"second").unwrap();
-        let other = connect!(Router, place, &Options::named("proxy"));
+        let other = connect!(Router, place, &Options::default().named("proxy"));
         let mut reactor = Reactor::new().unwrap();
         reactor.add(1, &bound).unwrap();
         reactor.add(2, &other).unwrap();
@@ -189,10 +189,10 @@ fn a_router_reaches_a_peer_by_name_even_if_it_connects_a_little_later() {
 #[test]
 fn a_router_peer_that_comes_back_under_its_name_takes_the_place_of_the_old_one() {
     with_each(|place| {
-        let bound = bind!(Router, place, &Options::named("frontend"));
+        let bound = bind!(Router, place, &Options::default().named("frontend"));
         let mut reactor = Reactor::new().unwrap();
         reactor.add(1, &bound).unwrap();
-        let old = connect!(Router, place, &Options::named("proxy"));
+        let old = connect!(Router, place, &Options::default().named("proxy"));
         let mut olds = Reactor::new().unwrap();
         olds.add(1, &old).unwrap();
         let mut ready = Vec::new();
@@ -203,7 +203,7 @@ fn a_router_peer_that_comes_back_under_its_name_takes_the_place_of_the_old_one()
             old.recv()
         });
         // From here on the old one's reactor does not turn, as if its process hung.
-        let new = connect!(Router, place, &Options::named("proxy"));
+        let new = connect!(Router, place, &Options::default().named("proxy"));
         let mut news = Reactor::new().unwrap();
         news.add(1, &new).unwrap();
         let (_, packet) = until(&mut reactor, |_| {
@@ -218,7 +218,7 @@ fn a_router_peer_that_comes_back_under_its_name_takes_the_place_of_the_old_one()
 #[test]
 fn a_packet_for_a_peer_that_does_not_come_is_given_up_and_counted() {
     with_each(|place| {
-        let bound = bind!(Router, place, &Options::named("frontend"));
+        let bound = bind!(Router, place, &Options::default().named("frontend"));
         bound.send(b"nobody", b"x").unwrap();
         assert_eq!(bound.load().messages, 1);
         let mut reactor = Reactor::new().unwrap();
@@ -251,7 +251,7 @@ fn an_asker_is_told_who_can_be_asked_and_who_left_after_its_last_answer() {
     let dir = tempfile::tempdir().unwrap();
     let place = Place { context: Context::new(), spec: format!("ipc://{}/s", dir.path().display()), _dir: dir };
     let dealer = bind!(Dealer, place, &Options::default());
-    let replier = connect!(Replier, place, &Options::named("handler"));
+    let replier = connect!(Replier, place, &Options::default().named("handler"));
     let (mut reactor, mut others) = (Reactor::new().unwrap(), Reactor::new().unwrap());
     reactor.add(1, &dealer).unwrap();
     others.add(1, &replier).unwrap();
@@ -364,10 +364,10 @@ fn what_a_peer_sent_before_it_went_away_arrives_even_if_writing_to_it_failed_fir
     let dir = tempfile::tempdir().unwrap();
     let spec = format!("ipc://{}/s", dir.path().display());
     let context = Context::new();
-    let bound = Router::bind(&context, &spec, &Options::named("frontend")).unwrap();
+    let bound = Router::bind(&context, &spec, &Options::default().named("frontend")).unwrap();
     let mut reactor = Reactor::new().unwrap();
     reactor.add(1, &bound).unwrap();
-    let peer = Router::connect(&context, &[&spec], &Options::named("handler")).unwrap();
+    let peer = Router::connect(&context, &[&spec], &Options::default().named("handler")).unwrap();
     let mut peers = Reactor::new().unwrap();
     peers.add(1, &peer).unwrap();
     let mut ready = Vec::new();
@@ -428,14 +428,14 @@ impl Bound {
         let dir = tempfile::tempdir().unwrap();
         let spec = format!("ipc://{}/s", dir.path().display());
         let context = Context::new();
-        let router = Router::bind(&context, &spec, &Options::named("frontend")).unwrap();
+        let router = Router::bind(&context, &spec, &Options::default().named("frontend")).unwrap();
         let mut reactor = Reactor::new().unwrap();
         reactor.add(1, &router).unwrap();
         Bound { router, reactor, context, spec, _dir: dir }
     }
 
     fn peer(&self, name: &str) -> (Router, Reactor) {
-        let peer = Router::connect(&self.context, &[&self.spec], &Options::named(name)).unwrap();
+        let peer = Router::connect(&self.context, &[&self.spec], &Options::default().named(name)).unwrap();
         let mut reactor = Reactor::new().unwrap();
         reactor.add(1, &peer).unwrap();
         (peer, reactor)

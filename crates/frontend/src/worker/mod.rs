@@ -51,8 +51,8 @@ pub struct Specs {
     pub out_stream: String,
     /// SUB, bound: responses.
     pub responses: String,
-    /// Permission bits of the sockets' files.
-    pub file_mode: Option<u32>,
+    /// What they all keep to.
+    pub options: Options,
 }
 
 impl Specs {
@@ -137,8 +137,8 @@ impl Worker {
     ) -> Result<Self, transport::Error> {
         config.router_resp = specs.are_local();
         let context = transport::Context::new();
-        let options = Options { file_mode: specs.file_mode, ..Options::default() };
-        let named = Options { file_mode: specs.file_mode, ..Options::named(&specs.instance) };
+        let options = specs.options.clone();
+        let named = options.clone().named(&specs.instance);
         let responses = Subscriber::bind(&context, &specs.responses, &options)?;
         responses.subscribe_instance(&specs.instance)?;
         let stream = Router::bind(&context, &specs.out_stream, &named)?;

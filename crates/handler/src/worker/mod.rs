@@ -77,8 +77,8 @@ impl Worker {
     /// A socket can not be bound, connected or set up.
     pub fn new(instance: &str, settings: &Handler) -> Result<Self, transport::Error> {
         let context = transport::Context::new();
-        let options = Options { file_mode: settings.ipc_file_mode, ..Options::default() };
-        let named = Options::named(instance);
+        let options = process::zmq::options(&settings.zmq);
+        let named = options.clone().named(instance);
         let brief = Options { linger: 0, ..options.clone() };
         let accept = Replier::connect(&context, &settings.proxy_accept_specs, &options)?;
         let inspect = Replier::connect(&context, &settings.proxy_inspect_specs, &options)?;

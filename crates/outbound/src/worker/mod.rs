@@ -83,7 +83,8 @@ impl Worker {
     /// Binds the sockets.
     pub(crate) fn new(instance: String, settings: &Outbound) -> Result<Self, transport::Error> {
         let mut reactor = Reactor::new()?;
-        let requesters = Requesters::bind(&mut reactor, &instance, &settings.specs, settings.ipc_file_mode)?;
+        let requesters =
+            Requesters::bind(&mut reactor, &instance, &settings.specs, process::zmq::options(&settings.zmq))?;
         let pool = Pool::new(PoolLimits {
             connections: settings.keepalive_connections,
             per_endpoint: settings.keepalive_per_target,

@@ -94,7 +94,7 @@ pub struct Requester {
 impl Requester {
     pub fn connect(outbound: &Outbound, name: &str) -> Self {
         let spec = |socket: &str| format!("ipc://{}", outbound.socket(socket).display());
-        let (context, options) = (Context::new(), Options::named(name));
+        let (context, options) = (Context::new(), Options::default().named(name));
         let push = Push::connect(&context, &[spec("in")], &options).unwrap();
         let stream = Router::connect(&context, &[spec("in-stream")], &options).unwrap();
         let responses = Subscriber::connect(&context, &[spec("out")], &options).unwrap();

@@ -127,8 +127,8 @@ impl Worker {
     pub fn new(settings: &settings::Proxy, signals: Signals) -> Result<Self, process::Failure> {
         let instance = process::instance_id("proxy");
         let context = Context::new();
-        let options = Options { file_mode: settings.ipc_file_mode, ..Options::default() };
-        let named = Options { file_mode: settings.ipc_file_mode, ..Options::named(&instance) };
+        let options = process::zmq::options(&settings.zmq);
+        let named = options.clone().named(&instance);
 
         let brief = Options { linger: 0, ..options.clone() };
         let inspect = Dealer::bind(&context, &settings.inspect_spec, &brief)?;

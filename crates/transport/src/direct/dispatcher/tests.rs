@@ -157,7 +157,7 @@ fn padded(text: &str, len: usize) -> Vec<u8> {
 
 #[test]
 fn a_peer_that_takes_nothing_is_in_nobodys_way_and_is_left_after_a_while() {
-    let mut bed = Bed::new(Role::Router, Options { peer_bytes: 10_000, ..Options::named("us") });
+    let mut bed = Bed::new(Role::Router, Options { peer_bytes: 10_000, ..Options::default().named("us") });
     let (_, sick) = bed.join("sick", 100);
     let (_, well) = bed.join("well", usize::MAX / 2);
     assert_eq!(bed.told(), ["sick joined", "well joined"]);
@@ -186,7 +186,7 @@ fn a_peer_that_takes_nothing_is_in_nobodys_way_and_is_left_after_a_while() {
 
 #[test]
 fn a_peer_that_takes_a_little_now_and_then_is_kept() {
-    let mut bed = Bed::new(Role::Router, Options::named("us"));
+    let mut bed = Bed::new(Role::Router, Options::default().named("us"));
     let (slot, slow) = bed.join("slow", 0);
     for i in 0..10 {
         bed.dispatcher.send_to(b"slow", &[&padded(&i.to_string(), 200)]).unwrap();
@@ -202,7 +202,7 @@ fn a_peer_that_takes_a_little_now_and_then_is_kept() {
 
 #[test]
 fn a_peer_is_not_left_because_we_were_stopped() {
-    let mut bed = Bed::new(Role::Router, Options::named("us"));
+    let mut bed = Bed::new(Role::Router, Options::default().named("us"));
     let (_, wire) = bed.join("peer", 10);
     bed.dispatcher.send_to(b"peer", &[&padded("text", 100)]).unwrap();
     bed.pass(SECOND);
@@ -267,7 +267,7 @@ fn messages_for_anybody_wait_for_the_first_who_comes_in_order() {
 
 #[test]
 fn silent_connections_give_way_and_are_closed() {
-    let mut bed = Bed::new(Role::Router, Options::named("us"));
+    let mut bed = Bed::new(Role::Router, Options::default().named("us"));
     bed.join("known", 1000);
     for _ in 0..MAX_HANDSHAKES + 10 {
         bed.connect();
@@ -358,7 +358,7 @@ struct Known {
 proptest! {
     #[test]
     fn each_join_and_leave_is_told_once_in_order_with_the_packets(steps in proptest::collection::vec(step(), 1..200)) {
-        let mut bed = Bed::new(Role::Router, Options { peer_bytes: 2000, backlog: 20, high_water_mark: 10, ..Options::named("us") });
+        let mut bed = Bed::new(Role::Router, Options { peer_bytes: 2000, backlog: 20, high_water_mark: 10, ..Options::default().named("us") });
         let mut known: [Known; 4] = Default::default();
         let mut count = 0;
         let check = |bed: &mut Bed, known: &mut [Known; 4]| {
