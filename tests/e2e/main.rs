@@ -6,4 +6,5 @@ mod grip;
 mod lifecycle;
 mod operator;
 mod proxy;
+mod publish;
 mod routes;

@@ -25,6 +25,10 @@ pub struct Suite {
     pub publish_port: u16,
     /// Where messages are pushed.
     pub push_port: u16,
+    /// Where publishers connect whose messages are subscribed to.
+    pub sub_port: u16,
+    /// Where commands are sent.
+    pub command_port: u16,
     runner: Option<Child>,
 }
 
@@ -66,7 +70,7 @@ impl Suite {
         );
         fs::write(directory.path().join("pushpin.conf"), config).unwrap();
         fs::write(directory.path().join("routes"), format!("{routes}\n")).unwrap();
-        Self { directory, port, publish_port, push_port, runner: None }
+        Self { directory, port, publish_port, push_port, sub_port, command_port, runner: None }
     }
 
     /// A running suite with these route lines.

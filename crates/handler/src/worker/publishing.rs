@@ -104,7 +104,7 @@ impl Worker {
                         Input::Pull => "pull",
                         Input::Sub => "sub",
                     };
-                    let text = format_args!("IN {name}: received message with invalid format: {error}, skipping");
+                    let text = format_args!("IN {name}: received message with {error}, skipping");
                     self.outputs.warnings.warn(name, now, text);
                 }
             }

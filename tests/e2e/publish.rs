@@ -1,0 +1,125 @@
+//! What publishers send, by each of the ways in.
+
+use std::io::Write as _;
+use std::net::TcpStream;
+
+use pushpin_tests::client::Client;
+use pushpin_tests::origin::{Origin, respond};
+use pushpin_tests::publish;
+use pushpin_tests::suite::Suite;
+use pushpin_tests::until;
+
+/// A backend that holds `/poll` on the channel c, and answers `/instruct` with one that can not be sent.
+fn origin() -> Origin {
+    Origin::start(|request, stream| match request.target.as_str() {
+        "/poll" => respond(stream, "200 OK", "Grip-Hold: response\r\nGrip-Channel: c\r\n", b"nothing\n"),
+        _ => {
+            let document = br#"{"response":{"headers":{"X":"a\r\nSet-Cookie: evil=1"},"body":"x"}}"#;
+            respond(stream, "200 OK", "Content-Type: application/grip-instruct\r\n", document)
+        }
+    })
+}
+
+fn socket(kind: zmq::SocketType, port: u16) -> zmq::Socket {
+    let socket = zmq::Context::new().socket(kind).unwrap();
+    socket.set_linger(0).unwrap();
+    socket.set_rcvtimeo(20_000).unwrap();
+    socket.connect(&format!("tcp://127.0.0.1:{port}")).unwrap();
+    socket
+}
+
+/// Sends a command and waits for the answer.
+fn command(suite: &Suite, message: &[u8]) -> String {
+    let socket = socket(zmq::REQ, suite.command_port);
+    socket.send(message, 0).unwrap();
+    String::from_utf8(socket.recv_bytes(0).unwrap()).unwrap()
+}
+
+/// A tnetstring around its content.
+fn tnet(content: &[u8], kind: char) -> Vec<u8> {
+    [format!("{}:", content.len()).as_bytes(), content, kind.to_string().as_bytes()].concat()
+}
+
+/// A command that publishes the items.
+fn publish_command(items: &[u8]) -> Vec<u8> {
+    let args = tnet(&[b"5:items,", &tnet(items, ']')[..]].concat(), '}');
+    tnet(&[b"2:id,1:7,6:method,7:publish,4:args,", &args[..]].concat(), '}')
+}
+
+#[test]
+fn a_response_that_can_not_be_sent_is_refused_by_every_way_in_and_costs_nobody() {
+    let origin = origin();
+    let suite = Suite::before(origin.port);
+    let mut client = Client::connect(suite.port).unwrap();
+    client.get("/poll").unwrap();
+    let publisher = socket(zmq::XPUB, suite.sub_port);
+    assert_eq!(publisher.recv_bytes(0).unwrap(), b"\x01c");
+
+    let json = r#"{"channel":"c","http-response":{"headers":{"X":"a\r\nSet-Cookie: evil=1"},"body":"evil"}}"#;
+    let refusal = "'http-response' cannot be sent: the value of header 'X' has a control character";
+    let over_http = publish::post(&suite, &format!(r#"{{"items":[{json}]}}"#)).unwrap();
+    assert_eq!((over_http.head.status, over_http.text()), (400, format!("Invalid format: items[0]: {refusal}\n")));
+
+    let warned =
+        |way: &str| suite.logs().contains(&format!("IN {way}: received message with invalid format: {refusal}"));
+    publish::push(&suite, format!("J{json}").as_bytes());
+    until("what was pushed is refused", || warned("pull"));
+    publisher.send_multipart([&b"c"[..], format!("J{json}").as_bytes()], 0).unwrap();
+    until("what was subscribed to is refused", || warned("sub"));
+
+    let response = tnet(b"4:code,3:101#4:body,4:evil,", '}');
+    let item = tnet(&[b"7:channel,1:c,13:http-response,", &response[..]].concat(), '}');
+    let answer = command(&suite, &publish_command(&item));
+    assert!(answer.contains("11:bad-request,") && answer.contains("status code 101 is not between"), "{answer}");
+
+    let mut other = Client::connect(suite.port).unwrap();
+    other.get("/instruct").unwrap();
+    assert!(other.response().unwrap().head.status >= 500);
+
+    publish::text(&suite, "c", "good").unwrap();
+    let response = client.response().unwrap();
+    assert_eq!((response.head.status, response.text().as_str()), (200, "good"));
+    assert_eq!(response.head.header("Set-Cookie"), None);
+}
+
+#[test]
+fn a_command_publishes_all_of_its_items_or_none_and_no_depth_ends_the_handler() {
+    let origin = origin();
+    let suite = Suite::before(origin.port);
+    let handler = suite.pid("handler");
+    let mut client = Client::connect(suite.port).unwrap();
+    client.get("/poll").unwrap();
+    until("the long-poll is held", || suite.logs().contains("channel=c\n"));
+    let good = tnet(&[b"7:channel,1:c,13:http-response,", &tnet(b"4:body,4:half,", '}')[..]].concat(), '}');
+    let answer = command(&suite, &publish_command(&[&good[..], b"9:junk"].concat()));
+    assert!(answer.contains("11:bad-request,"), "{answer}");
+    for kind in [']', '}'] {
+        let key = if kind == '}' { "1:a," } else { "" };
+        let (mut heads, mut length) = (Vec::new(), 3);
+        for _ in 0..100_000 {
+            heads.push(format!("{}:{key}", length + key.len()));
+            length += heads[heads.len() - 1].len() + 1;
+        }
+        heads.reverse();
+        let deep = [heads.concat(), format!("0:{kind}"), kind.to_string().repeat(100_000)].concat();
+        let answer = command(&suite, &publish_command(deep.as_bytes()));
+        assert!(answer.contains("nested more than"), "{answer}");
+    }
+    publish::text(&suite, "c", "whole").unwrap();
+    assert_eq!(client.response().unwrap().text(), "whole");
+    assert_eq!(suite.pid("handler"), handler);
+}
+
+#[test]
+fn publishers_that_send_half_a_request_keep_nobody_waiting() {
+    let suite = Suite::before(1);
+    let halves: Vec<_> = (0..200)
+        .map(|_| {
+            let mut stream = TcpStream::connect(("127.0.0.1", suite.publish_port)).unwrap();
+            stream.write_all(b"POST /publish/ HTTP/1.1\r\nContent-Length: 100\r\n\r\n{").unwrap();
+            stream
+        })
+        .collect();
+    assert_eq!(publish::post(&suite, r#"{"items":[]}"#).unwrap().head.status, 200);
+    drop(halves);
+}
