@@ -1,6 +1,7 @@
 //! The suite from outside: its real programs, started by its runner.
 #![allow(missing_docs)]
 
+mod clients;
 mod faults;
 mod grip;
 mod lifecycle;
@@ -8,3 +9,4 @@ mod operator;
 mod proxy;
 mod publish;
 mod routes;
+mod stopped;

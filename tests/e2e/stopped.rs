@@ -1,0 +1,120 @@
+//! Processes that hang, and what others get done meanwhile.
+
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use pushpin_tests::client::{Client, get};
+use pushpin_tests::origin::{Origin, respond};
+use pushpin_tests::publish;
+use pushpin_tests::suite::Suite;
+
+/// A part that is stopped, until this is dropped: a test that fails must not leave processes behind that can not end.
+struct Stopped<'a>(&'a Suite, &'static str);
+
+impl<'a> Stopped<'a> {
+    fn new(suite: &'a Suite, part: &'static str) -> Self {
+        suite.send(part, Signal::SIGSTOP);
+        Stopped(suite, part)
+    }
+}
+
+impl Drop for Stopped<'_> {
+    fn drop(&mut self) {
+        self.0.send(self.1, Signal::SIGCONT);
+    }
+}
+
+fn open_stream(suite: &Suite, channel: &str) -> Client {
+    let mut client = Client::connect(suite.port).unwrap();
+    client.get(&format!("/stream?channel={channel}")).unwrap();
+    client.head().unwrap();
+    client.expect("[stream opened]\n").unwrap();
+    client
+}
+
+/// A publish to a stream that is held arrives while `part` is stopped; a request that needs the part waits, and is
+/// answered when the part goes on.
+fn holds_go_on_without(part: &'static str) {
+    let suite = Suite::start("* test");
+    let mut stream = open_stream(&suite, "s");
+    let mut waiting: Vec<Client> = (0..10).map(|_| Client::connect(suite.port).unwrap()).collect();
+    let stopped = Stopped::new(&suite, part);
+    for client in &mut waiting {
+        client.get("/").unwrap();
+    }
+    for text in ["one\n", "two\n"] {
+        publish::text(&suite, "s", text.trim_end()).unwrap();
+        stream.expect(text.trim_end()).unwrap();
+    }
+    drop(stopped);
+    for client in &mut waiting {
+        assert_eq!(client.response().unwrap().head.status, 200);
+    }
+    assert_eq!(get(suite.port, "/").unwrap().head.status, 200);
+}
+
+#[test]
+fn holds_go_on_while_the_proxy_is_stopped() {
+    holds_go_on_without("proxy");
+}
+
+#[test]
+fn holds_go_on_while_the_outbound_process_is_stopped() {
+    // The built-in backend needs no outbound process, so a real one is asked in between.
+    let origin = Origin::start(|request, stream| match request.target.as_str() {
+        "/stream" => {
+            respond(stream, "200 OK", "Content-Type: text/plain\r\nGrip-Hold: stream\r\nGrip-Channel: s\r\n", b"open")
+        }
+        _ => respond(stream, "200 OK", "", b"fine"),
+    });
+    let suite = Suite::before(origin.port);
+    let mut stream = Client::connect(suite.port).unwrap();
+    stream.get("/stream").unwrap();
+    stream.head().unwrap();
+    stream.expect("open").unwrap();
+    let stopped = Stopped::new(&suite, "outbound");
+    let mut waiting = Client::connect(suite.port).unwrap();
+    waiting.get("/").unwrap();
+    publish::text(&suite, "s", "hello").unwrap();
+    stream.expect("hello").unwrap();
+    drop(stopped);
+    assert_eq!(waiting.response().unwrap().text(), "fine");
+}
+
+#[test]
+fn requests_pass_while_the_handler_is_stopped_and_publishes_arrive_when_it_goes_on() {
+    let origin = Origin::start(|_, stream| respond(stream, "200 OK", "", b"fine"));
+    let suite = Suite::start(&format!("*,path_beg=/plain 127.0.0.1:{}\n* test", origin.port));
+    let mut stream = open_stream(&suite, "s");
+    let stopped = Stopped::new(&suite, "handler");
+    // The proxy gives up asking it after a time; no request waits for longer.
+    assert_eq!(get(suite.port, "/plain").unwrap().text(), "fine");
+    thread::scope(|scope| {
+        let publishing = scope.spawn(|| publish::text(&suite, "s", "late"));
+        drop(stopped);
+        publishing.join().unwrap().unwrap();
+    });
+    stream.expect("late").unwrap();
+}
+
+#[test]
+fn backends_notice_at_once_that_the_proxy_which_asked_them_has_died() {
+    let (ended, is_ended) = mpsc::channel();
+    let (asked, is_asked) = mpsc::channel();
+    let origin = Origin::start(move |_, stream| {
+        // Ends of channels may be gone when the test is over.
+        let _ = asked.send(());
+        let end = std::io::Read::read(stream, &mut [0]);
+        let _ = ended.send(matches!(end, Ok(0) | Err(_)));
+        Ok(())
+    });
+    let suite = Suite::before(origin.port);
+    let mut client = Client::connect(suite.port).unwrap();
+    client.get("/").unwrap();
+    is_asked.recv_timeout(pushpin_tests::PATIENCE).expect("the backend is asked");
+    suite.kill("proxy");
+    // Well below the 60 s after which a silent session ends.
+    assert_eq!(is_ended.recv_timeout(Duration::from_secs(10)), Ok(true));
+}
