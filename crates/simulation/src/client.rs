@@ -1,0 +1,203 @@
+//! A client that knows what it should get: every byte of a plain response, every item of a stream in order.
+
+use std::collections::BTreeMap;
+
+use wire::http1::{BodyDecoder, BodyFraming, Limits, parse_response};
+
+use crate::backend::plain;
+
+/// What a client asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ask {
+    /// So many bytes.
+    Plain(usize),
+    /// To take so many bytes.
+    Upload(usize),
+    /// To take so many bytes, and to give as many while they come.
+    Both(usize),
+    /// A stream of these channels.
+    Stream(Vec<&'static str>),
+    /// One message of a channel.
+    Poll(&'static str),
+}
+
+/// One client on one connection.
+pub struct Client {
+    /// The frontend it is connected to.
+    pub frontend: u8,
+    /// What it waits for.
+    pub ask: Option<Ask>,
+    /// The head of the response has come.
+    pub begun: bool,
+    /// The status in it.
+    pub code: u16,
+    /// It reads nothing for now.
+    pub lazy: bool,
+    /// The upload that is still to be sent.
+    pub unsent: usize,
+    /// For a stream: what had been published of each channel when the head came, and the last item that has come.
+    pub channels: BTreeMap<String, (u64, u64)>,
+    last: u64,
+    buffer: Vec<u8>,
+    decoder: Option<BodyDecoder>,
+    content: Vec<u8>,
+    length: usize,
+    persistent: bool,
+}
+
+impl Client {
+    /// A client that has just connected to a frontend.
+    pub fn new(frontend: u8) -> Self {
+        Client {
+            frontend,
+            ask: None,
+            begun: false,
+            code: 0,
+            lazy: false,
+            unsent: 0,
+            channels: BTreeMap::new(),
+            last: 0,
+            buffer: Vec::new(),
+            decoder: None,
+            content: Vec::new(),
+            length: 0,
+            persistent: true,
+        }
+    }
+
+    /// Begins a request; gives its head.
+    pub fn ask(&mut self, ask: Ask) -> Vec<u8> {
+        let head = match &ask {
+            Ask::Plain(length) => format!("GET /plain/{length} HTTP/1.1\r\nHost: x\r\n\r\n"),
+            Ask::Upload(length) => {
+                self.unsent = *length;
+                format!("POST /upload/{length} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n")
+            }
+            Ask::Both(length) => {
+                self.unsent = *length;
+                format!("POST /both/{length} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n")
+            }
+            Ask::Stream(channels) => format!("GET /stream/{} HTTP/1.1\r\nHost: x\r\n\r\n", channels.join(",")),
+            Ask::Poll(channel) => format!("GET /poll/{channel} HTTP/1.1\r\nHost: x\r\n\r\n"),
+        };
+        self.ask = Some(ask);
+        self.begun = false;
+        head.into_bytes()
+    }
+
+    /// Bytes have come. `published` are the numbers of the last items of each channel.
+    pub fn on_bytes(&mut self, bytes: &[u8], published: &BTreeMap<&'static str, u64>) {
+        self.buffer.extend_from_slice(bytes);
+        loop {
+            if self.ask.is_none() {
+                assert!(self.buffer.is_empty(), "{} bytes that nobody asked for", self.buffer.len());
+                return;
+            }
+            if self.decoder.is_none() {
+                let (code, framing, persistent, used) = {
+                    let Some((head, used)) =
+                        parse_response(&self.buffer, &Limits::default(), "GET").expect("heads are well-formed")
+                    else {
+                        return;
+                    };
+                    (head.code, head.framing, head.persistent, used)
+                };
+                self.buffer.drain(..used);
+                self.decoder = Some(BodyDecoder::new(framing));
+                (self.begun, self.code, self.persistent) = (true, code, persistent);
+                assert!(framing != BodyFraming::UntilClose, "a response to HTTP/1.1 that only its connection ends");
+                (self.length, self.last) = (0, 0);
+                self.content.clear();
+                if let Some(Ask::Stream(channels)) = &self.ask {
+                    self.channels = channels
+                        .iter()
+                        .map(|name| (name.to_string(), (published.get(name).copied().unwrap_or(0), 0)))
+                        .collect();
+                }
+            }
+            let Some(decoder) = &mut self.decoder else { return };
+            let mut used = 0;
+            while !decoder.is_done() {
+                let decoded = decoder.decode(&self.buffer[used..], usize::MAX).expect("bodies are well-formed");
+                self.content.extend_from_slice(decoded.payload);
+                used += decoded.consumed;
+                if decoded.consumed == 0 {
+                    break;
+                }
+            }
+            let done = decoder.is_done();
+            self.buffer.drain(..used);
+            if self.code == 200 {
+                self.check(done);
+            }
+            if !done {
+                return;
+            }
+            self.decoder = None;
+            self.ask = None;
+            // What is left of an upload is wanted no more.
+            self.unsent = 0;
+            self.channels.clear();
+        }
+    }
+
+    /// Whether another request may be sent.
+    pub fn is_free(&self) -> bool {
+        self.ask.is_none() && self.persistent
+    }
+
+    fn check(&mut self, done: bool) {
+        match self.ask.clone() {
+            Some(Ask::Plain(length) | Ask::Both(length)) => {
+                self.length += self.content.len();
+                let (from, to) = (self.length - self.content.len(), self.length);
+                assert!(
+                    to <= length && self.content == plain(length)[from..to],
+                    "a plain response is not what was sent"
+                );
+                self.content.clear();
+                assert!(!done || to == length, "a response ends after {to} of {length} bytes");
+            }
+            Some(Ask::Upload(length)) if done => {
+                assert_eq!(
+                    String::from_utf8_lossy(&self.content),
+                    length.to_string(),
+                    "an upload is not what was sent"
+                );
+            }
+            Some(Ask::Upload(_)) | None => {}
+            Some(Ask::Stream(_) | Ask::Poll(_)) => {
+                while let Some(end) = self.content.iter().position(|&byte| byte == b';') {
+                    let item: Vec<u8> =
+                        self.content.drain(..=end).filter(|&byte| byte != b'~' && byte != b';').collect();
+                    self.take_item(&String::from_utf8(item).expect("items are text"));
+                }
+            }
+        }
+    }
+
+    fn take_item(&mut self, item: &str) {
+        let parts: Vec<&str> = item.split(',').collect();
+        let &[global, channel, number, _] = &parts[..] else {
+            assert!(item == "hello" || item == "timeout", "{item:?} was never published");
+            return;
+        };
+        let (global, number): (u64, u64) = (global.parse().expect("a number"), number.parse().expect("a number"));
+        assert!(global > self.last, "item {global} comes after {}: the order of publishing is lost", self.last);
+        self.last = global;
+        if let Some((known, last)) = self.channels.get_mut(channel) {
+            let gap = if *last == 0 { number > *known + 1 } else { number != *last + 1 };
+            assert!(!gap, "of channel {channel}, item {number} comes after {last} (when it began there were {known})");
+            *last = number;
+        }
+    }
+
+    /// Channels of a stream of which items are missing, though nobody has more to send.
+    pub fn missing(&self, published: &BTreeMap<&'static str, u64>) -> Vec<String> {
+        let missing = |name: &str, known: u64, last: u64| {
+            let latest = published.get(name).copied().unwrap_or(0);
+            (latest > known && last != latest).then(|| format!("{name}: {last} of {latest}, {known} before"))
+        };
+        self.channels.iter().filter_map(|(name, (known, last))| missing(name, *known, *last)).collect()
+    }
+}

@@ -1,0 +1,179 @@
+//! A handler: its engine, driven as its worker does it.
+
+use std::time::{Duration, Instant};
+
+use grip::Instruct;
+use handler::context::{Actions, Address, Context, Sent};
+use handler::engine::{Engine, Limits};
+use handler::notice::{Level, Notice};
+use handler::take_over::accept::{self, Accept, failure, reply};
+use handler::take_over::admission::{Decision, Prepared};
+use rpc::Call;
+use tnetstring::Writer;
+use zhttp::{Ext, Packet, Peers};
+
+use crate::net::{Lane, Net, Part};
+
+/// Bytes that may wait for one client for longer than [`QUEUE_TIME`].
+pub const QUEUE: usize = 3_000;
+/// See [`QUEUE`].
+pub const QUEUE_TIME: Duration = Duration::from_secs(5);
+
+/// See the module.
+pub struct Handler {
+    name: Vec<u8>,
+    engine: Engine,
+    peers: Peers,
+    next_second: Instant,
+    /// Nobody has any reason to break the rules.
+    strict: bool,
+}
+
+struct Outputs<'a> {
+    name: &'a [u8],
+    peers: &'a Peers,
+    net: &'a mut Net,
+    writer: Writer,
+    strict: bool,
+}
+
+impl Actions for Outputs<'_> {
+    fn send(&mut self, to: Address, packet: &Packet<'_>) -> Sent {
+        let packet = Packet { from: self.name, ext: Ext { multi: true, ..packet.ext }, ..*packet };
+        let Some(part) = self.net.part(self.peers.name(to.peer)) else { return Sent::Lost };
+        let lane = if to.by_router { Lane::Stream } else { Lane::Published };
+        match self.net.send(Part::Handler, part, lane, packet.encode(None, &mut self.writer)) {
+            Some(true) => Sent::Taken,
+            Some(false) => Sent::Full,
+            None => Sent::Lost,
+        }
+    }
+
+    fn follow(&mut self, _: &str) {}
+
+    fn unfollow(&mut self, _: &str) {}
+
+    fn report(&mut self, notice: Notice<'_>) {
+        // A call that got no answer is repeated when the link to the handler ends.
+        let wrong = matches!(notice, Notice::Violation(..) | Notice::HeldAlready(_));
+        assert!(!wrong || !self.strict, "{notice}");
+        if notice.level() == Level::Warning && std::env::var_os("SIMULATION_LOG").is_some() {
+            eprintln!("handler: {notice}");
+        }
+    }
+}
+
+macro_rules! outputs {
+    ($this:ident, $net:ident) => {
+        Outputs { name: &$this.name, peers: &$this.peers, net: $net, writer: Writer::new(1024), strict: $this.strict }
+    };
+}
+
+impl Handler {
+    /// A handler that holds nothing.
+    pub fn new(name: &[u8], strict: bool, now: Instant) -> Self {
+        let limits = Limits {
+            subscriptions: 20,
+            linger: Duration::from_secs(1),
+            queue_bytes: QUEUE,
+            queue_time: QUEUE_TIME,
+            message_rate: None,
+            message_hwm: None,
+            message_block_size: None,
+            message_wait: Duration::from_secs(5),
+            id_cache_ttl: Duration::from_secs(60),
+            id_cache_max: 1_000,
+        };
+        Handler {
+            name: name.to_vec(),
+            engine: Engine::new(limits, now),
+            peers: Peers::default(),
+            next_second: now,
+            strict,
+        }
+    }
+
+    /// Requests that are held.
+    pub fn held(&self) -> usize {
+        self.engine.held()
+    }
+
+    /// A call of the proxy; gives the answer.
+    pub fn on_call(&mut self, lane: Lane, message: &[u8], now: Instant, net: &mut Net) {
+        let call = Call::decode(message).expect("the proxy sends calls");
+        if lane == Lane::Inspect {
+            let inspected = rpc::inspect::Inspected { inspect_again: Some(1_000), ..Default::default() };
+            let answer = rpc::call::success(call.id, &inspected).expect("it is flat");
+            net.send(Part::Handler, Part::Proxy, lane, &answer);
+            return;
+        }
+        let (answer, prepared) = self.decide(&call, now, net);
+        // The proxy must hear that the requests are ours before any frontend hears of us.
+        if net.send(Part::Handler, Part::Proxy, lane, &answer).is_some()
+            && let Some(prepared) = prepared
+        {
+            self.engine.take_over(prepared, &mut Context::new(now, &mut outputs!(self, net)));
+        }
+    }
+
+    fn decide(&mut self, call: &Call<'_>, now: Instant, net: &mut Net) -> (Vec<u8>, Option<Prepared>) {
+        let accept = Accept::read(call.args, &mut self.peers).expect("the proxy sends good arguments");
+        let response = accept.response.clone();
+        let instruct = match Instruct::read(response.backend()) {
+            Ok(instruct) => instruct,
+            Err(error) => return (failure(call.id, "bad-format", Some(&error.to_string())), None),
+        };
+        match self.engine.decide(accept, &instruct, &mut Context::new(now, &mut outputs!(self, net))) {
+            Decision::Hold(prepared) => (reply(call.id, accept::accepted), Some(prepared)),
+            _ => (failure(call.id, "bad-format", None), None),
+        }
+    }
+
+    /// A packet of a frontend.
+    pub fn on_packet(&mut self, message: &[u8], now: Instant, net: &mut Net) {
+        let packet = Packet::decode(message).expect("frontends send packets");
+        if let Some(peer) = self.peers.find(packet.from) {
+            self.engine.on_packet(peer, &packet, &mut Context::new(now, &mut outputs!(self, net)));
+        }
+    }
+
+    /// A frontend is gone, as the ROUTER or the PUB socket sees it.
+    pub fn on_left(&mut self, name: &[u8], lane: Lane, now: Instant, net: &mut Net) {
+        if let Some(peer) = self.peers.find(name) {
+            let address = Address { peer, by_router: lane == Lane::Stream };
+            self.engine.on_peer_gone(address, &mut Context::new(now, &mut outputs!(self, net)));
+        }
+    }
+
+    /// A frontend takes packets again.
+    pub fn on_room(&mut self, name: &[u8], now: Instant, net: &mut Net) {
+        if let Some(peer) = self.peers.find(name) {
+            self.engine.on_room(peer, &mut Context::new(now, &mut outputs!(self, net)));
+        }
+    }
+
+    /// Publishes items; the last call of a turn.
+    pub fn publish(&mut self, items: &[String], now: Instant, net: &mut Net) {
+        let cx = &mut outputs!(self, net);
+        for item in items {
+            let item = grip::item::from_message(item.as_bytes(), None).expect("items are good");
+            self.engine.publish(item, &mut Context::new(now, cx));
+        }
+        self.engine.flush(&mut Context::new(now, cx));
+    }
+
+    /// When something is due.
+    pub fn next_due(&self) -> Option<Instant> {
+        self.engine.next_due().into_iter().chain([self.next_second]).min()
+    }
+
+    /// Does what is due.
+    pub fn on_timer(&mut self, now: Instant, net: &mut Net) {
+        let cx = &mut outputs!(self, net);
+        self.engine.on_timer(&mut Context::new(now, cx));
+        if now >= self.next_second {
+            self.next_second = now + Duration::from_secs(1);
+            self.engine.expire_sequences(&mut Context::new(now, cx));
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! The engines of the suite in one process, joined by queues and one clock, with everything that happens decided by a
+//! seed: who is next, what a client does, what is published, who stops, who dies and is replaced.
+//!
+//! The frontend, the proxy and the handler are the real ones, without their sockets. The outbound process is played by
+//! [`backend`], on sessions of zhttp, because its own is not apart from its sockets.
+//!
+//! What must hold at every step, in every weather:
+//! - nobody breaks the rules of sessions (a violation is a panic), and no queue grows without bound;
+//! - a stream gets every item of its channels once and in the order of publishing, or it is seen to end;
+//! - a response is what the backend sent, or it is seen to be cut off.
+//!
+//! And at the end: who was not cut off has got everything; and when all clients have gone, no part has a session left.
+//!
+//! `cargo test -p simulation` makes 500 runs in each weather. `SIMULATION_SEEDS=n` makes so many, `SIMULATION_SEED=n` repeats
+//! one, `SIMULATION_LOG=1` shows what the engines would have logged.
+
+#![forbid(unsafe_code)]
+
+pub mod backend;
+pub mod client;
+pub mod frontend;
+pub mod handler;
+pub mod net;
+pub mod proxy;
+pub mod random;
+pub mod world;
+
+pub use world::{Report, Weather, World};

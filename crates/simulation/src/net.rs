@@ -1,0 +1,160 @@
+//! The links between the processes: a queue for each pair and purpose, in order and without loss while both live.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+/// A process by its place in the suite; a successor has the place of its predecessor, and another name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Part {
+    /// One of the frontends.
+    Frontend(u8),
+    /// The proxy.
+    Proxy,
+    /// The handler.
+    Handler,
+    /// The outbound process and the backends behind it.
+    Backend,
+}
+
+/// What a link is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Lane {
+    /// First packets of sessions.
+    First,
+    /// Packets by ROUTER.
+    Stream,
+    /// Packets by PUB.
+    Published,
+    /// Calls of the proxy to the handler, and their answers.
+    Accept,
+    /// The same about requests.
+    Inspect,
+}
+
+/// What comes out of a link.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Message {
+    /// Bytes.
+    Packet(Vec<u8>),
+    /// The sender of this name is gone.
+    Left(Vec<u8>),
+    /// The receiver takes packets again.
+    Room(Vec<u8>),
+}
+
+/// Packets that a link of a handler takes before it says that it is full.
+pub const LINK: usize = 8;
+/// Packets that no link may ever have.
+const BOUND: usize = 4_000;
+
+type Key = (Part, Part, Lane);
+
+/// All links.
+#[derive(Default)]
+pub struct Net {
+    links: BTreeMap<Key, VecDeque<Message>>,
+    names: BTreeMap<Part, Vec<u8>>,
+    /// Links whose sender waits for room.
+    full: BTreeSet<Key>,
+    /// Processes that do not run.
+    pub stopped: BTreeSet<Part>,
+}
+
+impl Net {
+    /// A process comes, and is known by a name.
+    pub fn join(&mut self, part: Part, name: &[u8]) {
+        self.names.insert(part, name.to_vec());
+    }
+
+    /// The name of a process that is there.
+    pub fn name(&self, part: Part) -> Option<&[u8]> {
+        self.names.get(&part).map(Vec::as_slice)
+    }
+
+    /// The process of a name.
+    pub fn part(&self, name: &[u8]) -> Option<Part> {
+        self.names.iter().find(|(_, known)| *known == name).map(|(part, _)| *part)
+    }
+
+    /// A process goes. What it has sent still arrives, followed by the news; what was sent to it is lost.
+    pub fn leave(&mut self, part: Part) {
+        let Some(name) = self.names.remove(&part) else { return };
+        self.stopped.remove(&part);
+        self.full.retain(|(from, to, _)| *from != part && *to != part);
+        self.links.retain(|(_, to, _), _| *to != part);
+        for &other in self.names.keys() {
+            // Everybody who has ever had a link with it hears of it, on each.
+            for lane in lanes(part, other) {
+                self.links.entry((part, other, lane)).or_default().push_back(Message::Left(name.clone()));
+            }
+        }
+    }
+
+    /// A link takes nothing for too long: what it has not delivered is lost, and both ends hear that it is gone.
+    pub fn cut(&mut self, from: Part, to: Part) {
+        let (Some(sender), Some(receiver)) = (self.names.get(&from).cloned(), self.names.get(&to).cloned()) else {
+            return;
+        };
+        for lane in [Lane::Stream, Lane::Published] {
+            // A part is in the kernel's buffers and arrives.
+            self.links.entry((from, to, lane)).or_default().truncate(LINK / 2);
+            self.full.remove(&(from, to, lane));
+        }
+        for lane in lanes(from, to) {
+            self.links.entry((from, to, lane)).or_default().push_back(Message::Left(sender.clone()));
+        }
+        for lane in lanes(to, from) {
+            self.links.entry((to, from, lane)).or_default().push_back(Message::Left(receiver.clone()));
+        }
+    }
+
+    /// Sends; `None` if nobody is there, otherwise whether there is room for more.
+    pub fn send(&mut self, from: Part, to: Part, lane: Lane, bytes: &[u8]) -> Option<bool> {
+        if !self.names.contains_key(&to) {
+            return None;
+        }
+        let link = self.links.entry((from, to, lane)).or_default();
+        link.push_back(Message::Packet(bytes.to_vec()));
+        assert!(link.len() < BOUND, "the link of {from:?} to {to:?} ({lane:?}) has {} packets", link.len());
+        if link.len() >= LINK {
+            self.full.insert((from, to, lane));
+        }
+        Some(link.len() < LINK)
+    }
+
+    /// Links that have something for a process that runs.
+    pub fn ready(&self) -> Vec<(Part, Part, Lane)> {
+        let ready = self.links.iter().filter(|((_, to, _), link)| !link.is_empty() && !self.stopped.contains(to));
+        ready.map(|(key, _)| *key).collect()
+    }
+
+    /// Takes the next message of a link.
+    pub fn take(&mut self, key: (Part, Part, Lane)) -> Option<Message> {
+        let link = self.links.get_mut(&key)?;
+        let message = link.pop_front();
+        let (from, to, lane) = key;
+        if link.len() <= LINK / 2
+            && self.full.remove(&key)
+            && let Some(name) = self.names.get(&to)
+        {
+            self.links.entry((to, from, lane)).or_default().push_back(Message::Room(name.clone()));
+        }
+        message
+    }
+
+    /// Whether a link has no room.
+    pub fn is_full(&self, from: Part, to: Part) -> bool {
+        self.full.iter().any(|(a, b, _)| (*a, *b) == (from, to))
+    }
+}
+
+/// The links on which `to` may hear from `from`.
+fn lanes(from: Part, to: Part) -> Vec<Lane> {
+    match (from, to) {
+        (Part::Frontend(_), Part::Frontend(_)) => Vec::new(),
+        (Part::Frontend(_), Part::Backend) | (Part::Backend, Part::Frontend(_)) => Vec::new(),
+        (Part::Backend, Part::Handler) | (Part::Handler, Part::Backend) => Vec::new(),
+        (Part::Proxy, Part::Handler) | (Part::Handler, Part::Proxy) => vec![Lane::Accept],
+        (Part::Frontend(_), _) => vec![Lane::Stream, Lane::Published],
+        _ => vec![Lane::Stream],
+    }
+}

@@ -1,0 +1,52 @@
+//! Some thousand runs.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use simulation::{Report, Weather, World};
+
+/// Runs many seeds; a failure names its seed.
+fn run(weather: Weather) -> Report {
+    let number = |name: &str| std::env::var(name).ok().and_then(|number| number.parse::<u64>().ok());
+    let seeds = match number("SIMULATION_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number("SIMULATION_SEEDS").unwrap_or(500),
+    };
+    let mut all = Report::default();
+    for seed in seeds {
+        match catch_unwind(AssertUnwindSafe(|| World::new(seed, weather).run(400))) {
+            Ok(report) => all.add(&report),
+            Err(_) => panic!("seed {seed} of {weather:?} failed; SIMULATION_SEED={seed} repeats it"),
+        }
+    }
+    println!("{weather:?}: {all:?}");
+    all
+}
+
+/// A run in which nothing happens would prove nothing.
+fn much_has_happened(report: &Report) {
+    let one_seed = std::env::var_os("SIMULATION_SEED").is_some();
+    assert!(one_seed || (report.answered > 1_000 && report.held > 500), "too little happens: {report:?}");
+}
+
+#[test]
+fn in_fair_weather_everything_arrives() {
+    much_has_happened(&run(Weather::Fair));
+}
+
+#[test]
+fn processes_that_stop_and_go_on_cost_what_was_with_them_at_most() {
+    let report = run(Weather::Halting);
+    much_has_happened(&report);
+}
+
+#[test]
+fn what_dies_is_seen_to_end_and_leaves_nothing_behind() {
+    let report = run(Weather::Deadly);
+    much_has_happened(&report);
+}
+
+#[test]
+fn a_storm_leaves_nothing_behind_either() {
+    let report = run(Weather::Stormy);
+    much_has_happened(&report);
+}
