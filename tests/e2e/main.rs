@@ -2,6 +2,7 @@
 #![allow(missing_docs)]
 
 mod clients;
+mod edge;
 mod faults;
 mod grip;
 mod lifecycle;
