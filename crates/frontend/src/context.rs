@@ -1,5 +1,7 @@
 //! What an event of one client is handled with.
 
+#![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_macros))]
+
 use std::time::Instant;
 
 use wire::http1::Limits;

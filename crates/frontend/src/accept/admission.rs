@@ -3,6 +3,8 @@
 //! A client costs a descriptor. Some are kept back for the process's own sockets: if clients had all of them, a proxy or
 //! handler that was restarted could not connect any more.
 
+#![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_macros))]
+
 use std::time::{Duration, Instant};
 
 /// Descriptors that are not for clients: those that are open from the start, and links to proxies and handlers, also to

@@ -1,5 +1,7 @@
 //! How long a client may take for what the suite waits for.
 
+#![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_macros))]
+
 use std::time::Duration;
 
 /// The settings of the same names. Zero switches one off.

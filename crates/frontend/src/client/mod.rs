@@ -1,5 +1,7 @@
 //! One client: its transport, its protocol, what it is to get, and how long it may take.
 
+#![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_macros))]
+
 pub mod deadlines;
 pub mod io;
 pub mod output;

@@ -3,6 +3,8 @@
 //! A [`Piece`] is a small header of its own and a body that may be shared: a fan-out's body is one buffer for all its
 //! receivers, and what frames it for one of them needs no allocation. All that waits is written with one system call.
 
+#![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_macros))]
+
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, Write};
 

@@ -3,6 +3,8 @@
 //! The worker tells what has happened, and asks what to do. What the protocol stands at is a [`Stage`]; what the
 //! connection has been through is in [`Pacing`].
 
+#![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_macros))]
+
 use std::time::{Duration, Instant};
 
 use super::deadlines::{Deadlines, Late};

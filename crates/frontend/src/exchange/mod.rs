@@ -3,6 +3,8 @@
 //! An exchange knows numbers, credits and whom to talk to; it knows nothing of connections or of HTTP's syntax. Its id
 //! names its place in the table of exchanges, so that a connection may have as many as its protocol allows.
 
+#![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_macros))]
+
 mod table;
 
 use std::time::{Duration, Instant};

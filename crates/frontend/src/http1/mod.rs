@@ -3,6 +3,8 @@
 //! - [`connection`]: what is read, one request after the other.
 //! - [`response`]: head and body of a response, [`shared_body`]: bytes that many clients get, [`page`]: error pages.
 
+#![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_macros))]
+
 pub mod connection;
 pub mod page;
 pub mod response;

@@ -1,8 +1,8 @@
 //! Servers that have gone: their sessions end at once, instead of when they would time out.
 //!
 //! The transport tells of a server's end when all that it sent through the ROUTER has been read. What it published
-//! before may be on its way still, and one whose connection only broke comes back under its name, so there is a moment
-//! between. Then the table of exchanges is walked in steps of some thousand slots a turn: about 0.1 ms a step, and no
+//! before may be on its way still, so there is a moment between. A server whose connection only broke comes back under
+//! its name; it has given up the sessions of that connection too, because packets of them may be lost. Then the table of exchanges is walked in steps of some thousand slots a turn: about 0.1 ms a step, and no
 //! cost for anybody while all servers live.
 
 use std::time::{Duration, Instant};
@@ -26,14 +26,16 @@ const STEP: usize = 4096;
 enum Ends {
     /// Those of this server.
     Of(PeerId),
-    /// Those that no server has answered or taken over, opened before the exchange with this number.
-    Unanswered(u64),
+    /// Those that no server has answered or taken over.
+    Unanswered,
 }
 
 #[derive(Debug)]
 struct Departure {
     name: String,
     ends: Ends,
+    /// Only exchanges with lower numbers: the server may be back and have new ones.
+    before: u64,
     due: Instant,
     walk: Option<Sweep>,
     ended: usize,
@@ -45,21 +47,17 @@ pub(super) struct Departures {
     waiting: Vec<Departure>,
 }
 
-impl Ends {
-    fn includes(self, exchange: &Exchange) -> bool {
-        match self {
-            Ends::Of(peer) => exchange.is_served_by(peer),
-            Ends::Unanswered(before) => !exchange.has_server() && exchange.serial() < before,
-        }
+impl Departure {
+    fn includes(&self, exchange: &Exchange) -> bool {
+        exchange.serial() < self.before
+            && match self.ends {
+                Ends::Of(peer) => exchange.is_served_by(peer),
+                Ends::Unanswered => !exchange.has_server(),
+            }
     }
 }
 
 impl Departures {
-    /// The server is there again, or still.
-    pub(super) fn on_joined(&mut self, peer: PeerId) {
-        self.waiting.retain(|departure| !matches!(departure.ends, Ends::Of(gone) if gone == peer));
-    }
-
     pub(super) fn next_due(&self) -> Option<Instant> {
         self.waiting.iter().map(|departure| departure.due).min()
     }
@@ -72,9 +70,9 @@ impl Worker {
         let name = String::from_utf8_lossy(name).into_owned();
         tracing::debug!("{name} has left: {reason:?}");
         let before = self.core.exchanges.next_serial();
-        for (ends, wait) in [(Ends::Of(peer), MOMENT), (Ends::Unanswered(before), UNANSWERED)] {
+        for (ends, wait) in [(Ends::Of(peer), MOMENT), (Ends::Unanswered, UNANSWERED)] {
             let (name, due) = (name.clone(), now + wait);
-            self.departures.waiting.push(Departure { name, ends, due, walk: None, ended: 0 });
+            self.departures.waiting.push(Departure { name, ends, before, due, walk: None, ended: 0 });
         }
     }
 
@@ -83,10 +81,10 @@ impl Worker {
         let Some(at) = self.departures.waiting.iter().position(|departure| departure.due <= now) else { return };
         let mut departure = self.departures.waiting.swap_remove(at);
         let exchanges = &self.core.exchanges;
-        let walk = departure.walk.get_or_insert_with(|| exchanges.sweep());
-        let ends = departure.ends;
-        match exchanges.sweep_on(walk, STEP, |exchange| ends.includes(exchange)) {
+        let mut walk = departure.walk.take().unwrap_or_else(|| exchanges.sweep());
+        match exchanges.sweep_on(&mut walk, STEP, |exchange| departure.includes(exchange)) {
             Some(slots) => {
+                departure.walk = Some(walk);
                 departure.ended += slots.len();
                 self.counters.orphaned += slots.len() as u64;
                 for slot in slots {
@@ -96,9 +94,9 @@ impl Worker {
             }
             None if departure.ended > 0 => {
                 let (name, ended) = (&departure.name, departure.ended);
-                let which = match ends {
+                let which = match departure.ends {
                     Ends::Of(_) => "sessions with it",
-                    Ends::Unanswered(_) => "requests that it had not answered",
+                    Ends::Unanswered => "requests that it had not answered",
                 };
                 tracing::warn!("{name} is gone: {ended} {which} are ended");
             }

@@ -27,11 +27,6 @@ impl Worker {
         for _ in 0..PACKETS_A_TURN {
             match self.core.links.stream.incoming() {
                 Some(Incoming::Packet(_, message)) => self.take_packet(&message, now),
-                Some(Incoming::Change(Change::Joined(peer))) => {
-                    if let Some(peer) = self.core.links.peers.find(&peer) {
-                        self.departures.on_joined(peer);
-                    }
-                }
                 Some(Incoming::Change(Change::Left(peer, reason))) => self.on_left(&peer, reason, now),
                 Some(Incoming::Change(_)) => {}
                 None => return,
