@@ -164,3 +164,11 @@ fn a_packet_for_128_streams() {
         }
     }
 }
+
+/// What a held connection takes in the two tables; it has nothing on the heap.
+#[test]
+fn the_tables_entries_of_a_held_connection() {
+    let client = size_of::<frontend::client::Client>();
+    let exchange = size_of::<frontend::exchange::Exchange>();
+    assert!(client + exchange <= 400, "{client} + {exchange} bytes");
+}
