@@ -1,4 +1,4 @@
-//! Clients that are slow, leave, send too much or read nothing, and servers that go: what each may cost the others.
+//! The edge of the suite: clients that are slow, leave, send too much or read nothing, and what they see of servers that go.
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
