@@ -15,10 +15,8 @@
 #![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_macros))]
 
 pub mod bulk;
-pub mod client;
 pub mod id;
 pub mod packet;
-pub mod server;
 pub mod session;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

@@ -15,21 +15,10 @@
 //! - *Late credits*: a client grants what is owed when it is half of the window, or after 100 ms. Owners do that for many
 //!   sessions at a time, so it is not part of `on_timer`.
 //!
-//! # Moving from the former types
-//! 1. Client: `Session::start(Protocol::Http, window, now)`; the owner's `Window` and `credits` go.
-//! 2. `receive(kind, from, seq, now)` and the `match` on the kind become `on_packet(packet, from, seq, now)?` and a
-//!    `match` on [`client::Outcome`]; `window.receive` is done, credits are added.
-//! 3. `hand_off()` becomes `Outcome::HandOff(to)`: send `handoff-proceed` there.
-//! 4. `send() -> Option<Outgoing>`; a body goes by `send_body(bytes)`, at most `credits()` bytes.
-//! 5. `window.pass_on` and `take_owed` become `pass_on(bytes, now) -> Grant`; `Later`: `grant()` within 100 ms. Also
-//!    `pass_on(0, now)` after `Outcome::Alive`.
-//! 6. Server: `Session::open(packet, client, window, now)`, then `grant()` if the packet has `more`;
-//!    `on_packet(packet, seq, now)?`; `id()`, `client()`, `credits()` are methods.
-//! 7. Hand-off: `offer()` (`handoff-start`) -> `Outcome::Proceed` -> `hand_over()`; if it is refused `resume(now)`. What
-//!    comes in between is `Ignored`.
-//! 8. `is_expired`, `kept_alive`, `refresh_at`, `spoke`, acknowledgements: `on_timer(now)` until `Due::Nothing`, and the
-//!    wheel gets `next_due()`. Keep-alives go into a [`Bulk`](crate::Bulk) as before.
-//! 9. To tell others: `Violation` says what was expected; cancel the session by `send()`.
+//! # Taking a number is sending
+//! Between [`send`](client::Session::send) and the packet's leaving, nothing else of the session may leave. Packets that
+//! are collected for many sessions ([`Bulk`](crate::Bulk)) have their numbers already: send them before anything else, or take
+//! the number when they are sent.
 
 pub mod client;
 pub mod credits;
