@@ -63,6 +63,8 @@ pub struct Config {
     pub upstream_key: Option<settings::keys::Key>,
     /// Requests under way at a time.
     pub max_open_requests: usize,
+    /// Outbound processes answer through our ROUTER: one link in order, whose end comes behind the last response.
+    pub router_resp: bool,
 }
 
 /// The things that every exchange uses.

@@ -62,6 +62,12 @@ pub enum ProxyError {
     /// The backend broke off, or answered what is no HTTP.
     #[error("the backend's answer failed ({0})")]
     Broken(String),
+    /// The frontend, one of Pushpin's, can not take the backend's headers.
+    #[error(
+        "a response with more than {} headers, which this frontend can't take",
+        crate::exchange::MAX_FOREIGN_HEADERS
+    )]
+    TooManyHeaders,
     /// No outbound process has taken the request in time.
     #[error("no outbound process has taken the request for {} s", crate::handler::TIMEOUT.as_secs())]
     NoOutbound,
@@ -106,7 +112,7 @@ impl ProxyError {
         match self {
             Self::Looped | Self::ClaimedEvents | Self::LengthRequired => Fault::Client,
             Self::TooLargeToHold | Self::BodyTooLarge => Fault::Client,
-            Self::Unreachable(_) | Self::Broken(_) | Self::InstructTooLarge(_) => Fault::Backend,
+            Self::Unreachable(_) | Self::Broken(_) | Self::InstructTooLarge(_) | Self::TooManyHeaders => Fault::Backend,
             Self::BadInstruct(_) | Self::BadStatus => Fault::Backend,
             Self::NoOutbound | Self::OutboundSilent | Self::OutboundLeft | Self::OutboundViolation(_) => Fault::Peer,
             Self::OutboundFull | Self::NoHandler | Self::HandlerRefused(_) => Fault::Peer,
@@ -149,7 +155,7 @@ impl ProxyError {
             }
             Self::Blocked => origin("Error: Origin host/IP blocked."),
             Self::OutboundSilent | Self::NoOutbound => origin("Error: zhttp service for route is unreachable."),
-            Self::InstructTooLarge(_) => origin(&self.to_string()),
+            Self::InstructTooLarge(_) | Self::TooManyHeaders => origin(&self.to_string()),
             Self::BadInstruct(text) => origin(&format!("Failed to parse accept instructions: {text}")),
             Self::TargetKind(_) => origin(&format!("Error: {self}.")),
             // Pushpin has no details for these.
@@ -183,6 +189,7 @@ impl ProxyError {
             Self::OutboundFull => "outbound-full",
             Self::OutboundViolation(_) => "outbound-violation",
             Self::InstructTooLarge(_) => "instruct-too-large",
+            Self::TooManyHeaders => "too-many-headers",
             Self::TooLargeToHold => "too-large-to-hold",
             Self::BodyTooLarge => "body-too-large",
             Self::BadInstruct(_) => "bad-instruct",

@@ -81,7 +81,7 @@ impl Request {
             None => (target.host, target.port),
         };
         let endpoint = Rc::new(Endpoint { host: host.into(), port });
-        let is_safe = matches!(method, b"GET" | b"HEAD" | b"OPTIONS" | b"TRACE");
+        let is_safe = matches!(method, b"GET" | b"HEAD" | b"OPTIONS" | b"TRACE" | b"QUERY");
         Ok(Request { is_head: method == b"HEAD", is_safe, endpoint, trusted: packet.ignore_policies, upload })
     }
 }
@@ -166,7 +166,7 @@ mod tests {
 
     #[test]
     fn only_methods_that_ask_and_do_nothing_are_safe() {
-        for method in ["GET", "HEAD", "OPTIONS", "TRACE"] {
+        for method in ["GET", "HEAD", "OPTIONS", "TRACE", "QUERY"] {
             assert!(Request::from_packet(&packet(method, "")).unwrap().is_safe, "{method}");
         }
         for method in ["POST", "PUT", "PATCH", "DELETE", "get", "PROPFIND", "X"] {

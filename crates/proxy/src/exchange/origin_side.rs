@@ -17,6 +17,10 @@ use crate::response::answer::Answer;
 use crate::response::backend::{self, Traits};
 use crate::response::test_target;
 
+/// Headers that a response may have for Pushpin's own frontends. With more they drop the packet, and their client waits for
+/// a response that never comes (ZHTTP, size limits).
+pub(crate) const MAX_FOREIGN_HEADERS: usize = 64;
+
 impl Exchange {
     /// Sends the request to the current target.
     pub(super) fn open_origin(&mut self, request: &Packet<'_>, context: &mut Context<'_>) {
@@ -66,6 +70,7 @@ impl Exchange {
             body,
             more,
             stream: true,
+            router_resp: context.shared.config.router_resp,
             credits: Some(INITIAL_BODY as u32),
             connect_host: Some(host.as_bytes()),
             connect_port: Some(port),
@@ -229,6 +234,9 @@ impl Exchange {
             self.instruct = Some(Box::new(Instruct::new(code, reason, headers)));
             self.phase = Phase::Collecting;
             return self.collect(body, more, context);
+        }
+        if !self.adopts && headers.iter().nth(MAX_FOREIGN_HEADERS).is_some() {
+            return self.fail(&ProxyError::TooManyHeaders, context);
         }
         self.phase = Phase::Relaying;
         if traits.hop_by_hop {

@@ -298,7 +298,6 @@ impl Worker {
                 for _ in 0..PACKETS_A_TURN {
                     match sockets.origin_stream.incoming() {
                         None => break,
-                        // A server that was asked for it may answer this way; we don't ask, but do not mind.
                         Some(Incoming::Packet(_, message)) => engine.origin_packet(&message, now, sockets),
                         Some(Incoming::Change(Change::Left(name, reason))) => {
                             tracing::warn!("outbound process {} left ({reason:?})", name.escape_ascii());
@@ -374,6 +373,7 @@ fn config(settings: &settings::Proxy) -> Config {
             tracing::error!("{name} is a PEM key, which is not supported yet and has no effect; use a shared secret");
         }
     }
+    let origin_specs = [&settings.origin_out_specs, &settings.origin_out_stream_specs, &settings.origin_in_specs];
     Config {
         rules: Rules {
             accept_protocol: settings.accept_x_forwarded_protocol,
@@ -391,5 +391,6 @@ fn config(settings: &settings::Proxy) -> Config {
         sig_key: settings.sig_key.clone(),
         upstream_key: settings.upstream_key.clone(),
         max_open_requests: settings.max_open_requests,
+        router_resp: origin_specs.into_iter().flatten().all(|spec| spec.starts_with("ipc:")),
     }
 }

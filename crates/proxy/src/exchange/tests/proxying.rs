@@ -445,3 +445,16 @@ fn a_frontend_that_asks_for_it_is_answered_through_its_router() {
     bench.origin(ok(b"x", false));
     assert_eq!(bench.sent(), ["client: keep-alive", "client: data 200 [1]"]);
 }
+
+#[test]
+fn a_frontend_of_pushpin_is_not_sent_more_headers_than_it_can_take() {
+    let headers = |count| vec![(&b"A"[..], &b"b"[..]); count];
+    for (count, adopt, sent) in [(64, false, 200), (65, false, 502), (65, true, 200)] {
+        let mut bench = Bench::new("* origin:80");
+        bench.request(Packet { ext: zhttp::Ext { adopt, ..zhttp::Ext::default() }, ..Packet::default() });
+        bench.sent();
+        bench.origin(Packet { headers: zhttp::Headers::Pairs(&headers(count)), ..ok(b"", false) });
+        let answer = bench.sent().pop().unwrap();
+        assert!(answer.starts_with(&format!("client: data {sent}")), "{count} headers: {answer}");
+    }
+}
