@@ -1,5 +1,6 @@
 //! Held connections, and what is published to them.
 
+use nix::sys::signal::Signal;
 use pushpin_tests::client::Client;
 use pushpin_tests::origin::{Origin, respond};
 use pushpin_tests::publish;
@@ -139,4 +140,22 @@ fn malformed_publishes_get_their_errors_and_nobody_else_notices() {
     publish::text(&suite, "c", "still here").unwrap();
     client.expect("still here").unwrap();
     until("bad messages are in the log", || suite.logs().contains("IN pull: received message with invalid format"));
+}
+
+#[test]
+fn a_hold_that_a_dying_handler_was_asked_for_is_its_successors() {
+    let origin = holding_origin();
+    let suite = Suite::before(origin.port);
+    open_stream(&suite, "/stream/early");
+    origin.request();
+    // What is asked now is not read.
+    suite.send("handler", Signal::SIGSTOP);
+    let mut client = Client::connect(suite.port).unwrap();
+    client.get("/stream/late").unwrap();
+    origin.request();
+    suite.kill("handler");
+    assert_eq!(client.head().unwrap().status, 200, "{}", suite.logs());
+    client.expect("hi\n").unwrap();
+    publish::text(&suite, "late", "from the next one\n").unwrap();
+    client.expect("from the next one\n").unwrap();
 }

@@ -343,9 +343,14 @@ impl Engine {
         }
     }
 
-    /// The handler is gone, and what it was asked to hold with it.
-    pub fn handler_left(&mut self, now: Instant, links: &mut dyn Links) {
-        self.with_all(now, links, Exchange::handler_left);
+    /// A handler is gone, and with it what it was asked by `inspect`.
+    pub fn inspect_lost(&mut self, now: Instant, links: &mut dyn Links) {
+        self.with_all(now, links, Exchange::inspect_lost);
+    }
+
+    /// A handler is gone, and with it what it was asked by `accept`.
+    pub fn accept_lost(&mut self, now: Instant, links: &mut dyn Links) {
+        self.with_all(now, links, Exchange::accept_lost);
     }
 
     /// Whether a connection, `<instance>:<id>`, has a request under way.

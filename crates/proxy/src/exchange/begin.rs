@@ -154,6 +154,13 @@ impl Exchange {
         matches!(self.phase, Phase::Asking(call) if call.serial == serial)
     }
 
+    /// The handler that was asked about the request is gone.
+    pub fn inspect_lost(&mut self, context: &mut Context<'_>) {
+        if let Phase::Asking(_) = self.phase {
+            self.inspected(None, context);
+        }
+    }
+
     /// The handler has answered, or failed to.
     pub fn inspected(&mut self, inspected: Option<Inspected<'static>>, context: &mut Context<'_>) {
         context.shared.availability.done_waiting();

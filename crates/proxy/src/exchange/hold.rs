@@ -124,8 +124,12 @@ impl Exchange {
     /// The client's instance waits for its new owner: asks the handler to be that.
     pub(super) fn call_accept(&mut self, context: &mut Context<'_>) {
         let call = Call::new(context);
-        let id = Id::indexed(self.index as u32, call.serial);
         self.phase = Phase::Accepting(call);
+        self.send_call(call, context);
+    }
+
+    fn send_call(&mut self, call: Call, context: &mut Context<'_>) {
+        let id = Id::indexed(self.index as u32, call.serial);
         if !self.with_request(|this, packet| this.send_accept(packet, &id, context)) {
             self.refused(&ProxyError::NoHandler, context);
         }
@@ -190,20 +194,11 @@ impl Exchange {
             .is_ok_and(|call| context.links.accept(&call))
     }
 
-    /// The handler is gone, and what it was asked with it. Its successor is asked instead, within the same time.
-    pub fn handler_left(&mut self, context: &mut Context<'_>) {
-        match self.phase {
-            Phase::Accepting(Call { deadline, .. }) => {
-                self.call_accept(context);
-                if let Phase::Accepting(again) = &mut self.phase {
-                    again.deadline = deadline;
-                }
-            }
-            Phase::Asking(_) => {
-                context.shared.availability.done_waiting();
-                self.with_request(|this, packet| this.open_origin(packet, context));
-            }
-            _ => {}
+    /// The handler that was asked to hold the request is gone. Its successor is asked the same, within the same time. If the
+    /// question was still on its way, it is asked twice, and drops the repetition because it has the session already.
+    pub fn accept_lost(&mut self, context: &mut Context<'_>) {
+        if let Phase::Accepting(call) = self.phase {
+            self.send_call(call, context);
         }
     }
 

@@ -16,7 +16,7 @@ use process::{Signal, Signals};
 use settings::keys::Key;
 use tnetstring::Writer;
 use transport::{
-    Change, Context, Dealer, Event, Feed, Incoming, Options, Publisher, Pull, Push, Reactor, Replier, Router,
+    Answer, Change, Context, Dealer, Event, Feed, Incoming, Options, Publisher, Pull, Push, Reactor, Replier, Router,
     SendError, Subscriber,
 };
 use zhttp::Packet;
@@ -310,14 +310,25 @@ impl Worker {
             }
             INSPECT => {
                 for _ in 0..PACKETS_A_TURN {
-                    let Some(message) = sockets.inspect.recv() else { break };
-                    engine.inspect_reply(&message, now, sockets);
+                    match sockets.inspect.incoming() {
+                        None => break,
+                        Some(Answer::Reply(message)) => engine.inspect_reply(&message, now, sockets),
+                        Some(Answer::Change(Change::Left(..))) => engine.inspect_lost(now, sockets),
+                        Some(Answer::Change(_)) => {}
+                    }
                 }
             }
             ACCEPT => {
                 for _ in 0..PACKETS_A_TURN {
-                    let Some(message) = sockets.accept.recv() else { break };
-                    engine.accept_reply(&message, now, sockets);
+                    match sockets.accept.incoming() {
+                        None => break,
+                        Some(Answer::Reply(message)) => engine.accept_reply(&message, now, sockets),
+                        Some(Answer::Change(Change::Left(name, reason))) => {
+                            tracing::warn!("handler {} left ({reason:?})", name.escape_ascii());
+                            engine.accept_lost(now, sockets);
+                        }
+                        Some(Answer::Change(_)) => {}
+                    }
                 }
             }
             RETRY => {

@@ -232,7 +232,7 @@ fn a_hold_that_a_dead_handler_was_asked_for_is_asked_of_its_successor_within_the
     bench.until_accept();
     assert_eq!(bench.sent(), ["accept"]);
     bench.wait(Duration::from_secs(5));
-    bench.engine.handler_left(bench.now, &mut bench.recorded);
+    bench.engine.accept_lost(bench.now, &mut bench.recorded);
     assert_eq!(bench.sent(), ["accept"]);
     bench.wait(Duration::from_secs(3));
     assert_eq!(bench.sent(), ["client: keep-alive", "client: data 500 [28]"]);
@@ -258,4 +258,13 @@ fn a_retry_that_lacks_something_is_skipped_and_said() {
     }
     assert!(bench.sent().is_empty() && bench.engine.is_empty());
     assert!(bench.recorded.log.len() == 3 && bench.recorded.log.iter().all(|line| line.starts_with("retry: skipping")));
+}
+
+#[test]
+fn a_question_that_a_dead_handler_had_is_not_waited_for() {
+    let mut bench = Bench::asking("* origin:80");
+    bench.request(Packet::default());
+    assert_eq!(bench.sent(), ["inspect"]);
+    bench.engine.inspect_lost(bench.now, &mut bench.recorded);
+    assert_eq!(bench.sent(), ["open: data +200000"]);
 }

@@ -136,7 +136,10 @@ fn act(bench: &mut Bench, client: &mut Client, step: &Step) {
             bench.verdict("success", &value(&[("response", response)]));
         }
         Step::HandlerRefuses => bench.verdict("bad-format", &Value::Bytes(b"why".to_vec())),
-        Step::HandlerLeaves => bench.engine.handler_left(bench.now, &mut bench.recorded),
+        Step::HandlerLeaves => {
+            bench.engine.inspect_lost(bench.now, &mut bench.recorded);
+            bench.engine.accept_lost(bench.now, &mut bench.recorded);
+        }
         Step::FrontendLeaves => bench.engine.client_instance_left(b"front", bench.now, &mut bench.recorded),
         Step::ClientFull(full) => {
             bench.recorded.client_full = *full;
