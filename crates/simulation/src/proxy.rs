@@ -90,7 +90,10 @@ impl Proxy {
         let sockets = &mut Sockets { net, writer: Writer::new(1024) };
         match from {
             Part::Frontend(_) => self.engine.client_instance_left(name, now, sockets),
-            Part::Handler => self.engine.handler_left(now, sockets),
+            Part::Handler => {
+                self.engine.inspect_lost(now, sockets);
+                self.engine.accept_lost(now, sockets);
+            }
             _ => self.engine.outbound_left(name, now, sockets),
         }
     }
