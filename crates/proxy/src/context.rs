@@ -5,13 +5,13 @@
 use std::fmt::Display;
 use std::time::Instant;
 
-use grip::signature::Key;
+use grip::signature::VerifyingKey;
 use zhttp::{Id, Packet, PeerId, Peers};
 
 use crate::access_log::Line;
 use crate::handler::inspect::Availability;
 use crate::request::headers::Rules;
-use crate::request::signatures::{Signatures, usable};
+use crate::request::signatures::{Signatures, verifying_key};
 
 /// Where an engine's packets go: the sockets, or in tests a list.
 pub trait Links {
@@ -78,7 +78,7 @@ pub struct Shared {
     /// Grip-Sig tokens.
     pub signatures: Signatures,
     /// Key of a proxy in front of us, ready for use.
-    pub upstream: Option<Key>,
+    pub upstream: Option<VerifyingKey>,
     /// Whether the handler answers.
     pub availability: Availability,
     /// Sessions that have ended because a packet of theirs was not taken, and whose other side is to hear of it as soon as it
@@ -94,7 +94,7 @@ impl Shared {
             instance: instance.as_bytes().to_vec(),
             peers: Peers::default(),
             signatures: Signatures::new(&config),
-            upstream: config.upstream_key.as_ref().and_then(usable),
+            upstream: config.upstream_key.as_ref().and_then(|key| verifying_key(key).ok()),
             config,
             availability: Availability::default(),
             cut: Vec::new(),

@@ -2,15 +2,16 @@
 
 use std::collections::HashMap;
 
-use grip::signature::{Key, Signer};
+use grip::signature::{KeyError, Signer, SigningKey, VerifyingKey};
 use routes::Route;
+use settings::keys::Key;
 
 use crate::context::Config;
 
 /// Grip-Sig tokens, made at most once a second for each issuer and key.
 pub struct Signatures {
     issuer: String,
-    key: Option<settings::keys::Key>,
+    key: Option<Key>,
     general: Option<Signer>,
     /// Those of routes that have an issuer or a key of their own, by the line of the route. Ids may be shared.
     by_route: HashMap<usize, Option<Signer>>,
@@ -42,7 +43,7 @@ impl Signatures {
             }
             self.by_route.get_mut(&route.line)?
         };
-        signer.as_mut().map(|signer| signer.token(unix))
+        signer.as_mut()?.token(unix)
     }
 
     /// Forgets the routes' keys, because the routes have changed.
@@ -51,15 +52,30 @@ impl Signatures {
     }
 }
 
-fn signer(issuer: &str, key: Option<&settings::keys::Key>) -> Option<Signer> {
+fn signer(issuer: &str, key: Option<&Key>) -> Option<Signer> {
     let key = key.filter(|_| !issuer.is_empty())?;
-    usable(key).map(|key| Signer::new(key, issuer))
+    // Keys that can't be used were refused when they were read.
+    signing_key(key).ok().map(|key| Signer::new(key, issuer))
 }
 
-/// The key in a form that can sign or verify; `None` for PEM keys, which are not supported yet.
-pub fn usable(key: &settings::keys::Key) -> Option<Key> {
+/// A key in the form that signs.
+///
+/// # Errors
+/// It is no private key of a kind that is supported.
+pub fn signing_key(key: &Key) -> Result<SigningKey, KeyError> {
     match key {
-        settings::keys::Key::Secret(secret) => Some(Key::new(secret)),
-        settings::keys::Key::Pem(_) => None,
+        Key::Secret(secret) => Ok(SigningKey::from_secret(secret)),
+        Key::Pem(text) => SigningKey::from_pem(text),
+    }
+}
+
+/// A key in the form that verifies.
+///
+/// # Errors
+/// It is no public key of a kind that is supported.
+pub fn verifying_key(key: &Key) -> Result<VerifyingKey, KeyError> {
+    match key {
+        Key::Secret(secret) => Ok(VerifyingKey::from_secret(secret)),
+        Key::Pem(text) => VerifyingKey::from_pem(text),
     }
 }

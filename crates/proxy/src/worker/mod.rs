@@ -13,7 +13,6 @@ use limited::Limited;
 use mio::unix::SourceFd;
 use mio::{Interest, Token};
 use process::{Signal, Signals};
-use settings::keys::Key;
 use tnetstring::Writer;
 use transport::{
     Answer, Change, Context, Dealer, Event, Feed, Incoming, Options, Publisher, Pull, Push, Reactor, Replier, Router,
@@ -25,6 +24,7 @@ use crate::context::{Config, Links, Note};
 use crate::engine::Engine;
 use crate::handler::command;
 use crate::request::headers::Rules;
+use crate::request::signatures::{signing_key, verifying_key};
 use routes_file::RoutesFile;
 
 /// Packets taken from one socket in a turn.
@@ -379,10 +379,11 @@ fn unix() -> u64 {
 }
 
 fn config(settings: &settings::Proxy) -> Config {
-    for (name, key) in [("sig_key", &settings.sig_key), ("upstream_key", &settings.upstream_key)] {
-        if let Some(Key::Pem(_)) = key {
-            tracing::error!("{name} is a PEM key, which is not supported yet and has no effect; use a shared secret");
-        }
+    if let Some(Err(error)) = settings.sig_key.as_ref().map(signing_key) {
+        tracing::error!("sig_key has no effect: {error}");
+    }
+    if let Some(Err(error)) = settings.upstream_key.as_ref().map(verifying_key) {
+        tracing::error!("upstream_key has no effect: {error}");
     }
     let origin_specs = [&settings.origin_out_specs, &settings.origin_out_stream_specs, &settings.origin_in_specs];
     Config {

@@ -11,6 +11,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use routes::{Problem, Table};
 use settings::keys::Key;
+
+use crate::request::signatures::signing_key;
 use settings::routes::RoutesSource;
 
 /// A changed file is read when it has not changed again for so long, because editors and scripts write in several steps.
@@ -145,10 +147,11 @@ fn read(source: &RoutesSource) -> Result<(Table, Vec<Problem>), String> {
 }
 
 fn key_of(text: &str, directory: &Path) -> Result<Option<Key>, String> {
-    match Key::parse(text, directory)? {
-        Some(Key::Pem(_)) => Err("PEM keys are not supported yet; use a shared secret".into()),
-        key => Ok(key),
+    let key = Key::parse(text, directory)?;
+    if let Some(key) = &key {
+        signing_key(key).map_err(|error| error.to_string())?;
     }
+    Ok(key)
 }
 
 #[cfg(test)]
