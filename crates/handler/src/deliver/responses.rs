@@ -9,7 +9,7 @@ use grip::HttpResponse;
 
 use super::sender::{Sender, Start};
 use crate::context::Context;
-use crate::hold::queue::packet_len;
+use crate::hold::queue::part_len;
 use crate::hold::terms::ResponseTerms;
 use crate::hold::{Hold, Kind};
 use crate::subscribe::audience::Audience;
@@ -49,7 +49,7 @@ pub fn respond(
     let mut numbers: HashMap<AnswerKey, u32, RandomState> = HashMap::default();
     targets.retain_mut(|target| {
         let Some((hold, terms)) = audience.holds.get(target.key).and_then(waiting) else { return false };
-        target.len = first_len(hold, target.body.len());
+        target.len = first_len(hold, &target.body);
         let answer = (Rc::as_ptr(terms), (target.body.as_ptr() as usize, target.body.len()), target.len);
         let next = numbers.len() as u32;
         target.number = *numbers.entry(answer).or_insert(next);
@@ -99,7 +99,7 @@ fn waiting(hold: &Hold) -> Option<(&Hold, &Rc<ResponseTerms>)> {
 }
 
 /// How much of a body goes with the head: all, so that the frontend can tell its length, or what the credits allow.
-fn first_len(hold: &Hold, body: usize) -> usize {
+fn first_len(hold: &Hold, body: &[u8]) -> usize {
     let credits = hold.session.credits() as usize;
-    if credits >= body { body } else { packet_len(body, credits) }
+    if credits >= body.len() { body.len() } else { part_len(body, credits) }
 }

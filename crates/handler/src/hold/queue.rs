@@ -9,8 +9,8 @@ use bytes::{Buf, Bytes};
 
 /// Bytes of queued content that go into one packet at most.
 const MAX_PACKET: usize = 65_536;
-/// A packet that does not take all that waits has a multiple of so many bytes, so that clients whose credits differ by
-/// little get the same packet.
+/// A packet that takes a part of a piece ends at a multiple of so many bytes, so that clients whose credits differ by
+/// little get the same packets.
 const STEP: usize = 4_096;
 
 /// How a piece of content is told from others while it waits: where it is, and its length.
@@ -49,9 +49,24 @@ impl Queue {
         self.pieces.is_empty()
     }
 
-    /// How many bytes the next packet takes when a client has so many credits.
+    /// How many bytes the next packet takes when a client has so many credits: whole pieces if it can, so that clients
+    /// that are behind by different amounts come to get the same packets again.
     pub fn next_len(&self, credits: usize) -> usize {
-        packet_len(self.bytes, credits)
+        let room = credits.min(MAX_PACKET);
+        if self.bytes <= room {
+            return self.bytes;
+        }
+        let mut whole = 0;
+        for piece in &self.pieces {
+            if whole + piece.len() > room {
+                break;
+            }
+            whole += piece.len();
+        }
+        match self.pieces.front() {
+            Some(first) if whole == 0 => part_len(first, room),
+            _ => whole,
+        }
     }
 
     /// What the next `len` bytes are made of. Queues that give the same keys have the same content next.
@@ -96,14 +111,15 @@ impl Queue {
     }
 }
 
-/// How many of the bytes that wait go into one packet when a client has so many credits.
-pub fn packet_len(waiting: usize, credits: usize) -> usize {
-    let room = credits.min(MAX_PACKET);
-    match waiting <= room {
-        true => waiting,
-        false if room > STEP => room - room % STEP,
-        false => room,
+/// How many bytes of a piece go into one packet when there is room for less than all.
+pub fn part_len(piece: &[u8], room: usize) -> usize {
+    let room = room.min(MAX_PACKET);
+    if room <= STEP {
+        return room;
     }
+    // All who share the piece have it at the same address.
+    let start = piece.as_ptr() as usize;
+    (start + room) / STEP * STEP - start
 }
 
 #[cfg(test)]
@@ -149,12 +165,20 @@ mod tests {
     }
 
     #[test]
-    fn credits_that_differ_by_little_give_packets_of_the_same_length() {
-        let mut queue = Queue::default();
-        queue.push(Bytes::from(vec![b'x'; 300_000]));
-        assert_eq!([9_000, 10_000, 12_287].map(|credits| queue.next_len(credits)), [8_192; 3]);
-        assert_eq!([100, 4_096, 1_000_000].map(|credits| queue.next_len(credits)), [100, 4_096, 65_536]);
-        queue.advance(299_000);
-        assert_eq!(queue.next_len(5_000), 1_000);
+    fn credits_that_differ_by_little_give_packets_that_end_at_the_same_place() {
+        let content = Bytes::from(vec![b'x'; 300_000]);
+        let part = |from: usize, credits: usize| from + part_len(&content[from..], credits);
+        assert_eq!(part(0, 20_000), part(100, 20_000 - 200));
+        assert_eq!(part(0, 20_000), part(1_000, 19_000));
+        assert!(part(0, 1_000_000) <= MAX_PACKET);
+        for credits in 1..10_000 {
+            assert!((1..=credits).contains(&part_len(&content, credits)));
+        }
+    }
+
+    #[test]
+    fn whole_pieces_are_preferred() {
+        let queue = queue(&["abc", "defg", "hi"]);
+        assert_eq!([1, 2, 3, 6, 7, 8, 9, 100].map(|credits| queue.next_len(credits)), [1, 2, 3, 3, 7, 7, 9, 9]);
     }
 }
