@@ -205,6 +205,8 @@ fn the_connections_of_a_requester_that_left_are_closed_at_once() {
         });
         requester.ask("a", Packet { uri: Some(uri.as_bytes()), router_resp, ..Packet::default() });
         is_asked.recv_timeout(Duration::from_secs(10)).expect("the request comes");
+        // From now on both know each other.
+        assert_eq!(requester.next("a").kind, Kind::KeepAlive);
         drop(requester);
         end.recv_timeout(Duration::from_secs(10)).expect("the connection is closed");
     }
@@ -470,4 +472,45 @@ fn headers_travel_in_order_and_unchanged() {
     let host = uri.trim_start_matches("http://");
     let expected = format!("GET / HTTP/1.1\r\nHost: {host}\r\nx-Z: 1\r\nA: \r\nx-Z: 2\r\n\r\n");
     assert_eq!(String::from_utf8_lossy(&answer.body), expected);
+}
+
+#[test]
+fn a_requester_that_does_not_read_slows_the_backend_down_and_loses_nothing() {
+    let outbound = Outbound::with("backend_queue_bytes=1000000");
+    for router_resp in [false, true] {
+        slows_down_and_loses_nothing(Requester::connect(&outbound, &format!("proxy_{router_resp}")), router_resp);
+    }
+}
+
+fn slows_down_and_loses_nothing(mut requester: Requester, router_resp: bool) {
+    const SIZE: usize = 50 << 20;
+    let written = Arc::new(AtomicUsize::new(0));
+    let count = written.clone();
+    let uri = backend(move |_, mut peer| {
+        peer.request();
+        peer.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {SIZE}\r\n\r\n").as_bytes());
+        let piece = vec![b'x'; 1 << 16];
+        for _ in 0..SIZE / piece.len() {
+            peer.send(&piece);
+            count.fetch_add(piece.len(), Ordering::SeqCst);
+        }
+    });
+    let packet = Packet { uri: Some(uri.as_bytes()), credits: Some(SIZE as u32), router_resp, ..Packet::default() };
+    requester.ask("a", packet);
+    // Until nothing moves any more: the queue towards the requester is full.
+    let mut last = usize::MAX;
+    while last != written.load(Ordering::SeqCst) || last == 0 {
+        last = written.load(Ordering::SeqCst);
+        std::thread::sleep(Duration::from_millis(300));
+    }
+    assert!(last < SIZE * 2 / 3, "{last} bytes were taken from the backend");
+    let (mut received, mut seq) = (0, 0);
+    while received < SIZE {
+        let answer = requester.next("a");
+        assert_eq!(answer.seq, Some(seq));
+        seq += 1;
+        received += answer.body.len();
+        assert!(matches!(answer.kind, Kind::Data | Kind::KeepAlive), "{answer:?}");
+    }
+    assert_eq!(received, SIZE);
 }

@@ -178,6 +178,8 @@ pub struct Outbound {
     pub keepalive_connections: usize,
     /// Connections that are kept to one host and port.
     pub keepalive_per_target: usize,
+    /// Bytes that may wait for one requester.
+    pub queue_bytes: usize,
     /// Bytes that the head of a response may take.
     pub max_headers_size: usize,
     /// Header lines that a response may have.

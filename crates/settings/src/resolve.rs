@@ -120,6 +120,7 @@ fn outbound(values: &Values, base: &str, frontend: &Frontend) -> Result<Outbound
         keepalive_timeout: values.seconds(P, "backend_keepalive_timeout")?,
         keepalive_connections: values.int(P, "backend_keepalive_connections")?,
         keepalive_per_target: values.int(P, "backend_keepalive_per_target")?,
+        queue_bytes: values.int(P, "backend_queue_bytes")?,
         max_headers_size: values.int(P, "backend_max_headers_size")?,
         max_headers: values.int(P, "backend_max_headers")?,
         zmq: frontend.zmq.clone(),

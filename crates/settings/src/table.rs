@@ -172,6 +172,7 @@ pub const SETTINGS: &[Setting] = &[
     row(P, "backend_keepalive_timeout", PERIOD, "55", "own", Used, "Seconds for which a connection to a backend is kept for the next request."),
     row(P, "backend_keepalive_connections", Int(0, MAX), "5000", "own", Used, "Connections to backends that are kept for further requests, in all."),
     row(P, "backend_keepalive_per_target", Int(0, MAX), "1000", "own", Used, "The same for one host and port."),
+    row(P, "backend_queue_bytes", COUNT, "16777216", "own", Used, "Bytes that may wait in the outbound process for one proxy that takes no more. With more, its backends are not read from."),
     row(P, "backend_max_headers_size", Int(1024, 16777216), "262144", "own", Used, "Bytes that the head of a backend's response may take."),
     row(P, "backend_max_headers", Int(1, 1024), "1000", "own", Used, "Header lines that a backend's response may have."),
     row(P, "connmgr_in_specs", Specs, "", "1.38", Used, "Where requests come from (PULL), instead of the suite's frontends."),

@@ -21,7 +21,7 @@ use foldhash::fast::RandomState;
 use limited::Limited;
 use settings::model::Outbound;
 use slab::Slab;
-use transport::{Event, Reactor};
+use transport::{Event, Options, Reactor};
 use wire::http1;
 use zhttp::session::server::Outgoing;
 use zhttp::{ACK_DELAY, Id, Kind, Packet, PeerId, Wheel};
@@ -83,8 +83,8 @@ impl Worker {
     /// Binds the sockets.
     pub(crate) fn new(instance: String, settings: &Outbound) -> Result<Self, transport::Error> {
         let mut reactor = Reactor::new()?;
-        let requesters =
-            Requesters::bind(&mut reactor, &instance, &settings.specs, process::zmq::options(&settings.zmq))?;
+        let options = Options { peer_bytes: settings.queue_bytes, ..process::zmq::options(&settings.zmq) };
+        let requesters = Requesters::bind(&mut reactor, &instance, &settings.specs, options)?;
         let pool = Pool::new(PoolLimits {
             connections: settings.keepalive_connections,
             per_endpoint: settings.keepalive_per_target,
@@ -174,7 +174,11 @@ impl Worker {
                 self.attend(index);
             }
         }
-        self.context.requesters.send_group(&mut self.keep_alives, Kind::KeepAlive);
+        for session in self.context.requesters.send_group(&mut self.keep_alives, Kind::KeepAlive) {
+            if let Some(&index) = self.sessions.get(&session) {
+                self.lost(index);
+            }
+        }
         if now >= self.next_sweep {
             self.next_sweep = now + SWEEP;
             self.connector.sweep(now);
@@ -240,7 +244,8 @@ impl Worker {
             let Outgoing { to, by_router, seq } = session.send();
             cancels.push(to, by_router, *session.id(), seq);
         }
-        self.context.requesters.send_group(&mut cancels, Kind::Cancel);
+        // Who does not take them hears of the end by that of the link.
+        let _ = self.context.requesters.send_group(&mut cancels, Kind::Cancel);
         tracing::debug!("{:?}", self.context.counters);
         self.reactor.drain(FAREWELL);
     }

@@ -2,7 +2,7 @@
 
 use transport::{Change, Incoming};
 use zhttp::session::server::{Outcome, Session};
-use zhttp::{Id, Ids, Kind, Packet};
+use zhttp::{Id, Ids, Kind, Packet, PeerId};
 
 use super::{PACKETS_A_TURN, WINDOW, Worker};
 use crate::failure::Failure;
@@ -35,8 +35,7 @@ impl Worker {
             match self.context.requesters.stream.incoming() {
                 None => return,
                 Some(Incoming::Packet(_, message)) => self.take_packet(&message),
-                Some(Incoming::Change(Change::Left(name, _))) => self.orphan(&name, true),
-                Some(Incoming::Change(_)) => {}
+                Some(Incoming::Change(change)) => self.take_change(change, true),
             }
         }
     }
@@ -66,19 +65,39 @@ impl Worker {
     pub(super) fn take_changes(&mut self) {
         let changes: Vec<Change> = self.context.requesters.out.changes().collect();
         for change in changes {
-            if let Change::Left(name, _) = change {
-                self.orphan(&name, false);
-            }
+            self.take_change(change, false);
         }
     }
 
-    /// A requester has left: nobody waits for its responses any more. `by_router`: the way by which it heard of them.
-    fn orphan(&mut self, name: &[u8], by_router: bool) {
+    /// `by_router`: the way by which the requester hears of its responses.
+    fn take_change(&mut self, change: Change, by_router: bool) {
+        let (Change::Left(name, _) | Change::Joined(name) | Change::Room(name)) = &change;
         let Some(peer) = self.context.requesters.peers.find(name) else { return };
-        let orphans =
-            |exchange: &Exchange| exchange.session.client() == peer && exchange.session.by_router() == by_router;
-        let orphans: Vec<usize> =
-            self.exchanges.iter().filter(|(_, exchange)| orphans(exchange)).map(|(index, _)| index).collect();
+        match change {
+            Change::Left(..) => self.orphan(peer, name, by_router),
+            Change::Room(_) => self.go_on_for(peer, by_router),
+            Change::Joined(_) => {}
+        }
+    }
+
+    fn of_requester(&self, peer: PeerId, by_router: bool) -> Vec<usize> {
+        let of_it =
+            |exchange: &Exchange| (exchange.session.client(), exchange.session.by_router()) == (peer, by_router);
+        self.exchanges.iter().filter(|(_, exchange)| of_it(exchange)).map(|(index, _)| index).collect()
+    }
+
+    /// A requester takes packets again, so what backends have for it is read on.
+    fn go_on_for(&mut self, peer: PeerId, by_router: bool) {
+        self.context.requesters.room(peer, by_router);
+        for index in self.of_requester(peer, by_router) {
+            self.advance(index);
+        }
+    }
+
+    /// A requester has left: nobody waits for its responses any more.
+    fn orphan(&mut self, peer: PeerId, name: &[u8], by_router: bool) {
+        self.context.requesters.left(peer, by_router);
+        let orphans = self.of_requester(peer, by_router);
         if !orphans.is_empty() {
             let (count, name) = (orphans.len(), name.escape_ascii());
             tracing::info!("{name} has left: {count} of its requests are cancelled");

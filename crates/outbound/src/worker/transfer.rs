@@ -77,6 +77,9 @@ impl Worker {
     }
 
     fn read_into(&mut self, index: usize, buffer: &mut [u8], joined: &mut Vec<u8>) {
+        if !self.requester_has_room(index) {
+            return;
+        }
         // Payload that waited for credits comes first.
         let exchange = &mut self.exchanges[index];
         if !exchange.leftover.is_empty() && exchange.download.has_head() && exchange.session.credits() > 0 {
@@ -86,6 +89,10 @@ impl Worker {
             }
         }
         for _ in 0..READS_A_TURN {
+            // What comes meanwhile waits at the backend; `Worker::go_on_for` reads on.
+            if !self.requester_has_room(index) {
+                return;
+            }
             let exchange = &mut self.exchanges[index];
             let Phase::Open { connection: number, .. } = exchange.phase else { return };
             let connection = self.connector.of(number);
@@ -117,6 +124,11 @@ impl Worker {
         }
         let serial = self.exchanges[index].serial;
         self.unread.push((index, serial));
+    }
+
+    fn requester_has_room(&self, index: usize) -> bool {
+        let session = &self.exchanges[index].session;
+        self.context.requesters.has_room(session.client(), session.by_router())
     }
 
     /// Finds head and payload in what was read and sends them to the requester.
@@ -220,8 +232,9 @@ impl Worker {
     }
 
     /// A packet of the exchange did not leave, so the requester's count will not be right again.
-    fn lost(&mut self, index: usize) {
-        let context = &mut self.context;
+    pub(super) fn lost(&mut self, index: usize) {
+        let (context, session) = (&mut self.context, &self.exchanges[index].session);
+        context.requesters.note_cut(session.client(), session.by_router(), *session.id());
         context.counters.orphaned += 1;
         context.warnings.warn("lost", context.now, "request given up: its sender is gone or does not keep up");
         self.drop_exchange(index);

@@ -158,32 +158,35 @@ impl Requester {
             }
             self.reactor.wait(Some(left), &mut ready).unwrap();
             if ready.contains(&Event::Socket(1)) {
-                while self.stream.recv().is_some() {}
-            }
-            while let Some(message) = self.responses.recv() {
-                let packet = Packet::decode(&message[self.name.len() + 1..]).unwrap();
-                self.server = packet.from.to_vec();
-                for (id, seq) in packet.ids.iter().flatten() {
-                    let answer = Answer {
-                        kind: packet.kind,
-                        seq,
-                        from: packet.from.to_vec(),
-                        code: packet.code,
-                        credits: packet.credits,
-                        condition: String::from_utf8_lossy(packet.condition.unwrap_or_default()).into_owned(),
-                        reason: String::from_utf8_lossy(packet.reason.unwrap_or_default()).into_owned(),
-                        headers: packet
-                            .headers
-                            .iter()
-                            .map(|(name, value)| (String::from_utf8_lossy(name).into_owned(), value.to_vec()))
-                            .collect(),
-                        user_data: packet.user_data.map(|item| item.payload.to_vec()).unwrap_or_default(),
-                        body: packet.body.to_vec(),
-                        more: packet.more,
-                    };
-                    self.received.push_back((String::from_utf8_lossy(id).into_owned(), answer));
+                while let Some((_, message)) = self.stream.recv() {
+                    self.take(&message);
                 }
             }
+            while let Some(message) = self.responses.recv() {
+                self.take(&message[self.name.len() + 1..]);
+            }
+        }
+    }
+
+    fn take(&mut self, message: &[u8]) {
+        let packet = Packet::decode(message).unwrap();
+        self.server = packet.from.to_vec();
+        let text = |bytes: Option<&[u8]>| String::from_utf8_lossy(bytes.unwrap_or_default()).into_owned();
+        for (id, seq) in packet.ids.iter().flatten() {
+            let answer = Answer {
+                kind: packet.kind,
+                seq,
+                from: packet.from.to_vec(),
+                code: packet.code,
+                credits: packet.credits,
+                condition: text(packet.condition),
+                reason: text(packet.reason),
+                headers: packet.headers.iter().map(|(name, value)| (text(Some(name)), value.to_vec())).collect(),
+                user_data: packet.user_data.map(|item| item.payload.to_vec()).unwrap_or_default(),
+                body: packet.body.to_vec(),
+                more: packet.more,
+            };
+            self.received.push_back((text(Some(id)), answer));
         }
     }
 
