@@ -4,6 +4,7 @@
 mod clients;
 mod edge;
 mod faults;
+mod frontends;
 mod grip;
 mod lifecycle;
 mod operator;

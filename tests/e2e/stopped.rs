@@ -4,27 +4,10 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use nix::sys::signal::Signal;
 use pushpin_tests::client::{Client, get};
 use pushpin_tests::origin::{Origin, respond};
 use pushpin_tests::publish;
-use pushpin_tests::suite::Suite;
-
-/// A part that is stopped, until this is dropped: a test that fails must not leave processes behind that can not end.
-struct Stopped<'a>(&'a Suite, &'static str);
-
-impl<'a> Stopped<'a> {
-    fn new(suite: &'a Suite, part: &'static str) -> Self {
-        suite.send(part, Signal::SIGSTOP);
-        Stopped(suite, part)
-    }
-}
-
-impl Drop for Stopped<'_> {
-    fn drop(&mut self) {
-        self.0.send(self.1, Signal::SIGCONT);
-    }
-}
+use pushpin_tests::suite::{Stopped, Suite};
 
 fn open_stream(suite: &Suite, channel: &str) -> Client {
     let mut client = Client::connect(suite.port).unwrap();
@@ -40,7 +23,7 @@ fn holds_go_on_without(part: &'static str) {
     let suite = Suite::start("* test");
     let mut stream = open_stream(&suite, "s");
     let mut waiting: Vec<Client> = (0..10).map(|_| Client::connect(suite.port).unwrap()).collect();
-    let stopped = Stopped::new(&suite, part);
+    let stopped = Stopped::new(suite.pid(part));
     for client in &mut waiting {
         client.get("/").unwrap();
     }
@@ -74,7 +57,7 @@ fn holds_go_on_while_the_outbound_process_is_stopped() {
     stream.get("/stream").unwrap();
     stream.head().unwrap();
     stream.expect("open").unwrap();
-    let stopped = Stopped::new(&suite, "outbound");
+    let stopped = Stopped::new(suite.pid("outbound"));
     let mut waiting = Client::connect(suite.port).unwrap();
     waiting.get("/").unwrap();
     publish::text(&suite, "s", "hello").unwrap();
@@ -88,7 +71,7 @@ fn requests_pass_while_the_handler_is_stopped_and_publishes_arrive_when_it_goes_
     let origin = Origin::start(|_, stream| respond(stream, "200 OK", "", b"fine"));
     let suite = Suite::start(&format!("*,path_beg=/plain 127.0.0.1:{}\n* test", origin.port));
     let mut stream = open_stream(&suite, "s");
-    let stopped = Stopped::new(&suite, "handler");
+    let stopped = Stopped::new(suite.pid("handler"));
     // The proxy gives up asking it after a time; no request waits for longer.
     assert_eq!(get(suite.port, "/plain").unwrap().text(), "fine");
     thread::scope(|scope| {

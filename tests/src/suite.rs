@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Read as _};
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -137,9 +137,14 @@ impl Suite {
         self.runner.as_mut().and_then(|runner| runner.try_wait().unwrap())
     }
 
-    /// Process ids by name, of which the kernel keeps 15 bytes.
+    /// Process ids by name, of which the kernel keeps 15 bytes. Of several with one name, one.
     pub fn children(&self) -> BTreeMap<String, i32> {
-        let mut found = BTreeMap::new();
+        self.processes().into_iter().collect()
+    }
+
+    /// Names and ids of all processes that the runner has started.
+    fn processes(&self) -> Vec<(String, i32)> {
+        let mut found = Vec::new();
         let Some(runner) = &self.runner else { return found };
         for entry in fs::read_dir("/proc").unwrap().flatten() {
             let Some(pid) = entry.file_name().to_str().and_then(|n| n.parse::<i32>().ok()) else { continue };
@@ -147,7 +152,7 @@ impl Suite {
             let (Some(open), Some(close)) = (stat.find('('), stat.rfind(')')) else { continue };
             let parent = stat[close + 2..].split(' ').nth(1).and_then(|p| p.parse::<u32>().ok());
             if parent == Some(runner.id()) {
-                found.insert(stat[open + 1..close].to_string(), pid);
+                found.push((stat[open + 1..close].to_string(), pid));
             }
         }
         found
@@ -155,9 +160,23 @@ impl Suite {
 
     /// Process id of a part: `proxy`, `frontend`.
     pub fn pid(&self, part: &str) -> i32 {
-        let mut name = format!("pushpin-{part}");
-        name.truncate(15);
-        self.children()[&name]
+        self.children()[&name_of(part)]
+    }
+
+    /// Which of the processes of a part serves the client at the other end of this connection.
+    pub fn server_of(&self, part: &str, client: &TcpStream) -> i32 {
+        let (theirs, ours) = (client.peer_addr().unwrap(), client.local_addr().unwrap());
+        let hex = |address: SocketAddr| format!(":{:04X}", address.port());
+        let table = fs::read_to_string("/proc/net/tcp").unwrap();
+        let fields = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+        let mut rows = fields.filter(|row| row[1].ends_with(&hex(theirs)) && row[2].ends_with(&hex(ours)));
+        let socket = format!("socket:[{}]", rows.next().expect("the connection is in the kernel's table")[9]);
+        let has = |pid: i32| {
+            let files = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten();
+            files.into_iter().any(|file| fs::read_link(file.path()).is_ok_and(|target| target.as_os_str() == &*socket))
+        };
+        let mut parts = self.processes().into_iter().filter(|(name, _)| *name == name_of(part));
+        parts.find(|(_, pid)| has(*pid)).expect("a process of the part has the connection").1
     }
 
     /// Kills a part, so that it can do nothing about it.
@@ -216,6 +235,32 @@ impl Drop for Suite {
         if std::thread::panicking() {
             eprintln!("--- logs of the suite\n{}", self.logs());
         }
+    }
+}
+
+fn name_of(part: &str) -> String {
+    let mut name = format!("pushpin-{part}");
+    name.truncate(15);
+    name
+}
+
+/// A process that is stopped, until this is dropped: a test that fails must not leave one behind that can not end.
+#[derive(Debug)]
+pub struct Stopped(Pid);
+
+impl Stopped {
+    /// Stops a process.
+    pub fn new(pid: i32) -> Self {
+        let pid = Pid::from_raw(pid);
+        kill(pid, Signal::SIGSTOP).unwrap();
+        Stopped(pid)
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        // It may have been ended in the meantime.
+        let _ = kill(self.0, Signal::SIGCONT);
     }
 }
 
