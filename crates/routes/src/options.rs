@@ -30,7 +30,7 @@ const CONDITION: &[(&str, Form)] = &[
     ("path_rem", Value),
     ("replace_beg", MayBeEmpty),
     ("debug", Flag),
-    ("session", Flag),
+    ("session", Planned),
     ("header", Value),
     ("no_grip", Flag),
     ("log_level", Value),

@@ -10,7 +10,8 @@ use crate::request::forwarded;
 use crate::request::uri::{Scheme, Uri};
 use crate::response::backend::is_grip;
 
-/// What the suite can do, as far as backends need to know. Backends compare it as a whole, so it is what 1.36 says.
+/// What the suite can do, as far as backends need to know. Backends compare it as a whole, so it is what 1.36 says. Of it,
+/// sessions and next links are not there yet; the handler refuses them by name.
 pub const FEATURES: &str = "status, session, link:next, filter:skip-self, filter:skip-users, filter:require-sub, filter:build-id, filter:var-subst";
 
 /// Begins the names of headers that tell what a client really sent.
