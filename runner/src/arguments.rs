@@ -55,6 +55,10 @@ pub struct Arguments {
     /// Use these lines (the option can be repeated) instead of the routes file
     #[arg(long, value_name = "LINE")]
     pub route: Vec<String>,
+
+    /// Pushpin 1.x has -v for the version
+    #[arg(short = 'v', hide = true, action = clap::ArgAction::Version)]
+    pub old_version: Option<bool>,
 }
 
 fn levels(text: &str) -> Result<LogLevels, String> {
@@ -132,7 +136,9 @@ mod tests {
 
     #[test]
     fn mistakes_end_with_status_2() {
-        for line in ["r --port 0", "r --id -1", "r --loglevel=x", "r --nonsense"] {
+        for line in
+            ["r --port 0", "r --id -1", "r --loglevel=x", "r --loglevel=9", "r --loglevel=prox:2", "r --nonsense"]
+        {
             assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line}");
         }
     }

@@ -33,7 +33,7 @@ pub struct Arguments {
     pub logfile: Option<String>,
 
     /// 0 errors, 1 warnings, 2 information, 3 debug, 4 trace [default: log_level of the configuration]
-    #[arg(short = 'L', long, value_name = "N", value_parser = clap::value_parser!(u8).range(0..=4))]
+    #[arg(short = 'L', long, value_name = "N", value_parser = settings::log_level::parse_level)]
     pub loglevel: Option<u8>,
 
     /// The same as --loglevel=3
@@ -52,9 +52,25 @@ pub struct Arguments {
     #[arg(long, value_name = "LINE")]
     pub route: Vec<String>,
 
+    /// Options of Pushpin that have no meaning here, but stand in command lines of its runner and of init scripts
+    #[command(flatten)]
+    pub unused: Unused,
+
     /// Which of several equal processes this is, from 0
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub process: usize,
+}
+
+/// Options that are taken and do nothing.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct Unused {
+    /// How loudly a proxy of 1.x looked for newer versions
+    #[arg(long, hide = true)]
+    quiet_check: bool,
+
+    /// 1.x has -v for the version
+    #[arg(short = 'v', hide = true, action = clap::ArgAction::Version)]
+    old_version: Option<bool>,
 }
 
 #[derive(clap::Parser)]
@@ -115,6 +131,16 @@ mod tests {
         let line = "pushpin-x --config=c --ipc-prefix=p --port-offset=10 --logfile=l --loglevel=0";
         let arguments = parse(line).unwrap();
         assert_eq!((arguments.level(), arguments.port_offset), (Some(0), Some(10)));
+        assert!(parse("pushpin-x --config=c --ipc-prefix=p --logfile=l --loglevel=2 --quiet-check").is_ok());
+        assert_eq!(parse("pushpin-x -v").unwrap_err().kind(), clap::error::ErrorKind::DisplayVersion);
+    }
+
+    #[test]
+    fn a_log_level_that_is_none_is_refused_with_those_that_are() {
+        for level in ["7", "-1", "debug", ""] {
+            let error = parse(&format!("pushpin-x --loglevel={level}")).unwrap_err().to_string();
+            assert!(error.contains("0 (errors), 1 (warnings), 2 (information), 3 (debug) or 4 (trace)"), "{error}");
+        }
     }
 
     #[test]

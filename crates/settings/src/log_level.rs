@@ -30,9 +30,7 @@ impl LogLevels {
             if number.is_empty() {
                 return Err("log level component cannot be empty".into());
             }
-            let level = number.parse().ok().filter(|level| *level <= MAX).ok_or_else(|| {
-                format!("`{number}` is not a log level; write a number from 0 (errors) to {MAX} (trace)")
-            })?;
+            let level = parse_level(number)?;
             match name {
                 Some("") => return Err("log level component name cannot be empty".into()),
                 Some(name) => {
@@ -52,6 +50,15 @@ impl LogLevels {
         let level = canonical(service).and_then(|service| self.by_service.get(service));
         level.copied().unwrap_or(self.default)
     }
+}
+
+/// Reads one level.
+pub fn parse_level(text: &str) -> Result<u8, String> {
+    text.parse().ok().filter(|level| *level <= MAX).ok_or_else(|| {
+        format!(
+            "`{text}` is not a log level; write 0 (errors), 1 (warnings), 2 (information), 3 (debug) or {MAX} (trace)"
+        )
+    })
 }
 
 /// What has a level.
@@ -79,7 +86,7 @@ mod tests {
 
     #[test]
     fn mistakes_are_refused_and_what_is_allowed_is_named() {
-        assert!(LogLevels::parse(["5"]).unwrap_err().contains("from 0 (errors) to 4 (trace)"));
+        assert!(LogLevels::parse(["5"]).unwrap_err().contains("or 4 (trace)"));
         assert!(LogLevels::parse(["proksy:2"]).unwrap_err().contains("frontend, outbound, proxy, handler"));
         assert!(LogLevels::parse(["x"]).is_err());
         assert!(LogLevels::parse([":2"]).is_err());
