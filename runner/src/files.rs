@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::FileTypeExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg};
@@ -53,9 +53,15 @@ impl RunFiles {
     pub fn prepare(settings: &Settings, prefix: String, merge: bool) -> Result<Self, FilesError> {
         let rundir = settings.global.rundir.clone();
         let logdir = (!merge).then(|| settings.runner.logdir.clone());
-        for path in [Some(&rundir), logdir.as_ref()].into_iter().flatten() {
-            fs::create_dir_all(path).map_err(|reason| FilesError::Create { path: path.clone(), reason })?;
+        // The parts trust whoever reaches their sockets. Others get in only if a mode of socket files says so.
+        let open = [settings.proxy.zmq.ipc_file_mode, settings.handler.zmq.ipc_file_mode];
+        let mode = if open.into_iter().flatten().any(|mode| mode & 0o077 != 0) { 0o755 } else { 0o700 };
+        for (path, mode) in [(Some(&rundir), mode), (logdir.as_ref(), 0o755)] {
+            let Some(path) = path else { continue };
+            let made = fs::DirBuilder::new().recursive(true).mode(mode).create(path);
+            made.map_err(|reason| FilesError::Create { path: path.clone(), reason })?;
         }
+        warn_of_strangers(&rundir);
         let lock = lock(&rundir, &settings.global.ipc_prefix)?;
         let sockets = bound_specs(settings).iter().filter_map(|s| specs::ipc_path(s)).map(Path::to_path_buf).collect();
         Ok(Self { rundir, logdir, prefix, sockets, lock })
@@ -91,6 +97,14 @@ impl RunFiles {
             }
         }
         let _ = fs::remove_file(&self.lock.0);
+    }
+}
+
+/// Whoever may write to the run directory can put sockets of their own in the place of ours.
+fn warn_of_strangers(rundir: &Path) {
+    let mode = fs::metadata(rundir).map_or(0, |metadata| metadata.permissions().mode());
+    if mode & 0o022 != 0 && mode & 0o1000 == 0 {
+        tracing::warn!("other users may write to {}, where the sockets are: chmod go-w it", rundir.display());
     }
 }
 
@@ -143,6 +157,20 @@ mod tests {
         assert!(error.contains("another pushpin-runner"), "{error}");
         first.remove();
         RunFiles::prepare(&settings, String::new(), false).unwrap();
+    }
+
+    #[test]
+    fn the_run_directory_is_for_others_only_if_its_sockets_are() {
+        for (setting, mode) in
+            [("", 0o700), ("[handler]\nipc_file_mode=777\n", 0o755), ("[proxy]\nipc_file_mode=600\n", 0o700)]
+        {
+            let directory = tempfile::tempdir().unwrap();
+            let rundir = directory.path().join("run");
+            let text = format!("[global]\nrundir={}\n{setting}", rundir.display());
+            let settings = Settings::load(&Source { origin: Origin::Text(text), ..Source::default() }).unwrap().0;
+            RunFiles::prepare(&settings, String::new(), true).unwrap();
+            assert_eq!(fs::metadata(&rundir).unwrap().permissions().mode() & 0o777, mode, "{setting}");
+        }
     }
 
     #[test]

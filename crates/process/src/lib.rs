@@ -20,7 +20,6 @@ use std::time::Duration;
 
 pub use arguments::{Arguments, Component};
 pub use identity::instance_id;
-pub use limited::Limited;
 pub use parent::{READY, RUNNER, name_this_process};
 pub use signals::{Signal, Signals};
 

@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::time::Instant;
 
 use foldhash::fast::RandomState;
-use process::Limited;
+use limited::Limited;
 use tnetstring::Writer;
 use transport::error::SendError;
 use transport::{Change, Publisher, Reason, Router, Subscriber, Taken};

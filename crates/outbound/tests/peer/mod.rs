@@ -51,7 +51,8 @@ impl Outbound {
 
     /// Sends TERM and waits for the end.
     pub fn stop(&mut self) -> ExitStatus {
-        Command::new("kill").arg(self.process.id().to_string()).status().unwrap();
+        let pid = i32::try_from(self.process.id()).unwrap();
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGTERM).unwrap();
         self.process.wait().unwrap()
     }
 }
