@@ -5,6 +5,8 @@
 //! A connection with a whole request waits for the worker. It is not closed for others; when too many wait, further ones
 //! are refused.
 
+#![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_macros))]
+
 use std::collections::BTreeMap;
 
 /// How much may be kept.
