@@ -95,6 +95,11 @@ impl<T> Backlog<T> {
         self.finished.drain(..)
     }
 
+    /// Orders that wait.
+    pub fn orders(&self) -> usize {
+        self.orders.len()
+    }
+
     /// Items that wait.
     pub fn len(&self) -> usize {
         self.ordered + self.single.len()
@@ -120,6 +125,7 @@ mod tests {
         let mut backlog = Backlog::default();
         backlog.push(items("a", SHARE + 1), 'a');
         backlog.push(items("b", 2), 'b');
+        assert_eq!(backlog.orders(), 2);
         let first: Vec<_> = (0..SHARE).map(|_| backlog.take().unwrap().channel).collect();
         assert!(first.iter().all(|channel| channel == "a"));
         assert_eq!(backlog.finished().count(), 0);

@@ -45,6 +45,11 @@ pub fn answer(call: &Call<'_>, uris: &ZmqUris, is_known: impl Fn(&[u8]) -> bool)
     }
 }
 
+/// The answer to a command that came when too many wait. Nothing is done for it.
+pub fn busy(call: &Call<'_>) -> Vec<u8> {
+    failure(call.id, condition::SERVICE_UNAVAILABLE, Some("too much waits to be published; please try again"))
+}
+
 fn bad_request(call: &Call<'_>, text: &str) -> (Vec<u8>, Effect) {
     (failure(call.id, condition::BAD_REQUEST, Some(text)), Effect::None)
 }
@@ -127,6 +132,13 @@ mod tests {
             assert!(answer.contains("nested more than"), "{answer}");
             assert_eq!(effect, Effect::None);
         }
+    }
+
+    #[test]
+    fn a_command_that_is_refused_because_many_wait_is_answered() {
+        let call = b"27:2:id,1:7,6:method,7:publish,}";
+        let answer = String::from_utf8(busy(&Call::decode(call).unwrap())).unwrap();
+        assert!(answer.contains("2:id,1:7,") && answer.contains("19:service-unavailable,"), "{answer}");
     }
 
     #[test]

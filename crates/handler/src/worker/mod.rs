@@ -42,6 +42,8 @@ const MESSAGES_A_TURN: usize = 256;
 const DELIVERIES_A_TURN: usize = 20_000;
 /// Items that may wait to be taken in steps before no more are asked for.
 const MAX_WAITING_ITEMS: usize = 1_000;
+/// Orders that may wait before further publish commands are refused. The control port has bounds of its own.
+const MAX_WAITING_ORDERS: usize = 2_000;
 /// How often sequences are looked at.
 const SECOND: Duration = Duration::from_secs(1);
 

@@ -6,7 +6,7 @@ use std::time::Instant;
 use rpc::Call;
 use transport::{Envelope, Pull, Replier, Subscriber};
 
-use super::{DELIVERIES_A_TURN, MAX_WAITING_ITEMS, MESSAGES_A_TURN, Worker};
+use super::{DELIVERIES_A_TURN, MAX_WAITING_ITEMS, MAX_WAITING_ORDERS, MESSAGES_A_TURN, Worker};
 use crate::context::Context;
 use crate::publish::command::{self, Effect};
 use crate::publish::submission::{Receipt, Work};
@@ -41,14 +41,21 @@ impl Worker {
             };
             let known = |id: &[u8]| self.engine.is_held(id, &self.outputs.peers);
             let (answer, effect) = command::answer(&call, &self.uris, known);
-            match effect {
+            let answer = match effect {
+                Effect::Publish(_) if self.backlog.orders() >= MAX_WAITING_ORDERS => {
+                    self.outputs.warnings.warn("busy", now, "a publish command is refused: too many wait");
+                    command::busy(&call)
+                }
                 Effect::Publish(items) => {
                     self.backlog.push(items, Ticket::Command(envelope, answer));
                     continue;
                 }
-                Effect::Recover => self.engine.recover(),
-                Effect::None => {}
-            }
+                Effect::Recover => {
+                    self.engine.recover();
+                    answer
+                }
+                Effect::None => answer,
+            };
             self.answer_command(&envelope, &answer);
         }
     }
