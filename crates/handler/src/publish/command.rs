@@ -136,7 +136,7 @@ mod tests {
 
     #[test]
     fn a_command_that_is_refused_because_many_wait_is_answered() {
-        let call = b"27:2:id,1:7,6:method,7:publish,}";
+        let call = b"28:2:id,1:7,6:method,7:publish,}";
         let answer = String::from_utf8(busy(&Call::decode(call).unwrap())).unwrap();
         assert!(answer.contains("2:id,1:7,") && answer.contains("19:service-unavailable,"), "{answer}");
     }
