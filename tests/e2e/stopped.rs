@@ -101,3 +101,27 @@ fn backends_notice_at_once_that_the_proxy_which_asked_them_has_died() {
     // Well below the 60 s after which a silent session ends.
     assert_eq!(is_ended.recv_timeout(Duration::from_secs(10)), Ok(true));
 }
+
+#[test]
+fn a_request_that_a_stopped_outbound_process_does_not_take_gets_an_answer_in_the_end() {
+    let origin = Origin::start(|_, stream| respond(stream, "200 OK", "", b"fine"));
+    let suite = Suite::before(origin.port);
+    assert_eq!(get(suite.port, "/").unwrap().text(), "fine");
+    let stopped = Stopped::new(&suite, "outbound");
+    assert_eq!(get(suite.port, "/").unwrap().head.status, 502);
+    drop(stopped);
+    assert_eq!(get(suite.port, "/").unwrap().text(), "fine");
+}
+
+#[test]
+fn a_hold_that_a_stopped_handler_does_not_take_gets_an_answer_in_the_end() {
+    let suite = Suite::start("* test");
+    drop(open_stream(&suite, "s"));
+    let stopped = Stopped::new(&suite, "handler");
+    let answer = get(suite.port, "/stream?channel=s").unwrap();
+    assert_eq!(answer.head.status, 500, "{}", answer.text());
+    drop(stopped);
+    let mut stream = open_stream(&suite, "s");
+    publish::text(&suite, "s", "hello").unwrap();
+    stream.expect("hello").unwrap();
+}
