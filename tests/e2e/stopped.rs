@@ -107,7 +107,7 @@ fn a_request_that_a_stopped_outbound_process_does_not_take_gets_an_answer_in_the
     let origin = Origin::start(|_, stream| respond(stream, "200 OK", "", b"fine"));
     let suite = Suite::before(origin.port);
     assert_eq!(get(suite.port, "/").unwrap().text(), "fine");
-    let stopped = Stopped::new(&suite, "outbound");
+    let stopped = Stopped::new(suite.pid("outbound"));
     assert_eq!(get(suite.port, "/").unwrap().head.status, 502);
     drop(stopped);
     assert_eq!(get(suite.port, "/").unwrap().text(), "fine");
@@ -117,7 +117,7 @@ fn a_request_that_a_stopped_outbound_process_does_not_take_gets_an_answer_in_the
 fn a_hold_that_a_stopped_handler_does_not_take_gets_an_answer_in_the_end() {
     let suite = Suite::start("* test");
     drop(open_stream(&suite, "s"));
-    let stopped = Stopped::new(&suite, "handler");
+    let stopped = Stopped::new(suite.pid("handler"));
     let answer = get(suite.port, "/stream?channel=s").unwrap();
     assert_eq!(answer.head.status, 500, "{}", answer.text());
     drop(stopped);
