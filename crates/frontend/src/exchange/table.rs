@@ -149,3 +149,72 @@ impl Exchanges {
         Some(slots.filter(|&slot| self.slots.get(slot).is_some_and(&chosen)).map(|slot| slot as u32).collect())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use wire::http1::{Limits, parse_request};
+
+    use super::*;
+
+    /// Nobody.
+    struct Nowhere;
+
+    impl Uplink for Nowhere {
+        fn open(&mut self, _: &Packet<'_>) {}
+        fn send(&mut self, _: PeerId, _: &Packet<'_>) {}
+        fn grant(&mut self, _: PeerId, _: u32, _: Id, _: u32) {}
+    }
+
+    fn open(exchanges: &mut Exchanges, client: u32, now: Instant) -> u32 {
+        let (head, _) = parse_request(b"GET / HTTP/1.1\r\n\r\n", &Limits::default()).unwrap().unwrap();
+        let opening = Opening { client, peer: None, head: &head, body: false, window: 1000, router_resp: true };
+        exchanges.open(&opening, now, &mut Nowhere)
+    }
+
+    #[test]
+    fn a_walk_meets_every_exchange_once_in_steps() {
+        let (now, mut exchanges) = (Instant::now(), Exchanges::for_clients(100));
+        let slots: Vec<u32> = (0..100).map(|client| open(&mut exchanges, client, now)).collect();
+        for slot in slots.iter().step_by(3) {
+            exchanges.close(*slot);
+        }
+        let (mut walk, mut met, mut steps) = (exchanges.sweep(), Vec::new(), 0);
+        while let Some(slots) = exchanges.sweep_on(&mut walk, 10, |exchange| exchange.serial() % 2 == 0) {
+            assert!(slots.len() <= 10);
+            met.extend(slots);
+            steps += 1;
+        }
+        let expected: Vec<u32> = (0..100).filter(|slot| slot % 3 != 0 && slot % 2 == 0).collect();
+        assert_eq!((met, steps), (expected, 10));
+    }
+
+    #[test]
+    fn a_slot_used_again_is_another_exchange() {
+        let (now, mut exchanges) = (Instant::now(), Exchanges::for_clients(10));
+        let slot = open(&mut exchanges, 1, now);
+        let former = exchanges.get(slot).unwrap().id();
+        exchanges.close(slot);
+        assert_eq!(open(&mut exchanges, 2, now), slot);
+        assert!(exchanges.find(former.as_bytes()).is_none());
+        let present = exchanges.get(slot).unwrap().id();
+        assert_eq!(exchanges.find(present.as_bytes()).unwrap().client(), Some(2));
+        for foreign in [&b""[..], b"-", b"x-1", b"ffffffffff-0", b"0-0-0"] {
+            assert!(exchanges.find(foreign).is_none());
+        }
+    }
+
+    #[test]
+    fn the_table_does_not_grow_up_to_the_number_of_clients_it_is_made_for() {
+        let (now, mut exchanges) = (Instant::now(), Exchanges::for_clients(1000));
+        let room = exchanges.slots.capacity();
+        for client in 0..1000 {
+            let slot = open(&mut exchanges, client, now);
+            exchanges.finish(slot, now, &mut Nowhere);
+            open(&mut exchanges, client, now);
+        }
+        // One more can not be remembered beside its successor.
+        let slot = open(&mut exchanges, 0, now);
+        exchanges.finish(slot, now, &mut Nowhere);
+        assert_eq!((exchanges.len(), exchanges.slots.capacity() >= 2000), (2000, room >= 2000));
+    }
+}

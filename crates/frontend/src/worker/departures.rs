@@ -1,7 +1,8 @@
 //! Servers that have gone: their sessions end at once, instead of when they would time out.
 //!
-//! The transport tells of a server's end when all that it sent through the ROUTER has been read. What it published
-//! before may be on its way still, so there is a moment between. A server whose connection only broke comes back under
+//! The transport tells of a server's end when all that it sent through the ROUTER has been read, so the sessions of one
+//! that answers through it end in the same turn. What an original has published may be on its way still, so there is a
+//! moment between. A server whose connection only broke comes back under
 //! its name; it has given up the sessions of that connection too, because packets of them may be lost. Then the table of exchanges is walked in steps of some thousand slots a turn: about 0.1 ms a step, and no
 //! cost for anybody while all servers live.
 
@@ -13,7 +14,7 @@ use zhttp::PeerId;
 use super::Worker;
 use crate::exchange::{Exchange, Sweep};
 
-/// Between a server's end and that of its sessions.
+/// Between the end of a server that publishes its answers and that of its sessions.
 const MOMENT: Duration = Duration::from_millis(100);
 /// A server acknowledges a request within 10 ms. Requests that nobody has acknowledged for so long after a server went
 /// were with that one.
@@ -45,6 +46,8 @@ struct Departure {
 #[derive(Debug, Default)]
 pub(super) struct Departures {
     waiting: Vec<Departure>,
+    /// By the number of a server: whether it answers through the ROUTER.
+    by_router: Vec<bool>,
 }
 
 impl Departure {
@@ -58,6 +61,21 @@ impl Departure {
 }
 
 impl Departures {
+    /// A packet of this server has come through the ROUTER.
+    pub(super) fn on_answer(&mut self, peer: PeerId) {
+        match self.by_router.get_mut(peer.index()) {
+            Some(known) => *known = true,
+            None => {
+                self.by_router.resize(peer.index(), false);
+                self.by_router.push(true);
+            }
+        }
+    }
+
+    fn wait_for(&self, peer: PeerId) -> Duration {
+        if self.by_router.get(peer.index()) == Some(&true) { Duration::ZERO } else { MOMENT }
+    }
+
     pub(super) fn next_due(&self) -> Option<Instant> {
         self.waiting.iter().map(|departure| departure.due).min()
     }
@@ -70,7 +88,8 @@ impl Worker {
         let name = String::from_utf8_lossy(name).into_owned();
         tracing::debug!("{name} has left: {reason:?}");
         let before = self.core.exchanges.next_serial();
-        for (ends, wait) in [(Ends::Of(peer), MOMENT), (Ends::Unanswered, UNANSWERED)] {
+        let wait = self.departures.wait_for(peer);
+        for (ends, wait) in [(Ends::Of(peer), wait), (Ends::Unanswered, UNANSWERED)] {
             let (name, due) = (name.clone(), now + wait);
             self.departures.waiting.push(Departure { name, ends, before, due, walk: None, ended: 0 });
         }

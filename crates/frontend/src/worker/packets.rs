@@ -26,7 +26,11 @@ impl Worker {
     pub(super) fn take_stream(&mut self, now: Instant) {
         for _ in 0..PACKETS_A_TURN {
             match self.core.links.stream.incoming() {
-                Some(Incoming::Packet(_, message)) => self.take_packet(&message, now),
+                Some(Incoming::Packet(_, message)) => {
+                    if let Some(from) = self.take_packet(&message, now) {
+                        self.departures.on_answer(from);
+                    }
+                }
                 Some(Incoming::Change(Change::Left(peer, reason))) => self.on_left(&peer, reason, now),
                 Some(Incoming::Change(_)) => {}
                 None => return,
@@ -34,17 +38,15 @@ impl Worker {
         }
     }
 
-    /// Gives a packet to the clients it is for.
-    fn take_packet(&mut self, message: &[u8], now: Instant) {
+    /// Gives a packet to the clients it is for; whom it came from, if that can be understood.
+    fn take_packet(&mut self, message: &[u8], now: Instant) -> Option<PeerId> {
         let packet = match Packet::decode(message) {
             Ok(packet) => packet,
             Err(error) => {
                 self.counters.malformed += 1;
-                return self.warnings.warn(
-                    "packet",
-                    now,
-                    format_args!("a packet from proxy or handler is skipped: {error}"),
-                );
+                let text = format_args!("a packet from proxy or handler is skipped: {error}");
+                self.warnings.warn("packet", now, text);
+                return None;
             }
         };
         let from = self.core.links.peers.intern(packet.from);
@@ -53,6 +55,7 @@ impl Worker {
             let Ok((id, seq)) = id else { continue };
             self.deliver(&packet, &body, id, from, seq, now);
         }
+        from
     }
 
     fn deliver(
