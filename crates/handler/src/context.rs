@@ -1,5 +1,7 @@
 //! What every stage is given with an event: the time, and where its actions go.
 
+#![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_macros))]
+
 use std::time::Instant;
 
 use zhttp::{Packet, PeerId};

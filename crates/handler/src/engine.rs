@@ -4,6 +4,8 @@
 //! holds. Requests to hold pass [`take_over`](crate::take_over) and become part of the
 //! [`audience`](crate::subscribe::audience).
 
+#![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_macros))]
+
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 

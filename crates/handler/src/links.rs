@@ -3,6 +3,8 @@
 //! What a frontend does not take waits on its own holds. A link that has no room is asked for nothing until it has; then
 //! its holds have their turn. So a frontend that has stopped holds up nobody else.
 
+#![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_macros))]
+
 use zhttp::{Bulk, Id, Ids, Kind, Packet, PeerId};
 
 use crate::context::{Address, Context, Sent};

@@ -1,5 +1,7 @@
 //! What people are told. The engine returns it; the worker writes it to the log, with a limit for each kind.
 
+#![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_macros))]
+
 use std::fmt;
 
 use grip::filter::FilterError;

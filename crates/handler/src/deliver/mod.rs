@@ -4,6 +4,8 @@
 //! the end of the turn, answers to long-polls leave at once ([`responses`]). [`sender`] groups what is equal into packets,
 //! and sends what waits when it can; [`slow`] says for whom too much waits.
 
+#![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_macros))]
+
 pub mod fanout;
 pub mod responses;
 pub mod runs;

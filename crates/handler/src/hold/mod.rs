@@ -3,6 +3,8 @@
 //! [`response`] and [`stream`] are the kinds, one a file. [`terms`] is what the backend wants, [`opening`] how the
 //! response begins, [`queue`] what waits.
 
+#![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_macros))]
+
 pub mod opening;
 pub mod queue;
 pub mod response;

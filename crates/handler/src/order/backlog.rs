@@ -7,10 +7,13 @@
 use std::collections::VecDeque;
 use std::vec;
 
-use grip::Item;
+use grip::{Action, HttpResponse, Item, ResponseBody};
 
 /// Items of one order taken before the next order has its turn.
 const SHARE: usize = 64;
+/// Items that may wait before no more should be added, and bytes of their contents.
+const MAX_ITEMS: usize = 1_000;
+const MAX_BYTES: usize = 64 * 1024 * 1024;
 
 /// Orders under way, each with a `T` by which it is known to whoever placed it, and items that nobody waits for.
 pub struct Backlog<T> {
@@ -22,6 +25,8 @@ pub struct Backlog<T> {
     taken: usize,
     /// Items in `orders`.
     ordered: usize,
+    /// Bytes of all contents.
+    bytes: usize,
     finished: Vec<T>,
 }
 
@@ -38,6 +43,7 @@ impl<T> Default for Backlog<T> {
             single_next: false,
             taken: 0,
             ordered: 0,
+            bytes: 0,
             finished: Vec::new(),
         }
     }
@@ -50,16 +56,24 @@ impl<T> Backlog<T> {
             return self.finished.push(ticket);
         }
         self.ordered += items.len();
+        self.bytes += items.iter().map(size).sum::<usize>();
         self.orders.push_back(Order { items: items.into_iter(), ticket });
     }
 
     /// Adds an item that nobody waits for.
     pub fn push_single(&mut self, item: Item) {
+        self.bytes += size(&item);
         self.single.push_back(item);
     }
 
     /// The next item to publish.
     pub fn take(&mut self) -> Option<Item> {
+        let item = self.next()?;
+        self.bytes -= size(&item);
+        Some(item)
+    }
+
+    fn next(&mut self) -> Option<Item> {
         if self.taken == SHARE {
             self.next_turn();
         }
@@ -105,10 +119,33 @@ impl<T> Backlog<T> {
         self.ordered + self.single.len()
     }
 
+    /// Whether so much waits that publishers should wait too. A single order may be larger than that.
+    pub fn is_full(&self) -> bool {
+        self.len() >= MAX_ITEMS || self.is_large()
+    }
+
+    /// Whether the contents that wait are too many bytes.
+    pub fn is_large(&self) -> bool {
+        self.bytes >= MAX_BYTES
+    }
+
     /// Whether no item waits.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+}
+
+/// Bytes of an item's contents.
+fn size(item: &Item) -> usize {
+    let stream = match &item.formats.http_stream {
+        Some(Action::Send(stream)) => stream.content.len(),
+        _ => 0,
+    };
+    let response = match &item.formats.http_response {
+        Some(Action::Send(HttpResponse { body: ResponseBody::Whole(body), .. })) => body.len(),
+        _ => 0,
+    };
+    stream + response
 }
 
 #[cfg(test)]
@@ -134,6 +171,23 @@ mod tests {
         assert_eq!(backlog.take().unwrap().channel, "a");
         assert_eq!(backlog.finished().collect::<Vec<_>>(), ['a']);
         assert!(backlog.take().is_none() && backlog.is_empty());
+    }
+
+    #[test]
+    fn it_is_full_by_number_or_by_bytes_until_items_are_taken() {
+        let mut backlog: Backlog<()> = Backlog::default();
+        for _ in 0..MAX_ITEMS {
+            assert!(!backlog.is_full());
+            backlog.push_single(items("a", 1).remove(0));
+        }
+        assert!(backlog.is_full());
+        backlog.take();
+        assert!(!backlog.is_full());
+        let text = format!("J{{\"channel\":\"a\",\"http-stream\":{{\"content\":\"{}\"}}}}", "x".repeat(MAX_BYTES));
+        backlog.push(vec![grip::item::from_message(text.as_bytes(), None).unwrap()], ());
+        assert!(backlog.is_full());
+        while backlog.take().is_some() {}
+        assert!(!backlog.is_full() && backlog.bytes == 0);
     }
 
     #[test]

@@ -3,6 +3,8 @@
 //! [`backlog`] takes orders in steps, [`dedup`] drops repetitions, [`sequencer`] keeps back what came too early, and
 //! [`rate`] what exceeds the limit.
 
+#![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_macros))]
+
 pub mod backlog;
 pub mod dedup;
 pub mod rate;

@@ -1,4 +1,6 @@
 //! Requests that the proxy hands over to be held: [`accept`] reads the call, [`admission`] decides.
 
+#![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_macros))]
+
 pub mod accept;
 pub mod admission;

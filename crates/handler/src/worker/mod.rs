@@ -40,8 +40,6 @@ const RETRY: usize = 8;
 const MESSAGES_A_TURN: usize = 256;
 /// Deliveries made in a turn before sockets are looked at again; each item counts as one beside.
 const DELIVERIES_A_TURN: usize = 20_000;
-/// Items that may wait to be taken in steps before no more are asked for.
-const MAX_WAITING_ITEMS: usize = 1_000;
 /// Orders that may wait before further publish commands are refused. The control port has bounds of its own.
 const MAX_WAITING_ORDERS: usize = 2_000;
 /// How often sequences are looked at.
@@ -231,7 +229,7 @@ impl Worker {
     /// Makes publishers wait while frontends do not keep up, or items wait that have been taken already.
     fn apply_back_pressure(&mut self) {
         self.paused = self.outputs.must_wait(Instant::now());
-        let pause = self.paused || self.backlog.len() >= MAX_WAITING_ITEMS;
+        let pause = self.paused || self.backlog.is_full();
         if pause != self.inputs_paused {
             self.inputs_paused = pause;
             self.reactor.pause(PULL, pause);

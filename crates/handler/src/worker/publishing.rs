@@ -6,7 +6,7 @@ use std::time::Instant;
 use rpc::Call;
 use transport::{Envelope, Pull, Replier, Subscriber};
 
-use super::{DELIVERIES_A_TURN, MAX_WAITING_ITEMS, MAX_WAITING_ORDERS, MESSAGES_A_TURN, Worker};
+use super::{DELIVERIES_A_TURN, MAX_WAITING_ORDERS, MESSAGES_A_TURN, Worker};
 use crate::context::Context;
 use crate::publish::command::{self, Effect};
 use crate::publish::submission::{Receipt, Work};
@@ -42,7 +42,7 @@ impl Worker {
             let known = |id: &[u8]| self.engine.is_held(id, &self.outputs.peers);
             let (answer, effect) = command::answer(&call, &self.uris, known);
             let answer = match effect {
-                Effect::Publish(_) if self.backlog.orders() >= MAX_WAITING_ORDERS => {
+                Effect::Publish(_) if self.backlog.orders() >= MAX_WAITING_ORDERS || self.backlog.is_large() => {
                     self.outputs.warnings.warn("busy", now, "a publish command is refused: too many wait");
                     command::busy(&call)
                 }
@@ -68,7 +68,7 @@ impl Worker {
     }
 
     pub(super) fn take_submissions(&mut self) {
-        while self.backlog.len() < MAX_WAITING_ITEMS {
+        while !self.backlog.is_full() {
             let Ok(submission) = self.submissions.try_recv() else { return };
             let Some((work, receipt)) = submission.begin() else { continue };
             match work {
@@ -84,7 +84,7 @@ impl Worker {
     /// Takes items from a socket that has some, as far as there is room for them.
     pub(super) fn take_items(&mut self, input: Input, ready: bool, now: Instant) {
         for _ in 0..if ready { MESSAGES_A_TURN } else { 0 } {
-            if self.backlog.len() >= MAX_WAITING_ITEMS {
+            if self.backlog.is_full() {
                 return;
             }
             let item = match input {
