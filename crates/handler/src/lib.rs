@@ -22,6 +22,7 @@ pub mod notice;
 pub mod order;
 pub mod publish;
 pub mod subscribe;
+pub mod tables;
 pub mod take_over;
 pub mod worker;
 

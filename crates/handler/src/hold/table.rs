@@ -1,21 +1,20 @@
 //! All holds, by index and by session.
 
-use std::collections::HashMap;
 use std::ops::{Index, IndexMut};
 
 use foldhash::fast::RandomState;
-use slab::Slab;
 use zhttp::{Id, PeerId};
 
 use super::Hold;
 use crate::context::Address;
 use crate::subscribe::channels::HoldKey;
+use crate::tables::{Map, Table};
 
 /// See the module.
 #[derive(Default)]
 pub struct Holds {
-    holds: Slab<Hold>,
-    by_session: HashMap<(PeerId, Id), HoldKey, RandomState>,
+    holds: Table<Hold>,
+    by_session: Map<(PeerId, Id), HoldKey, RandomState>,
     births: u64,
 }
 
@@ -29,14 +28,14 @@ impl Holds {
     /// Adds a hold.
     pub fn insert(&mut self, hold: Hold) -> HoldKey {
         let session = (hold.session.client(), *hold.session.id());
-        let key = self.holds.insert(hold) as HoldKey;
+        let key = self.holds.insert(hold);
         self.by_session.insert(session, key);
         key
     }
 
     /// Removes a hold.
     pub fn remove(&mut self, key: HoldKey) -> Option<Hold> {
-        let hold = self.holds.try_remove(key as usize)?;
+        let hold = self.holds.remove(key)?;
         self.by_session.remove(&(hold.session.client(), *hold.session.id()));
         Some(hold)
     }
@@ -48,12 +47,12 @@ impl Holds {
 
     /// A hold that may be gone.
     pub fn get(&self, key: HoldKey) -> Option<&Hold> {
-        self.holds.get(key as usize)
+        self.holds.get(key)
     }
 
     /// The same, to be changed.
     pub fn get_mut(&mut self, key: HoldKey) -> Option<&mut Hold> {
-        self.holds.get_mut(key as usize)
+        self.holds.get_mut(key)
     }
 
     /// Whether the hold with this birth is still at this index.
@@ -63,7 +62,7 @@ impl Holds {
 
     /// The holds that are reached so. Looks at all there are.
     pub fn at(&self, address: Address) -> Vec<HoldKey> {
-        self.holds.iter().filter(|(_, hold)| hold.address() == address).map(|(key, _)| key as HoldKey).collect()
+        self.holds.iter().filter(|(_, hold)| hold.address() == address).map(|(key, _)| key).collect()
     }
 
     /// All of them.
@@ -73,13 +72,12 @@ impl Holds {
 
     /// All of them, to be changed.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Hold> {
-        self.holds.iter_mut().map(|(_, hold)| hold)
+        self.holds.iter_mut()
     }
 
     /// Removes all.
     pub fn clear(&mut self) {
-        self.holds.clear();
-        self.by_session.clear();
+        *self = Holds { births: self.births, ..Holds::default() };
     }
 
     /// How many there are.
@@ -99,12 +97,12 @@ impl Index<HoldKey> for Holds {
     /// # Panics
     /// There is no such hold. The lists of channels have only those that are there.
     fn index(&self, key: HoldKey) -> &Hold {
-        &self.holds[key as usize]
+        &self.holds[key]
     }
 }
 
 impl IndexMut<HoldKey> for Holds {
     fn index_mut(&mut self, key: HoldKey) -> &mut Hold {
-        &mut self.holds[key as usize]
+        &mut self.holds[key]
     }
 }

@@ -10,9 +10,9 @@ use std::time::Instant;
 
 use foldhash::fast::RandomState;
 use grip::HoldMode;
-use slab::Slab;
 
 use super::classes::{Class, Standing};
+use crate::tables::{Map, Table};
 
 /// A hold's index in the table of holds.
 pub type HoldKey = u32;
@@ -91,10 +91,10 @@ pub struct Left {
 /// All subscribed channels.
 #[derive(Default)]
 pub struct Channels {
-    channels: Slab<Channel>,
-    groups: Slab<Group>,
+    channels: Table<Channel>,
+    groups: Table<Group>,
     /// Clients of backends may choose names, hence the standard library's keyed hash.
-    by_name: HashMap<Box<str>, ChannelKey>,
+    by_name: Map<Box<str>, ChannelKey, std::hash::RandomState>,
     by_class: HashMap<(ChannelKey, (*const Standing, u32)), GroupKey, RandomState>,
 }
 
@@ -106,26 +106,26 @@ impl Channels {
             None => {
                 let channel =
                     Channel { name: name.into(), groups: Vec::new(), plain: None, lingers_until: None, watched: false };
-                let key = self.channels.insert(channel) as ChannelKey;
+                let key = self.channels.insert(channel);
                 self.by_name.insert(name.into(), key);
                 (key, true)
             }
         };
         let group = self.group_of(channel, class);
-        let list = self.groups[group as usize].list_mut(mode);
+        let list = self.groups[group].list_mut(mode);
         list.push(hold);
         (Place { group, index: (list.len() - 1) as u32 }, new)
     }
 
     fn group_of(&mut self, channel: ChannelKey, class: Option<Rc<Class>>) -> GroupKey {
         let known = match &class {
-            None => self.channels[channel as usize].plain,
+            None => self.channels[channel].plain,
             Some(class) => self.by_class.get(&(channel, class.key())).copied(),
         };
         if let Some(group) = known {
             return group;
         }
-        let list = &mut self.channels[channel as usize].groups;
+        let list = &mut self.channels[channel].groups;
         let class_key = class.as_ref().map(|class| class.key());
         let group = Group {
             channel,
@@ -136,10 +136,10 @@ impl Channels {
             run_bytes: 0,
             index: list.len() as u32,
         };
-        let key = self.groups.insert(group) as GroupKey;
+        let key = self.groups.insert(group);
         list.push(key);
         match class_key {
-            None => self.channels[channel as usize].plain = Some(key),
+            None => self.channels[channel].plain = Some(key),
             Some(class) => drop(self.by_class.insert((channel, class), key)),
         }
         key
@@ -147,7 +147,7 @@ impl Channels {
 
     /// Removes a hold from a channel.
     pub fn remove(&mut self, place: Place, mode: HoldMode) -> Left {
-        let group = &mut self.groups[place.group as usize];
+        let group = &mut self.groups[place.group];
         let list = group.list_mut(mode);
         list.swap_remove(place.index as usize);
         if list.len() < list.capacity() / 4 {
@@ -158,20 +158,20 @@ impl Channels {
         if group.streams.is_empty() && group.polls.is_empty() {
             self.forget_group(place.group);
         }
-        let deserted = self.channels[channel as usize].groups.is_empty().then_some(channel);
+        let deserted = self.channels[channel].groups.is_empty().then_some(channel);
         Left { moved, deserted }
     }
 
     fn forget_group(&mut self, key: GroupKey) {
-        let group = self.groups.remove(key as usize);
+        let Some(group) = self.groups.remove(key) else { return };
         match &group.class {
-            None => self.channels[group.channel as usize].plain = None,
+            None => self.channels[group.channel].plain = None,
             Some(class) => drop(self.by_class.remove(&(group.channel, class.key()))),
         }
-        let list = &mut self.channels[group.channel as usize].groups;
+        let list = &mut self.channels[group.channel].groups;
         list.swap_remove(group.index as usize);
         if let Some(&moved) = list.get(group.index as usize) {
-            self.groups[moved as usize].index = group.index;
+            self.groups[moved].index = group.index;
         }
     }
 
@@ -182,27 +182,27 @@ impl Channels {
 
     /// A channel.
     pub fn channel(&self, key: ChannelKey) -> &Channel {
-        &self.channels[key as usize]
+        &self.channels[key]
     }
 
     /// A channel, to be changed.
     pub fn channel_mut(&mut self, key: ChannelKey) -> &mut Channel {
-        &mut self.channels[key as usize]
+        &mut self.channels[key]
     }
 
     /// A group that may be gone.
     pub fn group(&self, key: GroupKey) -> Option<&Group> {
-        self.groups.get(key as usize)
+        self.groups.get(key)
     }
 
     /// A group.
     pub fn group_at(&self, key: GroupKey) -> &Group {
-        &self.groups[key as usize]
+        &self.groups[key]
     }
 
     /// A group, to be changed; it may be gone.
     pub fn group_mut(&mut self, key: GroupKey) -> Option<&mut Group> {
-        self.groups.get_mut(key as usize)
+        self.groups.get_mut(key)
     }
 
     /// How many holds of a mode a channel has.
@@ -212,7 +212,7 @@ impl Channels {
 
     /// Forgets a channel that nobody listens to.
     pub fn forget(&mut self, key: ChannelKey) -> Box<str> {
-        let channel = self.channels.remove(key as usize);
+        let Some(channel) = self.channels.remove(key) else { return Box::default() };
         debug_assert!(channel.groups.is_empty(), "a channel is forgotten while holds listen");
         self.by_name.remove(&channel.name);
         channel.name
