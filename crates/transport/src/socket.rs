@@ -163,11 +163,6 @@ impl Core {
         each!(self, socket => socket.load())
     }
 
-    /// What peers that are there do not take for now.
-    pub(crate) fn held_up(&self) -> Load {
-        each!(self, socket => socket.held_up())
-    }
-
     /// What waits for the peer of a name.
     pub(crate) fn load_of(&self, name: &[u8]) -> Load {
         each!(self, socket => socket.load_of(name))
@@ -235,11 +230,6 @@ macro_rules! socket_common {
             /// What peers do not take for now, all together; what waits for peers that are not there is part of it.
             pub fn load(&self) -> $crate::Load {
                 self.core.load()
-            }
-
-            /// Messages that connected peers do not take for now.
-            pub fn waiting(&self) -> usize {
-                self.core.held_up().messages
             }
         }
 

@@ -4,6 +4,8 @@
 //! have to go out by a socket whose peer comes a little later than the question did. Or, where libzmq does the I/O, it
 //! has no room for the peer. Pure: the time comes from the caller.
 
+#![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_macros))]
+
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::time::{Duration, Instant};

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use transport::error::SendError;
+use transport::error::{SendError, Taken};
 use transport::{
     Answer, Change, Context, Dealer, Event, Incoming, Load, Options, Publisher, Pull, Push, Reactor, Reason, Replier,
     Router, Subscriber,
@@ -64,7 +64,7 @@ fn what_is_pushed_is_pulled_in_order_and_nothing_is_lost_beyond_the_high_water_m
         for i in 0..1000u32 {
             push.send(&i.to_be_bytes()).unwrap();
         }
-        assert!(push.waiting() > 0, "the high-water mark did not hold anything back");
+        assert!(push.load().messages > 0, "the high-water mark did not hold anything back");
         let mut next = 0u32;
         until(&mut reactor, |ready| {
             if ready.contains(&Event::Socket(2)) {
@@ -337,9 +337,9 @@ fn what_a_peer_had_not_begun_to_take_when_it_went_away_goes_to_another() {
     }
     until(&mut reactor, |_| {
         others.wait(Some(Duration::ZERO), &mut ready).unwrap();
-        (push.waiting() > 0 && push.waiting() < 100).then_some(())
+        (push.load().messages > 0 && push.load().messages < 100).then_some(())
     });
-    let left = push.waiting();
+    let left = push.load().messages;
     drop((idle, others));
     let second = Pull::connect(&context, &[&spec], &Options::default()).unwrap();
     reactor.add(2, &second).unwrap();
@@ -544,6 +544,45 @@ fn an_instance_that_hangs_holds_up_no_other_and_is_left_in_time() {
     assert!(start.elapsed() >= stuck_after);
     assert!(count > 20 && full <= count, "{count} messages came, {full} were refused");
     assert_eq!((publisher.load(), publisher.counters().stuck), (Load::default(), 1));
+}
+
+#[test]
+fn an_instance_that_hangs_holds_up_no_other_where_libzmq_does_the_io() {
+    let (context, spec) = (Context::new(), "inproc://s");
+    let stuck_after = Duration::from_millis(500);
+    let options = Options { high_water_mark: 10, peer_bytes: 100_000, stuck_after, ..Options::default() };
+    let publisher = Publisher::bind(&context, spec, &options).unwrap();
+    let mut reactor = Reactor::new().unwrap();
+    reactor.add(1, &publisher).unwrap();
+    let subscriber = |name| {
+        let tight = Options { high_water_mark: 10, ..Options::default() };
+        let subscriber = Subscriber::connect(&context, &[spec], &tight).unwrap();
+        subscriber.subscribe_instance(name).unwrap();
+        subscriber
+    };
+    let (sick, well) = (subscriber("sick"), subscriber("well"));
+    until(&mut reactor, |_| {
+        let _ = publisher.changes().count();
+        (publisher.is_present(b"sick") && publisher.is_present(b"well")).then_some(())
+    });
+    let (mut count, mut results, mut changes) = (0, Vec::new(), Vec::new());
+    until(&mut reactor, |_| {
+        changes.extend(publisher.changes());
+        if changes.is_empty() {
+            results.push(publisher.send(b"sick", &[b"sick ", &[b'x'; 5000][..]].concat()));
+        }
+        publisher.send(b"well", b"well message").unwrap();
+        while well.recv().is_some() {
+            count += 1;
+        }
+        assert!(publisher.load_of(b"sick").bytes <= 110_000);
+        (!changes.is_empty()).then_some(())
+    });
+    assert_eq!(changes, [Change::Left("sick".into(), Reason::Stuck)]);
+    assert!(count > 20 && results.contains(&Ok(Taken::Full)), "{count} have come; {results:?}");
+    assert_eq!(publisher.load_of(b"sick"), Load::default());
+    // libzmq has its connection still, and what libzmq had taken comes.
+    assert_eq!(&sick.recv().unwrap()[..5], b"sick ");
 }
 
 #[test]

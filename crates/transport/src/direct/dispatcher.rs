@@ -6,6 +6,8 @@
 //!
 //! Time is told with [`Dispatcher::flush`] only, once a turn; what happens between is dated then.
 
+#![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_macros))]
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::io::{Read, Write};
 use std::time::{Duration, Instant};
@@ -305,8 +307,8 @@ impl<S: Read + Write> Dispatcher<S> {
                 self.publish(first, None, parts);
                 Ok(Taken::More)
             }
-            (Role::Router, [to, rest @ ..]) => match self.names.get_key_value(*to) {
-                Some((name, &slot)) => self.push_bounded(slot, &name.clone(), rest),
+            (Role::Router, [to, rest @ ..]) => match self.names.get(*to) {
+                Some(&slot) => self.push_bounded(slot, to, rest),
                 None => self.refuse(SendError::Unreachable),
             },
             _ => self.refuse(SendError::Unreachable),
@@ -317,8 +319,8 @@ impl<S: Read + Write> Dispatcher<S> {
     /// it has subscribed to, with which the message begins.
     pub(super) fn send_to(&mut self, name: &[u8], parts: &[&[u8]]) -> Result<Taken, SendError> {
         match self.role {
-            Role::Router => match self.names.get_key_value(name) {
-                Some((name, &slot)) => self.push_bounded(slot, &name.clone(), parts),
+            Role::Router => match self.names.get(name) {
+                Some(&slot) => self.push_bounded(slot, name, parts),
                 None => self.keep(name, parts),
             },
             Role::Xpub => self.publish_to(name, parts),
@@ -355,7 +357,7 @@ impl<S: Read + Write> Dispatcher<S> {
         self.count(slot);
     }
 
-    fn push_bounded(&mut self, slot: usize, name: &Bytes, parts: &[&[u8]]) -> Result<Taken, SendError> {
+    fn push_bounded(&mut self, slot: usize, name: &[u8], parts: &[&[u8]]) -> Result<Taken, SendError> {
         if !self.has_room(slot) {
             self.note_full(slot, name);
             return self.refuse(SendError::Full);
@@ -369,11 +371,11 @@ impl<S: Read + Write> Dispatcher<S> {
     }
 
     /// The sender of messages to this name is to be told when there is room again.
-    fn note_full(&mut self, slot: usize, name: &Bytes) {
+    fn note_full(&mut self, slot: usize, name: &[u8]) {
         if let Some(peer) = self.peers.get_mut(slot)
-            && !peer.refused.contains(name)
+            && !peer.refused.iter().any(|refused| refused == name)
         {
-            peer.refused.push(name.clone());
+            peer.refused.push(Bytes::copy_from_slice(name));
         }
     }
 
@@ -381,32 +383,29 @@ impl<S: Read + Write> Dispatcher<S> {
     fn publish_to(&mut self, name: &[u8], parts: &[&[u8]]) -> Result<Taken, SendError> {
         let mut targets = std::mem::take(&mut self.targets);
         targets.clear();
-        let owner = self.subscribers.exact(name).map(|(name, slots)| {
-            targets.extend_from_slice(slots);
-            name.clone()
-        });
-        let result = match owner {
-            None => self.keep(name, parts),
+        targets.extend_from_slice(self.subscribers.exact(name));
+        let result = if targets.is_empty() {
+            self.keep(name, parts)
+        } else {
             // All or none of its connections.
-            Some(name) => match targets.iter().find(|slot| !self.has_room(**slot)) {
+            match targets.iter().find(|slot| !self.has_room(**slot)) {
                 Some(&full) => {
-                    self.note_full(full, &name);
+                    self.note_full(full, name);
                     self.refuse(SendError::Full)
                 }
                 None => {
-                    targets.iter().try_fold(Taken::More, |all, slot| match self.push_bounded(*slot, &name, parts)? {
+                    targets.iter().try_fold(Taken::More, |all, slot| match self.push_bounded(*slot, name, parts)? {
                         Taken::More => Ok(all),
                         Taken::Full => Ok(Taken::Full),
                     })
                 }
-            },
+            }
         };
         if result.is_ok() {
             let message = parts.first().copied().unwrap_or_default();
             self.subscribers.matching(message, Some(name.len()), &mut targets);
             for slot in &targets {
-                let owns = self.subscribers.exact(name).is_some_and(|(_, slots)| slots.contains(slot));
-                if !owns && self.has_room(*slot) {
+                if !self.subscribers.exact(name).contains(slot) && self.has_room(*slot) {
                     self.push(*slot, parts);
                 }
             }
@@ -743,15 +742,9 @@ impl<S: Read + Write> Dispatcher<S> {
 
     /// Messages that peers do not take for now, those for absent peers included.
     pub(super) fn load(&self) -> Load {
-        let mut load = self.held_up();
-        load += self.absent.load();
-        load
-    }
-
-    /// Messages that peers that are there do not take for now.
-    pub(super) fn held_up(&self) -> Load {
         let mut load = self.load;
         load += self.unsent.load();
+        load += self.absent.load();
         load
     }
 
@@ -760,7 +753,7 @@ impl<S: Read + Write> Dispatcher<S> {
         let mut load = self.absent.load_of(name);
         let slots = match self.role {
             Role::Router => self.names.get(name).map(std::slice::from_ref),
-            _ => self.subscribers.exact(name).map(|(_, slots)| slots),
+            _ => Some(self.subscribers.exact(name)),
         };
         for slot in slots.unwrap_or_default() {
             load += self.peers.get(*slot).map_or(Load::default(), |peer| peer.link.held_up());
@@ -780,7 +773,7 @@ impl<S: Read + Write> Dispatcher<S> {
 
     /// Whether the peer of a name is there.
     pub(super) fn is_present(&self, name: &[u8]) -> bool {
-        self.names.contains_key(name) || self.subscribers.exact(name).is_some()
+        self.names.contains_key(name) || !self.subscribers.exact(name).is_empty()
     }
 
     pub(super) fn counters(&self) -> Counters {

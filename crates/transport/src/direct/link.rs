@@ -2,6 +2,8 @@
 //!
 //! The stream is a unix socket that does not block, or in tests a pipe in memory.
 
+#![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_macros))]
+
 use std::io::{self, Read, Write};
 
 use bytes::Bytes;

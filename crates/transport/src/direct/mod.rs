@@ -177,11 +177,6 @@ impl Socket {
         self.0.borrow().dispatcher.load()
     }
 
-    /// What peers that are there do not take for now.
-    pub(crate) fn held_up(&self) -> Load {
-        self.0.borrow().dispatcher.held_up()
-    }
-
     /// What waits for the peer of a name.
     pub(crate) fn load_of(&self, name: &[u8]) -> Load {
         self.0.borrow().dispatcher.load_of(name)

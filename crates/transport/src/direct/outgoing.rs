@@ -3,6 +3,8 @@
 //! A turn's messages are collected here and leave with one system call. Where each message ends is known, so that what
 //! waits can be counted, and what a peer did not take can go to another.
 
+#![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_macros))]
+
 use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::ops::Range;

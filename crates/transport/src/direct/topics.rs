@@ -1,5 +1,7 @@
 //! Subscriptions: prefixes of messages, each with a count.
 
+#![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_macros))]
+
 use std::collections::BTreeMap;
 
 use bytes::Bytes;

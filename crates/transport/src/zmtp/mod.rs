@@ -7,6 +7,8 @@
 //! - [`greeting`]: the first 64 bytes, and READY.
 //! - [`frame`]: frames, and the commands between them.
 
+#![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_macros))]
+
 pub(crate) mod frame;
 pub(crate) mod greeting;
 
