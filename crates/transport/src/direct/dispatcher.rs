@@ -34,6 +34,8 @@ const READS_IN_A_ROW: usize = 16;
 const MAX_HANDSHAKES: usize = 256;
 /// Rounds of a flush; peers that take all at once get more in the next turn.
 const ROUNDS: usize = 16;
+/// How many messages of the greatest size all peers together may have begun to send.
+const MAX_BEGUN: usize = 4;
 /// Messages that wait for one absent peer.
 const MAX_ABSENT: usize = 1000;
 
@@ -59,8 +61,9 @@ struct Peer<S> {
     in_turns: bool,
     /// Under which names messages to it have been refused, or would be.
     refused: Vec<Bytes>,
-    /// Its part in the load of all.
+    /// Its part in the load of all, and in the bytes of messages that have been begun.
     counted: Load,
+    begun: usize,
     /// Since when it has taken nothing though it should.
     held_up_since: Option<Instant>,
     /// Its entry in the deadlines.
@@ -95,6 +98,8 @@ pub(super) struct Dispatcher<S> {
     /// Messages for peers that are not there.
     absent: Waiting,
     load: Load,
+    /// Bytes that are kept of messages that are not complete.
+    begun: usize,
     counters: Counters,
     ended: Vec<Ended<S>>,
     /// Absent peers that have been waited for in vain, and with how many messages.
@@ -129,6 +134,7 @@ impl<S: Read + Write> Dispatcher<S> {
             unsent: Outgoing::default(),
             absent: Waiting::new(absent),
             load: Load::default(),
+            begun: 0,
             counters: Counters::default(),
             ended: Vec::new(),
             given_up: Vec::new(),
@@ -171,6 +177,7 @@ impl<S: Read + Write> Dispatcher<S> {
             in_turns: false,
             refused: Vec::new(),
             counted: Load::default(),
+            begun: 0,
             held_up_since: None,
             due: None,
         });
@@ -235,7 +242,7 @@ impl<S: Read + Write> Dispatcher<S> {
     fn lose(&mut self, slot: usize, broken: Broken) {
         self.clear_due(slot);
         let Some(peer) = self.peers.try_remove(slot) else { return };
-        let Peer { link, endpoint, serial, in_reads, in_writes, in_turns, counted, .. } = peer;
+        let Peer { link, endpoint, serial, in_reads, in_writes, in_turns, counted, begun, .. } = peer;
         // The slot will be another peer's.
         if in_reads {
             self.reads.retain(|other| *other != slot);
@@ -248,6 +255,7 @@ impl<S: Read + Write> Dispatcher<S> {
         }
         self.handshakes.remove(&serial);
         self.load -= counted;
+        self.begun -= begun;
         let (reason, unwritten) = (Reason::from(&broken), link.unwritten() as u64);
         self.counters.stuck += u64::from(reason == Reason::Stuck);
         self.counters.expelled += u64::from(reason == Reason::Expelled);
@@ -588,8 +596,22 @@ impl<S: Read + Write> Dispatcher<S> {
         for (topic, on) in topics {
             self.note_topic(slot, &topic, on, Reason::Closed);
         }
-        if let Err(broken) = result {
-            self.lose(slot, broken);
+        match result {
+            Ok(()) => self.count_begun(slot),
+            Err(broken) => self.lose(slot, broken),
+        }
+    }
+
+    /// Bounds what peers can make us keep of messages that they do not complete: who has begun most makes room.
+    fn count_begun(&mut self, slot: usize) {
+        let Some(peer) = self.peers.get_mut(slot) else { return };
+        self.begun = self.begun - peer.begun + peer.link.begun();
+        peer.begun = peer.link.begun();
+        if self.begun > MAX_BEGUN.saturating_mul(self.options.max_message)
+            && let Some((slot, bytes)) =
+                self.peers.iter().map(|(slot, peer)| (slot, peer.begun)).max_by_key(|most| most.1)
+        {
+            self.lose(slot, Broken::Hoarding { bytes });
         }
     }
 

@@ -43,6 +43,8 @@ pub(crate) enum Broken {
     Crowded,
     #[error("the peer took nothing for too long while {messages} messages of {bytes} bytes waited for it")]
     Stuck { messages: usize, bytes: usize },
+    #[error("the peer has begun a message of {bytes} bytes, and all peers together have begun too many")]
+    Hoarding { bytes: usize },
     #[error("{0}")]
     Io(#[from] io::Error),
     #[error("{0}")]
@@ -55,7 +57,7 @@ impl From<&Broken> for Reason {
             Broken::Closed | Broken::Io(_) => Reason::Closed,
             Broken::Replaced => Reason::Replaced,
             Broken::Stuck { .. } => Reason::Stuck,
-            Broken::Anonymous | Broken::Crowded | Broken::Violation(_) => Reason::Expelled,
+            Broken::Anonymous | Broken::Crowded | Broken::Hoarding { .. } | Broken::Violation(_) => Reason::Expelled,
         }
     }
 }
@@ -140,6 +142,11 @@ impl<S: Read + Write> Link<S> {
     /// What waits, for whatever reason.
     pub(crate) fn queued(&self) -> Load {
         if self.deaf { Load::default() } else { self.outgoing.load() }
+    }
+
+    /// Bytes that are kept of a message that is not complete.
+    pub(crate) fn begun(&self) -> usize {
+        self.input.len() + self.decoder.begun()
     }
 
     /// Messages that the peer has not taken to their end.

@@ -309,7 +309,7 @@ impl Shell {
             let address = &self.address;
             let name = name.escape_ascii();
             let kind = match broken {
-                Broken::Violation(_) => "violation",
+                Broken::Violation(_) | Broken::Hoarding { .. } => "violation",
                 Broken::Stuck { .. } => "stuck",
                 Broken::Anonymous | Broken::Crowded => "handshake",
                 Broken::Closed | Broken::Replaced | Broken::Io(_) => {

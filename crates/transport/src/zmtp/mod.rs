@@ -80,6 +80,11 @@ impl Decoder {
         Decoder { role, stage: Stage::Greeting, max_message, begun: 0 }
     }
 
+    /// Bytes of the parts so far of a message that is not complete.
+    pub(crate) fn begun(&self) -> usize {
+        self.begun
+    }
+
     /// What the beginning of `input` means and how long it is; `None` if it is not complete.
     ///
     /// # Errors

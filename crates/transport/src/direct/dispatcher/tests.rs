@@ -321,6 +321,29 @@ fn a_peer_that_only_talks_to_a_socket_that_only_sends_takes_no_more_than_its_tur
     assert_eq!(bed.ended(), [""; 0]);
 }
 
+#[test]
+fn messages_that_are_never_completed_are_bounded_and_who_has_begun_most_goes() {
+    let mut bed = Bed::new(Role::Router, Options { max_message: 1000, ..Options::default().named("us") });
+    let half = |bed: &mut Bed, slot: usize, wire: &Wire, len: usize| {
+        wire.say(&[&[2, 0, 0, 0, 0, 0, 0, 3, 0xe8][..], &vec![b'x'; len]].concat());
+        bed.dispatcher.on_ready(slot, true, false, false);
+        bed.told()
+    };
+    let (slot, honest) = bed.join("honest", 1000);
+    half(&mut bed, slot, &honest, 10);
+    for i in 0..6 {
+        let (slot, wire) = bed.join(&format!("hoarder {i}"), 1000);
+        let told = half(&mut bed, slot, &wire, 990);
+        assert_eq!(told.iter().any(|line| line.ends_with("left: Expelled")), i >= 3, "{told:?}");
+    }
+    honest.say(&[b'y'; 990]);
+    bed.dispatcher.on_ready(slot, true, false, false);
+    assert_eq!(bed.ended().len(), 3);
+    honest.send(&[b"", b"on"]);
+    bed.dispatcher.on_ready(slot, true, false, false);
+    assert_eq!(bed.told().last().unwrap(), "honest: on");
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Join(u8),
