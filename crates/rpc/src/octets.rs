@@ -18,6 +18,16 @@ impl Octets<'_> {
     }
 }
 
+impl<'a> Octets<'a> {
+    /// The bytes where they stand in the message; nothing if they were copied.
+    pub fn in_message(&self) -> &'a [u8] {
+        match self.0 {
+            Cow::Borrowed(bytes) => bytes,
+            Cow::Owned(_) => b"",
+        }
+    }
+}
+
 impl Deref for Octets<'_> {
     type Target = [u8];
 

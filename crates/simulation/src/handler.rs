@@ -6,9 +6,10 @@ use grip::Instruct;
 use handler::context::{Actions, Address, Context, Sent};
 use handler::engine::{Engine, Limits};
 use handler::notice::{Level, Notice};
-use handler::take_over::accept::{self, Accept, failure, reply};
+use handler::take_over::accept::{self, Accept};
 use handler::take_over::admission::{Decision, Prepared};
 use rpc::Call;
+use rpc::call::{failure, success};
 use tnetstring::Writer;
 use zhttp::{Ext, Packet, Peers};
 
@@ -103,7 +104,7 @@ impl Handler {
         let call = Call::decode(message).expect("the proxy sends calls");
         if lane == Lane::Inspect {
             let inspected = rpc::inspect::Inspected { inspect_again: Some(1_000), ..Default::default() };
-            let answer = rpc::call::success(call.id, &inspected).expect("it is flat");
+            let answer = success(call.id, &inspected).expect("it is flat");
             net.send(Part::Handler, Part::Proxy, lane, &answer);
             return;
         }
@@ -124,7 +125,7 @@ impl Handler {
             Err(error) => return (failure(call.id, "bad-format", Some(&error.to_string())), None),
         };
         match self.engine.decide(accept, &instruct, &mut Context::new(now, &mut outputs!(self, net))) {
-            Decision::Hold(prepared) => (reply(call.id, accept::accepted), Some(prepared)),
+            Decision::Hold(prepared) => (success(call.id, &accept::accepted()).expect("it is flat"), Some(prepared)),
             _ => (failure(call.id, "bad-format", None), None),
         }
     }

@@ -4,14 +4,17 @@ use std::time::Instant;
 
 use grip::Instruct;
 use rpc::Call;
+use rpc::accept::Accepted;
+use rpc::call::{condition, failure, success};
+use rpc::inspect::Inspected;
 
 use super::{MESSAGES_A_TURN, Worker};
 use crate::context::Context;
-use crate::take_over::accept::{self, Accept, failure, reply};
+use crate::take_over::accept::{self, Accept};
 use crate::take_over::admission::{Decision, Prepared};
 
 /// How long the proxy need not ask `inspect` again, in ms: this handler has no sharing and no sessions to tell of.
-const INSPECT_AGAIN: i64 = 10_000;
+const INSPECT_AGAIN: u64 = 10_000;
 
 impl Worker {
     pub(super) fn take_inspects(&mut self) {
@@ -19,16 +22,11 @@ impl Worker {
             let Some((envelope, message)) = self.inspect.recv() else { return };
             let Ok(request) = Call::decode(&message) else { continue };
             let answer = if request.method == b"inspect" {
-                reply(request.id, |out| {
-                    let map = out.mark();
-                    out.int(INSPECT_AGAIN);
-                    out.bytes(b"inspect-again");
-                    out.bool(false);
-                    out.bytes(b"no-proxy");
-                    out.map(map);
-                })
+                let inspected = Inspected { inspect_again: Some(INSPECT_AGAIN), ..Inspected::default() };
+                // Nothing in it is nested.
+                success(request.id, &inspected).unwrap_or_default()
             } else {
-                failure(request.id, "method-not-found", None)
+                failure(request.id, condition::METHOD_NOT_FOUND, None)
             };
             // A proxy that is gone needs no answer.
             let _ = self.inspect.reply(&envelope, &answer);
@@ -46,7 +44,7 @@ impl Worker {
                 b"accept" => self.decide(&request, now),
                 // Statistics of connections, a notice that wants no answer.
                 b"conn-max" => continue,
-                _ => (failure(request.id, "method-not-found", None), None),
+                _ => (failure(request.id, condition::METHOD_NOT_FOUND, None), None),
             };
             // The proxy must hear that the requests are ours before any frontend hears of us.
             let told = self.accept.reply(&envelope, &answer);
@@ -62,24 +60,26 @@ impl Worker {
             Err(error) => {
                 let text = format_args!("a request of the proxy is refused: {error}");
                 self.outputs.warnings.warn("accept", now, text);
-                return (failure(request.id, "bad-request", None), None);
+                return (failure(request.id, condition::BAD_REQUEST, None), None);
             }
         };
         let response_sent = accept.response_sent;
         // The instruct borrows from the response, which outlives the decision.
         let response = accept.response.clone();
+        // Headers and bodies are not nested either.
+        let answer = |accepted: &Accepted<'_>| success(request.id, accepted).unwrap_or_default();
         let mut instruct = match Instruct::read(response.backend()) {
             Ok(instruct) => instruct,
-            Err(error) => return (failure(request.id, "bad-format", Some(&error.to_string())), None),
+            Err(error) => return (failure(request.id, condition::BAD_FORMAT, Some(&error.to_string())), None),
         };
         match self.engine.decide(accept, &instruct, &mut Context::new(now, &mut self.outputs)) {
-            Decision::Hold(prepared) => (reply(request.id, accept::accepted), Some(prepared)),
-            Decision::Pass(_) if response_sent => (reply(request.id, accept::nothing), None),
+            Decision::Hold(prepared) => (answer(&accept::accepted()), Some(prepared)),
+            Decision::Pass(_) if response_sent => (answer(&accept::nothing()), None),
             Decision::Pass(body) => {
                 instruct.response.body = body.to_vec().into();
-                (reply(request.id, |out| accept::respond(out, &instruct.response)), None)
+                (answer(&accept::respond(&instruct.response)), None)
             }
-            Decision::Refuse(refusal) => (failure(request.id, "bad-format", Some(&refusal.to_string())), None),
+            Decision::Refuse(refusal) => (failure(request.id, condition::BAD_FORMAT, Some(&refusal.to_string())), None),
         }
     }
 }
