@@ -81,7 +81,8 @@ pub struct Frontend {
     grants: Bulk<u32>,
     owing: Vec<(u32, u64)>,
     grants_due: Option<Instant>,
-    departures: Vec<(Instant, Ends)>,
+    /// When, which sessions end, of those opened before a number.
+    departures: Vec<(Instant, Ends, u64)>,
     /// No server has any reason to break the rules.
     strict: bool,
 }
@@ -89,7 +90,7 @@ pub struct Frontend {
 #[derive(Clone, Copy)]
 enum Ends {
     Of(PeerId),
-    Unanswered(u64),
+    Unanswered,
 }
 
 struct Links<'a> {
@@ -332,8 +333,9 @@ impl Frontend {
     /// A server is gone.
     pub fn on_left(&mut self, name: &[u8], now: Instant) {
         let Some(peer) = self.peers.intern(name) else { return };
-        self.departures.push((now + MOMENT, Ends::Of(peer)));
-        self.departures.push((now + UNANSWERED, Ends::Unanswered(self.exchanges.next_serial())));
+        let before = self.exchanges.next_serial();
+        self.departures.push((now + MOMENT, Ends::Of(peer), before));
+        self.departures.push((now + UNANSWERED, Ends::Unanswered, before));
     }
 
     fn lose(&mut self, slot: u32, page: Option<(u16, &str)>, now: Instant, net: &mut Net) {
@@ -351,7 +353,7 @@ impl Frontend {
         let exchanges = slots.into_iter().filter_map(|slot| self.exchanges.next_due(slot));
         let clients =
             self.conns.values().filter_map(|conn| conn.pacing.due(&self.config.deadlines)).map(|(due, _)| due);
-        let departures = self.departures.iter().map(|(due, _)| *due);
+        let departures = self.departures.iter().map(|(due, ..)| *due);
         exchanges.chain(clients).chain(departures).chain(self.grants_due).min()
     }
 
@@ -380,15 +382,16 @@ impl Frontend {
             conn.http.on_gone(&mut context!(self, &mut conn.output, now, links, net));
             self.close(client, Connection::Reset);
         }
-        let (due, later): (Vec<_>, Vec<_>) = self.departures.drain(..).partition(|(due, _)| *due <= now);
+        let (due, later): (Vec<_>, Vec<_>) = self.departures.drain(..).partition(|(due, ..)| *due <= now);
         self.departures = later;
-        for (_, ends) in due {
+        for (_, ends, before) in due {
             let ended: Vec<u32> = self
                 .exchanges
                 .iter_mut()
+                .filter(|exchange| exchange.serial() < before)
                 .filter(|exchange| match ends {
                     Ends::Of(peer) => exchange.is_served_by(peer),
-                    Ends::Unanswered(before) => !exchange.has_server() && exchange.serial() < before,
+                    Ends::Unanswered => !exchange.has_server(),
                 })
                 .map(|exchange| exchange.slot())
                 .collect();
