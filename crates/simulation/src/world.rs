@@ -47,6 +47,8 @@ pub struct Report {
     pub links_cut: usize,
     /// Processes that were replaced.
     pub deaths: usize,
+    /// A checksum of all that went over the links, in order.
+    pub trace: u64,
 }
 
 impl Report {
@@ -275,6 +277,11 @@ impl World {
         let (from, to, lane) = key;
         let (now, net) = (self.now, &mut self.net);
         let Some(message) = net.take(key) else { return };
+        if let Message::Packet(bytes) = &message {
+            for &byte in bytes {
+                self.report.trace = (self.report.trace ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
+            }
+        }
         match (to, message) {
             (Part::Frontend(index), message) => {
                 let Some(frontend) = self.frontends.get_mut(&index) else { return };
