@@ -129,8 +129,6 @@ fn bound_specs(settings: &Settings) -> Vec<String> {
     specs.extend([&outbound.input, &outbound.in_stream, &outbound.out].map(String::clone));
     let single = [&proxy.inspect_spec, &proxy.accept_spec, &proxy.retry_spec, &proxy.stats_spec, &proxy.command_spec];
     specs.extend(single.map(String::clone));
-    let lists = [&proxy.internal_in_specs, &proxy.internal_in_stream_specs, &proxy.internal_out_specs];
-    specs.extend(lists.into_iter().flatten().cloned());
     specs.extend([&handler.push_in_spec, &handler.stats_spec, &handler.command_spec].into_iter().flatten().cloned());
     if !handler.push_in_sub_connect {
         specs.extend(handler.push_in_sub_specs.first().cloned());

@@ -38,12 +38,9 @@ impl Settings {
         let origins = (&proxy.origin_out_specs, &proxy.origin_out_stream_specs, &proxy.origin_in_specs);
         let asked =
             (&proxy.inspect_spec, &proxy.accept_spec, &proxy.retry_spec, &proxy.stats_spec, &proxy.command_spec);
-        let internal = (&proxy.internal_in_specs, &proxy.internal_in_stream_specs, &proxy.internal_out_specs);
         let holds = (&handler.client_in_stream_specs, &handler.client_out_specs, &handler.push_in_http);
         let asks = (&handler.proxy_inspect_specs, &handler.proxy_accept_specs, &handler.proxy_retry_specs);
-        let further = (&handler.proxy_stats_specs, &handler.proxy_command_spec);
-        let requests = (&handler.internal_out_specs, &handler.internal_out_stream_specs, &handler.internal_in_specs);
-        format!("{:?}", ((global, started, clients, origins, asked, internal), (holds, asks, further, requests)))
+        format!("{:?}", (global, started, clients, origins, asked, holds, asks))
     }
 }
 
@@ -58,10 +55,6 @@ pub struct Global {
     pub ipc_prefix: String,
     /// Already added to every port here.
     pub port_offset: u16,
-    /// How long a connection counts in statistics after the last word of it.
-    pub stats_connection_ttl: Duration,
-    /// Whether statistics tell of each connection.
-    pub stats_connection_send: bool,
 }
 
 /// What the ZeroMQ sockets of a process keep to.
@@ -243,12 +236,6 @@ pub struct Proxy {
     pub stats_spec: String,
     /// Bind ROUTER: commands.
     pub command_spec: String,
-    /// Bind PULL: requests of the handler to backends.
-    pub internal_in_specs: Vec<String>,
-    /// Bind ROUTER: further packets of them.
-    pub internal_in_stream_specs: Vec<String>,
-    /// Bind PUB: their responses.
-    pub internal_out_specs: Vec<String>,
 }
 
 /// `set_x_forwarded_protocol`.
@@ -334,8 +321,6 @@ pub struct Handler {
     pub id_cache_ttl: Duration,
     /// How many are remembered at most.
     pub id_cache_max: usize,
-    /// Whether the backend is asked again when a channel gets its first subscriber.
-    pub update_on_first_subscription: bool,
     /// Channels a connection may be subscribed to.
     pub connection_subscription_max: usize,
     /// How long a long-poll's subscription stays after the response.
@@ -362,14 +347,4 @@ pub struct Handler {
     pub proxy_accept_specs: Vec<String>,
     /// Connect PUSH: requests to hand back.
     pub proxy_retry_specs: Vec<String>,
-    /// Connect SUB: statistics of proxies.
-    pub proxy_stats_specs: Vec<String>,
-    /// Connect DEALER: commands to proxies.
-    pub proxy_command_spec: String,
-    /// Connect PUSH: requests to backends, by way of a proxy.
-    pub internal_out_specs: Vec<String>,
-    /// Connect ROUTER: further packets of them.
-    pub internal_out_stream_specs: Vec<String>,
-    /// Connect SUB: their responses.
-    pub internal_in_specs: Vec<String>,
 }

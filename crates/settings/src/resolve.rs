@@ -44,24 +44,20 @@ impl Raw {
 }
 
 fn global(values: &Values, raw: &Raw) -> Result<Global, Error> {
-    const G: &str = "global";
     Ok(Global {
         config: raw.name().into(),
         rundir: values.variables.rundir.clone().into(),
         ipc_prefix: values.variables.ipc_prefix.clone(),
         port_offset: values.port_offset,
-        stats_connection_ttl: values.seconds(G, "stats_connection_ttl")?,
-        stats_connection_send: values.bool(G, "stats_connection_send")?,
     })
 }
 
 fn zmq(values: &Values, section: &'static str) -> Result<Zmq, Error> {
-    const G: &str = "global";
     Ok(Zmq {
         ipc_file_mode: values.octal(section, "ipc_file_mode")?,
-        max_message: values.int(G, "zmq_max_message_size")?,
-        max_peers: values.int(G, "zmq_max_peers")?,
-        handshake_timeout: values.seconds(G, "zmq_handshake_timeout")?,
+        max_message: values.int("global", "zmq_max_message_size")?,
+        max_peers: values.int("global", "zmq_max_peers")?,
+        handshake_timeout: values.seconds("global", "zmq_handshake_timeout")?,
     })
 }
 
@@ -178,9 +174,6 @@ fn proxy(
         retry_spec: bound("handler_retry_in_spec")?,
         stats_spec: bound("stats_spec")?,
         command_spec: bound("command_spec")?,
-        internal_in_specs: values.specs(P, "intreq_in_specs")?,
-        internal_in_stream_specs: values.specs(P, "intreq_in_stream_specs")?,
-        internal_out_specs: values.specs(P, "intreq_out_specs")?,
     })
 }
 
@@ -190,10 +183,6 @@ fn handler(values: &Values, frontend: &Frontend, proxy: &Proxy) -> Result<Handle
         let mut found = values.specs(H, new)?;
         found.extend(values.spec(H, old)?);
         Ok(if found.is_empty() { vec![own.clone()] } else { found })
-    };
-    let same = |key: &str, own: &Vec<String>| -> Result<Vec<String>, Error> {
-        let found = values.specs(H, key)?;
-        Ok(if found.is_empty() { own.clone() } else { found })
     };
     let mut push_in_sub_specs = values.specs(H, "push_in_sub_specs")?;
     push_in_sub_specs.extend(values.spec(H, "push_in_sub_spec")?);
@@ -227,7 +216,6 @@ fn handler(values: &Values, frontend: &Frontend, proxy: &Proxy) -> Result<Handle
         message_wait: values.int(H, "message_wait").map(Duration::from_millis)?,
         id_cache_ttl: values.seconds(H, "id_cache_ttl")?,
         id_cache_max: values.int(H, "id_cache_max")?,
-        update_on_first_subscription: values.bool(H, "update_on_first_subscription")?,
         connection_subscription_max: values.int(H, "connection_subscription_max")?,
         subscription_linger: values.seconds(H, "subscription_linger")?,
         session_queue_bytes: values.int(H, "session_queue_bytes")?,
@@ -241,11 +229,6 @@ fn handler(values: &Values, frontend: &Frontend, proxy: &Proxy) -> Result<Handle
         proxy_inspect_specs: either("proxy_inspect_specs", "proxy_inspect_spec", &proxy.inspect_spec)?,
         proxy_accept_specs: either("proxy_accept_specs", "proxy_accept_spec", &proxy.accept_spec)?,
         proxy_retry_specs: either("proxy_retry_out_specs", "proxy_retry_out_spec", &proxy.retry_spec)?,
-        proxy_stats_specs: either("proxy_stats_specs", "proxy_stats_spec", &proxy.stats_spec)?,
-        proxy_command_spec: values.spec(H, "proxy_command_spec")?.unwrap_or_else(|| proxy.command_spec.clone()),
-        internal_out_specs: same("proxy_intreq_out_specs", &proxy.internal_in_specs)?,
-        internal_out_stream_specs: same("proxy_intreq_out_stream_specs", &proxy.internal_in_stream_specs)?,
-        internal_in_specs: same("proxy_intreq_in_specs", &proxy.internal_out_specs)?,
     })
 }
 
