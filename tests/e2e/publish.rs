@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use pushpin_tests::client::Client;
 use pushpin_tests::origin::{Origin, respond};
 use pushpin_tests::publish;
-use pushpin_tests::suite::Suite;
+use pushpin_tests::suite::{Suite, run};
 use pushpin_tests::until;
 
 /// A backend that holds `/poll` on the channel c, and answers `/instruct` with one that can not be sent.
@@ -75,6 +75,12 @@ fn a_response_that_can_not_be_sent_is_refused_by_every_way_in_and_costs_nobody()
     let mut other = Client::connect(suite.port).unwrap();
     other.get("/instruct").unwrap();
     assert!(other.response().unwrap().head.status >= 500);
+
+    for spec in [format!("http://127.0.0.1:{}", suite.publish_port), format!("tcp://127.0.0.1:{}", suite.push_port)] {
+        let output = run("pushpin-publish", &["--spec", &spec, "--header", "X: a\nb", "c", "evil"]);
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && errors.contains("the value of header 'X'"), "{errors}");
+    }
 
     publish::text(&suite, "c", "good").unwrap();
     let response = client.response().unwrap();

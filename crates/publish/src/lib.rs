@@ -27,7 +27,7 @@ pub enum Error {
     /// Nobody there, or no answer.
     #[error("{0}")]
     Connection(String),
-    /// The server did not want it; its words.
+    /// The server did not want it, or would not; in its words.
     #[error("{0}")]
     Refused(String),
 }
@@ -57,5 +57,7 @@ fn publish(arguments: &Arguments) -> Result<(), Error> {
         return Err(Error::Argument("Authentication requires https".into()));
     }
     let message = tnetstring::to_vec(&item).map_err(|e| Error::Argument(e.to_string()))?;
+    // Nobody answers on this way, so what would be skipped at its end is refused here.
+    grip::item::from_message(&message, None).map_err(|error| Error::Refused(error.to_string()))?;
     push::send(&spec, &message)
 }
