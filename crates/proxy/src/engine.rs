@@ -233,6 +233,10 @@ impl Engine {
                 self.with_exchange(index, now, links, |exchange, context| {
                     exchange.origin_packet(&packet, from, seq, context);
                 });
+            } else if packet.kind == Kind::KeepAlive || (packet.kind == Kind::Data && packet.more) {
+                // Of a request that has been given up before it was taken: nobody wants to hear the rest.
+                let cancel = Packet { kind: Kind::Cancel, ids: Ids::One(id, None), ..Packet::default() };
+                links.to_origin(packet.from, &Packet { from: &self.shared.instance, ..cancel });
             }
         }
     }

@@ -91,6 +91,8 @@ struct Origin {
     session: client::Session,
     /// When an outbound process must have answered at all.
     answer_by: Instant,
+    /// An outbound process has ended that may have taken the request.
+    in_doubt: bool,
 }
 
 impl Origin {
@@ -392,7 +394,9 @@ impl Exchange {
         let index = self.index;
         while let Some(origin) = &mut self.origin {
             if !origin.session.is_answered() && context.now >= origin.answer_by {
-                return self.origin_failed(&ProxyError::NoOutbound, context);
+                let error = if origin.in_doubt { ProxyError::OutboundLeft } else { ProxyError::NoOutbound };
+                self.origin = None;
+                return self.origin_failed(&error, context);
             }
             match origin.session.on_timer(context.now) {
                 client::Due::Nothing => return,
@@ -425,7 +429,10 @@ impl Exchange {
     pub fn outbound_left(&mut self, peer: Option<PeerId>, context: &mut Context<'_>) {
         let Some(origin) = &mut self.origin else { return };
         match origin.session.server() {
-            None => origin.answer_by = origin.answer_by.min(context.now + DOUBT),
+            None => {
+                origin.in_doubt = true;
+                origin.answer_by = origin.answer_by.min(context.now + DOUBT);
+            }
             server if server == peer => {
                 self.origin = None;
                 self.origin_failed(&ProxyError::OutboundLeft, context);

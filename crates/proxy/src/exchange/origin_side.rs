@@ -89,6 +89,7 @@ impl Exchange {
             serial,
             session: Session::start(session::Protocol::Http, INITIAL_BODY as u32, context.now),
             answer_by: context.now + TIMEOUT,
+            in_doubt: false,
         });
     }
 

@@ -269,6 +269,12 @@ fn what_a_dead_outbound_process_had_is_not_done_twice() {
 #[test]
 fn what_a_dead_outbound_process_may_have_had_is_waited_for_one_second() {
     let mut bench = Bench::new("* origin:80");
+    bench.request(Packet::default());
+    bench.sent();
+    bench.outbound_leaves();
+    bench.wait(Duration::from_millis(1010));
+    assert_eq!(bench.sent(), ["open: data +200000", "client: keep-alive"]);
+    let mut bench = Bench::new("* origin:80");
     bench.request(Packet { method: Some(b"POST"), ..Packet::default() });
     bench.sent();
     bench.outbound_leaves();
@@ -457,4 +463,17 @@ fn a_frontend_of_pushpin_is_not_sent_more_headers_than_it_can_take() {
         let answer = bench.sent().pop().unwrap();
         assert!(answer.starts_with(&format!("client: data {sent}")), "{count} headers: {answer}");
     }
+}
+
+#[test]
+fn an_outbound_process_that_takes_a_request_too_late_is_told_to_stop() {
+    let mut bench = Bench::new("* origin:80");
+    bench.request(Packet { method: Some(b"POST"), ..Packet::default() });
+    bench.wait(Duration::from_secs(8));
+    assert!(bench.engine.is_empty());
+    bench.sent();
+    bench.origin(Packet { kind: Kind::KeepAlive, ..Packet::default() });
+    assert_eq!(bench.sent(), ["origin: cancel"]);
+    bench.origin(ok(b"all of it", false));
+    assert_eq!(bench.sent(), [""; 0]);
 }
