@@ -7,6 +7,7 @@
 //! - [`reactor`]: one thread's event loop. It waits on ZeroMQ sockets, TCP sockets and wake-ups at once.
 //! - `sockets`: one file a pair of socket types, each with its framing.
 //! - `socket`: what all socket types share: non-blocking sending and receiving, and the bounded backlog.
+//! - `waiting`: messages for peers that are not there, or for which libzmq has no room; a queue for each.
 //! - `direct`: I/O of sockets that have `ipc:` addresses only, by ourselves; `zmtp`: the protocol they speak.
 //! - `libzmq`: I/O of all others, by libzmq.
 //!

@@ -618,3 +618,26 @@ fn a_socket_file_is_never_open_to_others_not_even_for_an_instant() {
     let _open = Pull::bind(&Context::new(), &spec, &options).unwrap();
     assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o777);
 }
+
+#[test]
+fn a_message_that_is_too_long_ends_its_senders_connection_and_no_other() {
+    let ports = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    for spec in [format!("ipc://{}/s", dir.path().display()), format!("tcp://{ports}")] {
+        let context = Context::new();
+        let pull = Pull::bind(&context, &spec, &Options { max_message: 70_000, ..Options::default() }).unwrap();
+        let push = || Push::connect(&context, &[&spec], &Options { linger: 0, ..Options::default() }).unwrap();
+        let (bad, good) = (push(), push());
+        let mut reactor = Reactor::new().unwrap();
+        reactor.add(1, &pull).unwrap();
+        reactor.add(2, &bad).unwrap();
+        reactor.add(3, &good).unwrap();
+        bad.send(b"before").unwrap();
+        assert_eq!(&until(&mut reactor, |_| pull.recv())[..], b"before");
+        bad.send(&[b'x'; 70_001]).unwrap();
+        bad.send(b"behind it").unwrap();
+        good.send(&[b'y'; 70_000]).unwrap();
+        let message = until(&mut reactor, |_| pull.recv().filter(|message| &message[..] != b"behind it"));
+        assert_eq!(message.len(), 70_000, "{spec}");
+    }
+}
