@@ -9,7 +9,8 @@
 //! - [`http1`]: what a client sends becomes exchanges, what servers send becomes its output.
 //! - [`exchange`]: one request and its response, as a ZHTTP session; their table.
 //! - [`uplink`]: the way of packets to proxy and handler.
-//! - [`worker`]: the loop that joins them with sockets and clock. All others are without both.
+//! - [`worker`]: the loop that joins them with sockets and clock. Only it asks for the time, and what is not a socket
+//!   itself (`accept::listeners`, `client::io`, the sockets in `uplink`) does no I/O.
 
 #![forbid(unsafe_code)]
 

@@ -5,7 +5,9 @@
 //! is. Credits and keep-alives go back to the servers once a turn, many sessions a packet. Nothing in a turn grows with
 //! the number of clients but what concerns each of them.
 //!
-//! - [`packets`](self): from the servers. - `clients`: reading, writing, closing. - `due`: deadlines.
+//! - `packets`: what servers send goes to the clients it is for.
+//! - `clients`: accepting, reading, writing, closing.
+//! - `due`, `timers`: deadlines of clients, keep-alives and expiry of exchanges.
 //! - `departures`: servers that have gone.
 
 mod clients;
@@ -69,7 +71,7 @@ pub struct Worker {
     responses: Subscriber,
     listeners: Listeners,
     admission: Admission,
-    /// Tables must not grow beyond the memory reserved for them: see [`RESERVED`].
+    /// Its memory is reserved at the start: see [`RESERVED`].
     clients: Slab<Client>,
     core: Core,
     client_timers: SlotTimers,
