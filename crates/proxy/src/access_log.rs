@@ -77,11 +77,11 @@ impl fmt::Display for Line<'_> {
         if self.retry {
             f.write_str(" retry")?;
         }
-        // In seconds, to the millisecond, as `$request_time` of nginx.
-        write!(f, " time={:.3}", self.duration.as_secs_f64())?;
         if let Some(agent) = self.request.headers.get("User-Agent").filter(|_| self.user_agent) {
             write!(f, " ua={}", Text(agent))?;
         }
+        // In seconds, to the millisecond, as `$request_time` of nginx. Behind what Pushpin writes, whose lines others parse.
+        write!(f, " time={:.3}", self.duration.as_secs_f64())?;
         for value in self.request.headers.values("Grip-Last") {
             for last in grip::header::elements(value) {
                 let id = grip::header::parameters(last)
@@ -121,7 +121,7 @@ mod tests {
         };
         assert_eq!(
             line.to_string(),
-            "GET http://127.0.0.1:7999/rt?x=1 -> 127.0.0.1:8000 from=127.0.0.1 ref=http://ref/ route=rt code=200 6 time=0.012 ua=ua1 #c=5"
+            "GET http://127.0.0.1:7999/rt?x=1 -> 127.0.0.1:8000 from=127.0.0.1 ref=http://ref/ route=rt code=200 6 ua=ua1 time=0.012 #c=5"
         );
         line = Line {
             target: None,
