@@ -7,7 +7,6 @@
 //!
 //! `None` is null; leave a field out with `skip_serializing_if`. Text and byte strings are the same on the wire.
 
-use std::fmt::Display;
 use std::io::Write;
 
 use serde::Serialize;
@@ -44,26 +43,28 @@ struct Output<'b> {
 
 impl<'b> Output<'b> {
     fn scalar(&mut self, kind: Kind, payload: &[u8]) -> Result<(), Error> {
-        self.bytes.reserve(payload.len() + 12);
-        self.length(payload.len());
+        let mut digits = itoa::Buffer::new();
+        let length = digits.format(payload.len());
+        self.bytes.reserve(length.len() + payload.len() + 2);
+        self.bytes.extend_from_slice(length.as_bytes());
+        self.bytes.push(b':');
         self.bytes.extend_from_slice(payload);
         self.bytes.push(kind.type_byte());
         Ok(())
     }
 
-    /// A number in its decimal form, without the allocator.
-    fn number(&mut self, kind: Kind, number: impl Display) -> Result<(), Error> {
-        let mut text = [0; 32];
-        let mut rest = &mut text[..];
-        // An integer of 64 bits has 20 bytes, the shortest form of a float at most 25.
-        write!(rest, "{number}").map_err(|_| Error::BadFloat)?;
-        let length = 32 - rest.len();
-        self.scalar(kind, &text[..length])
+    fn integer(&mut self, value: i64) -> Result<(), Error> {
+        self.scalar(Kind::Int, itoa::Buffer::new().format(value).as_bytes())
     }
 
-    fn length(&mut self, length: usize) {
-        // Writing into memory does not fail.
-        let _ = write!(self.bytes, "{length}:");
+    /// A float in the shortest form that reads as the same number.
+    fn float(&mut self, value: f64) -> Result<(), Error> {
+        let mut text = [0; 32];
+        let mut rest = &mut text[..];
+        // The longest has 25 bytes.
+        write!(rest, "{value:?}").map_err(|_| Error::BadFloat)?;
+        let length = 32 - rest.len();
+        self.scalar(Kind::Float, &text[..length])
     }
 
     fn begin<'o>(&'o mut self, kind: Kind) -> Result<Container<'o, 'b>, Error> {
@@ -86,9 +87,13 @@ impl<'b> Output<'b> {
     /// Puts the length before what was written since `start`, and the type behind it.
     fn finish(&mut self, start: usize, kind: Kind) {
         let end = self.bytes.len();
-        self.length(end - start);
-        let prefix = self.bytes.len() - end;
-        self.bytes[start..].rotate_right(prefix);
+        let mut digits = itoa::Buffer::new();
+        let length = digits.format(end - start);
+        let contents = start + length.len() + 1;
+        self.bytes.resize(end + length.len() + 1, kind.type_byte());
+        self.bytes.copy_within(start..end, contents);
+        self.bytes[start..contents - 1].copy_from_slice(length.as_bytes());
+        self.bytes[contents - 1] = b':';
         self.bytes.push(kind.type_byte());
         self.depth += 1;
     }
@@ -97,7 +102,7 @@ impl<'b> Output<'b> {
 macro_rules! numbers {
     ($($method:ident $type:ty)*) => {
         $(fn $method(self, value: $type) -> Result<(), Error> {
-            self.number(Kind::Int, i64::try_from(value).map_err(|_| Error::BadInt)?)
+            self.integer(i64::try_from(value).map_err(|_| Error::BadInt)?)
         })*
     };
 }
@@ -127,7 +132,7 @@ impl<'o, 'b> Serializer for &'o mut Output<'b> {
     }
 
     fn serialize_f64(self, value: f64) -> Result<(), Error> {
-        if value.is_finite() { self.number(Kind::Float, format_args!("{value:?}")) } else { Err(Error::BadFloat) }
+        if value.is_finite() { self.float(value) } else { Err(Error::BadFloat) }
     }
 
     fn serialize_char(self, value: char) -> Result<(), Error> {
