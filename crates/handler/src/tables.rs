@@ -6,9 +6,9 @@
 #![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_macros))]
 
 use std::borrow::Borrow;
-use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash};
 
+use hashbrown::HashTable;
 use slab::Slab;
 
 /// Entries of one part of a [`Table`].
@@ -115,26 +115,27 @@ impl<T> std::ops::IndexMut<u32> for Table<T> {
 
 /// A hash map in parts, which grow one by one.
 pub struct Map<K, V, S> {
-    shards: Vec<HashMap<K, V, S>>,
-    /// Decides about the part.
+    shards: Vec<HashTable<(K, V)>>,
     hasher: S,
 }
 
 impl<K, V, S: Default> Default for Map<K, V, S> {
     fn default() -> Self {
-        Map { shards: (0..SHARDS).map(|_| HashMap::default()).collect(), hasher: S::default() }
+        Map { shards: (0..SHARDS).map(|_| HashTable::new()).collect(), hasher: S::default() }
     }
 }
 
 impl<K: Hash + Eq, V, S: BuildHasher> Map<K, V, S> {
-    fn shard<Q: Hash + ?Sized>(&self, key: &Q) -> usize {
-        self.hasher.hash_one(key) as usize % SHARDS
-    }
-
     /// Adds a value, in place of another one.
     pub fn insert(&mut self, key: K, value: V) {
-        let shard = self.shard(&key);
-        self.shards[shard].insert(key, value);
+        let hash = self.hasher.hash_one(&key);
+        let shard = &mut self.shards[shard(hash)];
+        match shard.find_mut(hash, |(other, _)| *other == key) {
+            Some(entry) => entry.1 = value,
+            None => {
+                shard.insert_unique(hash, (key, value), |(key, _)| self.hasher.hash_one(key));
+            }
+        }
     }
 
     /// The value of a key.
@@ -142,7 +143,8 @@ impl<K: Hash + Eq, V, S: BuildHasher> Map<K, V, S> {
     where
         K: Borrow<Q>,
     {
-        self.shards[self.shard(key)].get(key)
+        let hash = self.hasher.hash_one(key);
+        self.shards[shard(hash)].find(hash, |(other, _)| other.borrow() == key).map(|(_, value)| value)
     }
 
     /// Removes a key.
@@ -150,9 +152,16 @@ impl<K: Hash + Eq, V, S: BuildHasher> Map<K, V, S> {
     where
         K: Borrow<Q>,
     {
-        let shard = self.shard(key);
-        self.shards[shard].remove(key);
+        let hash = self.hasher.hash_one(key);
+        if let Ok(entry) = self.shards[shard(hash)].find_entry(hash, |(other, _)| other.borrow() == key) {
+            entry.remove();
+        }
     }
+}
+
+/// Which part an entry is in. The tables themselves use the lowest and the highest bits.
+fn shard(hash: u64) -> usize {
+    (hash >> 32) as usize % SHARDS
 }
 
 #[cfg(test)]
@@ -176,6 +185,25 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_map_in_parts_is_a_map(steps in prop::collection::vec((0u16..500, any::<Option<u8>>()), 0..2000)) {
+            let (mut map, mut model) = (Map::<u16, u8, foldhash::fast::RandomState>::default(), BTreeMap::new());
+            for (key, step) in steps {
+                match step {
+                    Some(value) => {
+                        map.insert(key, value);
+                        model.insert(key, value);
+                    }
+                    None => {
+                        map.remove(&key);
+                        model.remove(&key);
+                    }
+                }
+                prop_assert_eq!(map.get(&key), model.get(&key));
+            }
+            prop_assert!((0..500).all(|key| map.get(&key) == model.get(&key)));
+        }
+
         #[test]
         fn a_table_is_a_map_that_chooses_its_keys(steps in prop::collection::vec(any::<Option<u16>>(), 0..5000)) {
             let (mut table, mut model) = (Table::default(), BTreeMap::new());

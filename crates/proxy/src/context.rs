@@ -84,8 +84,13 @@ pub struct Shared {
     /// Sessions that have ended because a packet of theirs was not taken, and whose other side is to hear of it as soon as it
     /// takes packets again.
     pub cut: Vec<Cut>,
+    /// Calls to the handler are written here one after the other.
+    call_buffer: Vec<u8>,
     serials: u64,
 }
+
+/// Capacity that the buffer for calls keeps, in bytes.
+const CALL_CAPACITY: usize = 64 * 1024;
 
 impl Shared {
     /// For the exchanges of `instance`.
@@ -98,8 +103,21 @@ impl Shared {
             config,
             availability: Availability::default(),
             cut: Vec::new(),
+            call_buffer: Vec::new(),
             serials: 0,
         }
+    }
+
+    /// The buffer to write a call into, empty.
+    pub(crate) fn take_call_buffer(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.call_buffer)
+    }
+
+    /// Gives the buffer back for the next call.
+    pub(crate) fn keep_call_buffer(&mut self, mut buffer: Vec<u8>) {
+        buffer.clear();
+        buffer.shrink_to(CALL_CAPACITY);
+        self.call_buffer = buffer;
     }
 
     /// A number that was not given before in this run.

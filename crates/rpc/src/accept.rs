@@ -1,11 +1,12 @@
 //! Giving requests to the handler, together with the backend's response (internal RPC, method accept).
 
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
 use crate::call::Method;
 use crate::inspect::Inspected;
 use crate::stats::ConnMax;
-use crate::{RequestData, RequestState, ResponseData, is_false};
+use crate::{Octets, RequestData, RequestState, ResponseData, is_false};
 
 /// The requests, and everything that the handler must know to hold them.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -53,6 +54,50 @@ pub struct Accept<'a> {
     /// Connections before and after the requests are given away, if connections are counted this way.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conn_max: Vec<ConnMax>,
+}
+
+/// What a handler reads of an [`Accept`]. The request as the backend got it must be there and is not decoded: lists of headers
+/// that nobody looks at were a third of what taking over a hold cost.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Offer<'a> {
+    /// As [`Accept::requests`].
+    #[serde(borrow)]
+    pub requests: Vec<RequestState<'a>>,
+    /// As [`Accept::request_data`].
+    pub request_data: IgnoredAny,
+    /// As [`Accept::orig_request_data`].
+    #[serde(borrow)]
+    pub orig_request_data: Asked<'a>,
+    /// As [`Accept::response`].
+    #[serde(borrow)]
+    pub response: Option<ResponseData<'a>>,
+    /// As [`Accept::route`].
+    #[serde(borrow)]
+    pub route: Option<&'a str>,
+    /// As [`Accept::separate_stats`].
+    #[serde(default)]
+    pub separate_stats: bool,
+    /// As [`Accept::channel_prefix`].
+    #[serde(borrow)]
+    pub channel_prefix: Option<&'a str>,
+    /// As [`Accept::channels`].
+    #[serde(borrow, default)]
+    pub channels: Vec<&'a str>,
+    /// As [`Accept::response_sent`].
+    #[serde(default)]
+    pub response_sent: bool,
+}
+
+/// Method and URI of a request, without the rest of it.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub struct Asked<'a> {
+    /// Request method.
+    #[serde(borrow)]
+    pub method: Octets<'a>,
+    /// Absolute URI.
+    #[serde(borrow)]
+    pub uri: Octets<'a>,
 }
 
 impl Method for Accept<'_> {

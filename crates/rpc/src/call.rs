@@ -86,6 +86,16 @@ impl<'a> Call<'a> {
 /// # Errors
 /// The arguments are nested too deep; only those that contain foreign values can be.
 pub fn encode<M: Method>(from: Option<&[u8]>, id: Option<&[u8]>, args: &M) -> Result<Vec<u8>, Error> {
+    let mut bytes = Vec::with_capacity(256);
+    append(from, id, args, &mut bytes)?;
+    Ok(bytes)
+}
+
+/// As [`encode`], behind what `bytes` has already, for callers that keep their buffer.
+///
+/// # Errors
+/// As [`encode`]; `bytes` is then as before.
+pub fn append<M: Method>(from: Option<&[u8]>, id: Option<&[u8]>, args: &M, bytes: &mut Vec<u8>) -> Result<(), Error> {
     #[derive(Serialize)]
     struct Outgoing<'a, M> {
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -96,7 +106,7 @@ pub fn encode<M: Method>(from: Option<&[u8]>, id: Option<&[u8]>, args: &M) -> Re
         args: &'a M,
     }
     let (from, id) = (from.map(Octets::from), id.map(Octets::from));
-    tnetstring::to_vec(&Outgoing { from, id, method: M::NAME, args })
+    tnetstring::append(&Outgoing { from, id, method: M::NAME, args }, bytes)
 }
 
 /// An answer that has come. Its value is not decoded yet.

@@ -1,6 +1,6 @@
 //! Packets of the originals, as observed on the wire, and what is made of packets that are not as they should be.
 
-use rpc::accept::{Accept, Accepted};
+use rpc::accept::{Accept, Accepted, Offer};
 use rpc::call::{self, Call, CallError, Reply, condition};
 use rpc::command::{ConnCheck, Refresh, ZmqUris};
 use rpc::inspect::{Inspect, Inspected};
@@ -115,6 +115,21 @@ fn an_accept_call_of_the_original_is_read_and_written() {
     (state.peer_address, state.logical_peer_address) = (Some("127.0.0.1"), Some("127.0.0.1"));
     assert_eq!(state, accept.requests[0]);
     assert_eq!(content(&call::encode(call.from, call.id, &accept).unwrap()), accept_call());
+}
+
+#[test]
+fn what_a_handler_reads_of_an_accept_call_is_what_is_in_it() {
+    let bytes = packet(&accept_call());
+    let call = Call::decode(&bytes).unwrap();
+    let (accept, offer): (Accept, Offer) = (call.args().unwrap(), call.args().unwrap());
+    assert_eq!(offer.requests, accept.requests);
+    assert_eq!(offer.orig_request_data.uri, accept.orig_request_data.uri);
+    assert_eq!(offer.orig_request_data.method, accept.orig_request_data.method);
+    assert_eq!((offer.response, offer.route), (accept.response, accept.route));
+    let mut without = accept_call();
+    without["args"].as_object_mut().unwrap().remove("request-data");
+    let bytes = packet(&without);
+    assert!(Call::decode(&bytes).unwrap().args::<Offer>().is_err());
 }
 
 #[test]

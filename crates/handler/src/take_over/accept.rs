@@ -75,7 +75,7 @@ impl<'a> Accept<'a> {
     /// # Errors
     /// Something required is missing or of a wrong type.
     pub fn read(args: Item<'a>, peers: &mut Peers) -> Result<Self, AcceptError> {
-        let call: rpc::accept::Accept<'a> = tnetstring::from_item(args)?;
+        let call: rpc::accept::Offer<'a> = tnetstring::from_item(args)?;
         let requests = call.requests.iter().map(|request| {
             let (state, responding) = (request.session(peers)?, request.response_code.is_some());
             Ok(Request { state, responding, debug: request.debug })

@@ -139,6 +139,7 @@ impl Exchange {
         let Some(route) = self.route.clone() else { return false };
         let Some(target) = route.targets.get(self.target) else { return false };
         let Some(uri) = Uri::parse(packet.uri.unwrap_or_default()) else { return false };
+        let mut call = context.shared.take_call_buffer();
         let shared = &mut *context.shared;
         let what = Circumstances {
             rules: &shared.config.rules,
@@ -190,8 +191,10 @@ impl Exchange {
             conn_max: Vec::new(),
         };
         // Only foreign data that are nested too deep can't be written.
-        rpc::call::encode(Some(&shared.instance), Some(id.as_bytes()), &accept)
-            .is_ok_and(|call| context.links.accept(&call))
+        let sent = rpc::call::append(Some(&shared.instance), Some(id.as_bytes()), &accept, &mut call)
+            .is_ok_and(|()| context.links.accept(&call));
+        context.shared.keep_call_buffer(call);
+        sent
     }
 
     /// The handler that was asked to hold the request is gone. Its successor is asked the same, within the same time. If the
