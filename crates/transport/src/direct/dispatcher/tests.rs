@@ -7,6 +7,7 @@ use std::rc::Rc;
 use proptest::prelude::*;
 
 use super::*;
+use crate::error::{SendError, Taken};
 use crate::zmtp::{frame, greeting};
 
 const SECOND: Duration = Duration::from_secs(1);
