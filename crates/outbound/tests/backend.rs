@@ -484,6 +484,13 @@ fn a_requester_that_does_not_read_slows_the_backend_down_and_loses_nothing() {
 
 fn slows_down_and_loses_nothing(mut requester: Requester, router_resp: bool) {
     const SIZE: usize = 50 << 20;
+    // An answer shows that the way back is there; until then only so much is kept for a requester.
+    let uri = backend(|_, mut peer| {
+        peer.request();
+        peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+    });
+    requester.ask("first", Packet { uri: Some(uri.as_bytes()), credits: Some(1000), router_resp, ..Packet::default() });
+    requester.next("first");
     let written = Arc::new(AtomicUsize::new(0));
     let count = written.clone();
     let uri = backend(move |_, mut peer| {
