@@ -67,30 +67,35 @@ pub struct Item<'a> {
 /// Never reads beyond the value, so `input` may hold more values (inside a list) or anything at all (behind a packet).
 #[inline]
 pub fn split(input: &[u8]) -> Result<(Item<'_>, &[u8]), Error> {
+    let (length, rest) = length(input)?;
+    let Some((&kind, after)) = rest.get(length..).and_then(<[u8]>::split_first) else { return Err(Error::Truncated) };
+    let kind = Kind::from_type_byte(kind).ok_or(Error::UnknownType(kind))?;
+    Ok((Item { kind, payload: &rest[..length] }, after))
+}
+
+/// Takes the length and its colon off `input`.
+#[inline]
+fn length(input: &[u8]) -> Result<(usize, &[u8]), Error> {
+    // Nearly all values are shorter than 100 bytes; they need no loop.
+    match *input {
+        [a @ b'0'..=b'9', b':', ref rest @ ..] => Ok((usize::from(a - b'0'), rest)),
+        [a @ b'0'..=b'9', b @ b'0'..=b'9', b':', ref rest @ ..] => {
+            Ok((usize::from(a - b'0') * 10 + usize::from(b - b'0'), rest))
+        }
+        _ => long_length(input),
+    }
+}
+
+fn long_length(input: &[u8]) -> Result<(usize, &[u8]), Error> {
     let mut length = 0usize;
-    let mut at = 0;
-    loop {
-        let Some(&byte) = input.get(at) else { return Err(Error::Truncated) };
-        let digit = byte.wrapping_sub(b'0');
-        if digit > 9 {
-            if byte == b':' && at > 0 {
-                break;
-            }
-            return Err(Error::BadLength);
+    for (at, &byte) in input.iter().enumerate() {
+        match byte {
+            b'0'..=b'9' if at < MAX_LENGTH_DIGITS => length = length * 10 + usize::from(byte - b'0'),
+            b':' if at > 0 => return Ok((length, &input[at + 1..])),
+            _ => return Err(Error::BadLength),
         }
-        if at == MAX_LENGTH_DIGITS {
-            return Err(Error::BadLength);
-        }
-        length = length * 10 + usize::from(digit);
-        at += 1;
     }
-    let rest = &input[at + 1..];
-    if rest.len() <= length {
-        return Err(Error::Truncated);
-    }
-    let (payload, rest) = rest.split_at(length);
-    let kind = Kind::from_type_byte(rest[0]).ok_or(Error::UnknownType(rest[0]))?;
-    Ok((Item { kind, payload }, &rest[1..]))
+    Err(Error::Truncated)
 }
 
 impl<'a> Item<'a> {

@@ -12,7 +12,10 @@ const SLOTS: usize = 512;
 /// A timer wheel. Times are rounded up to its tick, so nothing comes up early but what is beyond its range.
 pub struct Wheel<K> {
     slots: Vec<Vec<K>>,
-    tick: Duration,
+    /// A bit for each slot that has entries.
+    occupied: [u64; SLOTS / 64],
+    /// In nanoseconds.
+    tick: u64,
     origin: Instant,
     /// Ticks that have been given out.
     done: u64,
@@ -24,27 +27,44 @@ pub struct Wheel<K> {
 impl<K> Wheel<K> {
     /// A wheel that tells times apart by `tick`.
     pub fn new(tick: Duration, now: Instant) -> Self {
-        Wheel { slots: (0..SLOTS).map(|_| Vec::new()).collect(), tick, origin: now, done: 0, current: 0, len: 0 }
+        Wheel {
+            slots: (0..SLOTS).map(|_| Vec::new()).collect(),
+            occupied: [0; SLOTS / 64],
+            tick: tick.as_nanos() as u64,
+            origin: now,
+            done: 0,
+            current: 0,
+            len: 0,
+        }
+    }
+
+    /// Since the wheel was made, in nanoseconds; 64 bits are 584 years.
+    fn age(&self, at: Instant) -> u64 {
+        at.saturating_duration_since(self.origin).as_nanos() as u64
     }
 
     /// Puts an entry in.
     pub fn insert(&mut self, entry: K, due: Instant) {
-        let ticks = due.saturating_duration_since(self.origin).as_nanos().div_ceil(self.tick.as_nanos()) as u64;
+        let ticks = self.age(due).div_ceil(self.tick);
         let ticks = ticks.max(self.current + 1).min(self.done + SLOTS as u64 - 1);
-        self.slots[(ticks % SLOTS as u64) as usize].push(entry);
+        let slot = (ticks % SLOTS as u64) as usize;
+        self.slots[slot].push(entry);
+        self.occupied[slot / 64] |= 1 << (slot % 64);
         self.len += 1;
     }
 
     /// The next entry that is due. The caller checks whether it really is, and puts it in again if not.
     pub fn pop(&mut self, now: Instant) -> Option<K> {
-        let current = (now.saturating_duration_since(self.origin).as_nanos() / self.tick.as_nanos()) as u64;
+        let current = self.age(now) / self.tick;
         self.current = self.current.max(current);
         while self.done < current {
-            let slot = &mut self.slots[((self.done + 1) % SLOTS as u64) as usize];
+            let at = ((self.done + 1) % SLOTS as u64) as usize;
+            let slot = &mut self.slots[at];
             if let Some(entry) = slot.pop() {
                 self.len -= 1;
                 return Some(entry);
             }
+            self.occupied[at / 64] &= !(1 << (at % 64));
             if slot.capacity() > 1024 {
                 slot.shrink_to(64);
             }
@@ -59,9 +79,29 @@ impl<K> Wheel<K> {
         if self.len == 0 {
             return None;
         }
-        let ahead = (1..=SLOTS as u64).find(|i| !self.slots[((self.done + i) % SLOTS as u64) as usize].is_empty())?;
-        let nanos = self.tick.as_nanos() * u128::from(self.done + ahead);
-        Some(self.origin + Duration::from_nanos(nanos as u64))
+        Some(self.origin + Duration::from_nanos(self.tick * (self.done + self.ahead()?)))
+    }
+
+    /// Ticks from the last one given out to the next that has entries. An entry that was taken out leaves the bit of its
+    /// slot behind, so this may be a tick that has none any more: then the owner looks once too often.
+    fn ahead(&self) -> Option<u64> {
+        let first = ((self.done + 1) % SLOTS as u64) as usize;
+        let words = self.occupied.len();
+        (0..=words).find_map(|i| {
+            let word = (first / 64 + i) % words;
+            // The first word is looked at twice: from the first slot on, and at the end from its beginning.
+            let before = (1u64 << (first % 64)) - 1;
+            let bits = self.occupied[word]
+                & if i == 0 {
+                    !before
+                } else if i == words {
+                    before
+                } else {
+                    u64::MAX
+                };
+            let slot = word * 64 + bits.trailing_zeros() as usize;
+            (bits != 0).then(|| 1 + ((slot + SLOTS - first) % SLOTS) as u64)
+        })
     }
 
     /// Entries in the wheel.
@@ -121,5 +161,21 @@ mod tests {
         wheel.insert(2, now);
         assert_eq!(wheel.pop(now), None);
         assert_eq!(drain(&mut wheel, now + TICK), [2]);
+    }
+
+    #[test]
+    fn the_next_tick_is_found_wherever_the_wheel_stands() {
+        let start = Instant::now();
+        for stands in [1, 2, 62, 63, 64, 127, 500, 510, 511, 512, 1000] {
+            for ahead in [1, 2, 63, 64, 65, 300, 448, 510] {
+                let mut wheel = Wheel::new(TICK, start);
+                wheel.insert(0, start);
+                drain(&mut wheel, start + TICK * stands);
+                wheel.insert(1, start + TICK * (stands + ahead));
+                assert_eq!(wheel.next(), Some(start + TICK * (stands + ahead)), "{stands} {ahead}");
+                assert_eq!(drain(&mut wheel, start + TICK * (stands + ahead - 1)), []);
+                assert_eq!(drain(&mut wheel, start + TICK * (stands + ahead)), [1]);
+            }
+        }
     }
 }

@@ -112,11 +112,15 @@ impl Additions {
             }
         }
         let rule = what.rules.forwarded_for(what.trusted);
-        let marks = !what.trusted && what.route.orig_headers;
-        let unmarked = headers.iter().filter(|(name, _)| !is_marked(name));
+        let marked = if !what.trusted && what.route.orig_headers {
+            let unmarked = headers.iter().filter(|(name, _)| !is_marked(name));
+            unmarked.map(|(name, _)| [MARK, name].concat()).collect()
+        } else {
+            Vec::new()
+        };
         Additions {
             seen,
-            marked: unmarked.filter(|_| marks).map(|(name, _)| [MARK, name].concat()).collect(),
+            marked,
             cdn_loop: (!what.rules.cdn_loop.is_empty()).then(|| forwarded::cdn_loop(headers, &what.rules.cdn_loop)),
             grip_last: what.inspected.map(grip_last).unwrap_or_default(),
             forwarded_for: (seen.forwarded_for || rule.append)

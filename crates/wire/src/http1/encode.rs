@@ -3,8 +3,6 @@
 //! Header fields come from packets, that is, from other programs; whatever could end a line early is refused, so that
 //! nobody can write a second message into ours.
 
-use std::io::Write as _;
-
 use super::{BodyFraming, Version};
 
 /// Why a head could not be written. Nothing has been appended then.
@@ -155,8 +153,7 @@ fn write_framing(out: &mut Vec<u8>, framing: BodyFraming) {
 }
 
 fn write_number(out: &mut Vec<u8>, number: u64) {
-    // Writing to a vector cannot fail.
-    let _ = write!(out, "{number}");
+    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 
 fn is_framing(name: &[u8]) -> bool {
