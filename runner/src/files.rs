@@ -129,6 +129,8 @@ fn bound_specs(settings: &Settings) -> Vec<String> {
     specs.extend([&outbound.input, &outbound.in_stream, &outbound.out].map(String::clone));
     let single = [&proxy.inspect_spec, &proxy.accept_spec, &proxy.retry_spec, &proxy.stats_spec, &proxy.command_spec];
     specs.extend(single.map(String::clone));
+    let internal = [&proxy.intreq_in_spec, &proxy.intreq_in_stream_spec, &proxy.intreq_out_spec];
+    specs.extend(internal.map(String::clone));
     specs.extend([&handler.push_in_spec, &handler.stats_spec, &handler.command_spec].into_iter().flatten().cloned());
     if !handler.push_in_sub_connect {
         specs.extend(handler.push_in_sub_specs.first().cloned());

@@ -17,6 +17,8 @@ use crate::request::signatures::{Signatures, verifying_key};
 pub trait Links {
     /// To the instance that has a client's connection, through ROUTER or PUB; `false` if it takes no more or is gone.
     fn to_client(&mut self, to: &[u8], by_router: bool, packet: &Packet<'_>) -> bool;
+    /// To a handler that has made a request of its own, through ROUTER or PUB; `false` if it takes no more or is gone.
+    fn to_handler(&mut self, to: &[u8], by_router: bool, packet: &Packet<'_>) -> bool;
     /// The first packet of a request to a backend; `false` if there is nobody to take it.
     fn open_origin(&mut self, packet: &Packet<'_>) -> bool;
     /// A further packet of one; `false` if the outbound process takes no more or is gone.
@@ -141,13 +143,29 @@ pub struct Cut {
 /// What is on the other side of a session.
 #[derive(Clone, Copy, Debug)]
 pub enum Side {
-    /// A frontend, reached through ROUTER or PUB.
-    Client {
-        /// Through ROUTER.
-        by_router: bool,
-    },
+    /// Who has made the request.
+    Client(Way),
     /// An outbound process.
     Origin,
+}
+
+/// The way to whoever has made a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Way {
+    /// A handler, which has made the request itself; otherwise a frontend.
+    pub internal: bool,
+    /// Through ROUTER instead of PUB.
+    pub by_router: bool,
+}
+
+impl Way {
+    /// Sends a packet this way; `false` if the receiver takes no more or is gone.
+    pub fn send(self, to: &[u8], packet: &Packet<'_>, links: &mut dyn Links) -> bool {
+        match self.internal {
+            true => links.to_handler(to, self.by_router, packet),
+            false => links.to_client(to, self.by_router, packet),
+        }
+    }
 }
 
 /// One call into the engine: what is shared, the way out, and the time.

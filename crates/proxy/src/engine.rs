@@ -11,13 +11,14 @@ use foldhash::fast::RandomState;
 use routes::Table;
 use rpc::Reply;
 use rpc::inspect::Inspected;
+use rpc::passthrough::Passthrough;
 use rpc::retry::Retry;
 use slab::Slab;
 use tnetstring::Writer;
 use zhttp::session::server;
 use zhttp::{Bulk, Ext, Headers, INITIAL_BODY, Id, Ids, Kind, Packet, PeerId, Wheel};
 
-use crate::context::{Config, Context, Links, Note, Shared, Side};
+use crate::context::{Config, Context, Links, Note, Shared, Side, Way};
 use crate::error::ProxyError;
 use crate::exchange::{Exchange, KeepAlive};
 use crate::handler::accept::Verdict;
@@ -93,8 +94,17 @@ impl Engine {
         self.epoch.1 + now.saturating_duration_since(self.epoch.0).as_secs()
     }
 
-    /// Takes in the first packet of a request.
+    /// Takes in the first packet of a request of a client.
     pub fn request(&mut self, message: &[u8], now: Instant, links: &mut dyn Links) {
+        self.first_packet(message, false, now, links);
+    }
+
+    /// Takes in the first packet of a request that a handler has made itself.
+    pub fn internal_request(&mut self, message: &[u8], now: Instant, links: &mut dyn Links) {
+        self.first_packet(message, true, now, links);
+    }
+
+    fn first_packet(&mut self, message: &[u8], internal: bool, now: Instant, links: &mut dyn Links) {
         let packet = match Packet::decode(message) {
             Ok(packet) => packet,
             Err(error) => return malformed(links, "request", format_args!("skipping a request: {error}")),
@@ -113,12 +123,25 @@ impl Engine {
                 let reason = result.err().map_or_else(|| "it can't take a stream".to_string(), |e| e.to_string());
                 malformed(links, "request", format_args!("refusing a request: {reason}"));
                 let error = Packet { kind: Kind::Error, condition: Some(b"bad-request"), ..Packet::default() };
-                return self.reply(&packet, id, Some(0), error, links);
+                return self.reply(&packet, internal, id, Some(0), error, links);
             }
         };
         let Some(uri) = uri.filter(|_| !self.by_client.contains_key(&(peer, *session.id()))) else {
             malformed(links, "request", "refusing a request with an unusable address or an id that is in use");
-            return self.reply(&packet, id, None, Packet { kind: Kind::Cancel, ..Packet::default() }, links);
+            let cancel = Packet { kind: Kind::Cancel, ..Packet::default() };
+            return self.reply(&packet, internal, id, None, cancel, links);
+        };
+        let passthrough = match packet.passthrough.filter(|_| internal).map(Passthrough::decode).transpose() {
+            Ok(passthrough) if passthrough.is_some() == internal && !(internal && websocket) => passthrough,
+            _ => {
+                malformed(
+                    links,
+                    "internal",
+                    "refusing a request of the handler that does not say for which route it is",
+                );
+                let error = Packet { kind: Kind::Error, condition: Some(b"bad-request"), ..Packet::default() };
+                return self.reply(&packet, internal, id, Some(0), error, links);
+            }
         };
         if websocket {
             return self.refuse_websocket(&packet, id, links);
@@ -126,12 +149,23 @@ impl Engine {
         let index =
             self.insert(|index, serial| Exchange::new(index, serial, session, message, &packet, uri.scheme, now));
         let routes = self.routes.clone();
-        self.with_exchange(index, now, links, |exchange, context| exchange.begin(&packet, &uri, &routes, context));
+        self.with_exchange(index, now, links, |exchange, context| match &passthrough {
+            None => exchange.begin(&packet, &uri, &routes, context),
+            Some(passthrough) => exchange.begin_internal(&packet, &uri, passthrough, &routes, context),
+        });
     }
 
-    fn reply(&self, request: &Packet<'_>, id: &[u8], seq: Option<u32>, packet: Packet<'_>, links: &mut dyn Links) {
+    fn reply(
+        &self,
+        request: &Packet<'_>,
+        internal: bool,
+        id: &[u8],
+        seq: Option<u32>,
+        packet: Packet<'_>,
+        links: &mut dyn Links,
+    ) {
         let packet = Packet { from: &self.shared.instance, ids: Ids::One(id, seq), ..packet };
-        links.to_client(request.from, request.router_resp, &packet);
+        Way { internal, by_router: request.router_resp }.send(request.from, &packet, links);
     }
 
     fn refuse_websocket(&self, request: &Packet<'_>, id: &[u8], links: &mut dyn Links) {
@@ -150,7 +184,7 @@ impl Engine {
             body: body.as_bytes(),
             ..Packet::default()
         };
-        self.reply(request, id, Some(0), packet, links);
+        self.reply(request, false, id, Some(0), packet, links);
     }
 
     fn insert(&mut self, make: impl FnOnce(usize, u64) -> Exchange) -> usize {
@@ -372,7 +406,7 @@ impl Engine {
 
     /// Does what is due.
     pub fn on_timer(&mut self, now: Instant, links: &mut dyn Links) {
-        let mut clients: Bulk<bool> = Bulk::default();
+        let mut clients: Bulk<Way> = Bulk::default();
         let mut origins: Bulk<()> = Bulk::default();
         while let Some(timer) = self.timers.pop(now) {
             let Some(entry) = self.exchanges.get_mut(timer.index) else { continue };
@@ -382,7 +416,7 @@ impl Engine {
             entry.timer = None;
             self.with_exchange(timer.index, now, links, |exchange, context| {
                 exchange.on_timer(context, &mut |keep_alive| match keep_alive {
-                    KeepAlive::Client { to, id } => clients.push(to.to, to.by_router, id, to.seq),
+                    KeepAlive::Client { to, way, id } => clients.push(to.to, way, id, to.seq),
                     KeepAlive::Origin { to, id } => origins.push(to.to, (), id, to.seq),
                 });
             });
@@ -393,8 +427,8 @@ impl Engine {
         let shared = &self.shared;
         let packet = Packet { from: &shared.instance, kind: Kind::KeepAlive, ext: Ext::MULTI, ..Packet::default() };
         let (mut cut_clients, mut cut_origins) = (Vec::new(), Vec::new());
-        clients.drain(|peer, by_router, ids| {
-            if !links.to_client(shared.peers.name(peer), by_router, &Packet { ids, ..packet }) {
+        clients.drain(|peer, way, ids| {
+            if !way.send(shared.peers.name(peer), &Packet { ids, ..packet }, links) {
                 cut_clients.extend(ids.iter().flatten().filter_map(|(id, _)| Id::new(id)).map(|id| (peer, id)));
             }
         });
@@ -429,7 +463,7 @@ impl Engine {
             let name = shared.peers.name(peer);
             // One that is not taken either is tried again the next time.
             match cut.side {
-                Side::Client { by_router } => !links.to_client(name, by_router, &packet),
+                Side::Client(way) => !way.send(name, &packet, links),
                 Side::Origin => !links.to_origin(name, &packet),
             }
         });

@@ -6,6 +6,7 @@
 //! | [`call`] | all of those with an answer | envelope, answer, failure |
 //! | [`inspect`] | proxy -> handler | whether a request is to be proxied |
 //! | [`accept`] | proxy -> handler | a response with instructions, and the requests to be held |
+//! | [`passthrough`] | handler -> proxy | requests of its own, with ZHTTP |
 //! | [`retry`] | handler -> proxy | requests to be proxied anew |
 //! | [`command`] | operator -> handler, handler -> proxy | command sockets |
 //! | [`ws_control`] | both ways | held WebSockets |
@@ -25,6 +26,7 @@ pub mod command;
 mod headers;
 pub mod inspect;
 mod octets;
+pub mod passthrough;
 mod request;
 pub mod retry;
 pub mod stats;

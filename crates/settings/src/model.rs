@@ -38,9 +38,10 @@ impl Settings {
         let origins = (&proxy.origin_out_specs, &proxy.origin_out_stream_specs, &proxy.origin_in_specs);
         let asked =
             (&proxy.inspect_spec, &proxy.accept_spec, &proxy.retry_spec, &proxy.stats_spec, &proxy.command_spec);
+        let internal = (&proxy.intreq_in_spec, &proxy.intreq_in_stream_spec, &proxy.intreq_out_spec);
         let holds = (&handler.client_in_stream_specs, &handler.client_out_specs, &handler.push_in_http);
         let asks = (&handler.proxy_inspect_specs, &handler.proxy_accept_specs, &handler.proxy_retry_specs);
-        format!("{:?}", (global, started, clients, origins, asked, holds, asks))
+        format!("{:?}", (global, started, clients, origins, asked, internal, holds, asks))
     }
 }
 
@@ -236,6 +237,12 @@ pub struct Proxy {
     pub stats_spec: String,
     /// Bind ROUTER: commands.
     pub command_spec: String,
+    /// Bind PULL: requests of the handler itself, for next links and the like.
+    pub intreq_in_spec: String,
+    /// Bind ROUTER: further packets of them.
+    pub intreq_in_stream_spec: String,
+    /// Bind PUB: their responses.
+    pub intreq_out_spec: String,
 }
 
 /// `set_x_forwarded_protocol`.
@@ -321,6 +328,8 @@ pub struct Handler {
     pub id_cache_ttl: Duration,
     /// How many are remembered at most.
     pub id_cache_max: usize,
+    /// Whether backends are asked again soon after a channel has got its first subscriber.
+    pub update_on_first_subscription: bool,
     /// Channels a connection may be subscribed to.
     pub connection_subscription_max: usize,
     /// How long a long-poll's subscription stays after the response.
@@ -347,4 +356,10 @@ pub struct Handler {
     pub proxy_accept_specs: Vec<String>,
     /// Connect PUSH: requests to hand back.
     pub proxy_retry_specs: Vec<String>,
+    /// Connect PUSH: requests of the handler itself.
+    pub proxy_intreq_out_specs: Vec<String>,
+    /// Connect ROUTER: further packets of them.
+    pub proxy_intreq_out_stream_specs: Vec<String>,
+    /// Connect SUB: their responses.
+    pub proxy_intreq_in_specs: Vec<String>,
 }

@@ -174,6 +174,9 @@ fn proxy(
         retry_spec: bound("handler_retry_in_spec")?,
         stats_spec: bound("stats_spec")?,
         command_spec: bound("command_spec")?,
+        intreq_in_spec: bound("intreq_in_specs")?,
+        intreq_in_stream_spec: bound("intreq_in_stream_specs")?,
+        intreq_out_spec: bound("intreq_out_specs")?,
     })
 }
 
@@ -182,6 +185,10 @@ fn handler(values: &Values, frontend: &Frontend, proxy: &Proxy) -> Result<Handle
     let either = |new: &str, old: &str, own: &String| -> Result<Vec<String>, Error> {
         let mut found = values.specs(H, new)?;
         found.extend(values.spec(H, old)?);
+        Ok(if found.is_empty() { vec![own.clone()] } else { found })
+    };
+    let internal = |key: &str, own: &String| -> Result<Vec<String>, Error> {
+        let found = values.specs(H, key)?;
         Ok(if found.is_empty() { vec![own.clone()] } else { found })
     };
     let mut push_in_sub_specs = values.specs(H, "push_in_sub_specs")?;
@@ -216,6 +223,7 @@ fn handler(values: &Values, frontend: &Frontend, proxy: &Proxy) -> Result<Handle
         message_wait: values.int(H, "message_wait").map(Duration::from_millis)?,
         id_cache_ttl: values.seconds(H, "id_cache_ttl")?,
         id_cache_max: values.int(H, "id_cache_max")?,
+        update_on_first_subscription: values.bool(H, "update_on_first_subscription")?,
         connection_subscription_max: values.int(H, "connection_subscription_max")?,
         subscription_linger: values.seconds(H, "subscription_linger")?,
         session_queue_bytes: values.int(H, "session_queue_bytes")?,
@@ -229,6 +237,9 @@ fn handler(values: &Values, frontend: &Frontend, proxy: &Proxy) -> Result<Handle
         proxy_inspect_specs: either("proxy_inspect_specs", "proxy_inspect_spec", &proxy.inspect_spec)?,
         proxy_accept_specs: either("proxy_accept_specs", "proxy_accept_spec", &proxy.accept_spec)?,
         proxy_retry_specs: either("proxy_retry_out_specs", "proxy_retry_out_spec", &proxy.retry_spec)?,
+        proxy_intreq_out_specs: internal("proxy_intreq_out_specs", &proxy.intreq_in_spec)?,
+        proxy_intreq_out_stream_specs: internal("proxy_intreq_out_stream_specs", &proxy.intreq_in_stream_spec)?,
+        proxy_intreq_in_specs: internal("proxy_intreq_in_specs", &proxy.intreq_out_spec)?,
     })
 }
 

@@ -202,9 +202,9 @@ pub const SETTINGS: &[Setting] = &[
     row(P, "handler_ws_control_out_spec", Spec, "ipc://{rundir}/{ipc_prefix}ws-control-out", "", Planned, "Control of WebSockets to the handler, as in 1.36."),
     row(P, "stats_spec", Spec, "ipc://{rundir}/{ipc_prefix}proxy-stats", "", Planned, "Where the proxy tells statistics (PUB)."),
     row(P, "command_spec", Spec, "ipc://{rundir}/{ipc_prefix}proxy-command", "", Used, "Where the proxy takes commands (ROUTER)."),
-    row(P, "intreq_in_specs", Specs, "ipc://{rundir}/{ipc_prefix}intreq-in", "", Planned, "Where requests of the handler come in (PULL)."),
-    row(P, "intreq_in_stream_specs", Specs, "ipc://{rundir}/{ipc_prefix}intreq-in-stream", "", Planned, "Where further packets of them come in (ROUTER)."),
-    row(P, "intreq_out_specs", Specs, "ipc://{rundir}/{ipc_prefix}intreq-out", "", Planned, "Where their responses go (PUB)."),
+    row(P, "intreq_in_specs", Specs, "ipc://{rundir}/{ipc_prefix}intreq-in", "", Used, "Where requests of the handler come in (PULL). One address."),
+    row(P, "intreq_in_stream_specs", Specs, "ipc://{rundir}/{ipc_prefix}intreq-in-stream", "", Used, "Where further packets of them come in (ROUTER). One address."),
+    row(P, "intreq_out_specs", Specs, "ipc://{rundir}/{ipc_prefix}intreq-out", "", Used, "Where their responses go (PUB). One address."),
 
     row(H, "ipc_file_mode", Octal, "", "", Used, "Permissions of the socket files that the handler makes. Empty: only the user of the suite may connect."),
     row(H, "push_in_spec", Spec, "", "", Used, "Where messages to publish come in (PULL). Empty: off."),
@@ -230,7 +230,7 @@ pub const SETTINGS: &[Setting] = &[
     row(H, "message_wait", Int(0, MAX), "5000", "1.34", Used, "Milliseconds to wait for a message that another one names as its predecessor."),
     row(H, "id_cache_max", COUNT, "1000000", "own", Used, "Message ids remembered at a time. When there are more within `id_cache_ttl`, the oldest are forgotten early, with a warning."),
     row(H, "id_cache_ttl", SECONDS, "0", "1.17", Used, "Seconds for which a message id is remembered, to drop duplicates; 0: not at all."),
-    row(H, "update_on_first_subscription", Bool, "true", "1.41", Planned, "Whether the backend is asked again when a channel gets its first subscriber."),
+    row(H, "update_on_first_subscription", Bool, "true", "1.41", Used, "Whether backends are asked again, a second after a channel has got its first subscriber, for those subscribers that have a `prev-id` or a next link."),
     row(H, "connection_subscription_max", COUNT, "20", "1.17", Used, "Channels a connection may be subscribed to."),
     row(H, "subscription_linger", SECONDS, "60", "1.17", Used, "Seconds for which a long-poll's subscription stays after the response."),
     row(H, "session_queue_bytes", COUNT, "4194304", "own", Used, "Bytes that may wait for one client that reads slowly. It is closed when there are more for longer than `session_queue_time`, or 16 times as many."),
@@ -263,9 +263,9 @@ pub const SETTINGS: &[Setting] = &[
     row(H, "proxy_stats_specs", Specs, "", "1.39", Planned, "Where the proxy tells statistics. Default: `stats_spec` of `[proxy]`."),
     row(H, "proxy_stats_spec", Spec, "", "", Planned, "Old name of `proxy_stats_specs`; added to it."),
     row(H, "proxy_command_spec", Spec, "", "", Planned, "Where the proxy takes commands. Default: `command_spec` of `[proxy]`."),
-    row(H, "proxy_intreq_out_specs", Specs, "", "", Planned, "Where requests of the handler go. Default: `intreq_in_specs` of `[proxy]`."),
-    row(H, "proxy_intreq_out_stream_specs", Specs, "", "", Planned, "Where further packets of them go. Default: `intreq_in_stream_specs` of `[proxy]`."),
-    row(H, "proxy_intreq_in_specs", Specs, "", "", Planned, "Where their responses come from. Default: `intreq_out_specs` of `[proxy]`."),
+    row(H, "proxy_intreq_out_specs", Specs, "", "", Used, "Where requests of the handler go. Default: `intreq_in_specs` of `[proxy]`."),
+    row(H, "proxy_intreq_out_stream_specs", Specs, "", "", Used, "Where further packets of them go. Default: `intreq_in_stream_specs` of `[proxy]`."),
+    row(H, "proxy_intreq_in_specs", Specs, "", "", Used, "Where their responses come from. Default: `intreq_out_specs` of `[proxy]`."),
 ];
 
 #[cfg(test)]

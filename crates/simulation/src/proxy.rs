@@ -28,6 +28,11 @@ impl Links for Sockets<'_> {
         self.net.send(Part::Proxy, part, lane, packet.encode(None, &mut self.writer)).is_some()
     }
 
+    fn to_handler(&mut self, _to: &[u8], _by_router: bool, packet: &Packet<'_>) -> bool {
+        let bytes = packet.encode(None, &mut self.writer);
+        self.net.send(Part::Proxy, Part::Handler, Lane::Stream, bytes).is_some()
+    }
+
     fn open_origin(&mut self, packet: &Packet<'_>) -> bool {
         self.net.send(Part::Proxy, Part::Backend, Lane::First, packet.encode(None, &mut self.writer)).is_some()
     }

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use routes::{ById, Protocol, Route, Table};
+use routes::{ById, Protocol, Route, Table, Target, TargetKind};
 use rpc::RequestState;
 use rpc::inspect::{Inspect, Inspected};
+use rpc::passthrough::Passthrough;
 use rpc::retry::Retry;
 use zhttp::{Ext, Kind, Packet};
 
@@ -93,6 +94,37 @@ impl Exchange {
         }
     }
 
+    /// Starts with a request that the handler has made itself: by the targets of the route that it names if the address is
+    /// of the same site, else from where the address says.
+    pub fn begin_internal(
+        &mut self,
+        packet: &Packet<'_>,
+        uri: &Uri<'_>,
+        passthrough: &Passthrough<'_>,
+        routes: &Table,
+        context: &mut Context<'_>,
+    ) {
+        self.internal = true;
+        let route = match routes.by_id(passthrough.route) {
+            ById::Found(route) => Ok(route.clone()),
+            ById::Shared | ById::Unknown => Err(ProxyError::NoSuchRoute),
+        };
+        let route = route.and_then(|route| {
+            let path = if uri.path.is_empty() { b"/" } else { uri.path };
+            match passthrough.prefer_internal && path.starts_with(route.path_beg.as_bytes()) {
+                true => Ok(route),
+                false => external(&route, uri, passthrough.trusted).map(Arc::new).ok_or(ProxyError::NoRoute),
+            }
+        });
+        if self.take_route(route, packet, context) {
+            if packet.more {
+                let credits = self.client.grant();
+                self.send(Packet { kind: Kind::Credit, credits, ..Packet::default() }, context);
+            }
+            self.open_origin(packet, context);
+        }
+    }
+
     fn by_condition(&self, uri: &Uri<'_>, routes: &Table) -> Result<Arc<Route>, ProxyError> {
         let path = if uri.path.is_empty() { b"/" } else { uri.path };
         let host = std::str::from_utf8(uri.host()).ok();
@@ -174,6 +206,32 @@ impl Exchange {
             self.with_request(|this, packet| this.open_origin(packet, context));
         }
     }
+}
+
+/// A route to where an address says, signed as `route` is.
+fn external(route: &Route, uri: &Uri<'_>, trusted: bool) -> Option<Route> {
+    let host = std::str::from_utf8(uri.host()).ok().filter(|host| !host.is_empty())?;
+    let target = Target {
+        kind: TargetKind::Host { host: host.to_string(), port: uri.port()? },
+        tls: uri.scheme.is_secure(),
+        trusted,
+        trust_connect_host: false,
+        insecure: false,
+        host: None,
+        subscriptions: Vec::new(),
+        over_http: false,
+        one_event: false,
+        ipc_file_mode: None,
+    };
+    Some(Route {
+        targets: vec![target],
+        path_remove: 0,
+        path_prepend: String::new(),
+        as_host: None,
+        headers: Vec::new(),
+        orig_headers: false,
+        ..route.clone()
+    })
 }
 
 enum Unusable {

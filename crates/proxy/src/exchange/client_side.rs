@@ -28,7 +28,7 @@ impl Exchange {
             user_data: self.user_data.as_ref().map(|(kind, payload)| Item { kind: *kind, payload }),
             ..packet
         };
-        let taken = context.links.to_client(context.shared.peers.name(to.to), to.by_router, &packet);
+        let taken = self.way().send(context.shared.peers.name(to.to), &packet, context.links);
         self.refused.by_client |= !taken;
     }
 

@@ -145,6 +145,7 @@ impl Exchange {
             rules: &shared.config.rules,
             route: &route,
             trusted: self.trusted,
+            internal: self.internal,
             scheme: self.scheme,
             peer: packet.peer_address,
             token: shared.signatures.token(&route, context.unix),

@@ -29,7 +29,7 @@ use zhttp::{Id, Kind, Packet, PeerId};
 use crate::access_log::{Line, Outcome};
 use crate::body::download::Download;
 use crate::body::upload::Upload;
-use crate::context::{Context, Cut, Note, Side};
+use crate::context::{Context, Cut, Note, Side, Way};
 use crate::error::ProxyError;
 use crate::handler::TIMEOUT;
 use crate::request::headers::target_name;
@@ -57,6 +57,8 @@ pub struct Exchange {
     /// As the client came, or is believed to have come.
     scheme: Scheme,
     retry: bool,
+    /// The handler has made the request itself, and gets the response as it is.
+    internal: bool,
     debug: bool,
     trusted: bool,
     route: Option<Arc<Route>>,
@@ -165,6 +167,7 @@ impl Exchange {
             request: message.into(),
             scheme,
             retry: false,
+            internal: false,
             debug: false,
             trusted: false,
             route: None,
@@ -201,6 +204,11 @@ impl Exchange {
     /// How it ended, for the log; once.
     pub fn take_outcome(&mut self) -> Option<Outcome> {
         self.outcome.take()
+    }
+
+    /// The way to whoever has made the request.
+    fn way(&self) -> Way {
+        Way { internal: self.internal, by_router: self.client.by_router() }
     }
 
     /// Does something with the decoded request.
@@ -315,8 +323,7 @@ impl Exchange {
     /// A packet to the client was not taken.
     pub fn cut_client(&mut self, context: &mut Context<'_>) {
         let (peer, id) = self.client_key();
-        let by_router = self.client.by_router();
-        context.shared.cut.push(Cut { peer, id, side: Side::Client { by_router } });
+        context.shared.cut.push(Cut { peer, id, side: Side::Client(self.way()) });
         let text = "ending a request whose frontend takes no more packets";
         context.links.log(&Note::Warning { kind: "client-full", text: &text });
         self.client_left(context);
@@ -375,7 +382,7 @@ impl Exchange {
             match self.client.on_timer(context.now) {
                 server::Due::Nothing => return,
                 server::Due::KeepAlive(to) if self.client.takes_multi() && to.seq > 0 => {
-                    keep_alive(KeepAlive::Client { to, id: *self.client.id() });
+                    keep_alive(KeepAlive::Client { to, way: self.way(), id: *self.client.id() });
                 }
                 // The first packet tells the client's instance who we are and what we take.
                 server::Due::KeepAlive(to) => {
@@ -444,7 +451,7 @@ impl Exchange {
     /// Writes the exchange's line to the log.
     pub fn log(&mut self, outcome: Outcome, context: &mut Context<'_>) {
         let level = self.route.as_ref().and_then(|route| route.log_level);
-        if level.is_some_and(|level| level < 2) || !context.shared.config.log_requests {
+        if self.internal || level.is_some_and(|level| level < 2) || !context.shared.config.log_requests {
             return;
         }
         self.with_request(|this, packet| {
@@ -471,6 +478,8 @@ pub enum KeepAlive {
     Client {
         /// Address and number.
         to: server::Outgoing,
+        /// The way there.
+        way: Way,
         /// The session.
         id: Id,
     },

@@ -48,6 +48,7 @@ impl Exchange {
             rules: &context.shared.config.rules,
             route: &route,
             trusted: self.trusted,
+            internal: self.internal,
             scheme: self.scheme,
             peer: request.peer_address,
             token: context.shared.signatures.token(&route, context.unix),
@@ -227,7 +228,7 @@ impl Exchange {
     ) {
         let (code, reason, headers) = head;
         let traits = Traits::of(headers);
-        let grip = !self.trusted && self.route.as_ref().is_some_and(|route| route.grip);
+        let grip = !self.trusted && !self.internal && self.route.as_ref().is_some_and(|route| route.grip);
         if grip && traits.instruct {
             if self.upload.is_too_large() {
                 return self.fail(&ProxyError::TooLargeToHold, context);

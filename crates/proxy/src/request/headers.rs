@@ -63,6 +63,8 @@ pub struct Circumstances<'a> {
     pub route: &'a Route,
     /// A proxy in front of us whose GRIP headers count.
     pub trusted: bool,
+    /// The handler's own request, whose `Grip-Last` says what it has.
+    pub internal: bool,
     /// How the client came.
     pub scheme: Scheme,
     /// The client's address.
@@ -192,7 +194,8 @@ impl Additions {
         };
         let marked = self.seen.marks && is_marked(name) && !(what.trusted && what.route.orig_headers);
         let twin = self.seen.twins && is_twin(name);
-        !(removed || marked || twin || (!what.trusted && is_grip(name)))
+        let foreign = !what.trusted && is_grip(name) && !(what.internal && is(b"Grip-Last"));
+        !(removed || marked || twin || foreign)
     }
 
     fn replaces_protocol(&self, what: &Circumstances<'_>) -> bool {
@@ -289,6 +292,7 @@ mod tests {
             rules,
             route: &route,
             trusted: false,
+            internal: false,
             scheme,
             peer: Some(b"127.0.0.1"),
             token: Some("TOKEN"),

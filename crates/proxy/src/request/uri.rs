@@ -88,6 +88,17 @@ impl<'a> Uri<'a> {
         &self.authority[..end]
     }
 
+    /// The port, which is that of the scheme if none is written; `None` if what is written is none.
+    pub fn port(&self) -> Option<u16> {
+        let after_host = self.authority.rsplit(|&b| b == b']').next().unwrap_or_default();
+        match after_host.iter().position(|&b| b == b':') {
+            Some(colon) if colon + 1 < after_host.len() => {
+                std::str::from_utf8(&after_host[colon + 1..]).ok()?.parse().ok()
+            }
+            _ => Some(if self.scheme.is_secure() { 443 } else { 80 }),
+        }
+    }
+
     /// Puts a URI together from scheme, authority, path and query.
     pub fn write(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(self.scheme.as_str().as_bytes());

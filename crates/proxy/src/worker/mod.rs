@@ -45,6 +45,9 @@ const ACCEPT: usize = 7;
 const RETRY: usize = 8;
 const COMMAND: usize = 9;
 const STATS: usize = 10;
+const INTERNAL: usize = 11;
+const INTERNAL_STREAM: usize = 12;
+const INTERNAL_OUT: usize = 13;
 const SIGNALS: Token = Token(0);
 
 /// The sockets that packets leave by.
@@ -55,6 +58,9 @@ struct Sockets {
     origin_stream: Router,
     inspect: Dealer,
     accept: Dealer,
+    /// To handlers, about their own requests.
+    internal_stream: Router,
+    internal_out: Publisher,
     writer: Writer,
     now: Instant,
     warnings: Limited,
@@ -78,6 +84,16 @@ impl Links for Sockets {
         };
         self.lost += u64::from(sent.is_err());
         // For one that is not there, its session's end is being told anyway.
+        sent != Err(SendError::Full)
+    }
+
+    fn to_handler(&mut self, to: &[u8], by_router: bool, packet: &Packet<'_>) -> bool {
+        let sent = if by_router {
+            self.internal_stream.send(to, packet.encode(None, &mut self.writer))
+        } else {
+            self.internal_out.send(to, packet.encode(Some(to), &mut self.writer))
+        };
+        self.lost += u64::from(sent.is_err());
         sent != Err(SendError::Full)
     }
 
@@ -108,6 +124,8 @@ pub struct Worker {
     requests: Pull,
     origin_in: Subscriber,
     retry: Pull,
+    /// Requests of handlers.
+    internal: Pull,
     command: Replier,
     /// Statistics come later; the socket is there because handlers connect to it.
     _stats: Feed,
@@ -135,6 +153,9 @@ impl Worker {
         let accept = Dealer::bind(&context, &settings.accept_spec, &brief)?;
         let retry = Pull::bind(&context, &settings.retry_spec, &options)?;
         let command = Replier::bind(&context, &settings.command_spec, &options)?;
+        let internal = Pull::bind(&context, &settings.intreq_in_spec, &options)?;
+        let internal_stream = Router::bind(&context, &settings.intreq_in_stream_spec, &named)?;
+        let internal_out = Publisher::bind(&context, &settings.intreq_out_spec, &options)?;
         let stats = Feed::bind(&context, &settings.stats_spec, &options)?;
         // Responses must find their way before the first request comes.
         let origin_in = Subscriber::connect(&context, &settings.origin_in_specs, &options)?;
@@ -157,6 +178,9 @@ impl Worker {
         reactor.add(RETRY, &retry)?;
         reactor.add(COMMAND, &command)?;
         reactor.add(STATS, &stats)?;
+        reactor.add(INTERNAL, &internal)?;
+        reactor.add(INTERNAL_STREAM, &internal_stream)?;
+        reactor.add(INTERNAL_OUT, &internal_out)?;
         let signal_fd = signals.as_raw_fd();
         reactor.registry().register(&mut SourceFd(&signal_fd), SIGNALS, Interest::READABLE)?;
 
@@ -172,6 +196,8 @@ impl Worker {
             origin_stream,
             inspect,
             accept,
+            internal_stream,
+            internal_out,
             writer,
             now,
             warnings: Limited::default(),
@@ -182,6 +208,7 @@ impl Worker {
             requests,
             origin_in,
             retry,
+            internal,
             command,
             _stats: stats,
             sockets,
@@ -219,6 +246,7 @@ impl Worker {
             if full != self.full {
                 self.full = full;
                 self.reactor.pause(REQUESTS, full);
+                self.reactor.pause(INTERNAL, full);
                 if full {
                     let text = "max_open_requests is reached: requests wait until others have ended";
                     self.sockets.log(&Note::Warning { kind: "full", text: &text });
@@ -335,6 +363,38 @@ impl Worker {
                 for _ in 0..PACKETS_A_TURN {
                     let Some(message) = self.retry.recv() else { break };
                     engine.retry(&message, now, sockets);
+                }
+            }
+            INTERNAL => {
+                for _ in 0..PACKETS_A_TURN {
+                    if !engine.has_room() {
+                        break;
+                    }
+                    let Some(message) = self.internal.recv() else { break };
+                    engine.internal_request(&message, now, sockets);
+                }
+            }
+            INTERNAL_STREAM => {
+                for _ in 0..PACKETS_A_TURN {
+                    match sockets.internal_stream.incoming() {
+                        None => break,
+                        Some(Incoming::Packet(_, message)) => engine.client_packet(&message, now, sockets),
+                        Some(Incoming::Change(Change::Left(name, _))) => {
+                            engine.client_instance_left(&name, now, sockets);
+                        }
+                        Some(Incoming::Change(Change::Room(name))) => engine.room(&name, sockets),
+                        Some(Incoming::Change(Change::Joined(_))) => {}
+                    }
+                }
+            }
+            INTERNAL_OUT => {
+                let changes: Vec<_> = sockets.internal_out.changes().collect();
+                for change in changes {
+                    match change {
+                        Change::Left(name, _) => engine.client_instance_left(&name, now, sockets),
+                        Change::Room(name) => engine.room(&name, sockets),
+                        Change::Joined(_) => {}
+                    }
                 }
             }
             COMMAND => {

@@ -15,6 +15,7 @@ use crate::engine::Engine;
 #[derive(Debug)]
 pub(super) enum Sent {
     Client(Vec<u8>),
+    Handler(Vec<u8>),
     Open(Vec<u8>),
     Origin(Vec<u8>),
     Inspect(Value),
@@ -34,6 +35,7 @@ impl Sent {
         };
         match self {
             Sent::Client(bytes) => describe("client:", bytes),
+            Sent::Handler(bytes) => describe("handler:", bytes),
             Sent::Open(bytes) => describe("open:", bytes),
             Sent::Origin(bytes) => describe("origin:", bytes),
             Sent::Inspect(_) => "inspect".into(),
@@ -74,6 +76,12 @@ impl Links for Recorded {
             self.sent.push(Sent::Client(bytes(packet)));
         }
         !self.client_full
+    }
+
+    fn to_handler(&mut self, to: &[u8], by_router: bool, packet: &Packet<'_>) -> bool {
+        assert_eq!((to, by_router), (&b"handler"[..], true));
+        self.sent.push(Sent::Handler(bytes(packet)));
+        true
     }
 
     fn open_origin(&mut self, packet: &Packet<'_>) -> bool {

@@ -2,5 +2,6 @@
 
 mod bench;
 mod holding;
+mod internal;
 mod proxying;
 mod random;
