@@ -7,9 +7,9 @@
 //! # Layout
 //!
 //! * [`http1`]: HTTP/1.1 (RFC 9112), server role (used by the frontend) and client role (used by the outbound client).
-//!
-//! WebSocket frames will get a module of their own beside it.
+//! * [`websocket`]: WebSocket frames (RFC 6455), both roles.
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_macros))]
 
 pub mod http1;
+pub mod websocket;
