@@ -11,6 +11,7 @@
 //! - [`head`]: the head of a response that either of them has written, as far as it can be sent.
 //! - [`meta`]: what either of them has set for filters.
 //! - [`filter`]: what a subscription lets through, and in which form; [`patch`]: responses that are changes.
+//! - [`link`]: where a link leads.
 //! - [`signature`]: the `Grip-Sig` token by which backend and proxy know each other.
 //! - [`reason`]: the standard text of each status code.
 //! - [`tree`]: one view on JSON and tnetstring data, with the error texts that clients know; [`json`]: JSON as it is
@@ -25,6 +26,7 @@ pub mod header;
 pub mod instruct;
 pub mod item;
 pub mod json;
+pub mod link;
 pub mod meta;
 pub mod patch;
 pub mod reason;

@@ -4,6 +4,7 @@
 
 use std::time::Instant;
 
+use zhttp::session::HandedOver;
 use zhttp::{Packet, PeerId};
 
 use crate::notice::Notice;
@@ -33,12 +34,29 @@ pub enum Sent {
 pub trait Actions {
     /// Sends a packet to a frontend.
     fn send(&mut self, to: Address, packet: &Packet<'_>) -> Sent;
+    /// Sends the first packet of a request of our own to a proxy; `false` if none takes it.
+    fn open(&mut self, packet: &Packet<'_>) -> bool;
+    /// Sends a further packet of one; `false` if that proxy takes no more or is gone.
+    fn to_proxy(&mut self, to: PeerId, packet: &Packet<'_>) -> bool;
+    /// Gives a long-poll back to a proxy, to be proxied anew; `false` if none takes it.
+    fn give_back(&mut self, poll: &GivenBack<'_>) -> bool;
     /// Subscribes to a channel at those who publish over SUB.
     fn follow(&mut self, channel: &str);
     /// Ends such a subscription.
     fn unfollow(&mut self, channel: &str);
     /// Tells people.
     fn report(&mut self, notice: Notice<'_>);
+}
+
+/// A long-poll on its way back to the proxy.
+#[derive(Clone, Copy, Debug)]
+pub struct GivenBack<'a> {
+    /// Its session, as it is now.
+    pub session: &'a HandedOver,
+    /// What the client has asked for (`take_over::asked`).
+    pub asked: &'a [u8],
+    /// Channels as the backend names them, with the ids of the last messages that the client has.
+    pub last_ids: &'a [(String, String)],
 }
 
 /// See the module.

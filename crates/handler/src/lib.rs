@@ -8,14 +8,17 @@
 //! - [`order`]: in which order they leave, and how fast if that is limited.
 //! - [`subscribe`]: who is held for which channels.
 //! - [`take_over`]: what the proxy hands over; [`hold`]: held requests, and what their backends want.
+//! - [`cohort`]: holds that ask their backend again, together; [`fetch`]: what the handler itself asks backends.
 //! - [`deliver`]: from an item to packets. [`engine`] joins all this, without I/O.
 //! - [`worker`]: sockets, clock and timers.
 
 #![forbid(unsafe_code)]
 
+pub mod cohort;
 pub mod context;
 pub mod deliver;
 pub mod engine;
+pub mod fetch;
 pub mod hold;
 pub mod links;
 pub mod notice;

@@ -93,6 +93,50 @@ pub enum Notice<'a> {
         /// The channel's full name.
         channel: &'a str,
     },
+    /// A page has been fetched for streams.
+    Fetched {
+        /// Its address.
+        uri: &'a str,
+        /// Its status.
+        code: u16,
+        /// Bytes of its body.
+        bytes: usize,
+        /// Streams that have got it.
+        streams: usize,
+    },
+    /// A page could not be fetched for streams.
+    FetchFailed {
+        /// Its address.
+        uri: &'a str,
+        /// Why, or what it is that came.
+        reason: &'a str,
+        /// Whether it is tried again.
+        again: bool,
+    },
+    /// Streams end because of what a backend has answered to a next link.
+    LinkRefused {
+        /// The link.
+        uri: &'a str,
+        /// What is wrong.
+        reason: &'a str,
+        /// How many streams.
+        streams: usize,
+    },
+    /// Backends are not told that clients are gone, because too many such requests wait.
+    GoneDropped {
+        /// How many may wait.
+        limit: usize,
+    },
+    /// Too many messages have come while a page was fetched; one was dropped.
+    TooManyKept {
+        /// The channel's full name.
+        channel: &'a str,
+    },
+    /// Long-polls can not be given back to the proxy; their clients are closed, so that they come back themselves.
+    NotGivenBack {
+        /// How many.
+        polls: usize,
+    },
     /// Ids are forgotten before their time; see `id_cache_max`.
     IdsForgotten {
         /// How many are remembered at most.
@@ -128,6 +172,12 @@ impl Notice<'_> {
             Notice::PatchFailed { .. } => "patch",
             Notice::RateExceeded { .. } => "hwm",
             Notice::OutOfOrder { .. } => "order",
+            Notice::Fetched { .. } => "fetch",
+            Notice::FetchFailed { .. } => "fetch-failed",
+            Notice::LinkRefused { .. } => "link",
+            Notice::GoneDropped { .. } => "gone-link",
+            Notice::TooManyKept { .. } => "kept",
+            Notice::NotGivenBack { .. } => "retry",
             Notice::IdsForgotten { .. } => "ids",
         }
     }
@@ -135,7 +185,7 @@ impl Notice<'_> {
     /// How loud it is.
     pub fn level(&self) -> Level {
         match self {
-            Notice::Subscribed { .. } | Notice::Published { .. } => Level::Info,
+            Notice::Subscribed { .. } | Notice::Published { .. } | Notice::Fetched { .. } => Level::Info,
             _ => Level::Warning,
         }
     }
@@ -182,6 +232,26 @@ impl fmt::Display for Notice<'_> {
             }
             Notice::OutOfOrder { channel } => {
                 write!(f, "sequencer: dropping an item of channel {channel} that would wait in vain")
+            }
+            Notice::Fetched { uri, code, bytes, streams } => {
+                write!(f, "GET {uri} code={code} {bytes} streams={streams}")
+            }
+            Notice::FetchFailed { uri, reason, again } => {
+                let then = if *again { "it is tried again" } else { "the streams end" };
+                write!(f, "GET {uri} failed: {reason}; {then}")
+            }
+            Notice::LinkRefused { uri, reason, streams } => {
+                write!(f, "GET {uri}: {reason} {streams} streams end")
+            }
+            Notice::GoneDropped { limit } => write!(
+                f,
+                "gone links: more than {limit} requests wait; the backend is not told of further clients that are gone, see gone_requests_max"
+            ),
+            Notice::TooManyKept { channel } => {
+                write!(f, "a message of channel {channel} is dropped: too many came while a page was fetched")
+            }
+            Notice::NotGivenBack { polls } => {
+                write!(f, "{polls} long-polls can not be given back to the proxy; their clients are closed")
             }
             Notice::IdsForgotten { limit } => write!(
                 f,

@@ -84,6 +84,9 @@ pub struct Offer<'a> {
     /// As [`Accept::channels`].
     #[serde(borrow, default)]
     pub channels: Vec<&'a str>,
+    /// As [`Accept::trusted`].
+    #[serde(default)]
+    pub trusted: bool,
     /// As [`Accept::response_sent`].
     #[serde(default)]
     pub response_sent: bool,

@@ -330,6 +330,10 @@ pub struct Handler {
     pub id_cache_max: usize,
     /// Whether backends are asked again soon after a channel has got its first subscriber.
     pub update_on_first_subscription: bool,
+    /// Requests for links under way at a time.
+    pub link_requests_max: usize,
+    /// Requests for gone links that may wait.
+    pub gone_requests_max: usize,
     /// Channels a connection may be subscribed to.
     pub connection_subscription_max: usize,
     /// How long a long-poll's subscription stays after the response.

@@ -224,6 +224,8 @@ fn handler(values: &Values, frontend: &Frontend, proxy: &Proxy) -> Result<Handle
         id_cache_ttl: values.seconds(H, "id_cache_ttl")?,
         id_cache_max: values.int(H, "id_cache_max")?,
         update_on_first_subscription: values.bool(H, "update_on_first_subscription")?,
+        link_requests_max: values.int(H, "link_requests_max")?,
+        gone_requests_max: values.int(H, "gone_requests_max")?,
         connection_subscription_max: values.int(H, "connection_subscription_max")?,
         subscription_linger: values.seconds(H, "subscription_linger")?,
         session_queue_bytes: values.int(H, "session_queue_bytes")?,

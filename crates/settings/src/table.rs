@@ -235,6 +235,8 @@ pub const SETTINGS: &[Setting] = &[
     row(H, "subscription_linger", SECONDS, "60", "1.17", Used, "Seconds for which a long-poll's subscription stays after the response."),
     row(H, "session_queue_bytes", COUNT, "4194304", "own", Used, "Bytes that may wait for one client that reads slowly. It is closed when there are more for longer than `session_queue_time`, or 16 times as many."),
     row(H, "session_queue_time", SECONDS, "5", "own", Used, "Seconds for which more than `session_queue_bytes` may wait for a client."),
+    row(H, "link_requests_max", COUNT, "200", "own", Used, "Requests for next links and gone links under way at a time; others wait their turn."),
+    row(H, "gone_requests_max", COUNT, "10000", "own", Used, "Requests for gone links that may wait their turn. Of clients that are gone when there are more, backends are not told."),
     row(H, "link_queue_bytes", COUNT, "16777216", "own", Used, "Bytes that may wait for one frontend process that takes no more. What is published beyond that waits for each client by itself."),
     row(H, "link_timeout", SECONDS, "10", "own", Used, "Seconds after which a frontend process that takes nothing is given up, with its clients."),
     row(H, "publish_queue_bytes", COUNT, "268435456", "own", Used, "Bytes that may wait for all frontend processes together before publishers are made to wait."),

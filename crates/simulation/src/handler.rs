@@ -3,15 +3,16 @@
 use std::time::{Duration, Instant};
 
 use grip::Instruct;
-use handler::context::{Actions, Address, Context, Sent};
+use handler::context::{Actions, Address, Context, GivenBack, Sent};
 use handler::engine::{Engine, Limits};
 use handler::notice::{Level, Notice};
 use handler::take_over::accept::{self, Accept};
 use handler::take_over::admission::{Decision, Prepared};
+use handler::take_over::asked;
 use rpc::Call;
 use rpc::call::{failure, success};
 use tnetstring::Writer;
-use zhttp::{Ext, Packet, Peers};
+use zhttp::{Ext, Packet, PeerId, Peers};
 
 use crate::net::{Lane, Net, Part};
 
@@ -50,6 +51,21 @@ impl Actions for Outputs<'_> {
         }
     }
 
+    fn open(&mut self, packet: &Packet<'_>) -> bool {
+        let packet = Packet { from: self.name, ..*packet };
+        self.net.send(Part::Handler, Part::Proxy, Lane::First, packet.encode(None, &mut self.writer)).is_some()
+    }
+
+    fn to_proxy(&mut self, _: PeerId, packet: &Packet<'_>) -> bool {
+        let packet = Packet { from: self.name, ..*packet };
+        self.net.send(Part::Handler, Part::Proxy, Lane::Stream, packet.encode(None, &mut self.writer)).is_some()
+    }
+
+    fn give_back(&mut self, poll: &GivenBack<'_>) -> bool {
+        let packet = asked::give_back(poll.asked, poll.session, poll.last_ids, self.peers).expect("it came in a call");
+        self.net.send(Part::Handler, Part::Proxy, Lane::Retry, &packet).is_some()
+    }
+
     fn follow(&mut self, _: &str) {}
 
     fn unfollow(&mut self, _: &str) {}
@@ -84,6 +100,9 @@ impl Handler {
             message_wait: Duration::from_secs(5),
             id_cache_ttl: Duration::from_secs(60),
             id_cache_max: 1_000,
+            update_on_first_subscription: true,
+            link_requests: 100,
+            gone_requests: 100,
         };
         Handler {
             name: name.to_vec(),
@@ -135,6 +154,20 @@ impl Handler {
         let packet = Packet::decode(message).expect("frontends send packets");
         if let Some(peer) = self.peers.find(packet.from) {
             self.engine.on_packet(peer, &packet, &mut Context::new(now, &mut outputs!(self, net)));
+        }
+    }
+
+    /// A response to a request of its own.
+    pub fn on_response(&mut self, message: &[u8], now: Instant, net: &mut Net) {
+        let packet = Packet::decode(message).expect("the proxy sends packets");
+        let from = self.peers.intern(packet.from);
+        self.engine.on_proxy_packet(from, &packet, &mut Context::new(now, &mut outputs!(self, net)));
+    }
+
+    /// The proxy is gone.
+    pub fn on_proxy_left(&mut self, name: &[u8], now: Instant, net: &mut Net) {
+        if let Some(peer) = self.peers.find(name) {
+            self.engine.on_proxy_gone(peer, &mut Context::new(now, &mut outputs!(self, net)));
         }
     }
 

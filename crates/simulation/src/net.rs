@@ -28,6 +28,8 @@ pub enum Lane {
     Accept,
     /// The same about requests.
     Inspect,
+    /// Long-polls that go back to the proxy.
+    Retry,
 }
 
 /// What comes out of a link.

@@ -85,6 +85,9 @@ impl Proxy {
             (Part::Frontend(_), Lane::First) => self.engine.request(message, now, sockets),
             (Part::Frontend(_), _) => self.engine.client_packet(message, now, sockets),
             (Part::Handler, Lane::Inspect) => self.engine.inspect_reply(message, now, sockets),
+            (Part::Handler, Lane::First) => self.engine.internal_request(message, now, sockets),
+            (Part::Handler, Lane::Stream) => self.engine.client_packet(message, now, sockets),
+            (Part::Handler, Lane::Retry) => self.engine.retry(message, now, sockets),
             (Part::Handler, _) => self.engine.accept_reply(message, now, sockets),
             _ => self.engine.origin_packet(message, now, sockets),
         }
@@ -98,6 +101,7 @@ impl Proxy {
             Part::Handler => {
                 self.engine.inspect_lost(now, sockets);
                 self.engine.accept_lost(now, sockets);
+                self.engine.client_instance_left(name, now, sockets);
             }
             _ => self.engine.outbound_left(name, now, sockets),
         }

@@ -296,6 +296,10 @@ impl World {
             (Part::Handler, Message::Packet(bytes)) if from == Part::Proxy => {
                 self.handler.on_call(lane, &bytes, now, net)
             }
+            (Part::Handler, Message::Packet(bytes)) if from == Part::Proxy => {
+                self.handler.on_response(&bytes, now, net);
+            }
+            (Part::Handler, Message::Left(name)) if from == Part::Proxy => self.handler.on_proxy_left(&name, now, net),
             (Part::Handler, Message::Packet(bytes)) => self.handler.on_packet(&bytes, now, net),
             (Part::Handler, Message::Left(name)) => self.handler.on_left(&name, lane, now, net),
             (Part::Handler, Message::Room(name)) => self.handler.on_room(&name, now, net),

@@ -10,18 +10,20 @@ use std::time::Instant;
 use bytes::Bytes;
 use foldhash::fast::RandomState;
 use grip::item::HttpStream;
-use grip::{Action, HoldMode, HttpResponse, Item, Meta, ResponseBody};
+use grip::{Action, Formats, HoldMode, HttpResponse, Item, Meta, ResponseBody};
 
 use super::responses::{self, Target};
 use super::runs::Runs;
 use super::sender::Sender;
+use crate::cohort::Verdict;
+use crate::cohort::table::Cohorts;
 use crate::context::Context;
 use crate::hold::terms::ResponseTerms;
 use crate::hold::{Hold, Kind};
 use crate::notice::Notice;
 use crate::order::rate::{Bucket, Limiter};
 use crate::subscribe::audience::Audience;
-use crate::subscribe::channels::{ChannelKey, HoldKey};
+use crate::subscribe::channels::{ChannelKey, CohortKey, Group, HoldKey};
 use crate::subscribe::classes::Class;
 
 /// What one hold is to get, when deliveries are limited and wait for their turn.
@@ -45,6 +47,8 @@ pub struct Totals {
     pub filtered: u64,
     /// Messages that a class did not get because a filter failed, or its content filters are not those of the publisher.
     pub filter_failed: u64,
+    /// Messages that a cohort did not get because too many came while a page was fetched for it.
+    pub kept_dropped: u64,
 }
 
 /// See the module.
@@ -59,8 +63,23 @@ pub struct Fanout {
     block_size: Option<u32>,
     /// The buckets of holds whose route is counted apart, by birth.
     buckets: HashMap<u64, Bucket, RandomState>,
+    /// Bytes of messages that a cohort may keep while a page is fetched.
+    max_kept: usize,
+    /// Cohorts that have missed a message, each with the channel's full name.
+    gaps: Vec<(CohortKey, String)>,
+    /// Who was told to ask the backend.
+    hinted: Vec<Hinted>,
     /// Counters for statistics.
     pub totals: Totals,
+}
+
+/// Who was told to ask the backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hinted {
+    /// A cohort.
+    Cohort(CohortKey),
+    /// A long-poll that is in none, with its birth.
+    Poll(HoldKey, u64),
 }
 
 /// An item on its way.
@@ -68,11 +87,29 @@ struct Message<'a> {
     channel: &'a str,
     meta: &'a Meta,
     size: Option<u64>,
+    /// By which cohorts have judged it.
+    number: u64,
+    /// It has been kept for this cohort and is for nobody else.
+    only: Option<CohortKey>,
+}
+
+impl Message<'_> {
+    /// Whether it is for a group.
+    fn is_for(&self, group: &Group, cohorts: &Cohorts) -> bool {
+        (self.only.is_none() || self.only == group.kin.cohort)
+            && group.kin.cohort.is_none_or(|cohort| cohorts.delivers(cohort, self.number))
+    }
 }
 
 impl Fanout {
     /// Nothing is on its way.
-    pub fn new(sender: Sender, message_rate: Option<u32>, message_hwm: Option<u32>, block_size: Option<u32>) -> Self {
+    pub fn new(
+        sender: Sender,
+        message_rate: Option<u32>,
+        message_hwm: Option<u32>,
+        block_size: Option<u32>,
+        max_kept: usize,
+    ) -> Self {
         Fanout {
             runs: Runs::default(),
             sender,
@@ -80,6 +117,9 @@ impl Fanout {
             message_hwm,
             block_size,
             buckets: HashMap::default(),
+            max_kept,
+            gaps: Vec::new(),
+            hinted: Vec::new(),
             totals: Totals::default(),
         }
     }
@@ -95,7 +135,8 @@ impl Fanout {
     pub fn deliver(&mut self, item: Item, audience: &mut Audience, cx: &mut Context<'_>) -> usize {
         self.totals.received += 1;
         let mut receivers = 0;
-        let message = Message { channel: &item.channel, meta: &item.meta, size: item.size };
+        let number = self.judge(&item, None, audience, cx);
+        let message = Message { channel: &item.channel, meta: &item.meta, size: item.size, number, only: None };
         if let Some(channel) = audience.channels.find(&item.channel)
             && let Some(action) = item.formats.http_response
         {
@@ -107,19 +148,75 @@ impl Fanout {
         {
             receivers += self.deliver_to_streams(channel, &message, action, audience, cx);
         }
-        if let Some(channel) = audience.channels.find(&item.channel) {
-            for &group in &audience.channels.channel(channel).groups {
-                if let Some(class) = &audience.channels.group_at(group).class {
-                    class.advance(item.id.as_deref());
-                }
-            }
-        }
+        advance(&message, item.id.as_deref(), audience);
         self.totals.sent += receivers as u64;
         cx.report(Notice::Published { channel: &item.channel, receivers });
         if self.runs.is_full() {
             self.flush(audience, cx);
         }
         receivers
+    }
+
+    /// Delivers a message that was kept for a cohort while a page was fetched.
+    pub fn deliver_kept(&mut self, item: Item, cohort: CohortKey, audience: &mut Audience, cx: &mut Context<'_>) {
+        let number = self.judge(&item, Some(cohort), audience, cx);
+        let only = Some(cohort);
+        let message = Message { channel: &item.channel, meta: &item.meta, size: item.size, number, only };
+        if let Some(channel) = audience.channels.find(&item.channel)
+            && let Some(action) = item.formats.http_stream
+        {
+            self.deliver_to_streams(channel, &message, action, audience, cx);
+        }
+        advance(&message, item.id.as_deref(), audience);
+    }
+
+    /// Asks the cohorts of a channel what an item is for them. Returns the number by which they know it.
+    fn judge(&mut self, item: &Item, only: Option<CohortKey>, audience: &mut Audience, cx: &mut Context<'_>) -> u64 {
+        if audience.cohorts.is_empty() {
+            return 0;
+        }
+        let number = audience.cohorts.number();
+        let Some(channel) = audience.channels.find(&item.channel) else { return number };
+        for &group in &audience.channels.channel(channel).groups {
+            let group = audience.channels.group_at(group);
+            let Some(cohort) = group.kin.cohort.filter(|_| only.is_none() || only == group.kin.cohort) else {
+                continue;
+            };
+            let concerned = (item.formats.http_stream.is_some() && !group.streams.is_empty())
+                || (item.formats.http_response.is_some() && !group.polls.is_empty());
+            if !concerned {
+                continue;
+            }
+            match audience.cohorts.judge(cohort, number, item) {
+                Verdict::Deliver | Verdict::Drop => {}
+                Verdict::Gap => self.gaps.push((cohort, item.channel.clone())),
+                Verdict::Keep => {
+                    let formats = Formats { http_response: None, ..item.formats.clone() };
+                    let item = Item { formats, ..item.clone() };
+                    let kept = audience.cohorts.get_mut(cohort).is_none_or(|cohort| cohort.keep(item, self.max_kept));
+                    if !kept {
+                        self.totals.kept_dropped += 1;
+                        cx.report(Notice::TooManyKept { channel: &audience.channels.channel(channel).name });
+                    }
+                }
+            }
+        }
+        number
+    }
+
+    /// Cohorts that have missed a message since the last call, each with the channel's full name.
+    pub fn take_gaps(&mut self) -> Vec<(CohortKey, String)> {
+        std::mem::take(&mut self.gaps)
+    }
+
+    /// Whether a cohort has missed one that nobody has been told of.
+    pub fn has_gap(&self, cohort: CohortKey) -> bool {
+        self.gaps.iter().any(|(gap, _)| *gap == cohort)
+    }
+
+    /// Who was told to ask the backend since the last call.
+    pub fn take_hinted(&mut self) -> Vec<Hinted> {
+        std::mem::take(&mut self.hinted)
     }
 
     /// Sends what has been collected, and what waits and can leave. To be called at the end of each turn, and before
@@ -148,7 +245,7 @@ impl Fanout {
                 self.send_content(channel, message, stream, weight, now, audience, cx);
             }
             Action::Close => {
-                let streams = list(audience, channel, HoldMode::Stream);
+                let streams = list(audience, channel, message);
                 if self.admits(receivers, cx.now) {
                     // What was published before comes first.
                     self.runs.flush(&mut self.sender, audience, cx);
@@ -157,7 +254,8 @@ impl Fanout {
                     streams.iter().for_each(|&key| self.limit(key, 1, Delivery::Close, audience, cx));
                 }
             }
-            Action::Hint | Action::Refresh => {}
+            Action::Hint => self.hint(channel, HoldMode::Stream, audience),
+            Action::Refresh => {}
         }
         receivers
     }
@@ -178,10 +276,10 @@ impl Fanout {
         for at in 0..audience.channels.channel(channel).groups.len() {
             let key = audience.channels.channel(channel).groups[at];
             let group = audience.channels.group_at(key);
-            if group.streams.is_empty() {
+            if group.streams.is_empty() || !message.is_for(group, &audience.cohorts) {
                 continue;
             }
-            let class = group.class.as_deref();
+            let class = group.kin.class.as_deref();
             let content = self.evaluate(class, message, &stream.content_filters, &stream.content, cx);
             let Some(content) = content else { continue };
             if !now {
@@ -238,19 +336,26 @@ impl Fanout {
         cx: &mut Context<'_>,
     ) -> usize {
         let receivers = audience.channels.count(channel, HoldMode::Response);
-        let Action::Send(response) = action else { return receivers };
-        if receivers == 0 {
-            return 0;
-        }
+        let response = match action {
+            Action::Send(response) if receivers > 0 => response,
+            Action::Hint => {
+                self.hint(channel, HoldMode::Response, audience);
+                return receivers;
+            }
+            _ => return receivers,
+        };
         let mut targets = Vec::with_capacity(receivers);
         let mut patched = Patched::default();
         for at in 0..audience.channels.channel(channel).groups.len() {
             let group = audience.channels.group_at(audience.channels.channel(channel).groups[at]);
+            if group.polls.is_empty() || !message.is_for(group, &audience.cohorts) {
+                continue;
+            }
             // What the class gets, by the body that it is made of.
             let mut evaluated: HashMap<*const u8, Option<Bytes>, RandomState> = HashMap::default();
             for &key in &group.polls {
                 let body = patched.body(&audience.holds[key], &response.body, message.channel, cx);
-                let class = group.class.as_deref();
+                let class = group.kin.class.as_deref();
                 let body = match evaluated.get(&body.as_ptr()) {
                     Some(known) => known.clone(),
                     None if class.is_none() && response.content_filters.is_none() => Some(body),
@@ -277,6 +382,21 @@ impl Fanout {
             }
         }
         receivers
+    }
+
+    fn hint(&mut self, channel: ChannelKey, mode: HoldMode, audience: &Audience) {
+        for &group in &audience.channels.channel(channel).groups {
+            let group = audience.channels.group_at(group);
+            match group.kin.cohort {
+                Some(cohort) if !group.list(mode).is_empty() => self.hinted.push(Hinted::Cohort(cohort)),
+                // A stream without a next link has nothing to ask for.
+                None if mode == HoldMode::Response => {
+                    let polls = group.polls.iter().map(|&key| Hinted::Poll(key, audience.holds[key].birth));
+                    self.hinted.extend(polls);
+                }
+                _ => {}
+            }
+        }
     }
 
     /// How many deliveries one counts for: one for each block.
@@ -362,7 +482,21 @@ impl Patched {
     }
 }
 
-fn list(audience: &Audience, channel: ChannelKey, mode: HoldMode) -> Vec<HoldKey> {
-    let groups = &audience.channels.channel(channel).groups;
-    groups.iter().flat_map(|&group| audience.channels.group_at(group).list(mode)).copied().collect()
+/// The streams that a message is for.
+fn list(audience: &Audience, channel: ChannelKey, message: &Message<'_>) -> Vec<HoldKey> {
+    let groups = audience.channels.channel(channel).groups.iter().map(|&group| audience.channels.group_at(group));
+    groups.filter(|group| message.is_for(group, &audience.cohorts)).flat_map(|group| &group.streams).copied().collect()
+}
+
+/// Lets classes know the id of the channel's last message.
+fn advance(message: &Message<'_>, id: Option<&str>, audience: &Audience) {
+    let Some(channel) = audience.channels.find(message.channel) else { return };
+    for &group in &audience.channels.channel(channel).groups {
+        let group = audience.channels.group_at(group);
+        if let Some(class) =
+            group.kin.class.as_ref().filter(|_| message.only.is_none() || message.only == group.kin.cohort)
+        {
+            class.advance(id);
+        }
+    }
 }

@@ -3,23 +3,31 @@
 //! Items pass [`order`](crate::order), which decides once for all, then [`deliver`](crate::deliver), which finds the
 //! holds. Requests to hold pass [`take_over`](crate::take_over) and become part of the
 //! [`audience`](crate::subscribe::audience).
+//!
+//! `pages` has next links fetched, `updates` decides when backends are asked again.
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_macros))]
+
+mod pages;
+mod updates;
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use foldhash::fast::RandomState;
-use grip::{Instruct, Item};
+use grip::{HoldMode, Instruct, Item};
 use zhttp::session::server::{self, Due, Outcome};
 use zhttp::{Bulk, Ext, Headers, Id, Ids, Kind as PacketKind, Packet, PeerId};
 
+use crate::cohort::Urgency;
+use crate::cohort::schedule::Schedule;
 use crate::context::{Address, Context};
 use crate::deliver::fanout::{self, Fanout};
 use crate::deliver::responses::{self, Target};
 use crate::deliver::sender::Sender;
 use crate::deliver::slow::Slow;
+use crate::fetch::Fetches;
 use crate::hold::opening::Opening;
 use crate::hold::timers::Timers;
 use crate::hold::{Hold, Kind};
@@ -54,6 +62,12 @@ pub struct Limits {
     pub id_cache_ttl: Duration,
     /// How many are remembered at most.
     pub id_cache_max: usize,
+    /// Backends are asked again soon after a channel has got its first subscriber.
+    pub update_on_first_subscription: bool,
+    /// Requests for links under way at a time.
+    pub link_requests: usize,
+    /// Requests for gone links that may wait for their turn.
+    pub gone_requests: usize,
 }
 
 /// What happened so far.
@@ -73,6 +87,10 @@ pub struct Totals {
     pub out_of_order: u64,
     /// Ids forgotten before their time.
     pub ids_forgotten: u64,
+    /// Long-polls given back to the proxy.
+    pub given_back: u64,
+    /// Requests for next and gone links.
+    pub fetches: crate::fetch::Totals,
 }
 
 /// See the module.
@@ -84,6 +102,9 @@ pub struct Engine {
     audience: Audience,
     timers: Timers,
     fanout: Fanout,
+    fetches: Fetches,
+    schedule: Schedule,
+    update_on_first_subscription: bool,
     totals: Totals,
 }
 
@@ -98,7 +119,16 @@ impl Engine {
             sequencer: Sequencer::new(limits.message_wait),
             audience: Audience::new(limits.linger, now),
             timers: Timers::new(now),
-            fanout: Fanout::new(sender, limits.message_rate, limits.message_hwm, limits.message_block_size),
+            fanout: Fanout::new(
+                sender,
+                limits.message_rate,
+                limits.message_hwm,
+                limits.message_block_size,
+                limits.queue_bytes,
+            ),
+            fetches: Fetches::new(limits.link_requests, limits.gone_requests, now),
+            schedule: Schedule::default(),
+            update_on_first_subscription: limits.update_on_first_subscription,
             totals: Totals::default(),
         }
     }
@@ -114,6 +144,7 @@ impl Engine {
             deliveries: self.fanout.totals,
             slow_closed: self.fanout.sender.slow_closed,
             ids_forgotten: self.dedup.forgotten_early,
+            fetches: self.fetches.totals,
             ..self.totals
         }
     }
@@ -124,10 +155,16 @@ impl Engine {
     }
 
     /// Takes the requests over, after the proxy has been told.
-    pub fn take_over(&mut self, prepared: Prepared, cx: &mut Context<'_>) {
+    pub fn take_over(&mut self, mut prepared: Prepared, cx: &mut Context<'_>) {
         // What was published before is not for them.
         self.flush(cx);
+        let missed = self.has_missed(&prepared);
+        if missed && prepared.terms.mode() == HoldMode::Response {
+            return self.give_back_at_once(prepared, cx);
+        }
+        let mut asked = std::mem::take(&mut prepared.asked).into_iter();
         for request in &prepared.requests {
+            let asked = asked.next().unwrap_or_default();
             let state = &request.state;
             if self.audience.holds.find(state.client, state.id).is_some() {
                 cx.report(Notice::HeldAlready(state.id));
@@ -135,14 +172,39 @@ impl Engine {
             }
             let session = server::Session::take_over(state, cx.now);
             let (birth, jitter) = (self.audience.holds.next_birth(), self.timers.jitter());
-            let hold = Hold::new(session, &prepared.terms, birth, cx.now, jitter);
+            let mut hold = Hold::new(session, &prepared.terms, birth, cx.now, jitter);
+            hold.debug = request.debug;
+            hold.farewell = prepared.farewell.clone().map(Box::new);
+            let at_once = prepared.course.as_ref().is_some_and(|course| course.at_once);
+            match &mut hold.kind {
+                Kind::Response(poll) => poll.asked = asked,
+                Kind::Stream(stream) if at_once => stream.be_silent(),
+                Kind::Stream(_) => {}
+            }
             let key = self.audience.holds.insert(hold);
             self.fanout.count_apart(birth, prepared.bucket.clone());
             self.begin(key, prepared.opening.as_ref().filter(|_| !request.responding), cx);
-            self.timers.watch(key, &self.audience.holds[key]);
-            for (name, class) in &prepared.channels {
+            self.timers.watch(key, &mut self.audience.holds[key]);
+            if let Some(course) = &prepared.course {
+                let like = course.like.clone();
+                let cohort = match at_once {
+                    true => self.audience.cohorts.fetching(like),
+                    false => self.audience.cohorts.of(like, cx.now),
+                };
+                self.audience.enlist(key, cohort);
+            }
+            // Without a hold, only the route's channels count.
+            let count = if at_once { prepared.implicit } else { prepared.channels.len() };
+            for (name, class) in &prepared.channels[..count] {
                 self.audience.subscribe(key, name, class.clone(), cx);
                 cx.report(Notice::Subscribed { uri: &prepared.uri, channel: name });
+            }
+            if let Some(membership) = self.audience.holds[key].membership {
+                match at_once {
+                    true => self.fetch_page(membership.cohort, cx),
+                    false if missed => self.wish(membership.cohort, Urgency::Low, true, cx),
+                    false => {}
+                }
             }
         }
         self.flush(cx);
@@ -178,13 +240,16 @@ impl Engine {
 
     /// A packet has come from a frontend for one or more of its sessions.
     pub fn on_packet(&mut self, from: PeerId, packet: &Packet<'_>, cx: &mut Context<'_>) {
+        let mut turning = Vec::new();
         for id in packet.ids.iter() {
             let Ok((id, seq)) = id else { continue };
             let Some(id) = Id::new(id) else { continue };
             let Some(key) = self.audience.holds.find(from, id) else { continue };
             let hold = &mut self.audience.holds[key];
+            turning.extend(hold.membership.map(|membership| membership.cohort));
             match hold.session.on_packet(packet, seq, cx.now) {
                 Ok(Outcome::Ended) => self.audience.remove(key, cx),
+                Ok(Outcome::Proceed) => self.give_back(key, cx),
                 Ok(_) if hold.queue().is_some() => self.fanout.sender.look_at(key, &mut self.audience.holds),
                 Ok(_) => {}
                 Err(violation) => {
@@ -194,14 +259,19 @@ impl Engine {
             }
         }
         self.fanout.sender.flush(&mut self.audience, cx);
+        turning.into_iter().for_each(|cohort| self.pace(cohort, cx));
         self.settle(cx);
     }
 
     /// A frontend's link takes packets again.
     pub fn on_room(&mut self, peer: PeerId, cx: &mut Context<'_>) {
         let waiting = self.audience.links.open(peer, cx);
+        let holds = waiting.iter().filter_map(|&(key, _)| self.audience.holds.get(key)?.membership);
+        let mut turning: Vec<_> = holds.map(|membership| membership.cohort).collect();
+        turning.dedup();
         self.fanout.sender.look_at_waiting(waiting, &mut self.audience.holds);
         self.fanout.sender.flush(&mut self.audience, cx);
+        turning.into_iter().for_each(|cohort| self.pace(cohort, cx));
         self.settle(cx);
     }
 
@@ -220,11 +290,6 @@ impl Engine {
         let Some(colon) = id.iter().position(|&b| b == b':') else { return false };
         let (peer, session) = (peers.find(&id[..colon]), Id::new(&id[colon + 1..]));
         peer.zip(session).is_some_and(|(peer, id)| self.audience.holds.find(peer, id).is_some())
-    }
-
-    /// Forgets what was published, so that no item waits for one that came before.
-    pub fn recover(&mut self) {
-        self.sequencer.forget_last_ids();
     }
 
     /// Takes a published item; returns how many deliveries it has led to.
@@ -272,12 +337,21 @@ impl Engine {
             self.totals.lost += sessions as u64;
             cx.report(Notice::Lost { sessions });
         }
+        self.follow_up(cx);
+        for fetch in self.audience.cohorts.take_orphans() {
+            self.fetches.cancel(fetch, cx);
+        }
+        for farewell in self.audience.take_farewells() {
+            self.fetches.ask(farewell, cx);
+        }
         self.audience.deserted().for_each(|channel| self.sequencer.forget(&channel));
     }
 
     /// When [`Engine::on_timer`] is to be called.
     pub fn next_due(&self) -> Option<Instant> {
-        [self.timers.next_due(), self.audience.next_due(), self.fanout.next_due()].into_iter().flatten().min()
+        let pages = [self.audience.cohorts.next_due(), self.fetches.next_due(), self.next_update()];
+        let holds = [self.timers.next_due(), self.audience.next_due(), self.fanout.next_due()];
+        holds.into_iter().chain(pages).flatten().min()
     }
 
     /// Does what is due.
@@ -288,8 +362,11 @@ impl Engine {
         let mut keep_alives: Vec<(Bytes, HoldKey)> = Vec::new();
         let mut time_outs: Vec<Target> = Vec::new();
         let mut spent = Vec::new();
-        while let Some((key, birth)) = self.timers.pop(cx.now) {
-            let Some(hold) = self.audience.holds.get_mut(key).filter(|hold| hold.birth == birth) else { continue };
+        while let Some((key, birth, watch)) = self.timers.pop(cx.now) {
+            let Some(hold) = self.audience.holds.get_mut(key) else { continue };
+            if hold.birth != birth || hold.watch != watch {
+                continue;
+            }
             match hold.session.on_timer(cx.now) {
                 Due::Nothing => {}
                 Due::KeepAlive(to) => refresh.push(to.to, to.by_router, *hold.session.id(), to.seq),
@@ -326,12 +403,15 @@ impl Engine {
         responses::respond(time_outs, None, &mut self.fanout.sender, &mut self.audience, cx);
         self.fanout.on_timer(&mut self.audience, cx);
         for (key, birth) in looked_at {
-            if let Some(hold) = self.audience.holds.get(key).filter(|hold| hold.birth == birth) {
+            if let Some(hold) = self.audience.holds.get_mut(key).filter(|hold| hold.birth == birth) {
                 self.timers.watch(key, hold);
             }
         }
         self.audience.on_timer(cx);
+        self.on_page_timers(cx);
+        self.on_update_timers(cx);
         self.settle(cx);
+        self.flush(cx);
     }
 
     /// Streams with equal terms share the bytes of their keep-alives, and so the packets.
@@ -364,5 +444,6 @@ impl Engine {
             self.audience.links.send(Address { peer, by_router }, &packet, cx);
         });
         self.audience.holds.clear();
+        self.fetches.shut_down(cx);
     }
 }

@@ -19,7 +19,9 @@ use bytes::Bytes;
 use grip::HoldMode;
 use zhttp::session::server;
 
+use crate::cohort::table::Membership;
 use crate::context::Address;
+use crate::fetch::Ask;
 use crate::subscribe::channels::Place;
 
 use self::queue::Queue;
@@ -41,8 +43,16 @@ pub struct Hold {
     pub ending: bool,
     /// Will be looked at: at the end of the turn, or when its frontend's link has room.
     pub ready: bool,
+    /// The client may see what goes wrong.
+    pub debug: bool,
     /// Tells this hold from an earlier one at the same index.
     pub birth: u64,
+    /// Which of its entries among the timers counts.
+    pub watch: u32,
+    /// Its place among those who go on in the same way.
+    pub membership: Option<Membership>,
+    /// What its backend is told when it ends.
+    pub farewell: Option<Box<Ask>>,
 }
 
 /// What depends on how a request is held.
@@ -66,7 +76,11 @@ impl Hold {
             queue: None,
             ending: false,
             ready: false,
+            debug: false,
             birth,
+            watch: 0,
+            membership: None,
+            farewell: None,
         }
     }
 

@@ -1,4 +1,4 @@
-//! A held long-poll: it gets one response, published or its instruct's own.
+//! A held long-poll: it gets one response, published or its instruct's own, or is proxied anew.
 
 use std::rc::Rc;
 use std::time::Instant;
@@ -9,13 +9,28 @@ use super::terms::ResponseTerms;
 pub struct ResponseHold {
     /// What its backend has asked for.
     pub terms: Rc<ResponseTerms>,
-    /// When it gets the instruct's own response; none once it has got one.
+    /// When it gets the instruct's own response; none once it has got one, or is given back.
     pub ends_at: Option<Instant>,
+    /// What it takes to proxy it anew (`take_over::asked`).
+    pub asked: Box<[u8]>,
+    /// What is being done about that.
+    pub renewal: Renewal,
+}
+
+/// How far a long-poll is on its way back to the proxy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Renewal {
+    /// It waits for messages.
+    None,
+    /// It will be given back in a moment; until then it waits for messages.
+    Planned,
+    /// Its frontend was asked to pause it. Nothing is sent any more.
+    Offered,
 }
 
 impl ResponseHold {
     /// A long-poll that begins to wait.
     pub fn new(terms: Rc<ResponseTerms>, now: Instant) -> Self {
-        ResponseHold { ends_at: Some(now + terms.timeout), terms }
+        ResponseHold { ends_at: Some(now + terms.timeout), terms, asked: Box::default(), renewal: Renewal::None }
     }
 }

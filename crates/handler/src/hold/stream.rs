@@ -23,6 +23,21 @@ impl StreamHold {
         stream
     }
 
+    /// Nothing is to come in between for now.
+    pub fn be_silent(&mut self) {
+        self.keep_alive_at = None;
+    }
+
+    /// Goes on under other terms. A time that runs already runs on.
+    pub fn go_on(&mut self, terms: Rc<StreamTerms>, now: Instant, jitter: Duration) {
+        self.terms = terms;
+        match self.terms.keep_alive {
+            None => self.keep_alive_at = None,
+            Some(_) if self.keep_alive_at.is_none() => self.arm(now, jitter),
+            Some(_) => {}
+        }
+    }
+
     /// The keep-alive, if it is due; the next one is due after its time.
     pub fn keep_alive(&mut self, now: Instant, jitter: Duration) -> Option<Bytes> {
         self.keep_alive_at.filter(|at| *at <= now)?;
@@ -40,6 +55,7 @@ impl StreamHold {
     pub fn on_sent(&mut self, now: Instant) {
         if let Some(keep_alive) = &self.terms.keep_alive
             && keep_alive.mode == KeepAliveMode::Idle
+            && self.keep_alive_at.is_some()
         {
             self.keep_alive_at = Some(now + keep_alive.timeout);
         }

@@ -75,6 +75,11 @@ impl Holds {
         self.holds.iter_mut()
     }
 
+    /// The same with their indices.
+    pub fn iter_keys_mut(&mut self) -> impl Iterator<Item = (HoldKey, &mut Hold)> {
+        self.holds.iter_keys_mut()
+    }
+
     /// Removes all.
     pub fn clear(&mut self) {
         *self = Holds { births: self.births, ..Holds::default() };

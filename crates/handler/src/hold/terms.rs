@@ -80,12 +80,17 @@ impl Recent {
 
     /// The terms of a stream.
     pub fn stream(&mut self, instruct: &Instruct<'_>) -> Terms {
+        Terms::Stream(self.stream_terms(instruct))
+    }
+
+    /// The same, for a stream that goes on.
+    pub fn stream_terms(&mut self, instruct: &Instruct<'_>) -> Rc<StreamTerms> {
         let keep_alive = instruct.keep_alive.as_ref().map(|k| KeepAlive {
             data: Bytes::copy_from_slice(&k.data),
             timeout: k.timeout,
             mode: k.mode,
         });
-        Terms::Stream(share(&mut self.streams, StreamTerms { keep_alive }))
+        share(&mut self.streams, StreamTerms { keep_alive })
     }
 }
 

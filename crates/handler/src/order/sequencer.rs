@@ -120,6 +120,16 @@ impl Sequencer {
         same().find(|(_, (_, item))| !waits(item)).or_else(|| same().next()).map(|(i, _)| i)
     }
 
+    /// The id of a channel's last item.
+    pub fn last_id(&self, channel: &str) -> Option<&str> {
+        self.last.get(channel).map(String::as_str)
+    }
+
+    /// Forgets it; items that wait still wait.
+    pub fn forget_last_id(&mut self, channel: &str) {
+        self.last.remove(channel);
+    }
+
     /// Whether items wait.
     pub fn is_waiting(&self) -> bool {
         !self.pending.is_empty()

@@ -1,14 +1,17 @@
 //! All who are held, and what they are subscribed to: holds come in and leave here.
 
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use grip::HoldMode;
 use zhttp::Wheel;
 
-use super::channels::{ChannelKey, Channels, HoldKey};
+use super::channels::{ChannelKey, Channels, CohortKey, HoldKey, Kin, Place};
 use super::classes::Class;
+use crate::cohort::table::{Cohorts, Membership};
 use crate::context::{Address, Context};
+use crate::fetch::Ask;
 use crate::hold::table::Holds;
 use crate::links::Links;
 
@@ -23,11 +26,17 @@ pub struct Audience {
     pub channels: Channels,
     /// The ways to the frontends.
     pub links: Links,
+    /// Those who are at the same place and go on in the same way.
+    pub cohorts: Cohorts,
     linger: Duration,
     /// Channels whose last long-poll has left, each once, however often polls come and go.
     lingering: Wheel<Box<str>>,
     /// Channels that nobody listens to any more, for those who keep something by channel.
     deserted: Vec<Box<str>>,
+    /// Channels that have got their first subscriber, each with the time of it, in order.
+    fresh: VecDeque<(Instant, Box<str>)>,
+    /// What backends are to be told because holds have ended.
+    farewells: Vec<Ask>,
 }
 
 impl Audience {
@@ -37,39 +46,123 @@ impl Audience {
             holds: Holds::default(),
             channels: Channels::default(),
             links: Links::default(),
+            cohorts: Cohorts::new(now),
             linger,
             lingering: Wheel::new(LINGER_TICK, now),
             deserted: Vec::new(),
+            fresh: VecDeque::new(),
+            farewells: Vec::new(),
         }
     }
 
-    /// Subscribes a hold.
+    /// Subscribes a hold. It must not be in the channel.
     pub fn subscribe(&mut self, key: HoldKey, name: &str, class: Option<Rc<Class>>, cx: &mut Context<'_>) {
         let hold = &mut self.holds[key];
-        let (place, new) = self.channels.add(name, class, hold.mode(), key);
+        let cohort = hold.membership.map(|membership| membership.cohort);
+        let (place, new) = self.channels.add(name, Kin { class, cohort }, hold.mode(), key);
         hold.places.push(place);
         let channel = self.channels.group_at(place.group).channel;
         self.channels.channel_mut(channel).lingers_until = None;
         if new {
             // After the hold is in the table: who sees the subscription may publish at once.
             cx.actions.follow(name);
+            self.fresh.push_back((cx.now, name.into()));
         }
+    }
+
+    /// Makes a hold a member of a cohort. Its places in channels must be made after that.
+    pub fn enlist(&mut self, key: HoldKey, cohort: CohortKey) {
+        self.dismiss(key);
+        let membership = self.cohorts.join(cohort, key);
+        self.holds[key].membership = membership;
+    }
+
+    /// A hold leaves its cohort, if it is in one.
+    pub fn dismiss(&mut self, key: HoldKey) {
+        if let Some(place) = self.holds[key].membership.take() {
+            self.leave_cohort(place);
+        }
+    }
+
+    fn leave_cohort(&mut self, place: Membership) {
+        if let Some(moved) = self.cohorts.leave(place)
+            && let Some(hold) = self.holds.get_mut(moved)
+        {
+            hold.membership = Some(place);
+        }
+    }
+
+    /// Gives a hold these channels instead of those it has. Those that stay, stay as they are. Returns the new ones.
+    pub fn resubscribe<'a>(
+        &mut self,
+        key: HoldKey,
+        channels: &'a [(String, Option<Rc<Class>>)],
+        cx: &mut Context<'_>,
+    ) -> Vec<&'a str> {
+        let old = std::mem::take(&mut self.holds[key].places);
+        let cohort = self.holds[key].membership.map(|membership| membership.cohort);
+        let name = |audience: &Self, place: &Place| {
+            let group = audience.channels.group_at(place.group);
+            audience.channels.channel(group.channel).name.clone()
+        };
+        let mut left: Vec<(Box<str>, Place)> = old.into_iter().map(|place| (name(self, &place), place)).collect();
+        let (mut stays, mut joins, mut new) = (Vec::new(), Vec::new(), Vec::new());
+        for (channel, class) in channels {
+            let at = left.iter().position(|(known, _)| **known == **channel);
+            let kin = Kin { class: class.clone(), cohort };
+            let group = self.channels.find(channel).and_then(|found| self.channels.find_group(found, &kin));
+            match at {
+                Some(at) if group == Some(left[at].1.group) => stays.push(left.swap_remove(at).1),
+                _ => {
+                    joins.push((channel, kin.class));
+                    new.extend(at.is_none().then_some(&**channel));
+                }
+            }
+        }
+        // The hold is known to be at all of its places while others are moved.
+        self.holds[key].places = stays;
+        joins.into_iter().for_each(|(channel, class)| self.subscribe(key, channel, class, cx));
+        let mode = self.holds[key].mode();
+        left.into_iter().for_each(|(_, place)| self.leave_place(place, mode, cx));
+        new
+    }
+
+    /// Channels whose first subscriber has come before `time` and that have not been told of, or not since they were new.
+    pub fn fresh_until(&mut self, time: Instant) -> Vec<Box<str>> {
+        let count = self.fresh.iter().take_while(|(since, _)| *since <= time).count();
+        self.fresh.drain(..count).map(|(_, name)| name).collect()
+    }
+
+    /// When the first of them has come.
+    pub fn fresh_since(&self) -> Option<Instant> {
+        self.fresh.front().map(|(since, _)| *since)
+    }
+
+    /// What backends are to be told because holds have ended since the last call.
+    pub fn take_farewells(&mut self) -> Vec<Ask> {
+        std::mem::take(&mut self.farewells)
     }
 
     /// Forgets a hold. What its client is told, if anything, has been sent.
     pub fn remove(&mut self, key: HoldKey, cx: &mut Context<'_>) {
         let Some(hold) = self.holds.remove(key) else { return };
         let mode = hold.mode();
-        for place in hold.places {
-            let left = self.channels.remove(place, mode);
-            if let Some(moved) = left.moved
-                && let Some(own) = self.holds[moved].places.iter_mut().find(|own| own.group == place.group)
-            {
-                own.index = place.index;
-            }
-            if let Some(channel) = left.deserted {
-                self.leave_channel(channel, mode, cx);
-            }
+        hold.places.into_iter().for_each(|place| self.leave_place(place, mode, cx));
+        if let Some(place) = hold.membership {
+            self.leave_cohort(place);
+        }
+        self.farewells.extend(hold.farewell.map(|farewell| *farewell));
+    }
+
+    fn leave_place(&mut self, place: Place, mode: HoldMode, cx: &mut Context<'_>) {
+        let left = self.channels.remove(place, mode);
+        if let Some(moved) = left.moved
+            && let Some(own) = self.holds[moved].places.iter_mut().find(|own| own.group == place.group)
+        {
+            own.index = place.index;
+        }
+        if let Some(channel) = left.deserted {
+            self.leave_channel(channel, mode, cx);
         }
     }
 

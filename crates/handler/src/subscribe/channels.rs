@@ -1,7 +1,7 @@
 //! The table of channels: who is subscribed to what.
 //!
-//! The subscribers of a channel are in groups, one for each [class](super::classes) and one for those without; a group
-//! has two lists of holds, for streams and for long-polls. A hold remembers its place in each list, so that leaving does
+//! The subscribers of a channel are in groups, one for each [class](super::classes) and [cohort](crate::cohort), and one for
+//! those without; a group has two lists of holds, for streams and for long-polls. A hold remembers its place in each list, so that leaving does
 //! not search, and publishing to a channel that nobody listens to is one look into a map.
 
 use std::collections::HashMap;
@@ -18,6 +18,8 @@ use crate::tables::{Map, Table};
 pub type HoldKey = u32;
 /// A channel's index in this table.
 pub type ChannelKey = u32;
+/// A cohort's index in the table of [cohorts](crate::cohort).
+pub type CohortKey = u32;
 /// A group's index in this table.
 pub type GroupKey = u32;
 
@@ -27,7 +29,7 @@ pub struct Channel {
     pub name: Box<str>,
     /// Its groups; none is empty.
     pub groups: Vec<GroupKey>,
-    /// The group of those without a class.
+    /// The group of those without a class and a cohort.
     plain: Option<GroupKey>,
     /// The last long-poll has left and is expected back, so the subscription stays until then.
     pub lingers_until: Option<Instant>,
@@ -39,8 +41,8 @@ pub struct Channel {
 pub struct Group {
     /// The channel.
     pub channel: ChannelKey,
-    /// The class.
-    pub class: Option<Rc<Class>>,
+    /// What they have in common.
+    pub kin: Kin,
     /// Streams that listen.
     pub streams: Vec<HoldKey>,
     /// Long-polls that wait.
@@ -95,12 +97,31 @@ pub struct Channels {
     groups: Table<Group>,
     /// Clients of backends may choose names, hence the standard library's keyed hash.
     by_name: Map<Box<str>, ChannelKey, std::hash::RandomState>,
-    by_class: HashMap<(ChannelKey, (*const Standing, u32)), GroupKey, RandomState>,
+    by_class: HashMap<(ChannelKey, Apart), GroupKey, RandomState>,
+}
+
+/// What tells the groups of one channel apart: class and cohort.
+type Apart = (Option<(*const Standing, u32)>, Option<CohortKey>);
+
+/// Whom a hold is like in a channel.
+#[derive(Clone, Debug, Default)]
+pub struct Kin {
+    /// Those for whom messages have the same content.
+    pub class: Option<Rc<Class>>,
+    /// Those who are at the same place.
+    pub cohort: Option<CohortKey>,
+}
+
+impl Kin {
+    fn apart(&self) -> Option<Apart> {
+        let class = self.class.as_ref().map(|class| class.key());
+        (class.is_some() || self.cohort.is_some()).then_some((class, self.cohort))
+    }
 }
 
 impl Channels {
     /// Adds a hold to a channel; `true` if the channel is new.
-    pub fn add(&mut self, name: &str, class: Option<Rc<Class>>, mode: HoldMode, hold: HoldKey) -> (Place, bool) {
+    pub fn add(&mut self, name: &str, kin: Kin, mode: HoldMode, hold: HoldKey) -> (Place, bool) {
         let (channel, new) = match self.by_name.get(name) {
             Some(&key) => (key, false),
             None => {
@@ -111,25 +132,30 @@ impl Channels {
                 (key, true)
             }
         };
-        let group = self.group_of(channel, class);
+        let group = self.group_of(channel, kin);
         let list = self.groups[group].list_mut(mode);
         list.push(hold);
         (Place { group, index: (list.len() - 1) as u32 }, new)
     }
 
-    fn group_of(&mut self, channel: ChannelKey, class: Option<Rc<Class>>) -> GroupKey {
-        let known = match &class {
-            None => self.channels[channel].plain,
-            Some(class) => self.by_class.get(&(channel, class.key())).copied(),
-        };
+    /// The group of such holds in a channel, if there is one.
+    pub fn find_group(&self, channel: ChannelKey, kin: &Kin) -> Option<GroupKey> {
+        match kin.apart() {
+            None => self.channels.get(channel)?.plain,
+            Some(apart) => self.by_class.get(&(channel, apart)).copied(),
+        }
+    }
+
+    fn group_of(&mut self, channel: ChannelKey, kin: Kin) -> GroupKey {
+        let known = self.find_group(channel, &kin);
         if let Some(group) = known {
             return group;
         }
         let list = &mut self.channels[channel].groups;
-        let class_key = class.as_ref().map(|class| class.key());
+        let apart = kin.apart();
         let group = Group {
             channel,
-            class,
+            kin,
             streams: Vec::new(),
             polls: Vec::new(),
             run: Vec::new(),
@@ -138,9 +164,9 @@ impl Channels {
         };
         let key = self.groups.insert(group);
         list.push(key);
-        match class_key {
+        match apart {
             None => self.channels[channel].plain = Some(key),
-            Some(class) => drop(self.by_class.insert((channel, class), key)),
+            Some(apart) => drop(self.by_class.insert((channel, apart), key)),
         }
         key
     }
@@ -164,9 +190,9 @@ impl Channels {
 
     fn forget_group(&mut self, key: GroupKey) {
         let Some(group) = self.groups.remove(key) else { return };
-        match &group.class {
+        match group.kin.apart() {
             None => self.channels[group.channel].plain = None,
-            Some(class) => drop(self.by_class.remove(&(group.channel, class.key()))),
+            Some(apart) => drop(self.by_class.remove(&(group.channel, apart))),
         }
         let list = &mut self.channels[group.channel].groups;
         list.swap_remove(group.index as usize);
@@ -243,11 +269,11 @@ mod tests {
     #[test]
     fn the_hold_that_takes_the_place_of_another_is_named() {
         let mut table = Channels::default();
-        let (a, new) = table.add("c", None, HoldMode::Stream, 1);
+        let (a, new) = table.add("c", Kin::default(), HoldMode::Stream, 1);
         assert!(new);
-        let (b, new) = table.add("c", None, HoldMode::Stream, 2);
+        let (b, new) = table.add("c", Kin::default(), HoldMode::Stream, 2);
         assert!(!new);
-        table.add("c", None, HoldMode::Stream, 3);
+        table.add("c", Kin::default(), HoldMode::Stream, 3);
         assert_eq!(table.remove(a, HoldMode::Stream), Left { moved: Some(3), deserted: None });
         assert_eq!(table.group_at(a.group).streams, [3, 2]);
         assert_eq!(table.remove(b, HoldMode::Stream), Left { moved: None, deserted: None });
@@ -257,8 +283,8 @@ mod tests {
     #[test]
     fn modes_of_a_channel_are_apart() {
         let mut table = Channels::default();
-        let (poll, _) = table.add("c", None, HoldMode::Response, 1);
-        table.add("c", None, HoldMode::Stream, 2);
+        let (poll, _) = table.add("c", Kin::default(), HoldMode::Response, 1);
+        table.add("c", Kin::default(), HoldMode::Stream, 2);
         let channel = table.find("c").unwrap();
         assert_eq!(table.remove(poll, HoldMode::Response).deserted, None);
         assert_eq!((table.count(channel, HoldMode::Response), table.count(channel, HoldMode::Stream)), (0, 1));
@@ -267,8 +293,9 @@ mod tests {
     #[test]
     fn each_class_of_a_channel_has_a_group_as_long_as_it_has_members() {
         let (mut table, mut standings) = (Channels::default(), Standings::default());
-        let add =
-            |table: &mut Channels, class: Option<Rc<Class>>, hold| table.add("c", class, HoldMode::Stream, hold).0;
+        let add = |table: &mut Channels, class: Option<Rc<Class>>, hold| {
+            table.add("c", Kin { class, cohort: None }, HoldMode::Stream, hold).0
+        };
         let plain = add(&mut table, None, 1);
         let bob = add(&mut table, skip_self(&mut standings, "bob"), 2);
         let too = add(&mut table, skip_self(&mut standings, "bob"), 3);

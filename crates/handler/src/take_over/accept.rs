@@ -9,6 +9,8 @@ use tnetstring::Item;
 use zhttp::Peers;
 use zhttp::session::HandedOver;
 
+use super::asked::Members;
+
 /// Request bodies and the like are not looked at, so this is all that is needed.
 pub struct Accept<'a> {
     /// The requests, with their sessions' state.
@@ -27,6 +29,12 @@ pub struct Accept<'a> {
     pub response_sent: bool,
     /// The route, if its deliveries are counted and limited apart.
     pub route: Option<&'a str>,
+    /// The route's id, whether it is counted apart or not.
+    pub route_id: &'a str,
+    /// The route's target may be on a private network.
+    pub trusted: bool,
+    /// What it takes to have the requests proxied anew.
+    pub members: Option<Members<'a>>,
 }
 
 /// A request to be taken over.
@@ -75,6 +83,7 @@ impl<'a> Accept<'a> {
     /// # Errors
     /// Something required is missing or of a wrong type.
     pub fn read(args: Item<'a>, peers: &mut Peers) -> Result<Self, AcceptError> {
+        let members = Members::find(args);
         let call: rpc::accept::Offer<'a> = tnetstring::from_item(args)?;
         let requests = call.requests.iter().map(|request| {
             let (state, responding) = (request.session(peers)?, request.response_code.is_some());
@@ -96,6 +105,9 @@ impl<'a> Accept<'a> {
             channels: call.channels,
             response_sent: call.response_sent,
             route: call.route.filter(|_| call.separate_stats),
+            route_id: call.route.unwrap_or_default(),
+            trusted: call.trusted,
+            members,
         })
     }
 }

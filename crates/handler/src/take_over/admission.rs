@@ -7,10 +7,16 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use grip::filter::{self, FilterError};
+use grip::instruct::NextLink;
 use grip::{HoldMode, Instruct};
+use rpc::passthrough::Passthrough;
 
 use super::accept::{Accept, Request};
+use super::asked;
+use crate::cohort::page::HoldAfter;
+use crate::cohort::{Likeness, Link, Site, Tracked};
 use crate::context::Context;
+use crate::fetch::{Ask, Purpose};
 use crate::hold::opening::{Head, Opening};
 use crate::hold::terms::{Recent, Terms};
 use crate::notice::Notice;
@@ -30,9 +36,9 @@ pub enum Decision {
 /// Why an instruct is refused. The backend's developer reads the text.
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
-    /// A stream would have to go on with another response.
-    #[error("Grip-Link with rel=next is not supported")]
-    NextLink,
+    /// A link leads nowhere.
+    #[error("Grip-Link contains invalid link")]
+    Link,
     /// A filter is not there.
     #[error(transparent)]
     Filter(#[from] Missing),
@@ -52,12 +58,28 @@ pub struct Prepared {
     pub terms: Terms,
     /// How a stream begins; none if its client has got that.
     pub opening: Option<Opening>,
-    /// The channels.
+    /// The channels, those of the route first.
     pub channels: Vec<Subscription>,
+    /// How many are the route's.
+    pub implicit: usize,
     /// What the client has asked for.
     pub uri: String,
     /// Where its deliveries count.
     pub bucket: Bucket,
+    /// How the backend is asked again, if it may have to be.
+    pub course: Option<Course>,
+    /// What the backend is told when the hold ends.
+    pub farewell: Option<Ask>,
+    /// What is kept of each request to have it proxied anew; of none for streams.
+    pub asked: Vec<Box<[u8]>>,
+}
+
+/// How a hold goes on.
+pub struct Course {
+    /// What it has in common with others.
+    pub like: Likeness,
+    /// It is no hold yet: its next page is fetched at once.
+    pub at_once: bool,
 }
 
 /// See the module.
@@ -88,9 +110,6 @@ impl Admission {
         instruct: &Instruct<'_>,
         cx: &mut Context<'_>,
     ) -> Result<Decision, Refusal> {
-        if instruct.next.is_some() {
-            return Err(Refusal::NextLink);
-        }
         let uri = String::from_utf8_lossy(accept.uri);
         let mut filters = Vec::new();
         for channel in &instruct.channels {
@@ -106,15 +125,33 @@ impl Admission {
             (_, true) | (Some(HoldMode::Response), _) => Bytes::copy_from_slice(&instruct.response.body),
             _ => Bytes::from(filter::response(&filters, &instruct.meta, &instruct.response.body)?.into_owned()),
         };
-        let Some(mode) = instruct.hold else { return Ok(Decision::Pass(body)) };
+        let at_once = instruct.hold.is_none();
+        let streams = streams || at_once;
+        if at_once && instruct.next.is_none() {
+            return Ok(Decision::Pass(body));
+        }
+        let mode = instruct.hold.unwrap_or(HoldMode::Stream);
         if streams && (accept.method == b"HEAD" || has_no_body(instruct.response.code.get())) {
             // Nothing can follow the head, so there is nothing to wait for. A long-poll may get another head.
             return Ok(Decision::Pass(body));
         }
-        if let Some(channel) = instruct.channels.iter().find(|c| streams && c.prev_id.is_some()) {
+        if streams
+            && instruct.next.is_none()
+            && let Some(channel) = instruct.channels.iter().find(|channel| channel.prev_id.is_some())
+        {
             return Ok(Decision::Pass(without_link(body, &channel.name, &accept)));
         }
-        let channels = self.channels(&accept, instruct, &uri, cx)?;
+        let plan = Plan { prefix: accept.prefix, implicit: &accept.channels, uri: &uri };
+        let channels = self.channels(&plan, instruct, cx)?;
+        let course = course(&accept, instruct, &uri, &channels, at_once)?;
+        let farewell = farewell(&accept, instruct, &uri)?;
+        let asked = match (mode, &accept.members) {
+            (HoldMode::Response, Some(members)) => {
+                let requests = members.requests.items().into_iter().flatten().flatten();
+                requests.map(|request| asked::keep(request, members)).collect()
+            }
+            _ => Vec::new(),
+        };
         let (terms, opening) = match mode {
             HoldMode::Response => (self.recent.response(instruct, body), None),
             HoldMode::Stream if accept.response_sent => (self.recent.stream(instruct), None),
@@ -125,26 +162,44 @@ impl Admission {
         Ok(Decision::Hold(Prepared {
             terms,
             opening,
+            implicit: channels.iter().filter(|(name, _)| accept.channels.contains(&name.as_str())).count(),
             channels,
             uri: uri.into_owned(),
             bucket: accept.route.map(Rc::from),
             requests: accept.requests,
+            course,
+            farewell,
+            asked,
         }))
+    }
+
+    /// How streams are held after a page, by the instruct in its head: like new ones, but for what only a beginning has.
+    pub fn after_page(
+        &mut self,
+        site: &Site,
+        instruct: &Instruct<'_>,
+        uri: &str,
+        cx: &mut Context<'_>,
+    ) -> Result<HoldAfter, Refusal> {
+        let implicit: Vec<&str> = site.implicit.iter().map(String::as_str).collect();
+        let plan = Plan { prefix: &site.prefix, implicit: &implicit, uri };
+        let channels = self.channels(&plan, instruct, cx)?;
+        let position = position(&site.prefix, instruct, &channels);
+        Ok(HoldAfter { terms: self.recent.stream_terms(instruct), channels, position })
     }
 
     /// The channels of a hold: those of the route, and those that the backend names, each once.
     fn channels(
         &mut self,
-        accept: &Accept<'_>,
+        plan: &Plan<'_>,
         instruct: &Instruct<'_>,
-        uri: &str,
         cx: &mut Context<'_>,
     ) -> Result<Vec<Subscription>, Missing> {
         let filtered = instruct.channels.iter().any(|channel| !channel.filters.is_empty());
-        let mut names = Names::new(accept.channels.len() + instruct.channels.len());
-        let mut channels = Vec::with_capacity(accept.channels.len() + instruct.channels.len().min(self.max_channels));
+        let mut names = Names::new(plan.implicit.len() + instruct.channels.len());
+        let mut channels = Vec::with_capacity(plan.implicit.len() + instruct.channels.len().min(self.max_channels));
         let mut wishes: Vec<Wish> = Vec::new();
-        for &name in &accept.channels {
+        for &name in plan.implicit {
             if !name.is_empty() && names.is_new(name, &channels) {
                 channels.push((name.to_string(), None));
                 wishes.extend(filtered.then(|| Wish { name: name.into(), prev_id: None, filters: Box::default() }));
@@ -152,13 +207,13 @@ impl Admission {
         }
         let implicit = channels.len();
         for channel in &instruct.channels {
-            let name = [accept.prefix, &channel.name].concat();
+            let name = [plan.prefix, &channel.name].concat();
             // An empty name would receive everything that is published over SUB; a hold has one place in a channel.
             if name.is_empty() || !names.is_new(&name, &channels) {
                 continue;
             }
             if channels.len() - implicit == self.max_channels {
-                cx.report(Notice::TooManyChannels { uri, limit: self.max_channels });
+                cx.report(Notice::TooManyChannels { uri: plan.uri, limit: self.max_channels });
                 break;
             }
             channels.push((name, None));
@@ -173,6 +228,83 @@ impl Admission {
         }
         Ok(channels)
     }
+}
+
+/// What the channels of a hold depend on, beside its instruct.
+struct Plan<'a> {
+    prefix: &'a str,
+    implicit: &'a [&'a str],
+    /// What the client has asked for, or which page has been fetched for it.
+    uri: &'a str,
+}
+
+/// How a hold goes on, if it notices what it misses or has a next link.
+fn course(
+    accept: &Accept<'_>,
+    instruct: &Instruct<'_>,
+    uri: &str,
+    channels: &[Subscription],
+    at_once: bool,
+) -> Result<Option<Course>, Refusal> {
+    let mode = instruct.hold.unwrap_or(HoldMode::Stream);
+    if instruct.next.is_none() && instruct.channels.iter().all(|channel| channel.prev_id.is_none()) {
+        return Ok(None);
+    }
+    let position = if at_once { Vec::new() } else { position(accept.prefix, instruct, channels) };
+    let (link, site) = match (mode, &instruct.next) {
+        (HoldMode::Stream, Some(next)) => (Some(link(uri, next)?), Rc::new(site(accept, uri))),
+        // A long-poll is given back to the proxy with all that it came with.
+        _ => (None, Rc::default()),
+    };
+    Ok(Some(Course { like: Likeness { mode, position, link, site }, at_once }))
+}
+
+/// A next link in a response for `uri`.
+///
+/// # Errors
+/// It leads nowhere.
+pub fn link(uri: &str, next: &NextLink) -> Result<Link, Refusal> {
+    let uri = grip::link::resolve(uri, &next.uri).ok_or(Refusal::Link)?;
+    Ok(Link { uri, timeout: next.timeout })
+}
+
+fn site(accept: &Accept<'_>, uri: &str) -> Site {
+    let start = uri.find("://").map_or(0, |at| at + 3);
+    let end = uri[start..].find(['/', '?', '#']).map_or(uri.len(), |at| start + at);
+    Site {
+        route: accept.route_id.to_string(),
+        root: uri[..end].to_string(),
+        prefix: accept.prefix.to_string(),
+        implicit: accept.channels.iter().map(|name| (*name).to_string()).collect(),
+        trusted: accept.trusted,
+    }
+}
+
+/// Where a hold is in its channels.
+fn position(prefix: &str, instruct: &Instruct<'_>, channels: &[Subscription]) -> Vec<Tracked> {
+    let find = |full: &str| {
+        let own = full.strip_prefix(prefix)?;
+        instruct.channels.iter().find(|channel| channel.name == own)
+    };
+    let tracked = |(full, _): &Subscription| {
+        let prev_id = find(full).and_then(|channel| channel.prev_id.clone());
+        Tracked { channel: full.clone(), prefix: if prev_id.is_some() { prefix.len() } else { 0 }, prev_id }
+    };
+    channels.iter().map(tracked).collect()
+}
+
+/// What the backend is told when the hold ends.
+fn farewell(accept: &Accept<'_>, instruct: &Instruct<'_>, uri: &str) -> Result<Option<Ask>, Refusal> {
+    let Some(gone) = &instruct.gone else { return Ok(None) };
+    let gone = grip::link::resolve(uri, gone).ok_or(Refusal::Link)?;
+    let passthrough = Passthrough {
+        route: accept.route_id,
+        prefer_internal: grip::link::same_site(uri, &gone),
+        trusted: accept.trusted,
+        auto_share: false,
+    };
+    let passthrough = passthrough.encode();
+    Ok(Some(Ask { purpose: Purpose::Gone, uri: gone, grip_last: Vec::new(), passthrough }))
 }
 
 /// Channels up to which comparing names costs less than hashing them.

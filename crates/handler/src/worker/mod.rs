@@ -19,7 +19,7 @@ use transport::{
 };
 use zhttp::Packet;
 
-use self::outputs::{News, Outputs};
+use self::outputs::{News, Outputs, Sockets};
 use self::pressure::LOOK_AGAIN;
 use self::publishing::{Input, Ticket};
 use crate::context::Context;
@@ -36,6 +36,9 @@ const SUB: usize = 5;
 const COMMAND: usize = 6;
 const STATS: usize = 7;
 const RETRY: usize = 8;
+const INTERNAL_IN: usize = 9;
+const INTERNAL_STREAM: usize = 10;
+const INTERNAL_OUT: usize = 11;
 /// Messages taken from one socket in a turn.
 const MESSAGES_A_TURN: usize = 256;
 /// Deliveries made in a turn before sockets are looked at again; each item counts as one beside.
@@ -50,12 +53,12 @@ pub struct Worker {
     reactor: Reactor,
     accept: Replier,
     inspect: Replier,
+    /// Responses to requests of our own, from proxies that do not answer through ROUTER.
+    internal_in: Subscriber,
     pull: Option<Pull>,
     command: Option<Replier>,
     /// Bound so that consumers can connect.
     _stats: Option<Feed>,
-    /// Connected so that a proxy finds its peer.
-    _retry: Push,
     outputs: Outputs,
     engine: Engine,
     /// What is being published.
@@ -91,7 +94,16 @@ impl Worker {
         };
         let stream = Router::connect(&context, &settings.client_in_stream_specs, &bounded(named))?;
         let out = Publisher::connect(&context, &settings.client_out_specs, &bounded(options.clone()))?;
+        // Responses must find their way before the first request leaves.
+        let internal_in = Subscriber::connect(&context, &settings.proxy_intreq_in_specs, &options)?;
+        internal_in.subscribe_instance(instance)?;
+        let named = options.clone().named(instance);
+        let internal_stream = Router::connect(&context, &settings.proxy_intreq_out_stream_specs, &named)?;
+        let internal_out = Push::connect(&context, &settings.proxy_intreq_out_specs, &brief)?;
         let mut reactor = Reactor::new()?;
+        reactor.add(INTERNAL_IN, &internal_in)?;
+        reactor.add(INTERNAL_STREAM, &internal_stream)?;
+        reactor.add(INTERNAL_OUT, &internal_out)?;
         reactor.add(ACCEPT, &accept)?;
         reactor.add(INSPECT, &inspect)?;
         reactor.add(STREAM, &stream)?;
@@ -133,6 +145,9 @@ impl Worker {
             message_wait: settings.message_wait,
             id_cache_ttl: settings.id_cache_ttl,
             id_cache_max: settings.id_cache_max,
+            update_on_first_subscription: settings.update_on_first_subscription,
+            link_requests: settings.link_requests_max,
+            gone_requests: settings.gone_requests_max,
         };
         let bound_sub = settings.push_in_sub_specs.first().filter(|_| !settings.push_in_sub_connect);
         let uris = ZmqUris {
@@ -140,6 +155,7 @@ impl Worker {
             publish_pull: settings.push_in_spec.clone(),
             publish_sub: bound_sub.cloned(),
         };
+        let sockets = Sockets { out, stream, retry, internal_out, internal_stream };
         let (sender, submissions) = sync_channel(settings.push_in_http_max_waiting);
         Ok(Worker {
             reactor,
@@ -148,8 +164,8 @@ impl Worker {
             pull: pull.transpose()?,
             command: command.transpose()?,
             _stats: stats.transpose()?,
-            _retry: retry,
-            outputs: Outputs::new(instance, out, stream, sub.transpose()?, settings.publish_queue_bytes, now),
+            internal_in,
+            outputs: Outputs::new(instance, sockets, sub.transpose()?, settings.publish_queue_bytes, now),
             engine: Engine::new(limits, now),
             backlog: Backlog::default(),
             submissions,
@@ -195,6 +211,9 @@ impl Worker {
         if has(STREAM) {
             self.take_packets(now);
         }
+        if has(INTERNAL_IN) || has(INTERNAL_STREAM) {
+            self.take_responses(now);
+        }
         if has(INSPECT) {
             self.take_inspects();
         }
@@ -205,7 +224,7 @@ impl Worker {
             self.take_commands(now);
         }
         if !self.paused {
-            self.take_submissions();
+            self.take_submissions(now);
             self.take_items(Input::Pull, has(PULL), now);
             self.take_items(Input::Sub, has(SUB), now);
             self.publish(now);
@@ -273,6 +292,41 @@ impl Worker {
                     let text = format_args!("a packet of a frontend is skipped: {error}");
                     self.outputs.warnings.warn("packet", now, text);
                 }
+            }
+        }
+    }
+
+    /// Responses to requests of our own.
+    fn take_responses(&mut self, now: Instant) {
+        for _ in 0..MESSAGES_A_TURN {
+            let Some(message) = self.internal_in.recv() else { break };
+            if let Some((_, packet)) = transport::split_address(&message) {
+                self.take_response(packet, now);
+            }
+        }
+        for _ in 0..MESSAGES_A_TURN {
+            match self.outputs.internal_stream.incoming() {
+                None => return,
+                Some(Incoming::Packet(_, message)) => self.take_response(&message, now),
+                Some(Incoming::Change(Change::Left(name, _))) => {
+                    if let Some(peer) = self.outputs.peers.find(&name) {
+                        self.engine.on_proxy_gone(peer, &mut Context::new(now, &mut self.outputs));
+                    }
+                }
+                Some(Incoming::Change(_)) => {}
+            }
+        }
+    }
+
+    fn take_response(&mut self, message: &[u8], now: Instant) {
+        match Packet::decode(message) {
+            Ok(packet) => {
+                let from = self.outputs.peers.intern(packet.from);
+                self.engine.on_proxy_packet(from, &packet, &mut Context::new(now, &mut self.outputs));
+            }
+            Err(error) => {
+                let text = format_args!("a packet of a proxy is skipped: {error}");
+                self.outputs.warnings.warn("response", now, text);
             }
         }
     }

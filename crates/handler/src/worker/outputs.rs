@@ -7,12 +7,13 @@ use foldhash::fast::RandomState;
 use limited::Limited;
 use tnetstring::Writer;
 use transport::error::SendError;
-use transport::{Change, Publisher, Reason, Router, Subscriber, Taken};
-use zhttp::{Packet, Peers};
+use transport::{Change, Publisher, Push, Reason, Router, Subscriber, Taken};
+use zhttp::{Packet, PeerId, Peers};
 
 use super::pressure::{BUSY, Pressure};
-use crate::context::{Actions, Address, Sent};
+use crate::context::{Actions, Address, GivenBack, Sent};
 use crate::notice::{Level, Notice};
+use crate::take_over::asked;
 
 /// Bytes of packets that are kept for a frontend whose link is full. Holds are asked for nothing then, but what had been
 /// begun is finished.
@@ -24,6 +25,12 @@ pub(super) struct Outputs {
     out: Publisher,
     /// Packets to and from frontends.
     pub(super) stream: Router,
+    /// Requests that go back to the proxy.
+    retry: Push,
+    /// First packets of requests of our own.
+    internal_out: Push,
+    /// Further packets of them, and their responses.
+    pub(super) internal_stream: Router,
     /// Items of publishers, for the channels that are subscribed to.
     pub(super) sub: Option<Subscriber>,
     /// Instances that have been met.
@@ -39,19 +46,31 @@ pub(super) struct Outputs {
     pub(super) warnings: Limited,
 }
 
+/// The sockets that packets leave by.
+pub(super) struct Sockets {
+    pub(super) out: Publisher,
+    pub(super) stream: Router,
+    pub(super) retry: Push,
+    pub(super) internal_out: Push,
+    pub(super) internal_stream: Router,
+}
+
 impl Outputs {
     pub(super) fn new(
         instance: &str,
-        out: Publisher,
-        stream: Router,
+        sockets: Sockets,
         sub: Option<Subscriber>,
         publish_queue_bytes: usize,
         now: Instant,
     ) -> Self {
+        let Sockets { out, stream, retry, internal_out, internal_stream } = sockets;
         Outputs {
             instance: instance.as_bytes().to_vec(),
             out,
             stream,
+            retry,
+            internal_out,
+            internal_stream,
             sub,
             peers: Peers::default(),
             frontends: Vec::new(),
@@ -180,6 +199,27 @@ impl Actions for Outputs {
         let name = String::from_utf8_lossy(name);
         self.warnings.warn("send", self.now, format_args!("a packet for {name} is lost: {error}"));
         Sent::Lost
+    }
+
+    fn open(&mut self, packet: &Packet<'_>) -> bool {
+        let packet = Packet { from: &self.instance, ..*packet };
+        self.internal_out.send(packet.encode(None, &mut self.writer)).is_ok()
+    }
+
+    fn to_proxy(&mut self, to: PeerId, packet: &Packet<'_>) -> bool {
+        let packet = Packet { from: &self.instance, ..*packet };
+        self.internal_stream.send(self.peers.name(to), packet.encode(None, &mut self.writer)).is_ok()
+    }
+
+    fn give_back(&mut self, poll: &GivenBack<'_>) -> bool {
+        match asked::give_back(poll.asked, poll.session, poll.last_ids, &self.peers) {
+            Ok(packet) => self.retry.send(&packet).is_ok(),
+            Err(error) => {
+                let text = format_args!("a long-poll can not be given back: {error}");
+                self.warnings.warn("give-back", self.now, text);
+                false
+            }
+        }
     }
 
     fn follow(&mut self, channel: &str) {

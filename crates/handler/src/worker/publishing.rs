@@ -51,7 +51,7 @@ impl Worker {
                     continue;
                 }
                 Effect::Recover => {
-                    self.engine.recover();
+                    self.engine.recover(&mut Context::new(now, &mut self.outputs));
                     answer
                 }
                 Effect::None => answer,
@@ -67,14 +67,14 @@ impl Worker {
         }
     }
 
-    pub(super) fn take_submissions(&mut self) {
+    pub(super) fn take_submissions(&mut self, now: Instant) {
         while !self.backlog.is_full() {
             let Ok(submission) = self.submissions.try_recv() else { return };
             let Some((work, receipt)) = submission.begin() else { continue };
             match work {
                 Work::Publish(items) => self.backlog.push(items, Ticket::Http(receipt)),
                 Work::Recover => {
-                    self.engine.recover();
+                    self.engine.recover(&mut Context::new(now, &mut self.outputs));
                     receipt.complete();
                 }
             }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use grip::Instruct;
 use grip::instruct::BackendResponse;
-use handler::context::{Actions, Address, Context, Sent};
+use handler::context::{Actions, Address, Context, GivenBack, Sent};
 use handler::engine::{Engine, Limits};
 use handler::notice::Notice;
 use handler::take_over::accept::{Accept, Request};
@@ -28,6 +28,18 @@ impl Actions for Counter {
         self.packets += 1;
         self.bytes += packet.encode(Some(b"frontend_1_0123abcd"), &mut self.writer).len();
         Sent::Taken
+    }
+
+    fn open(&mut self, _: &Packet<'_>) -> bool {
+        false
+    }
+
+    fn to_proxy(&mut self, _: PeerId, _: &Packet<'_>) -> bool {
+        false
+    }
+
+    fn give_back(&mut self, _: &GivenBack<'_>) -> bool {
+        false
     }
 
     fn follow(&mut self, _: &str) {}
@@ -60,6 +72,9 @@ impl Crowd {
             message_wait: Duration::from_secs(5),
             id_cache_ttl: Duration::from_secs(60),
             id_cache_max: 1000,
+            update_on_first_subscription: true,
+            link_requests: 100,
+            gone_requests: 100,
         };
         Crowd {
             engine: Engine::new(limits, now),
@@ -87,6 +102,9 @@ impl Crowd {
             channels: Vec::new(),
             response_sent: false,
             route: None,
+            route_id: "",
+            trusted: false,
+            members: None,
         };
         let cx = &mut Context::new(self.now, &mut self.counter);
         match self.engine.decide(accept, &Instruct::read(response).unwrap(), cx) {

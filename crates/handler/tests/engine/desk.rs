@@ -4,13 +4,14 @@ use std::time::{Duration, Instant};
 
 use grip::Instruct;
 use grip::instruct::BackendResponse;
-use handler::context::{Actions, Address, Context, Sent};
+use handler::context::{Actions, Address, Context, GivenBack, Sent};
 use handler::engine::{Engine, Limits};
 use handler::notice::{Level, Notice};
 use handler::take_over::accept::{Accept, Request};
 use handler::take_over::admission::Decision;
+use handler::take_over::asked::Members;
 use zhttp::session::HandedOver;
-use zhttp::{Id, Ids, Kind, Packet, PeerId, Peers};
+use zhttp::{Headers, Id, Ids, Kind, Packet, PeerId, Peers};
 
 /// Packets and subscriptions, one a line.
 #[derive(Default)]
@@ -20,6 +21,10 @@ pub struct Written {
     pub links: Vec<(String, Sent)>,
     pub lines: Vec<String>,
     pub warnings: Vec<String>,
+    /// The ids of our own requests.
+    pub opened: Vec<Vec<u8>>,
+    /// Nothing is taken by a proxy.
+    pub no_proxy: bool,
 }
 
 impl Actions for Written {
@@ -35,6 +40,30 @@ impl Actions for Written {
         let way = if to.by_router { " by router" } else { "" };
         self.lines.push(format!("{name}{way} {}", describe(packet)));
         sent
+    }
+
+    fn open(&mut self, packet: &Packet<'_>) -> bool {
+        let (id, _) = packet.ids.single().unwrap();
+        self.opened.push(id.to_vec());
+        let route = rpc::passthrough::Passthrough::decode(packet.passthrough.unwrap()).unwrap();
+        let inside = if route.prefer_internal { "" } else { " outside" };
+        let last: String = packet.headers.iter().map(|(_, value)| format!(" [{}]", text(value))).collect();
+        let (method, uri) = (text(packet.method.unwrap()), text(packet.uri.unwrap()));
+        self.lines.push(format!("ask {method} {uri}{inside}{last}"));
+        !self.no_proxy
+    }
+
+    fn to_proxy(&mut self, _to: PeerId, packet: &Packet<'_>) -> bool {
+        let credits = packet.credits.map_or(String::new(), |credits| format!(" {credits}"));
+        self.lines.push(format!("proxy {}{credits}", packet.kind.name()));
+        true
+    }
+
+    fn give_back(&mut self, poll: &GivenBack<'_>) -> bool {
+        let ids: String = poll.last_ids.iter().map(|(name, id)| format!(" {name}={id}")).collect();
+        let session = poll.session;
+        self.lines.push(format!("give back {}#{}/{}{ids}", session.id, session.in_seq, session.out_seq));
+        !self.no_proxy
     }
 
     fn follow(&mut self, channel: &str) {
@@ -89,6 +118,11 @@ pub struct Desk {
     pub code: u16,
     pub debug: bool,
     pub by_router: bool,
+    pub uri: &'static str,
+    /// The arguments of the `accept` call that are kept.
+    call: Vec<u8>,
+    /// What the proxy says the client has.
+    pub said: &'static [(&'static str, &'static str)],
     peers: Peers,
 }
 
@@ -103,6 +137,9 @@ pub const LIMITS: Limits = Limits {
     message_wait: Duration::from_secs(5),
     id_cache_ttl: Duration::from_secs(60),
     id_cache_max: 1000,
+    update_on_first_subscription: false,
+    link_requests: 3,
+    gone_requests: 2,
 };
 
 impl Desk {
@@ -120,8 +157,77 @@ impl Desk {
             code: 200,
             debug: false,
             by_router: false,
+            uri: "http://x.test/",
+            call: b"48:8:requests,0:]17:orig-request-data,8:3:uri,0:,}}".to_vec(),
+            said: &[],
             peers: Peers::default(),
         }
+    }
+
+    /// The states of some requests as they stand in a call, and the ids that the clients are said to have.
+    fn requests(&mut self, count: usize) -> Vec<u8> {
+        let state = rpc::RequestState { out_credits: self.credits, ..rpc::RequestState::default() };
+        let ids = self.said.iter().map(|(name, id)| ((*name).into(), (*id).into()));
+        let inspect = rpc::inspect::Inspected { last_ids: ids.collect(), ..Default::default() };
+        let data = rpc::RequestData { method: "GET".into(), uri: self.uri.into(), ..Default::default() };
+        let call = rpc::accept::Accept {
+            orig_request_data: data,
+            inspect: Some(inspect),
+            route: Some("r"),
+            ..rpc::accept::Accept::default()
+        };
+        self.call = tnetstring::to_vec(&call).unwrap();
+        tnetstring::to_vec(&vec![state; count]).unwrap()
+    }
+
+    /// A response to our latest request, or more of it; the number is the packet's.
+    pub fn respond(
+        &mut self,
+        seq: u32,
+        code: Option<u16>,
+        headers: &[(&str, &str)],
+        body: &str,
+        more: bool,
+    ) -> Vec<String> {
+        let id = self.out.opened.last().unwrap().clone();
+        self.respond_to(&id, seq, code, headers, body, more)
+    }
+
+    /// The same to another one.
+    pub fn respond_to(
+        &mut self,
+        id: &[u8],
+        seq: u32,
+        code: Option<u16>,
+        headers: &[(&str, &str)],
+        body: &str,
+        more: bool,
+    ) -> Vec<String> {
+        let headers: Vec<_> = headers.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())).collect();
+        let packet = Packet {
+            ids: Ids::One(id, Some(seq)),
+            code,
+            headers: if code.is_some() { Headers::Pairs(&headers) } else { Headers::Absent },
+            body: body.as_bytes(),
+            more,
+            ..Packet::default()
+        };
+        let from = Some(self.peer("proxy"));
+        self.engine.on_proxy_packet(from, &packet, &mut Context::new(self.now, &mut self.out));
+        self.turn()
+    }
+
+    /// A packet of the proxy.
+    pub fn from_proxy(&mut self, packet: Packet<'_>) {
+        let from = Some(self.peer("proxy"));
+        self.engine.on_proxy_packet(from, &packet, &mut Context::new(self.now, &mut self.out));
+    }
+
+    /// The frontend has paused a session.
+    pub fn proceed(&mut self, frontend: &str, id: &str) -> Vec<String> {
+        let ids = Ids::One(id.as_bytes(), Some(1));
+        self.packet(frontend, Packet { ids, kind: Kind::HandoffProceed, ..Packet::default() });
+        self.turn()
     }
 
     fn peer(&mut self, name: &str) -> PeerId {
@@ -135,6 +241,7 @@ impl Desk {
     /// Gives requests of a frontend over, with a backend's response. Their next packets are 1 in and 1 out.
     pub fn hold(&mut self, frontend: &str, ids: &[&str], headers: &[(&str, &str)], body: &str) -> Vec<String> {
         let client = self.peer(frontend);
+        let list = self.requests(ids.len());
         let requests = ids.iter().map(|id| {
             let id = Id::new(id.as_bytes()).unwrap();
             let state =
@@ -143,15 +250,19 @@ impl Desk {
         });
         let headers: Vec<_> = headers.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())).collect();
         let response = BackendResponse { code: self.code, reason: b"", headers: &headers, body: body.as_bytes() };
+        let members = Members::find(tnetstring::split(&self.call).unwrap().0);
         let accept = Accept {
             requests: requests.collect(),
-            uri: b"http://x.test/",
+            uri: self.uri.as_bytes(),
             method: self.method.as_bytes(),
             response: Default::default(),
             prefix: self.prefix,
             channels: self.implicit.clone(),
             response_sent: false,
             route: self.route,
+            route_id: "r",
+            trusted: false,
+            members: members.map(|members| Members { requests: tnetstring::split(&list).unwrap().0, ..members }),
         };
         let instruct = Instruct::read(response).unwrap();
         let cx = &mut Context::new(self.now, &mut self.out);
@@ -237,6 +348,10 @@ impl Desk {
 
     pub fn on_timer(&mut self) {
         self.engine.on_timer(&mut Context::new(self.now, &mut self.out));
+    }
+
+    pub fn recover(&mut self) {
+        self.engine.recover(&mut Context::new(self.now, &mut self.out));
     }
 
     pub fn shut_down(&mut self) {

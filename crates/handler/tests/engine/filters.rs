@@ -80,14 +80,14 @@ fn a_filtered_message_counts_for_the_ids_of_its_channel() {
     let channels = "c; prev-id=1; filter=skip-self; filter=build-id";
     filtered(&mut desk, "1", "response", channels, "user=bob, id_format=\"%(c)s\"");
     desk.written();
-    let send = |desk: &mut Desk, id: &str, sender: &str| {
+    let send = |desk: &mut Desk, prev: &str, id: &str, sender: &str| {
         desk.publish_item(&format!(
-            "\"channel\":\"c\",\"id\":\"{id}\",\"meta\":{{\"sender\":\"{sender}\"}},\"http-response\":{{\"body\":\"id %I\"}}"
+            "\"channel\":\"c\",\"prev-id\":\"{prev}\",\"id\":\"{id}\",\"meta\":{{\"sender\":\"{sender}\"}},\"http-response\":{{\"body\":\"id %I\"}}"
         ));
     };
-    send(&mut desk, "7", "bob");
+    send(&mut desk, "1", "7", "bob");
     assert_eq!(desk.turn(), [""; 0]);
-    send(&mut desk, "8", "alice");
+    send(&mut desk, "7", "8", "alice");
     assert_eq!(desk.turn(), ["a 1#2 200 OK \"id 7\""]);
 }
 

@@ -9,6 +9,8 @@ mod filters;
 mod flow;
 mod holds;
 mod links;
+mod pages;
 mod random;
 mod rates;
+mod renewal;
 mod time;

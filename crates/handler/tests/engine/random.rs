@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use grip::Instruct;
 use grip::instruct::BackendResponse;
-use handler::context::{Actions, Address, Context, Sent};
+use handler::context::{Actions, Address, Context, GivenBack, Sent};
 use handler::engine::{Engine, Limits};
 use handler::notice::Notice;
 use handler::take_over::accept::{Accept, Request};
@@ -82,6 +82,18 @@ impl Actions for Clients {
         Sent::Taken
     }
 
+    fn open(&mut self, _: &Packet<'_>) -> bool {
+        false
+    }
+
+    fn to_proxy(&mut self, _: PeerId, _: &Packet<'_>) -> bool {
+        false
+    }
+
+    fn give_back(&mut self, _: &GivenBack<'_>) -> bool {
+        false
+    }
+
     fn follow(&mut self, _: &str) {}
 
     fn unfollow(&mut self, _: &str) {}
@@ -111,6 +123,9 @@ fn join(engine: &mut Engine, peer: PeerId, name: &str, channels: u8, credits: u3
         channels: Vec::new(),
         response_sent: false,
         route: None,
+        route_id: "",
+        trusted: false,
+        members: None,
     };
     let cx = &mut Context::new(now, out);
     let Decision::Hold(prepared) = engine.decide(accept, &Instruct::read(response).unwrap(), cx) else {

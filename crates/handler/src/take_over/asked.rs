@@ -1,0 +1,145 @@
+//! What a client has asked for, kept so that the proxy can ask for it anew (internal RPC, retry packet).
+//!
+//! It is kept as it came, undecoded, in one piece: thousands of long-polls wait, and most get their answer without it.
+
+use std::collections::BTreeMap;
+
+use rpc::inspect::Inspected;
+use rpc::retry::Retry;
+use rpc::{Octets, RequestData, RequestState};
+use serde::Deserialize;
+use tnetstring::{Item, Kind};
+use zhttp::Peers;
+use zhttp::session::HandedOver;
+
+/// The same, decoded.
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct Asked<'a> {
+    #[serde(borrow)]
+    request: RequestState<'a>,
+    #[serde(borrow)]
+    request_data: RequestData<'a>,
+    #[serde(borrow)]
+    inspect: Option<Inspected<'a>>,
+    #[serde(borrow)]
+    route: Option<&'a str>,
+}
+
+/// Puts together what is kept of a request: the state of the client's session as it came, and members of the call that are
+/// the same for all of its requests.
+pub fn keep(request: Item<'_>, members: &Members<'_>) -> Box<[u8]> {
+    let mut payload = Vec::with_capacity(64 + request.payload.len() + members.data.payload.len());
+    let mut add = |key: &str, value: Item<'_>| {
+        append(&mut payload, Item { kind: Kind::Bytes, payload: key.as_bytes() });
+        append(&mut payload, value);
+    };
+    add("request", request);
+    add("request-data", members.data);
+    members.inspect.into_iter().for_each(|inspect| add("inspect", inspect));
+    members.route.into_iter().for_each(|route| add("route", route));
+    payload.into_boxed_slice()
+}
+
+/// What is kept of a call, undecoded.
+#[derive(Clone, Copy)]
+pub struct Members<'a> {
+    /// The list of requests.
+    pub requests: Item<'a>,
+    /// What the client sent.
+    pub data: Item<'a>,
+    /// What was said when the proxy asked about it.
+    pub inspect: Option<Item<'a>>,
+    /// The route's id.
+    pub route: Option<Item<'a>>,
+}
+
+impl<'a> Members<'a> {
+    /// Finds them among the arguments of an `accept` call.
+    pub fn find(args: Item<'a>) -> Option<Self> {
+        let (mut requests, mut data, mut inspect, mut route) = (None, None, None, None);
+        for entry in args.entries().ok()? {
+            let (key, value) = entry.ok()?;
+            match key {
+                b"requests" => requests = Some(value),
+                b"orig-request-data" => data = Some(value),
+                b"inspect" => inspect = Some(value),
+                b"route" => route = Some(value),
+                _ => {}
+            }
+        }
+        Some(Members { requests: requests?, data: data?, inspect, route })
+    }
+}
+
+fn append(out: &mut Vec<u8>, item: Item<'_>) {
+    out.extend_from_slice(item.payload.len().to_string().as_bytes());
+    out.push(b':');
+    out.extend_from_slice(item.payload);
+    out.push(match item.kind {
+        Kind::Bytes => b',',
+        Kind::Int => b'#',
+        Kind::Float => b'^',
+        Kind::Bool => b'!',
+        Kind::Null => b'~',
+        Kind::List => b']',
+        Kind::Map => b'}',
+    });
+}
+
+/// The packet that gives a request back, with the session as it is now and the last messages that the client has.
+///
+/// # Errors
+/// What was kept is not what [`keep`] has made of a call that could be read, or the client's own data are nested too deep.
+pub fn give_back(
+    kept: &[u8],
+    session: &HandedOver,
+    last_ids: &[(String, String)],
+    peers: &Peers,
+) -> Result<Vec<u8>, tnetstring::Error> {
+    let asked: Asked<'_> = tnetstring::from_item(Item { kind: Kind::Map, payload: kept })?;
+    let state = RequestState::of(session, peers);
+    let request = RequestState {
+        response_code: None,
+        is_retry: false,
+        logical_peer_address: None,
+        rid: state.rid,
+        in_seq: state.in_seq,
+        out_seq: state.out_seq,
+        out_credits: state.out_credits,
+        router_resp: state.router_resp,
+        ..asked.request
+    };
+    let mut inspect = asked.inspect;
+    if !last_ids.is_empty() {
+        let known: BTreeMap<Octets<'_>, Octets<'_>> =
+            last_ids.iter().map(|(name, id)| (name.as_bytes().into(), id.as_bytes().into())).collect();
+        inspect.get_or_insert_default().last_ids.extend(known);
+    }
+    Retry { requests: vec![request], request_data: asked.request_data, inspect, route: asked.route, retry_seq: None }
+        .encode()
+}
+
+/// The ids that the client was said to have when its request was proxied.
+pub fn last_ids(kept: &[u8]) -> Vec<(String, String)> {
+    let asked: Result<Asked<'_>, _> = tnetstring::from_item(Item { kind: Kind::Map, payload: kept });
+    let text = |octets: &Octets<'_>| String::from_utf8_lossy(octets).into_owned();
+    let inspect = asked.ok().and_then(|asked| asked.inspect);
+    inspect.into_iter().flat_map(|inspect| inspect.last_ids).map(|(name, id)| (text(&name), text(&id))).collect()
+}
+
+/// Whether two clients have sent the same, so that one answer is good for both.
+pub fn is_same(a: &[u8], b: &[u8]) -> bool {
+    fn parts(kept: &[u8]) -> Option<(Item<'_>, Option<Item<'_>>)> {
+        let (mut data, mut inspect) = (None, None);
+        for entry in (Item { kind: Kind::Map, payload: kept }).entries().ok()? {
+            match entry.ok()? {
+                (b"request-data", value) => data = Some(value),
+                (b"inspect", value) => inspect = Some(value),
+                _ => {}
+            }
+        }
+        Some((data?, inspect))
+    }
+    matches!((parts(a), parts(b)), (Some(a), Some(b)) if a == b)
+}
