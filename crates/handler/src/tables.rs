@@ -81,14 +81,6 @@ impl<T> Table<T> {
         self.parts.iter().enumerate().flat_map(with_number)
     }
 
-    /// All entries with their numbers, to be changed.
-    pub fn iter_keys_mut(&mut self) -> impl Iterator<Item = (u32, &mut T)> {
-        self.parts
-            .iter_mut()
-            .enumerate()
-            .flat_map(|(part, entries)| entries.iter_mut().map(move |(at, entry)| ((part * PART + at) as u32, entry)))
-    }
-
     /// All entries, to be changed.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
         self.parts.iter_mut().flat_map(|entries| entries.iter_mut().map(|(_, entry)| entry))

@@ -283,6 +283,17 @@ impl ForwardedFor {
     }
 }
 
+/// `update_on_first_subscription`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FirstSubscription {
+    /// For nobody.
+    Never,
+    /// For those who can have missed something, because they say what they have, or where it goes on.
+    Reliable,
+    /// For all.
+    Always,
+}
+
 /// `[handler]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Handler {
@@ -328,8 +339,8 @@ pub struct Handler {
     pub id_cache_ttl: Duration,
     /// How many are remembered at most.
     pub id_cache_max: usize,
-    /// Whether backends are asked again soon after a channel has got its first subscriber.
-    pub update_on_first_subscription: bool,
+    /// For whom backends are asked again soon after a channel has got its first subscriber.
+    pub update_on_first_subscription: FirstSubscription,
     /// Requests for links under way at a time.
     pub link_requests_max: usize,
     /// Requests for gone links that may wait.

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use crate::advice;
 use crate::error::{Error, Warning};
-use crate::model::{ForwardedProtocol, Frontend, Global, Handler, Outbound, Programs, Proxy, Runner, Settings, Zmq};
+use crate::model::{
+    FirstSubscription, ForwardedProtocol, Frontend, Global, Handler, Outbound, Programs, Proxy, Runner, Settings, Zmq,
+};
 use crate::parts::{self, Part};
 use crate::raw::Raw;
 use crate::routes::RoutesSource;
@@ -223,7 +225,11 @@ fn handler(values: &Values, frontend: &Frontend, proxy: &Proxy) -> Result<Handle
         message_wait: values.int(H, "message_wait").map(Duration::from_millis)?,
         id_cache_ttl: values.seconds(H, "id_cache_ttl")?,
         id_cache_max: values.int(H, "id_cache_max")?,
-        update_on_first_subscription: values.bool(H, "update_on_first_subscription")?,
+        update_on_first_subscription: match values.text(H, "update_on_first_subscription")?.as_str() {
+            "true" => FirstSubscription::Always,
+            "false" => FirstSubscription::Never,
+            _ => FirstSubscription::Reliable,
+        },
         link_requests_max: values.int(H, "link_requests_max")?,
         gone_requests_max: values.int(H, "gone_requests_max")?,
         connection_subscription_max: values.int(H, "connection_subscription_max")?,

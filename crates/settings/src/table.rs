@@ -230,7 +230,7 @@ pub const SETTINGS: &[Setting] = &[
     row(H, "message_wait", Int(0, MAX), "5000", "1.34", Used, "Milliseconds to wait for a message that another one names as its predecessor."),
     row(H, "id_cache_max", COUNT, "1000000", "own", Used, "Message ids remembered at a time. When there are more within `id_cache_ttl`, the oldest are forgotten early, with a warning."),
     row(H, "id_cache_ttl", SECONDS, "0", "1.17", Used, "Seconds for which a message id is remembered, to drop duplicates; 0: not at all."),
-    row(H, "update_on_first_subscription", Bool, "true", "1.41", Used, "Whether backends are asked again, a second after a channel has got its first subscriber, for those subscribers that have a `prev-id` or a next link."),
+    row(H, "update_on_first_subscription", Choice(&["auto", "true", "false"]), "auto", "1.41", Used, "Whether backends are asked again a second after a channel has got its first subscriber, because publishers may not have known of it before. `auto`: only for subscribers with a `prev-id` or a next link, who can have missed something. `true`: for all long-polls too, as in Pushpin, which doubles the requests of those that are alone on their channel."),
     row(H, "connection_subscription_max", COUNT, "20", "1.17", Used, "Channels a connection may be subscribed to."),
     row(H, "subscription_linger", SECONDS, "60", "1.17", Used, "Seconds for which a long-poll's subscription stays after the response."),
     row(H, "session_queue_bytes", COUNT, "4194304", "own", Used, "Bytes that may wait for one client that reads slowly. It is closed when there are more for longer than `session_queue_time`, or 16 times as many."),

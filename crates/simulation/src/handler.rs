@@ -100,7 +100,7 @@ impl Handler {
             message_wait: Duration::from_secs(5),
             id_cache_ttl: Duration::from_secs(60),
             id_cache_max: 1_000,
-            update_on_first_subscription: true,
+            update_on_first_subscription: settings::FirstSubscription::Reliable,
             link_requests: 100,
             gone_requests: 100,
         };
@@ -136,7 +136,7 @@ impl Handler {
         }
     }
 
-    fn decide(&mut self, call: &Call<'_>, now: Instant, net: &mut Net) -> (Vec<u8>, Option<Prepared>) {
+    fn decide(&mut self, call: &Call<'_>, now: Instant, net: &mut Net) -> (Vec<u8>, Option<Box<Prepared>>) {
         let accept = Accept::read(call.args, &mut self.peers).expect("the proxy sends good arguments");
         let response = accept.response.clone();
         let instruct = match Instruct::read(response.backend()) {

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use foldhash::fast::RandomState;
 use grip::{HoldMode, Instruct, Item};
+use settings::FirstSubscription;
 use zhttp::session::server::{self, Due, Outcome};
 use zhttp::{Bulk, Ext, Headers, Id, Ids, Kind as PacketKind, Packet, PeerId};
 
@@ -62,8 +63,8 @@ pub struct Limits {
     pub id_cache_ttl: Duration,
     /// How many are remembered at most.
     pub id_cache_max: usize,
-    /// Backends are asked again soon after a channel has got its first subscriber.
-    pub update_on_first_subscription: bool,
+    /// For whom backends are asked again soon after a channel has got its first subscriber.
+    pub update_on_first_subscription: FirstSubscription,
     /// Requests for links under way at a time.
     pub link_requests: usize,
     /// Requests for gone links that may wait for their turn.
@@ -104,7 +105,7 @@ pub struct Engine {
     fanout: Fanout,
     fetches: Fetches,
     schedule: Schedule,
-    update_on_first_subscription: bool,
+    update_on_first_subscription: FirstSubscription,
     totals: Totals,
 }
 
@@ -155,12 +156,12 @@ impl Engine {
     }
 
     /// Takes the requests over, after the proxy has been told.
-    pub fn take_over(&mut self, mut prepared: Prepared, cx: &mut Context<'_>) {
+    pub fn take_over(&mut self, mut prepared: Box<Prepared>, cx: &mut Context<'_>) {
         // What was published before is not for them.
         self.flush(cx);
         let missed = self.has_missed(&prepared);
         if missed && prepared.terms.mode() == HoldMode::Response {
-            return self.give_back_at_once(prepared, cx);
+            return self.give_back_at_once(&prepared, cx);
         }
         let mut asked = std::mem::take(&mut prepared.asked).into_iter();
         for request in &prepared.requests {

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use grip::HoldMode;
+use settings::FirstSubscription;
 use zhttp::{Ids, Kind as PacketKind, Packet};
 
 use super::Engine;
@@ -83,7 +84,8 @@ impl Engine {
 
     /// Publishers who wait for subscriptions have now heard of this one. What they published before was missed.
     fn on_first_subscription(&mut self, channel: &str, cx: &mut Context<'_>) {
-        if !self.update_on_first_subscription {
+        let mode = self.update_on_first_subscription;
+        if mode == FirstSubscription::Never {
             return;
         }
         let Some(channel) = self.audience.channels.find(channel) else { return };
@@ -91,6 +93,24 @@ impl Engine {
         let cohorts = groups.iter().filter_map(|&group| self.audience.channels.group_at(group).kin.cohort);
         for cohort in cohorts.collect::<Vec<_>>() {
             self.wish(cohort, Urgency::Low, false, cx);
+        }
+        if mode == FirstSubscription::Always {
+            for group in groups {
+                let group = self.audience.channels.group_at(group);
+                let polls = if group.kin.cohort.is_none() { group.polls.clone() } else { Vec::new() };
+                polls.into_iter().for_each(|poll| self.plan(poll, cx));
+            }
+        }
+    }
+
+    /// Gives a long-poll that is in no cohort back to the proxy when it is its turn.
+    fn plan(&mut self, key: HoldKey, cx: &mut Context<'_>) {
+        let hold = &mut self.audience.holds[key];
+        if let Kind::Response(poll) = &mut hold.kind
+            && poll.renewal == Renewal::None
+        {
+            poll.renewal = Renewal::Planned;
+            self.schedule.add("", Update::Poll(key, hold.birth), cx.now);
         }
     }
 
@@ -100,15 +120,9 @@ impl Engine {
         for key in self.audience.cohorts.keys() {
             self.wish(key, Urgency::Low, false, cx);
         }
-        for (key, hold) in self.audience.holds.iter_keys_mut() {
-            if let Kind::Response(poll) = &mut hold.kind
-                && hold.membership.is_none()
-                && poll.renewal == Renewal::None
-            {
-                poll.renewal = Renewal::Planned;
-                self.schedule.add("", Update::Poll(key, hold.birth), cx.now);
-            }
-        }
+        let alone = self.audience.holds.iter_keys().filter(|(_, hold)| hold.membership.is_none());
+        let alone: Vec<HoldKey> = alone.map(|(key, _)| key).collect();
+        alone.into_iter().for_each(|key| self.plan(key, cx));
     }
 
     /// What publishing has led to: cohorts that have missed something, and holds whose backends are to be asked.
@@ -199,7 +213,7 @@ impl Engine {
     }
 
     /// Long-polls that have missed something while they were handed over go back at once.
-    pub(super) fn give_back_at_once(&mut self, prepared: Prepared, cx: &mut Context<'_>) {
+    pub(super) fn give_back_at_once(&mut self, prepared: &Prepared, cx: &mut Context<'_>) {
         let position = prepared.course.iter().flat_map(|course| &course.like.position);
         let last_ids: Vec<(String, String)> =
             position.filter_map(|t| Some((t.name().to_string(), t.prev_id.clone()?))).collect();

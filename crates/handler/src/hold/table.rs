@@ -76,8 +76,8 @@ impl Holds {
     }
 
     /// The same with their indices.
-    pub fn iter_keys_mut(&mut self) -> impl Iterator<Item = (HoldKey, &mut Hold)> {
-        self.holds.iter_keys_mut()
+    pub fn iter_keys(&self) -> impl Iterator<Item = (HoldKey, &Hold)> {
+        self.holds.iter()
     }
 
     /// Removes all.

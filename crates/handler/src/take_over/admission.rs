@@ -26,7 +26,7 @@ use crate::subscribe::classes::{Class, Missing, Standings, Wish, filters_of};
 /// What the proxy is told, and what is to be held once it has been told.
 pub enum Decision {
     /// Requests are held.
-    Hold(Prepared),
+    Hold(Box<Prepared>),
     /// Nothing is held: the client gets the instruct's response with this body.
     Pass(Bytes),
     /// The backend asks for what can not be.
@@ -159,7 +159,7 @@ impl Admission {
                 (self.recent.stream(instruct), Some(Opening { head: Head::of(&instruct.response), body }))
             }
         };
-        Ok(Decision::Hold(Prepared {
+        Ok(Decision::Hold(Box::new(Prepared {
             terms,
             opening,
             implicit: channels.iter().filter(|(name, _)| accept.channels.contains(&name.as_str())).count(),
@@ -170,7 +170,7 @@ impl Admission {
             course,
             farewell,
             asked,
-        }))
+        })))
     }
 
     /// How streams are held after a page, by the instruct in its head: like new ones, but for what only a beginning has.

@@ -72,7 +72,7 @@ impl Crowd {
             message_wait: Duration::from_secs(5),
             id_cache_ttl: Duration::from_secs(60),
             id_cache_max: 1000,
-            update_on_first_subscription: true,
+            update_on_first_subscription: settings::FirstSubscription::Reliable,
             link_requests: 100,
             gone_requests: 100,
         };

@@ -137,7 +137,7 @@ pub const LIMITS: Limits = Limits {
     message_wait: Duration::from_secs(5),
     id_cache_ttl: Duration::from_secs(60),
     id_cache_max: 1000,
-    update_on_first_subscription: false,
+    update_on_first_subscription: settings::FirstSubscription::Never,
     link_requests: 3,
     gone_requests: 2,
 };
@@ -218,7 +218,7 @@ impl Desk {
     }
 
     /// A packet of the proxy.
-    pub fn from_proxy(&mut self, packet: Packet<'_>) {
+    pub fn proxy_packet(&mut self, packet: Packet<'_>) {
         let from = Some(self.peer("proxy"));
         self.engine.on_proxy_packet(from, &packet, &mut Context::new(self.now, &mut self.out));
     }

@@ -188,7 +188,7 @@ fn a_page_that_breaks_off_after_it_has_begun_ends_the_stream() {
     let id = desk.out.opened[0].clone();
     let cancel =
         zhttp::Packet { ids: zhttp::Ids::One(&id, Some(1)), kind: zhttp::Kind::Cancel, ..zhttp::Packet::default() };
-    desk.from_proxy(cancel);
+    desk.proxy_packet(cancel);
     assert_eq!(desk.turn(), ["f 1#3"]);
 }
 

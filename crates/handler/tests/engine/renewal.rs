@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::desk::{Desk, LIMITS};
 use handler::engine::Limits;
+use settings::FirstSubscription;
 
 const SECOND: Duration = Duration::from_secs(1);
 const TICK: Duration = Duration::from_millis(200);
@@ -74,7 +75,7 @@ fn a_poll_that_is_late_again_goes_back_again() {
 
 #[test]
 fn the_first_subscriber_asks_again_if_it_could_have_missed_something() {
-    let mut desk = Desk::new(Limits { update_on_first_subscription: true, ..LIMITS });
+    let mut desk = Desk::new(Limits { update_on_first_subscription: FirstSubscription::Reliable, ..LIMITS });
     desk.poll("f", "1", "c; prev-id=1");
     desk.poll("f", "2", "d");
     assert_eq!(desk.pass(SECOND + TICK), ["f 1#2 handoff-start"]);
@@ -83,6 +84,19 @@ fn the_first_subscriber_asks_again_if_it_could_have_missed_something() {
     desk.poll("f", "3", "c; prev-id=1");
     desk.written();
     assert_eq!(desk.pass(SECOND * 3), [""; 0]);
+}
+
+#[test]
+fn everybody_asks_again_if_that_is_wished() {
+    let mut desk = Desk::new(Limits { update_on_first_subscription: FirstSubscription::Always, ..LIMITS });
+    desk.poll("f", "1", "c");
+    desk.stream("f", "2", "d");
+    desk.written();
+    assert_eq!(desk.pass(SECOND + TICK), ["f 1#2 handoff-start"]);
+    let mut desk = Desk::new(LIMITS);
+    desk.poll("f", "1", "c; prev-id=1");
+    desk.written();
+    assert_eq!(desk.pass(SECOND + TICK), [""; 0]);
 }
 
 #[test]
