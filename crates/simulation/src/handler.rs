@@ -136,7 +136,7 @@ impl Handler {
         }
     }
 
-    fn decide(&mut self, call: &Call<'_>, now: Instant, net: &mut Net) -> (Vec<u8>, Option<Box<Prepared>>) {
+    fn decide(&mut self, call: &Call<'_>, now: Instant, net: &mut Net) -> (Vec<u8>, Option<Prepared>) {
         let accept = Accept::read(call.args, &mut self.peers).expect("the proxy sends good arguments");
         let response = accept.response.clone();
         let instruct = match Instruct::read(response.backend()) {

@@ -156,7 +156,7 @@ impl Engine {
     }
 
     /// Takes the requests over, after the proxy has been told.
-    pub fn take_over(&mut self, mut prepared: Box<Prepared>, cx: &mut Context<'_>) {
+    pub fn take_over(&mut self, mut prepared: Prepared, cx: &mut Context<'_>) {
         // What was published before is not for them.
         self.flush(cx);
         let missed = self.has_missed(&prepared);

@@ -24,9 +24,11 @@ use crate::order::rate::Bucket;
 use crate::subscribe::classes::{Class, Missing, Standings, Wish, filters_of};
 
 /// What the proxy is told, and what is to be held once it has been told.
+// Holds are what comes here, and a box would be one more allocation for each.
+#[allow(clippy::large_enum_variant)]
 pub enum Decision {
     /// Requests are held.
-    Hold(Box<Prepared>),
+    Hold(Prepared),
     /// Nothing is held: the client gets the instruct's response with this body.
     Pass(Bytes),
     /// The backend asks for what can not be.
@@ -159,7 +161,7 @@ impl Admission {
                 (self.recent.stream(instruct), Some(Opening { head: Head::of(&instruct.response), body }))
             }
         };
-        Ok(Decision::Hold(Box::new(Prepared {
+        Ok(Decision::Hold(Prepared {
             terms,
             opening,
             implicit: channels.iter().filter(|(name, _)| accept.channels.contains(&name.as_str())).count(),
@@ -170,7 +172,7 @@ impl Admission {
             course,
             farewell,
             asked,
-        })))
+        }))
     }
 
     /// How streams are held after a page, by the instruct in its head: like new ones, but for what only a beginning has.

@@ -54,7 +54,7 @@ impl Worker {
         }
     }
 
-    fn decide(&mut self, request: &Call<'_>, now: Instant) -> (Vec<u8>, Option<Box<Prepared>>) {
+    fn decide(&mut self, request: &Call<'_>, now: Instant) -> (Vec<u8>, Option<Prepared>) {
         let accept = match Accept::read(request.args, &mut self.outputs.peers) {
             Ok(accept) => accept,
             Err(error) => {
