@@ -27,6 +27,8 @@ pub trait Links {
     fn inspect(&mut self, call: &[u8]) -> bool;
     /// An `accept` call; `false` if it can't even wait for a handler.
     fn accept(&mut self, call: &[u8]) -> bool;
+    /// What is told to a handler about WebSockets; `false` if it can't even wait for one.
+    fn control(&mut self, packet: &[u8]) -> bool;
     /// To the log.
     fn log(&mut self, note: &Note<'_>);
 }
@@ -65,6 +67,8 @@ pub struct Config {
     pub upstream_key: Option<settings::keys::Key>,
     /// Requests under way at a time.
     pub max_open_requests: usize,
+    /// Bytes of messages from the handler that may wait for the client of a WebSocket.
+    pub session_queue_bytes: usize,
     /// Outbound processes answer through our ROUTER: one link in order, whose end comes behind the last response.
     pub router_resp: bool,
 }

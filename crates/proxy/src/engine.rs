@@ -16,13 +16,13 @@ use rpc::retry::Retry;
 use slab::Slab;
 use tnetstring::Writer;
 use zhttp::session::server;
-use zhttp::{Bulk, Ext, Headers, INITIAL_BODY, Id, Ids, Kind, Packet, PeerId, Wheel};
+use zhttp::{Bulk, Ext, INITIAL_BODY, Id, Ids, Kind, Packet, PeerId, Wheel};
 
 use crate::context::{Config, Context, Links, Note, Shared, Side, Way};
-use crate::error::ProxyError;
 use crate::exchange::{Exchange, KeepAlive};
 use crate::handler::accept::Verdict;
 use crate::request::uri::Uri;
+use crate::websocket;
 
 /// How exactly deadlines are kept.
 const TICK: Duration = Duration::from_millis(5);
@@ -32,6 +32,7 @@ pub struct Engine {
     shared: Shared,
     routes: Arc<Table>,
     exchanges: Slab<Entry>,
+    websockets: websocket::table::Table,
     by_client: HashMap<(PeerId, Id), usize, RandomState>,
     timers: Wheel<Timer>,
     /// What the clock showed when the engine was told the time in seconds since 1970.
@@ -55,6 +56,7 @@ impl Engine {
     /// An engine with nothing to do. `unix` is `now` in seconds since 1970.
     pub fn new(instance: &str, config: Config, routes: Arc<Table>, now: Instant, unix: u64) -> Self {
         Engine {
+            websockets: websocket::table::Table::new(config.session_queue_bytes, now),
             shared: Shared::new(instance, config),
             routes,
             exchanges: Slab::new(),
@@ -66,17 +68,28 @@ impl Engine {
 
     /// Whether another request may be taken.
     pub fn has_room(&self) -> bool {
-        self.exchanges.len() < self.shared.config.max_open_requests
+        self.len() < self.shared.config.max_open_requests
     }
 
-    /// Requests under way.
+    /// Requests under way, and WebSockets.
     pub fn len(&self) -> usize {
-        self.exchanges.len()
+        self.exchanges.len() + self.websockets.len()
     }
 
     /// Whether nothing is under way.
     pub fn is_empty(&self) -> bool {
-        self.exchanges.is_empty()
+        self.len() == 0
+    }
+
+    /// Lets the WebSockets do something.
+    fn with_websockets<R>(
+        &mut self,
+        now: Instant,
+        links: &mut dyn Links,
+        act: impl FnOnce(&mut websocket::table::Table, &mut Context<'_>) -> R,
+    ) -> R {
+        let unix = self.unix(now);
+        act(&mut self.websockets, &mut Context { shared: &mut self.shared, links, now, unix })
     }
 
     /// Uses other routes from now on. Requests under way keep theirs.
@@ -126,7 +139,9 @@ impl Engine {
                 return self.reply(&packet, internal, id, Some(0), error, links);
             }
         };
-        let Some(uri) = uri.filter(|_| !self.by_client.contains_key(&(peer, *session.id()))) else {
+        let key = (peer, *session.id());
+        let in_use = self.by_client.contains_key(&key) || self.websockets.has_client(&key);
+        let Some(uri) = uri.filter(|_| !in_use) else {
             malformed(links, "request", "refusing a request with an unusable address or an id that is in use");
             let cancel = Packet { kind: Kind::Cancel, ..Packet::default() };
             return self.reply(&packet, internal, id, None, cancel, links);
@@ -143,12 +158,14 @@ impl Engine {
                 return self.reply(&packet, internal, id, Some(0), error, links);
             }
         };
+        let routes = self.routes.clone();
         if websocket {
-            return self.refuse_websocket(&packet, id, links);
+            let unix = self.unix(now);
+            let context = &mut Context { shared: &mut self.shared, links, now, unix };
+            return self.websockets.open(session, message, &packet, &uri, &routes, context);
         }
         let index =
             self.insert(|index, serial| Exchange::new(index, serial, session, message, &packet, uri.scheme, now));
-        let routes = self.routes.clone();
         self.with_exchange(index, now, links, |exchange, context| match &passthrough {
             None => exchange.begin(&packet, &uri, &routes, context),
             Some(passthrough) => exchange.begin_internal(&packet, &uri, passthrough, &routes, context),
@@ -166,25 +183,6 @@ impl Engine {
     ) {
         let packet = Packet { from: &self.shared.instance, ids: Ids::One(id, seq), ..packet };
         Way { internal, by_router: request.router_resp }.send(request.from, &packet, links);
-    }
-
-    fn refuse_websocket(&self, request: &Packet<'_>, id: &[u8], links: &mut dyn Links) {
-        let error = ProxyError::WebSocket;
-        let uri = request.uri.unwrap_or_default().escape_ascii();
-        links.log(&Note::Warning { kind: error.kind(), text: &format_args!("{uri}: {error}") });
-        let answer = error.answer(false);
-        let body = format!("{}\n", answer.text);
-        let headers: [(&[u8], &[u8]); 1] = [(b"Content-Type", b"text/plain")];
-        let packet = Packet {
-            kind: Kind::Error,
-            condition: Some(b"rejected"),
-            code: Some(answer.code),
-            reason: Some(answer.reason.as_bytes()),
-            headers: Headers::Pairs(&headers),
-            body: body.as_bytes(),
-            ..Packet::default()
-        };
-        self.reply(request, false, id, Some(0), packet, links);
     }
 
     fn insert(&mut self, make: impl FnOnce(usize, u64) -> Exchange) -> usize {
@@ -243,11 +241,14 @@ impl Engine {
         for entry in packet.ids.iter() {
             let Ok((id, seq)) = entry else { continue };
             // Sessions that are over may still be spoken of; that is no error.
-            let index = Id::new(id).and_then(|id| self.by_client.get(&(peer, id)).copied());
-            if let Some(index) = index {
-                self.with_exchange(index, now, links, |exchange, context| {
+            let Some(key) = Id::new(id).map(|id| (peer, id)) else { continue };
+            match self.by_client.get(&key).copied() {
+                Some(index) => self.with_exchange(index, now, links, |exchange, context| {
                     exchange.client_packet(&packet, seq, context);
-                });
+                }),
+                None => self.with_websockets(now, links, |websockets, context| {
+                    websockets.client_packet(&key, &packet, seq, context);
+                }),
             }
         }
     }
@@ -262,6 +263,12 @@ impl Engine {
         for entry in packet.ids.iter() {
             let Ok((id, seq)) = entry else { continue };
             let Some((index, serial)) = Id::parse_indexed(id) else { continue };
+            let of_websocket = self.with_websockets(now, links, |websockets, context| {
+                websockets.origin_packet((index, serial), &packet, from, seq, context)
+            });
+            if of_websocket {
+                continue;
+            }
             let index = index as usize;
             if self.exchanges.get(index).is_some_and(|entry| entry.exchange.is_origin(serial)) {
                 self.with_exchange(index, now, links, |exchange, context| {
@@ -306,6 +313,16 @@ impl Engine {
             let verdict = Verdict::parse(&reply);
             self.with_exchange(index as usize, now, links, |exchange, context| exchange.accepted(&verdict, context));
         }
+    }
+
+    /// Takes in what a handler says about WebSockets.
+    pub fn control_packet(&mut self, message: &[u8], now: Instant, links: &mut dyn Links) {
+        self.with_websockets(now, links, |websockets, context| websockets.control_packet(message, context));
+    }
+
+    /// The backend of a WebSocket is to be asked again, by the connection's public name. `false`: there is none.
+    pub fn refresh(&mut self, cid: &[u8], now: Instant, links: &mut dyn Links) -> bool {
+        self.with_websockets(now, links, |websockets, context| websockets.refresh(cid, context))
     }
 
     /// Takes in requests that the handler gives back.
@@ -369,6 +386,7 @@ impl Engine {
                 exchange.client_left(context);
             }
         });
+        self.with_websockets(now, links, |websockets, context| websockets.client_instance_left(peer, context));
         self.forget_cut(peer);
     }
 
@@ -376,6 +394,7 @@ impl Engine {
     pub fn outbound_left(&mut self, name: &[u8], now: Instant, links: &mut dyn Links) {
         let peer = self.shared.peers.find(name);
         self.with_all(now, links, |exchange, context| exchange.outbound_left(peer, context));
+        self.with_websockets(now, links, |websockets, context| websockets.outbound_left(peer, context));
         if let Some(peer) = peer {
             self.forget_cut(peer);
         }
@@ -389,10 +408,14 @@ impl Engine {
     /// A handler is gone, and with it what it was asked by `accept`.
     pub fn accept_lost(&mut self, now: Instant, links: &mut dyn Links) {
         self.with_all(now, links, Exchange::accept_lost);
+        self.with_websockets(now, links, websocket::table::Table::handler_left);
     }
 
-    /// Whether a connection, `<instance>:<id>`, has a request under way.
+    /// Whether a connection, `<instance>:<id>`, has a request under way, or is the name of a WebSocket.
     pub fn has_connection(&self, connection: &[u8]) -> bool {
+        if self.websockets.has_connection(connection) {
+            return true;
+        }
         let Some(colon) = connection.iter().position(|&b| b == b':') else { return false };
         let peer = self.shared.peers.find(&connection[..colon]);
         let id = Id::new(&connection[colon + 1..]);
@@ -401,7 +424,7 @@ impl Engine {
 
     /// When [`Engine::on_timer`] has something to do.
     pub fn next_due(&self) -> Option<Instant> {
-        self.timers.next()
+        [self.timers.next(), self.websockets.next_due()].into_iter().flatten().min()
     }
 
     /// Does what is due.
@@ -421,6 +444,9 @@ impl Engine {
                 });
             });
         }
+        self.with_websockets(now, links, |websockets, context| {
+            websockets.on_timer(&mut clients, &mut origins, context);
+        });
         if clients.is_empty() && origins.is_empty() {
             return;
         }
@@ -440,9 +466,12 @@ impl Engine {
         for key in cut_clients {
             if let Some(index) = self.by_client.get(&key).copied() {
                 self.with_exchange(index, now, links, Exchange::cut_client);
+            } else {
+                self.with_websockets(now, links, |websockets, context| websockets.cut_client(&key, context));
             }
         }
         for (index, serial) in cut_origins {
+            self.with_websockets(now, links, |websockets, context| websockets.cut_origin((index, serial), context));
             let index = index as usize;
             if self.exchanges.get(index).is_some_and(|entry| entry.exchange.is_origin(serial)) {
                 self.with_exchange(index, now, links, Exchange::cut_origin);
@@ -476,6 +505,7 @@ impl Engine {
     /// Tells everybody that the proxy stops, and forgets everything.
     pub fn stop(&mut self, now: Instant, links: &mut dyn Links) {
         self.with_all(now, links, Exchange::stop);
+        self.with_websockets(now, links, websocket::table::Table::stop);
     }
 }
 

@@ -44,9 +44,9 @@ pub enum ProxyError {
     /// A client posts what only a proxy may post.
     #[error("a client may not send WebSocket events to a backend that would take them for ours")]
     ClaimedEvents,
-    /// A WebSocket, which is not spoken yet.
-    #[error("WebSockets are not supported yet")]
-    WebSocket,
+    /// The handler has not answered what was asked about a WebSocket.
+    #[error("no handler has answered for {} s about a WebSocket", crate::handler::TIMEOUT.as_secs())]
+    NoControl,
     /// The target is of a kind that is not spoken yet.
     #[error("targets of this kind ({0}) are not supported yet; use host:port")]
     TargetKind(String),
@@ -115,10 +115,8 @@ impl ProxyError {
             Self::Unreachable(_) | Self::Broken(_) | Self::InstructTooLarge(_) | Self::TooManyHeaders => Fault::Backend,
             Self::BadInstruct(_) | Self::BadStatus => Fault::Backend,
             Self::NoOutbound | Self::OutboundSilent | Self::OutboundLeft | Self::OutboundViolation(_) => Fault::Peer,
-            Self::OutboundFull | Self::NoHandler | Self::HandlerRefused(_) => Fault::Peer,
-            Self::NoRoute | Self::NoSuchRoute | Self::WebSocket | Self::TargetKind(_) | Self::Blocked => {
-                Fault::Ourselves
-            }
+            Self::OutboundFull | Self::NoHandler | Self::NoControl | Self::HandlerRefused(_) => Fault::Peer,
+            Self::NoRoute | Self::NoSuchRoute | Self::TargetKind(_) | Self::Blocked => Fault::Ourselves,
         }
     }
 
@@ -146,7 +144,6 @@ impl ProxyError {
             Self::ClaimedEvents => {
                 Answer::new(403, "Forbidden", "Client not allowed to send WebSocket events directly.")
             }
-            Self::WebSocket => Answer::new(501, "Not Implemented", "WebSocket is not supported."),
             Self::LengthRequired => Answer::new(411, "Length Required", "Must provide Content-Length header."),
             Self::TooLargeToHold => Answer::new(400, "Bad Request", "Request too large to accept GRIP instruct."),
             Self::BodyTooLarge => {
@@ -160,6 +157,7 @@ impl ProxyError {
             Self::TargetKind(_) => origin(&format!("Error: {self}.")),
             // Pushpin has no details for these.
             Self::Unreachable(_)
+            | Self::NoControl
             | Self::Broken(_)
             | Self::OutboundLeft
             | Self::OutboundFull
@@ -177,7 +175,7 @@ impl ProxyError {
             Self::NoSuchRoute => "no-such-route",
             Self::Looped => "looped",
             Self::ClaimedEvents => "claimed-events",
-            Self::WebSocket => "websocket",
+            Self::NoControl => "no-control",
             Self::TargetKind(_) => "target-kind",
             Self::Unreachable(_) => "unreachable",
             Self::Blocked => "blocked",

@@ -7,6 +7,7 @@
 //! - [`engine`]: which request a packet is for. [`context`]: what all requests share.
 //! - [`exchange`]: one request, from its first packet to its end.
 //! - [`request`]: what a backend gets. [`body`]: bytes in both directions. [`response`]: what a client gets.
+//! - [`websocket`]: connections on which both sides speak at any time.
 //! - [`handler`]: talking to the handler process.
 //! - [`access_log`]: the line for each request.
 //!
@@ -23,6 +24,7 @@ pub mod exchange;
 pub mod handler;
 pub mod request;
 pub mod response;
+pub mod websocket;
 pub mod worker;
 
 const HELP: &str = "\

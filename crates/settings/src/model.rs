@@ -243,6 +243,12 @@ pub struct Proxy {
     pub intreq_in_stream_spec: String,
     /// Bind PUB: their responses.
     pub intreq_out_spec: String,
+    /// Bind PULL: what the handler tells about WebSockets.
+    pub ws_control_in_spec: String,
+    /// Bind PUSH: what the handler is told about them.
+    pub ws_control_out_spec: String,
+    /// Bytes of messages from the handler that may wait for the client of a WebSocket.
+    pub session_queue_bytes: usize,
 }
 
 /// `set_x_forwarded_protocol`.

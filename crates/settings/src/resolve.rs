@@ -179,6 +179,9 @@ fn proxy(
         intreq_in_spec: bound("intreq_in_specs")?,
         intreq_in_stream_spec: bound("intreq_in_stream_specs")?,
         intreq_out_spec: bound("intreq_out_specs")?,
+        ws_control_in_spec: bound("handler_ws_control_in_spec")?,
+        ws_control_out_spec: bound("handler_ws_control_out_spec")?,
+        session_queue_bytes: values.int("handler", "session_queue_bytes")?,
     })
 }
 

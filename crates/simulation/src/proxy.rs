@@ -50,6 +50,11 @@ impl Links for Sockets<'_> {
         self.net.send(Part::Proxy, Part::Handler, Lane::Accept, call).is_some()
     }
 
+    /// There are no WebSockets in a simulation yet.
+    fn control(&mut self, _packet: &[u8]) -> bool {
+        false
+    }
+
     fn log(&mut self, note: &Note<'_>) {
         if let Note::Warning { text, .. } = note
             && std::env::var_os("SIMULATION_LOG").is_some()

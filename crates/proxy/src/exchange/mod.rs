@@ -36,7 +36,7 @@ use crate::request::headers::target_name;
 use crate::request::uri::{Scheme, Uri};
 use crate::response::answer::Answer;
 use hold::Instruct;
-pub(crate) use origin_side::MAX_FOREIGN_HEADERS;
+pub(crate) use origin_side::{MAX_FOREIGN_HEADERS, failure};
 
 /// How long a request that an outbound process may have taken with it into its end is waited for.
 const DOUBT: Duration = Duration::from_secs(1);

@@ -320,7 +320,7 @@ impl Exchange {
 }
 
 /// What the end of a session means that the outbound process has ended.
-fn failure(packet: &Packet<'_>) -> ProxyError {
+pub(crate) fn failure(packet: &Packet<'_>) -> ProxyError {
     let condition = packet.condition.unwrap_or_else(|| packet.kind.name().as_bytes());
     // Ours says in its own words what has happened.
     let words = packet.reason.filter(|words| !words.is_empty()).map(|words| format!(": {}", words.escape_ascii()));

@@ -34,6 +34,12 @@ fn plain(code: u16, reason: &'static str, body: &'static [u8]) -> Answer {
 fn hold(mode: &str, query: &[u8], body: &'static [u8]) -> Answer {
     let mut answer = plain(200, "OK", body);
     answer.headers.push((b"Grip-Hold", mode.as_bytes().to_vec()));
+    answer.headers.push((b"Grip-Channel", channels(query).join(&b", "[..])));
+    answer
+}
+
+/// The channels that a query asks for, or `test`.
+pub fn channels(query: &[u8]) -> Vec<Vec<u8>> {
     let mut channels: Vec<Vec<u8>> = query
         .strip_prefix(b"?")
         .unwrap_or_default()
@@ -44,8 +50,7 @@ fn hold(mode: &str, query: &[u8], body: &'static [u8]) -> Answer {
     if channels.is_empty() {
         channels.push(b"test".to_vec());
     }
-    answer.headers.push((b"Grip-Channel", channels.join(&b", "[..])));
-    answer
+    channels
 }
 
 /// Decodes `%xx` and `+`; what is no escape stays.

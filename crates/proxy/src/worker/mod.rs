@@ -48,6 +48,8 @@ const STATS: usize = 10;
 const INTERNAL: usize = 11;
 const INTERNAL_STREAM: usize = 12;
 const INTERNAL_OUT: usize = 13;
+const CONTROL_IN: usize = 14;
+const CONTROL_OUT: usize = 15;
 const SIGNALS: Token = Token(0);
 
 /// The sockets that packets leave by.
@@ -61,6 +63,8 @@ struct Sockets {
     /// To handlers, about their own requests.
     internal_stream: Router,
     internal_out: Publisher,
+    /// To handlers, about WebSockets.
+    control_out: Push,
     writer: Writer,
     now: Instant,
     warnings: Limited,
@@ -107,6 +111,10 @@ impl Links for Sockets {
         sent != Err(SendError::Full)
     }
 
+    fn control(&mut self, packet: &[u8]) -> bool {
+        self.control_out.send(packet).is_ok()
+    }
+
     fn inspect(&mut self, call: &[u8]) -> bool {
         self.inspect.writable() && self.inspect.send(call).is_ok()
     }
@@ -126,6 +134,8 @@ pub struct Worker {
     retry: Pull,
     /// Requests of handlers.
     internal: Pull,
+    /// From handlers, about WebSockets.
+    control_in: Pull,
     command: Replier,
     /// Statistics come later; the socket is there because handlers connect to it.
     _stats: Feed,
@@ -156,6 +166,8 @@ impl Worker {
         let internal = Pull::bind(&context, &settings.intreq_in_spec, &options)?;
         let internal_stream = Router::bind(&context, &settings.intreq_in_stream_spec, &named)?;
         let internal_out = Publisher::bind(&context, &settings.intreq_out_spec, &options)?;
+        let control_in = Pull::bind(&context, &settings.ws_control_in_spec, &options)?;
+        let control_out = Push::bind(&context, &settings.ws_control_out_spec, &brief)?;
         let stats = Feed::bind(&context, &settings.stats_spec, &options)?;
         // Responses must find their way before the first request comes.
         let origin_in = Subscriber::connect(&context, &settings.origin_in_specs, &options)?;
@@ -181,6 +193,8 @@ impl Worker {
         reactor.add(INTERNAL, &internal)?;
         reactor.add(INTERNAL_STREAM, &internal_stream)?;
         reactor.add(INTERNAL_OUT, &internal_out)?;
+        reactor.add(CONTROL_IN, &control_in)?;
+        reactor.add(CONTROL_OUT, &control_out)?;
         let signal_fd = signals.as_raw_fd();
         reactor.registry().register(&mut SourceFd(&signal_fd), SIGNALS, Interest::READABLE)?;
 
@@ -198,6 +212,7 @@ impl Worker {
             accept,
             internal_stream,
             internal_out,
+            control_out,
             writer,
             now,
             warnings: Limited::default(),
@@ -209,6 +224,7 @@ impl Worker {
             origin_in,
             retry,
             internal,
+            control_in,
             command,
             _stats: stats,
             sockets,
@@ -397,6 +413,12 @@ impl Worker {
                     }
                 }
             }
+            CONTROL_IN => {
+                for _ in 0..PACKETS_A_TURN {
+                    let Some(message) = self.control_in.recv() else { break };
+                    engine.control_packet(&message, now, sockets);
+                }
+            }
             COMMAND => {
                 for _ in 0..PACKETS_A_TURN {
                     let Some((envelope, message)) = self.command.recv() else { break };
@@ -463,6 +485,7 @@ fn config(settings: &settings::Proxy) -> Config {
         sig_key: settings.sig_key.clone(),
         upstream_key: settings.upstream_key.clone(),
         max_open_requests: settings.max_open_requests,
+        session_queue_bytes: settings.session_queue_bytes,
         router_resp: origin_specs.into_iter().flatten().all(|spec| spec.starts_with("ipc:")),
     }
 }

@@ -20,6 +20,7 @@ pub(super) enum Sent {
     Origin(Vec<u8>),
     Inspect(Value),
     Accept(Value),
+    Control(Vec<u8>),
 }
 
 impl Sent {
@@ -35,6 +36,14 @@ impl Sent {
         };
         match self {
             Sent::Client(bytes) => describe("client:", bytes),
+            Sent::Control(bytes) => {
+                let packet = rpc::ws_control::Packet::decode(bytes).unwrap();
+                let items = packet.items.iter().map(|item| {
+                    let message = item.message.as_ref().map(|message| format!(" {}", message.escape_ascii()));
+                    format!("{:?}{}", item.kind, message.unwrap_or_default())
+                });
+                format!("control: {}", items.collect::<Vec<_>>().join(", "))
+            }
             Sent::Handler(bytes) => describe("handler:", bytes),
             Sent::Open(bytes) => describe("open:", bytes),
             Sent::Origin(bytes) => describe("origin:", bytes),
@@ -106,6 +115,13 @@ impl Links for Recorded {
         !self.no_handler
     }
 
+    fn control(&mut self, packet: &[u8]) -> bool {
+        if !self.no_handler {
+            self.sent.push(Sent::Control(packet.to_vec()));
+        }
+        !self.no_handler
+    }
+
     fn accept(&mut self, call: &[u8]) -> bool {
         if !self.no_handler {
             self.sent.push(Sent::Accept(from_slice(call).unwrap()));
@@ -135,6 +151,7 @@ impl Bench {
             sig_key: Some(Key::Secret(b"changeme".to_vec())),
             max_open_requests: 10,
             log_requests: true,
+            session_queue_bytes: 1_000_000,
             ..Config::default()
         };
         let now = Instant::now();

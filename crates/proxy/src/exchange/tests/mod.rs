@@ -5,3 +5,4 @@ mod holding;
 mod internal;
 mod proxying;
 mod random;
+mod websockets;

@@ -334,10 +334,6 @@ fn a_request_that_is_none_is_refused() {
     assert_eq!(bench.sent(), [""; 0]);
     bench.request(Packet { uri: Some(b"ftp://h/"), ..Packet::default() });
     assert_eq!(bench.sent(), ["client: cancel"]);
-    bench.request(Packet { uri: Some(b"ws://h/"), ..Packet::default() });
-    let [Sent::Client(message)] = &bench.raw()[..] else { panic!() };
-    let packet = Packet::decode(message).unwrap();
-    assert_eq!((packet.kind, packet.condition, packet.code), (Kind::Error, Some(&b"rejected"[..]), Some(501)));
     let unstreamed =
         Packet { from: b"front", ids: Ids::One(b"1", Some(0)), uri: Some(b"http://h/"), ..Packet::default() };
     bench.engine.request(&bytes(&unstreamed), bench.now, &mut bench.recorded);

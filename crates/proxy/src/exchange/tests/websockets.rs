@@ -1,0 +1,274 @@
+//! WebSockets: what one side says reaches the other, and how they end.
+
+use std::time::Duration;
+
+use rpc::ws_control::{self, Item, Kind as ItemKind};
+use zhttp::{Headers, Kind, Packet};
+
+use super::bench::{Bench, Sent, credit, error};
+
+/// A WebSocket that a backend has been asked for.
+fn asked(routes: &str) -> Bench {
+    let mut bench = Bench::new(routes);
+    let headers: &[(&[u8], &[u8])] = &[
+        (b"Host", b"h"),
+        (b"Upgrade", b"websocket"),
+        (b"Connection", b"Upgrade"),
+        (b"Sec-WebSocket-Key", b"dGhlIHNhbXBsZSBub25jZQ=="),
+        (b"Sec-WebSocket-Extensions", b"permessage-deflate"),
+    ];
+    bench.request(Packet { uri: Some(b"ws://h/chat"), headers: Headers::Pairs(headers), ..Packet::default() });
+    bench
+}
+
+fn accepted(headers: &[(&[u8], &[u8])]) -> Packet<'static> {
+    // Tests are short.
+    let headers = Box::leak(
+        headers.iter().map(|(name, value)| (&*name.to_vec().leak(), &*value.to_vec().leak())).collect::<Box<[_]>>(),
+    );
+    Packet {
+        code: Some(101),
+        reason: Some(b"Switching Protocols"),
+        headers: Headers::Pairs(headers),
+        credits: Some(1000),
+        ..Packet::default()
+    }
+}
+
+fn open() -> Bench {
+    let mut bench = asked("* h:1");
+    bench.take();
+    bench.origin(accepted(&[(b"X-A", b"1")]));
+    bench.take();
+    bench
+}
+
+/// A WebSocket whose backend speaks GRIP, and its name.
+fn grip() -> (Bench, Vec<u8>) {
+    let mut bench = asked("* h:1");
+    bench.take();
+    bench.origin(accepted(&[(b"Sec-WebSocket-Extensions", b"grip")]));
+    let sent = bench.take();
+    let cid = sent.iter().find_map(|sent| match sent {
+        Sent::Control(bytes) => Some(ws_control::Packet::decode(bytes).unwrap().items[0].cid.to_vec()),
+        _ => None,
+    });
+    (bench, cid.unwrap())
+}
+
+fn items(bench: &mut Bench, items: Vec<Item<'_>>) {
+    let message = ws_control::Packet { from: None, items }.encode().unwrap();
+    bench.engine.control_packet(&message, bench.now, &mut bench.recorded);
+}
+
+fn text(body: &'static [u8]) -> Packet<'static> {
+    Packet { content_type: Some(b"text"), body, ..Packet::default() }
+}
+
+fn close(code: u16) -> Packet<'static> {
+    Packet { kind: Kind::Close, code: Some(code), body: b"bye", ..Packet::default() }
+}
+
+#[test]
+fn the_backend_is_asked_by_a_handshake_that_offers_grip() {
+    let mut bench = asked("* h:1");
+    let sent = bench.take();
+    let [Sent::Open(bytes)] = &sent[..] else { panic!("{sent:?}") };
+    let packet = Packet::decode(bytes).unwrap();
+    assert_eq!((packet.uri, packet.stream, packet.credits), (Some(&b"ws://h/chat"[..]), false, Some(200_000)));
+    let get = |name| packet.headers.values(name).collect::<Vec<_>>();
+    assert_eq!(get("Sec-WebSocket-Extensions"), [b"grip"]);
+    assert_eq!((get("Upgrade").len(), get("Grip-Sig").len(), get("Connection").len()), (1, 1, 0));
+}
+
+#[test]
+fn what_one_side_says_reaches_the_other_and_is_paid_back() {
+    let mut bench = asked("* h:1");
+    bench.take();
+    bench.origin(accepted(&[(b"X-A", b"1")]));
+    assert_eq!(bench.sent(), ["client: data 101 +200000"]);
+    bench.client(text(b"hello"));
+    assert_eq!(bench.sent(), ["origin: data [5]"]);
+    bench.origin(Packet { more: true, ..text(b"wo") });
+    bench.origin(text(b"rld"));
+    bench.origin(Packet { kind: Kind::Ping, body: b"p", ..Packet::default() });
+    assert_eq!(bench.sent(), ["client: data [2] more", "client: data [3]", "client: ping [1]"]);
+}
+
+#[test]
+fn a_close_goes_round_and_then_all_is_over() {
+    for by_client in [true, false] {
+        let mut bench = open();
+        if by_client {
+            bench.client(close(1000));
+            assert_eq!(bench.sent(), ["origin: close 1000 [3]"]);
+            bench.origin(close(1000));
+            assert_eq!(bench.sent(), ["client: close 1000 [3]"]);
+        } else {
+            bench.origin(close(4000));
+            assert_eq!(bench.sent(), ["client: close 4000 [3]"]);
+            bench.client(close(4000));
+            assert_eq!(bench.sent(), ["origin: close 4000 [3]"]);
+        }
+        assert!(bench.engine.is_empty());
+    }
+}
+
+#[test]
+fn a_close_that_is_not_answered_ends_all_in_a_while() {
+    let mut bench = open();
+    bench.client(close(1000));
+    bench.take();
+    bench.wait(Duration::from_secs(11));
+    assert_eq!(bench.sent(), ["client: cancel", "origin: cancel"]);
+    assert!(bench.engine.is_empty());
+}
+
+#[test]
+fn credits_of_the_client_hold_the_backend_back() {
+    let mut bench = asked("* h:1");
+    bench.take();
+    bench.origin(accepted(&[]));
+    bench.take();
+    for _ in 0..5 {
+        bench.origin(Packet { content_type: Some(b"binary"), body: &[7; 3000], ..Packet::default() });
+    }
+    // 8192 were granted.
+    assert_eq!(bench.sent(), ["client: data [3000]", "client: data [3000]", "client: data [2192] more"],);
+    bench.client(credit(100_000));
+    assert_eq!(bench.sent(), ["client: data [808]", "client: data [3000]", "client: data [3000]"]);
+}
+
+#[test]
+fn a_refusal_passes_and_a_failure_goes_to_the_next_target() {
+    let mut bench = asked("* h:1 h:2");
+    assert_eq!(bench.sent().len(), 1);
+    bench.origin(error(b"remote-connection-failed"));
+    let sent = bench.take();
+    let [Sent::Open(bytes)] = &sent[..] else { panic!("{sent:?}") };
+    assert_eq!(Packet::decode(bytes).unwrap().connect_port, Some(2));
+    let refusal = Packet {
+        kind: Kind::Error,
+        condition: Some(b"rejected"),
+        code: Some(403),
+        reason: Some(b"Forbidden"),
+        headers: Headers::Pairs(&[(b"X-Why", b"no")]),
+        body: b"rejected body",
+        ..Packet::default()
+    };
+    bench.origin(refusal);
+    let sent = bench.take();
+    let [Sent::Client(bytes)] = &sent[..] else { panic!("{sent:?}") };
+    let packet = Packet::decode(bytes).unwrap();
+    assert_eq!(
+        (packet.condition, packet.code, packet.body),
+        (Some(&b"rejected"[..]), Some(403), &b"rejected body"[..])
+    );
+    assert_eq!(packet.headers.get("X-Why"), Some(&b"no"[..]));
+    assert!(bench.engine.is_empty());
+    assert!(bench.recorded.log.last().unwrap().contains("code=403 13"), "{:?}", bench.recorded.log);
+}
+
+#[test]
+fn one_side_that_breaks_off_takes_the_other_with_it() {
+    let mut bench = open();
+    bench.client(Packet { kind: Kind::Cancel, ..Packet::default() });
+    assert_eq!(bench.sent(), ["origin: cancel"]);
+    let mut bench = open();
+    bench.origin(error(b"disconnected"));
+    assert_eq!(bench.sent(), ["client: cancel"]);
+    assert!(bench.engine.is_empty());
+}
+
+#[test]
+fn control_messages_go_to_the_handler_and_its_messages_to_the_client() {
+    let (mut bench, cid) = grip();
+    bench.origin(text(b"m:snapshot"));
+    bench.origin(text(br#"c:{"type":"subscribe","channel":"a"}"#));
+    assert_eq!(bench.sent(), ["client: data [8]", r#"control: Grip {\"type\":\"subscribe\",\"channel\":\"a\"}"#]);
+    let ack = Item { req_id: Some(b"0".into()), ..Item::new(ItemKind::Ack, &cid[..]) };
+    let send = Item { message: Some(b"news".into()), ..Item::new(ItemKind::Send, &cid[..]) };
+    items(&mut bench, vec![ack, send.clone()]);
+    assert_eq!(bench.sent(), ["client: data [4]"]);
+    // One that is to be acknowledged, in the middle of a message of the backend.
+    bench.origin(Packet { more: true, ..text(b"m:a") });
+    items(&mut bench, vec![Item { req_id: Some(b"d".into()), ..send }]);
+    assert_eq!(bench.sent(), ["client: data [1] more"]);
+    bench.origin(text(b"b"));
+    assert_eq!(bench.sent(), ["client: data [1]", "client: data [4]", "control: Ack"]);
+}
+
+#[test]
+fn a_published_close_closes_both_sides() {
+    let (mut bench, cid) = grip();
+    let item = Item { code: Some(4001), reason: Some(b"bye".into()), ..Item::new(ItemKind::Close, &cid[..]) };
+    items(&mut bench, vec![item]);
+    assert_eq!(bench.sent(), ["client: close 4001 [3]", "origin: close"]);
+    bench.client(close(4001));
+    bench.origin(Packet { kind: Kind::Close, ..Packet::default() });
+    assert_eq!(bench.sent(), ["control: Gone"]);
+    assert!(bench.engine.is_empty());
+}
+
+#[test]
+fn a_detached_client_is_the_handlers_alone() {
+    let (mut bench, cid) = grip();
+    items(&mut bench, vec![Item::new(ItemKind::Detach, &cid[..])]);
+    assert_eq!(bench.sent(), ["origin: close"]);
+    bench.origin(Packet { kind: Kind::Close, ..Packet::default() });
+    bench.client(text(b"to nobody"));
+    assert_eq!(bench.sent(), [""; 0]);
+    let send = Item { message: Some(b"news".into()), ..Item::new(ItemKind::Send, &cid[..]) };
+    items(&mut bench, vec![send]);
+    assert_eq!(bench.sent(), ["client: data [4]"]);
+    bench.wait(Duration::from_secs(30));
+    bench.take();
+    bench.client(close(1000));
+    assert_eq!(bench.sent(), ["client: close 1000 [3]", "control: Gone"]);
+}
+
+#[test]
+fn a_handler_that_does_not_answer_ends_what_needs_it() {
+    let (mut bench, _) = grip();
+    bench.origin(text(b"c:{}"));
+    bench.take();
+    bench.wait(Duration::from_secs(9));
+    let sent = bench.sent();
+    assert!(sent.contains(&"client: cancel".to_string()) && sent.contains(&"origin: cancel".to_string()), "{sent:?}");
+    assert!(bench.engine.is_empty());
+}
+
+#[test]
+fn clients_of_a_handler_that_is_gone_are_closed_within_a_second() {
+    let (mut bench, cid) = grip();
+    let ack = Item { req_id: Some(b"0".into()), ..Item::new(ItemKind::Ack, &cid[..]) };
+    items(&mut bench, vec![ack]);
+    bench.engine.accept_lost(bench.now, &mut bench.recorded);
+    bench.wait(Duration::from_millis(1100));
+    let sent = bench.sent();
+    assert!(sent.contains(&"client: close 1012 [15]".to_string()), "{sent:?}");
+}
+
+#[test]
+fn an_unknown_name_is_told_so_and_many_of_one_message_leave_in_one_packet() {
+    let (mut bench, cid) = grip();
+    items(&mut bench, vec![Item::new(ItemKind::Detach, &b"unknown"[..]), Item::new(ItemKind::Cancel, &b"other"[..])]);
+    assert_eq!(bench.sent(), ["control: Cancel"]);
+    let send = |cid: &'static [u8]| Item { message: Some(b"news".into()), ..Item::new(ItemKind::Send, cid) };
+    items(&mut bench, vec![send(cid.clone().leak()), send(b"gone"), send(cid.leak())]);
+    // Both for the same client here, so that one can count them.
+    assert_eq!(bench.sent(), ["client: data [4]", "control: Cancel"]);
+}
+
+#[test]
+fn the_test_target_sends_back_what_it_gets() {
+    let mut bench = Bench::new("* test");
+    bench.request(Packet { uri: Some(b"ws://h/ws?channel=a"), ..Packet::default() });
+    let sent = bench.sent();
+    assert_eq!(sent[0], "client: data 101 +200000");
+    assert!(sent[1].starts_with("control: Here, Grip") && sent[1].contains("subscribe"), "{sent:?}");
+    bench.client(text(b"hello"));
+    assert_eq!(bench.sent(), ["client: data [5]"]);
+    bench.client(close(1000));
+    assert_eq!(bench.sent(), ["client: close 1000 [3]", "control: Gone"]);
+}

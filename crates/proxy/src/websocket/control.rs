@@ -1,0 +1,220 @@
+//! What proxy and handler tell each other about one WebSocket (internal RPC, ws-control).
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use rpc::ws_control::{Item, Kind};
+
+use crate::handler::TIMEOUT;
+
+/// Items for handlers, collected while something is done.
+pub type Items = Vec<Item<'static>>;
+
+/// How long the handler remembers a WebSocket that is not mentioned, in seconds.
+const TTL: u32 = 60;
+/// The first sign of life leaves so soon, so that a handler which missed the beginning says so.
+const FIRST_KEEP_ALIVE: Duration = Duration::from_secs(1);
+/// Between two of them.
+const KEEP_ALIVE: Duration = Duration::from_secs(45);
+
+/// One WebSocket, as the handler knows it.
+#[derive(Debug)]
+pub struct Control {
+    next_request: u64,
+    /// When answers to requests are due, the oldest first, with their numbers.
+    unanswered: VecDeque<(u64, Instant)>,
+    keep_alive_at: Instant,
+    /// The client is to be sent something when it has been silent.
+    idle: Option<Idle>,
+    /// The handler has answered.
+    known: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Idle {
+    after: Duration,
+    /// Frames for the client begin it anew.
+    by_silence: bool,
+    /// `None` while the handler has been asked and nothing has come.
+    due: Option<Instant>,
+}
+
+/// The handler is to be told of these with the WebSocket.
+#[derive(Clone, Copy, Debug)]
+pub struct Introduction<'a> {
+    /// As the client has asked.
+    pub uri: &'a [u8],
+    /// The route's id.
+    pub route: &'a str,
+    /// The route is counted on its own.
+    pub separate_stats: bool,
+    /// Put before the names of channels.
+    pub channel_prefix: &'a str,
+    /// The backend may be on a private network.
+    pub trusted: bool,
+}
+
+impl Control {
+    /// Announces a WebSocket.
+    pub fn open(cid: &[u8], introduction: &Introduction<'_>, now: Instant, items: &mut Items) -> Self {
+        let prefix = introduction.channel_prefix;
+        items.push(Item {
+            uri: Some(introduction.uri.to_vec().into()),
+            route: Some(introduction.route.as_bytes().to_vec().into()),
+            separate_stats: introduction.separate_stats,
+            channel_prefix: (!prefix.is_empty()).then(|| prefix.as_bytes().to_vec().into()),
+            ttl: Some(TTL),
+            ..item(Kind::Here, cid)
+        });
+        Control {
+            next_request: 0,
+            unanswered: VecDeque::new(),
+            keep_alive_at: now + FIRST_KEEP_ALIVE,
+            idle: None,
+            known: false,
+        }
+    }
+
+    /// Whether the handler has ever answered: then it has state that is lost with it.
+    pub fn is_known(&self) -> bool {
+        self.known
+    }
+
+    /// Asks for something that the handler must answer in time.
+    fn request(&mut self, cid: &[u8], kind: Kind, now: Instant) -> Item<'static> {
+        let number = self.next_request;
+        self.next_request += 1;
+        self.unanswered.push_back((number, now + TIMEOUT));
+        Item { req_id: Some(number.to_string().into_bytes().into()), ..item(kind, cid) }
+    }
+
+    /// Passes on a control message of the backend.
+    pub fn instruct(&mut self, cid: &[u8], message: &[u8], now: Instant, items: &mut Items) {
+        let request = self.request(cid, Kind::Grip, now);
+        items.push(Item { message: Some(message.to_vec().into()), ..request });
+    }
+
+    /// Subscribes the WebSocket to a channel of the target.
+    pub fn subscribe(&mut self, cid: &[u8], channel: &str, now: Instant, items: &mut Items) {
+        let request = self.request(cid, Kind::Subscribe, now);
+        items.push(Item { channel: Some(channel.as_bytes().to_vec().into()), ..request });
+    }
+
+    /// The handler has answered a request.
+    pub fn on_ack(&mut self, number: &[u8]) {
+        self.known = true;
+        let number = std::str::from_utf8(number).ok().and_then(|number| number.parse().ok());
+        self.unanswered.retain(|(waiting, _)| Some(*waiting) != number);
+    }
+
+    /// The handler wants to be told when the client has been sent nothing for so long; zero: no more.
+    pub fn on_keep_alive_setup(&mut self, seconds: u32, by_silence: bool, jitter: Duration, now: Instant) {
+        let after = Duration::from_secs(seconds.into());
+        let after = after.saturating_sub(jitter).max(Duration::from_millis(1));
+        self.idle = (seconds > 0).then_some(Idle { after, by_silence, due: Some(now + after) });
+    }
+
+    /// Something has left for the client.
+    pub fn on_sent(&mut self, now: Instant) {
+        if let Some(idle) = &mut self.idle
+            && idle.by_silence
+        {
+            idle.due = Some(now + idle.after);
+        }
+    }
+
+    /// When [`Control::on_timer`] has something to do.
+    pub fn next_due(&self) -> Instant {
+        let answer = self.unanswered.front().map(|(_, due)| *due);
+        let idle = self.idle.and_then(|idle| idle.due);
+        [answer, idle].into_iter().flatten().fold(self.keep_alive_at, Instant::min)
+    }
+
+    /// Does what is due. `false`: the handler has not answered in time, so the WebSocket can not go on.
+    pub fn on_timer(&mut self, cid: &[u8], now: Instant, items: &mut Items) -> bool {
+        if self.unanswered.front().is_some_and(|(_, due)| *due <= now) {
+            return false;
+        }
+        if self.keep_alive_at <= now {
+            self.keep_alive_at = now + KEEP_ALIVE;
+            items.push(Item { ttl: Some(TTL), ..item(Kind::KeepAlive, cid) });
+        }
+        if let Some(idle) = &mut self.idle
+            && idle.due.is_some_and(|due| due <= now)
+        {
+            // By silence: what the handler sends now begins it anew.
+            idle.due = (!idle.by_silence).then(|| now + idle.after);
+            items.push(item(Kind::NeedKeepAlive, cid));
+        }
+        true
+    }
+}
+
+/// An item with nothing but its type.
+pub fn item(kind: Kind, cid: &[u8]) -> Item<'static> {
+    Item::new(kind, cid.to_vec())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn open(now: Instant, items: &mut Items) -> Control {
+        let introduction = Introduction {
+            uri: b"ws://localhost/",
+            route: "*,*,*,*",
+            separate_stats: false,
+            channel_prefix: "",
+            trusted: false,
+        };
+        Control::open(b"c", &introduction, now, items)
+    }
+
+    #[test]
+    fn it_is_announced_as_by_the_original() {
+        let mut items = Items::new();
+        open(Instant::now(), &mut items);
+        let packet = rpc::ws_control::Packet { from: None, items };
+        let expected =
+            b"94:5:items,82:78:3:cid,1:c,4:type,4:here,3:uri,15:ws://localhost/,5:route,7:*,*,*,*,3:ttl,2:60#}]}";
+        assert_eq!(packet.encode().unwrap(), expected, "{}", packet.encode().unwrap().escape_ascii());
+    }
+
+    #[test]
+    fn a_request_that_is_not_answered_ends_it() {
+        let (now, mut items) = (Instant::now(), Items::new());
+        let mut control = open(now, &mut items);
+        control.instruct(b"c", b"{}", now, &mut items);
+        control.subscribe(b"c", "x", now, &mut items);
+        control.on_ack(b"0");
+        assert!(control.on_timer(b"c", now + Duration::from_secs(7), &mut items));
+        assert!(!control.on_timer(b"c", now + Duration::from_secs(8), &mut items));
+        control.on_ack(b"1");
+        control.on_ack(b"x");
+        assert!(control.on_timer(b"c", now + Duration::from_secs(8), &mut items) && control.is_known());
+        let requests: Vec<_> = items.iter().filter_map(|item| item.req_id.as_deref()).collect();
+        assert_eq!(requests, [b"0", b"1"]);
+    }
+
+    #[test]
+    fn silence_is_told_once_until_something_is_sent_and_an_interval_each_time() {
+        let (now, mut items) = (Instant::now(), Items::new());
+        let at = |ms| now + Duration::from_millis(ms);
+        for (by_silence, expected) in [(true, 2), (false, 3)] {
+            let mut control = open(now, &mut items);
+            items.clear();
+            control.on_keep_alive_setup(2, by_silence, Duration::from_millis(500), now);
+            control.on_timer(b"c", at(1499), &mut items);
+            control.on_timer(b"c", at(1500), &mut items);
+            control.on_timer(b"c", at(3000), &mut items);
+            control.on_sent(at(3000));
+            control.on_timer(b"c", at(4500), &mut items);
+            let asked = items.iter().filter(|item| item.kind == Kind::NeedKeepAlive).count();
+            assert_eq!(asked, expected);
+            control.on_keep_alive_setup(0, by_silence, Duration::ZERO, at(4500));
+            items.clear();
+            control.on_timer(b"c", at(9000), &mut items);
+            assert!(items.iter().all(|item| item.kind != Kind::NeedKeepAlive));
+        }
+    }
+}

@@ -1,0 +1,20 @@
+//! WebSockets: each is a client's session and a backend's, and what one says is passed on to the other (proxy, WebSocket).
+//!
+//! - [`table`]: all of them, and which one a packet is for.
+//! - [`relay`]: one of them, from its first packet to its end. `origin` is its backend's side, `closing` how it ends.
+//! - [`pipe`]: frames on their way to one side, which wait for its credits.
+//! - [`extension`]: a backend that speaks GRIP on its WebSocket, and which of its messages are for whom.
+//! - [`control`]: what proxy and handler tell each other about one WebSocket.
+
+#![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_macros))]
+
+use std::time::Duration;
+
+pub mod control;
+pub mod extension;
+pub mod pipe;
+pub mod relay;
+pub mod table;
+
+/// How long a WebSocket that an outbound process may have taken with it into its end is waited for.
+const DOUBT: Duration = Duration::from_secs(1);

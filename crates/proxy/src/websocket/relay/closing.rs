@@ -1,0 +1,178 @@
+//! How a WebSocket ends.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use rpc::ws_control::Kind as ItemKind;
+use zhttp::session::server;
+use zhttp::{Kind, Packet};
+
+use super::super::control;
+use super::super::pipe::{Frame, Status};
+use super::origin::Origin;
+use super::{CLOSE_WAIT, Phase, Relay, Scene};
+use crate::access_log::Outcome;
+use crate::exchange::KeepAlive;
+
+/// The close frames of one side's connection.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Closing {
+    /// Ours has left.
+    pub sent: bool,
+    /// Theirs has come.
+    pub received: bool,
+}
+
+impl Closing {
+    /// Whether nothing can follow.
+    pub fn is_done(self) -> bool {
+        self.sent && self.received
+    }
+}
+
+impl Relay {
+    /// Closes both sides, as the handler or we ourselves wish.
+    pub(super) fn close(&mut self, status: Option<Status>, scene: &mut Scene<'_, '_>) {
+        if self.phase != Phase::Open {
+            return self.abort(scene);
+        }
+        self.close_by.get_or_insert(scene.cx.now + CLOSE_WAIT);
+        self.down.relay(Frame::Close(status), 0);
+        if !self.detached {
+            self.up.relay(Frame::Close(None), 0);
+        }
+        self.flush(scene);
+    }
+
+    /// Leaves the client to the handler: the backend hears of it no more.
+    pub(super) fn detach(&mut self, scene: &mut Scene<'_, '_>) {
+        if std::mem::replace(&mut self.detached, true) {
+            return;
+        }
+        // What it waits for will not be sent.
+        let waiting = self.up.waiting();
+        self.up = Default::default();
+        self.grant_client(waiting, scene);
+        self.up.relay(Frame::Close(None), 0);
+        self.close_by = Some(scene.cx.now + CLOSE_WAIT);
+        self.flush(scene);
+    }
+
+    /// Breaks off both sides.
+    pub(super) fn abort(&mut self, scene: &mut Scene<'_, '_>) {
+        if self.is_over() {
+            return;
+        }
+        self.send(0, Packet { kind: Kind::Cancel, ..Packet::default() }, scene);
+        self.client_left(scene);
+    }
+
+    /// The client is gone, or its instance is.
+    pub fn client_left(&mut self, scene: &mut Scene<'_, '_>) {
+        if self.phase == Phase::Connecting {
+            self.outcome = Some(Outcome::Failed);
+        }
+        self.over(scene);
+    }
+
+    /// Everything ends now.
+    pub(super) fn over(&mut self, scene: &mut Scene<'_, '_>) {
+        if self.is_over() {
+            return;
+        }
+        self.drop_origin(scene);
+        self.phase = Phase::Over;
+        if self.control.take().is_some() {
+            scene.items.push(control::item(ItemKind::Gone, &self.cid));
+        }
+    }
+
+    /// Ends what has been closed by both sides.
+    pub(super) fn settle(&mut self, scene: &mut Scene<'_, '_>) {
+        if self.phase != Phase::Open {
+            return;
+        }
+        if self.origin.closing().is_some_and(Closing::is_done) {
+            self.origin = Origin::None;
+            if self.detached && !self.client_closing.received {
+                self.close_by = None;
+            }
+        }
+        let origin_done = matches!(self.origin, Origin::None | Origin::Test);
+        if self.client_closing.is_done() && origin_done {
+            self.over(scene);
+        }
+    }
+
+    /// The handler is gone, and with it what the backend has told it. The client can only begin anew.
+    pub fn handler_left(&mut self, spread: Duration, scene: &mut Scene<'_, '_>) -> bool {
+        let concerns = self.control.as_ref().is_some_and(control::Control::is_known) && self.phase == Phase::Open;
+        if concerns {
+            self.orphaned_at.get_or_insert(scene.cx.now + spread);
+        }
+        concerns
+    }
+
+    /// The proxy stops: tells both sides.
+    pub fn stop(&mut self, scene: &mut Scene<'_, '_>) {
+        if !self.is_over() {
+            self.send(0, Packet { kind: Kind::Cancel, ..Packet::default() }, scene);
+            self.over(scene);
+        }
+    }
+
+    /// When [`Relay::on_timer`] has something to do; `None` if the relay can be forgotten.
+    pub fn next_due(&self) -> Option<Instant> {
+        if self.is_over() {
+            return None;
+        }
+        let control = self.control.as_ref().map(control::Control::next_due);
+        let due = [Some(self.client.next_due()), self.origin.next_due(), control, self.close_by, self.orphaned_at];
+        due.into_iter().flatten().min()
+    }
+
+    /// Does what is due. `keep_alive` collects sessions to be kept alive.
+    pub fn on_timer(&mut self, scene: &mut Scene<'_, '_>, keep_alive: &mut impl FnMut(KeepAlive)) {
+        let now = scene.cx.now;
+        if self.orphaned_at.is_some_and(|at| at <= now) {
+            self.orphaned_at = None;
+            let reason = Bytes::from_static(b"service restart");
+            self.close(Some(Status { code: 1012, reason }), scene);
+        }
+        if self.close_by.is_some_and(|at| at <= now) {
+            self.close_by = None;
+            if self.detached && !self.client_closing.sent && !self.client_closing.received {
+                // Only the backend has not answered, and it is of no interest any more.
+                self.drop_origin(scene);
+            } else {
+                return self.abort(scene);
+            }
+        }
+        let cid = self.cid.clone();
+        if let Some(control) = &mut self.control
+            && !control.on_timer(&cid, now, scene.items)
+        {
+            return self.fail(&crate::error::ProxyError::NoControl, scene);
+        }
+        self.origin_timer(scene, keep_alive);
+        if !self.is_over() {
+            self.client_timer(scene, keep_alive);
+        }
+    }
+
+    fn client_timer(&mut self, scene: &mut Scene<'_, '_>, keep_alive: &mut impl FnMut(KeepAlive)) {
+        loop {
+            match self.client.on_timer(scene.cx.now) {
+                server::Due::Nothing => return,
+                server::Due::KeepAlive(to) if self.client.takes_multi() && to.seq > 0 => {
+                    keep_alive(KeepAlive::Client { to, way: self.way(), id: *self.client.id() });
+                }
+                server::Due::KeepAlive(to) => {
+                    self.send_numbered(to, Packet { kind: Kind::KeepAlive, ..Packet::default() }, scene);
+                }
+                server::Due::Expired => return self.client_left(scene),
+                server::Due::Spent => return self.abort(scene),
+            }
+        }
+    }
+}

@@ -1,0 +1,386 @@
+//! All WebSockets, and which one a packet or an item is for.
+
+use std::collections::HashMap;
+use std::hash::BuildHasher as _;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use foldhash::fast::RandomState;
+use routes::Table as Routes;
+use rpc::ws_control::{self, Item, Kind as ItemKind};
+use slab::Slab;
+use zhttp::session::server;
+use zhttp::{Bulk, Ext, Id, Packet, PeerId, Wheel};
+
+use super::control::{self, Items};
+use super::pipe::Frame;
+use super::relay::{self, Arrival, Relay, Scene};
+use crate::context::{Context, Note, Way};
+use crate::exchange::KeepAlive;
+use crate::request::uri::Uri;
+
+/// How exactly deadlines are kept.
+const TICK: Duration = Duration::from_millis(20);
+/// Items in one packet for a handler, which may be Pushpin's.
+const MAX_ITEMS: usize = 128;
+/// Bytes of messages in one such packet.
+const MAX_ITEM_BYTES: usize = 256 * 1024;
+/// Clients whose handler has gone are closed over this time, so that they do not all come back at once.
+const SPREAD: Duration = Duration::from_secs(1);
+/// The ids of WebSockets towards backends begin here, those of requests end below it.
+const FIRST_ORIGIN: u32 = 1 << 31;
+
+/// The number that stands in the ids of a relay towards its backend.
+pub fn origin_index(index: usize) -> u32 {
+    FIRST_ORIGIN | index as u32
+}
+
+/// All WebSockets.
+pub struct Table {
+    relays: Slab<Entry>,
+    by_client: HashMap<(PeerId, Id), usize, RandomState>,
+    by_cid: HashMap<Rc<[u8]>, usize>,
+    timers: Wheel<Timer>,
+    /// Makes names that nobody can guess.
+    names: std::hash::RandomState,
+    /// Waiting bytes of messages from the handler, beyond which a client is given up.
+    limit: usize,
+}
+
+struct Entry {
+    relay: Relay,
+    /// When its timer comes up. Others of it in the wheel are stale.
+    timer: Option<Instant>,
+}
+
+struct Timer {
+    index: usize,
+    serial: u64,
+    due: Instant,
+}
+
+impl Table {
+    /// Without any. Of what the handler sends to a client, `limit` bytes may wait.
+    pub fn new(limit: usize, now: Instant) -> Self {
+        Table {
+            relays: Slab::new(),
+            by_client: HashMap::default(),
+            by_cid: HashMap::new(),
+            timers: Wheel::new(TICK, now),
+            names: std::hash::RandomState::new(),
+            limit,
+        }
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.relays.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.relays.is_empty()
+    }
+
+    /// Whether a client's session is one of them.
+    pub fn has_client(&self, key: &(PeerId, Id)) -> bool {
+        self.by_client.contains_key(key)
+    }
+
+    /// Whether a connection is one of them, by its public name.
+    pub fn has_connection(&self, cid: &[u8]) -> bool {
+        self.by_cid.contains_key(cid)
+    }
+
+    /// Takes in the first packet of a WebSocket.
+    pub fn open(
+        &mut self,
+        session: server::Session,
+        message: &[u8],
+        packet: &Packet<'_>,
+        uri: &Uri<'_>,
+        routes: &Routes,
+        cx: &mut Context<'_>,
+    ) {
+        let serial = cx.shared.serial();
+        let cid = self.name(serial);
+        let vacant = self.relays.vacant_entry();
+        let index = vacant.key();
+        let scheme = uri.scheme;
+        let client = (session.client(), *session.id());
+        let arrival = Arrival { index, serial, cid: cid.clone(), client: session, message, packet, scheme };
+        vacant.insert(Entry { relay: Relay::new(arrival, cx.now), timer: None });
+        self.by_client.insert(client, index);
+        self.by_cid.insert(cid, index);
+        let mut items = Items::new();
+        self.with(index, &mut items, cx, |relay, scene| relay.begin(packet, uri, routes, scene));
+        tell(items, cx);
+    }
+
+    /// A version 4 UUID.
+    fn name(&self, serial: u64) -> Rc<[u8]> {
+        let halves = [self.names.hash_one((serial, 0)), self.names.hash_one((serial, 1))];
+        let mut bits = u128::from(halves[0]) << 64 | u128::from(halves[1]);
+        bits = bits & !(0xf << 76) | 4 << 76;
+        bits = bits & !(0x3 << 62) | 2 << 62;
+        let hex = format!("{bits:032x}");
+        [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-").into_bytes().into()
+    }
+
+    /// Up to a second, the same for the same number.
+    fn jitter(&self, serial: u64) -> Duration {
+        Duration::from_millis(self.names.hash_one((serial, 2)) % 1000)
+    }
+
+    /// Lets one do something, and forgets it if that was the last thing.
+    fn with<R>(
+        &mut self,
+        index: usize,
+        items: &mut Items,
+        cx: &mut Context<'_>,
+        act: impl FnOnce(&mut Relay, &mut Scene<'_, '_>) -> R,
+    ) -> Option<R> {
+        let entry = self.relays.get_mut(index)?;
+        let relay = &mut entry.relay;
+        let scene = &mut Scene { cx, items, limit: self.limit };
+        let result = act(relay, scene);
+        relay.end_refused(scene);
+        relay.log(scene);
+        match relay.next_due() {
+            None => {
+                self.by_client.remove(&relay.client_key());
+                self.by_cid.remove(relay.cid());
+                self.relays.remove(index);
+            }
+            Some(due) if entry.timer.is_none_or(|timer| due < timer) => {
+                entry.timer = Some(due);
+                self.timers.insert(Timer { index, serial: relay.serial(), due }, due);
+            }
+            Some(_) => {}
+        }
+        Some(result)
+    }
+
+    /// Takes in a later packet of a client, if it is for one of them.
+    pub fn client_packet(&mut self, key: &(PeerId, Id), packet: &Packet<'_>, seq: Option<u32>, cx: &mut Context<'_>) {
+        let Some(index) = self.by_client.get(key).copied() else { return };
+        let mut items = Items::new();
+        self.with(index, &mut items, cx, |relay, scene| relay.client_packet(packet, seq, scene));
+        tell(items, cx);
+    }
+
+    /// Takes in a packet from the backend's side. `false` if it is for none of them.
+    pub fn origin_packet(
+        &mut self,
+        (index, serial): (u32, u64),
+        packet: &Packet<'_>,
+        from: Option<PeerId>,
+        seq: Option<u32>,
+        cx: &mut Context<'_>,
+    ) -> bool {
+        let Some(index) = self.find_origin(index, serial) else { return false };
+        let mut items = Items::new();
+        self.with(index, &mut items, cx, |relay, scene| relay.origin_packet(packet, from, seq, scene));
+        tell(items, cx);
+        true
+    }
+
+    fn find_origin(&self, index: u32, serial: u64) -> Option<usize> {
+        let index = index.checked_sub(FIRST_ORIGIN)? as usize;
+        self.relays.get(index).is_some_and(|entry| entry.relay.is_origin(serial)).then_some(index)
+    }
+
+    /// Takes in what a handler says.
+    pub fn control_packet(&mut self, message: &[u8], cx: &mut Context<'_>) {
+        let packet = match ws_control::Packet::decode(message) {
+            Ok(packet) => packet,
+            Err(error) => {
+                let text = format!("skipping a packet of the handler about WebSockets: {error}");
+                return cx.links.log(&Note::Warning { kind: "control", text: &text });
+            }
+        };
+        let mut items = Items::new();
+        let mut rest = &packet.items[..];
+        while let Some(first) = rest.first() {
+            let alike = |item: &&Item<'_>| {
+                item.kind == ItemKind::Send
+                    && item.req_id.is_none()
+                    && item.content_type == first.content_type
+                    && item.message == first.message
+            };
+            let run = rest.iter().take_while(alike).count();
+            if run > 1 {
+                self.send_to_many(&rest[..run], &mut items, cx);
+                rest = &rest[run..];
+            } else {
+                self.item(first, &mut items, cx);
+                rest = &rest[1..];
+            }
+        }
+        tell(items, cx);
+    }
+
+    /// The same message for several clients: it leaves in packets for many of them, if their credits allow.
+    fn send_to_many(&mut self, sends: &[Item<'_>], items: &mut Items, cx: &mut Context<'_>) {
+        let Some(first) = sends.first() else { return };
+        let frame = relay::message(first);
+        let mut together: Bulk<Way> = Bulk::default();
+        let mut apart = Vec::new();
+        for item in sends {
+            let relay = self.by_cid.get(&*item.cid).and_then(|index| self.relays.get_mut(*index));
+            match relay.and_then(|entry| entry.relay.take_turn(frame.len(), cx.now)) {
+                Some((to, way, id)) => together.push(to.to, way, id, to.seq),
+                None => apart.push(item),
+            }
+        }
+        self.send_together(&frame, together, items, cx);
+        for item in apart {
+            self.item(item, items, cx);
+        }
+    }
+
+    fn send_together(&mut self, frame: &Frame, mut together: Bulk<Way>, items: &mut Items, cx: &mut Context<'_>) {
+        let packet = Packet { from: &cx.shared.instance, ext: Ext::MULTI, ..relay::packet(frame) };
+        let mut refused = Vec::new();
+        together.drain(|peer, way, ids| {
+            if !way.send(cx.shared.peers.name(peer), &Packet { ids, ..packet }, cx.links) {
+                refused.extend(ids.iter().flatten().filter_map(|(id, _)| Id::new(id)).map(|id| (peer, id)));
+            }
+        });
+        for key in refused {
+            if let Some(index) = self.by_client.get(&key).copied() {
+                self.with(index, items, cx, Relay::cut_client);
+            }
+        }
+    }
+
+    fn item(&mut self, item: &Item<'_>, items: &mut Items, cx: &mut Context<'_>) {
+        let Some(index) = self.by_cid.get(&*item.cid).copied() else {
+            if item.kind != ItemKind::Cancel {
+                items.push(control::item(ItemKind::Cancel, &item.cid));
+            }
+            return;
+        };
+        let jitter = self.relays.get(index).map_or(Duration::ZERO, |entry| self.jitter(entry.relay.serial()));
+        let answer = self.with(index, items, cx, |relay, scene| relay.on_item(item, jitter, scene)).flatten();
+        if let Some(number) = answer {
+            let number = number.to_vec().into();
+            items.push(Item { req_id: Some(number), ..control::item(ItemKind::Ack, &item.cid) });
+        }
+    }
+
+    /// The backend of a WebSocket is to be asked again. `false`: there is no such WebSocket.
+    pub fn refresh(&mut self, cid: &[u8], cx: &mut Context<'_>) -> bool {
+        let Some(index) = self.by_cid.get(cid).copied() else { return false };
+        let mut items = Items::new();
+        self.with(index, &mut items, cx, Relay::refresh);
+        tell(items, cx);
+        true
+    }
+
+    fn with_all(&mut self, cx: &mut Context<'_>, mut act: impl FnMut(&mut Relay, Duration, &mut Scene<'_, '_>)) {
+        let mut items = Items::new();
+        let indexes: Vec<usize> = self.relays.iter().map(|(index, _)| index).collect();
+        for index in indexes {
+            let Some(entry) = self.relays.get(index) else { continue };
+            let spread = self.jitter(entry.relay.serial()).min(SPREAD);
+            self.with(index, &mut items, cx, |relay, scene| act(relay, spread, scene));
+        }
+        tell(items, cx);
+    }
+
+    /// An instance that had clients is gone.
+    pub fn client_instance_left(&mut self, peer: PeerId, cx: &mut Context<'_>) {
+        self.with_all(cx, |relay, _, scene| {
+            if relay.client_key().0 == peer {
+                relay.client_left(scene);
+            }
+        });
+    }
+
+    /// An outbound process is gone.
+    pub fn outbound_left(&mut self, peer: Option<PeerId>, cx: &mut Context<'_>) {
+        self.with_all(cx, |relay, _, scene| relay.outbound_left(peer, scene));
+    }
+
+    /// A handler is gone.
+    pub fn handler_left(&mut self, cx: &mut Context<'_>) {
+        let mut closed = 0;
+        self.with_all(cx, |relay, spread, scene| closed += usize::from(relay.handler_left(spread, scene)));
+        if closed > 0 {
+            let text = format!("the handler is gone: {closed} WebSockets with its subscriptions are closed with 1012");
+            cx.links.log(&Note::Warning { kind: "handler-left", text: &text });
+        }
+    }
+
+    /// The proxy stops: tells everybody.
+    pub fn stop(&mut self, cx: &mut Context<'_>) {
+        self.with_all(cx, |relay, _, scene| relay.stop(scene));
+    }
+
+    /// When [`Table::on_timer`] has something to do.
+    pub fn next_due(&self) -> Option<Instant> {
+        self.timers.next()
+    }
+
+    /// Does what is due; `clients` and `origins` collect sessions to be kept alive.
+    pub fn on_timer(&mut self, clients: &mut Bulk<Way>, origins: &mut Bulk<()>, cx: &mut Context<'_>) {
+        let mut items = Items::new();
+        while let Some(timer) = self.timers.pop(cx.now) {
+            let Some(entry) = self.relays.get_mut(timer.index) else { continue };
+            if entry.relay.serial() != timer.serial || entry.timer != Some(timer.due) {
+                continue;
+            }
+            entry.timer = None;
+            self.with(timer.index, &mut items, cx, |relay, scene| {
+                relay.on_timer(scene, &mut |keep_alive| match keep_alive {
+                    KeepAlive::Client { to, way, id } => clients.push(to.to, way, id, to.seq),
+                    KeepAlive::Origin { to, id } => origins.push(to.to, (), id, to.seq),
+                });
+                relay.flush(scene);
+            });
+        }
+        tell(items, cx);
+    }
+
+    /// Keep-alives for these clients were not taken.
+    pub fn cut_client(&mut self, key: &(PeerId, Id), cx: &mut Context<'_>) {
+        let Some(index) = self.by_client.get(key).copied() else { return };
+        let mut items = Items::new();
+        self.with(index, &mut items, cx, Relay::cut_client);
+        tell(items, cx);
+    }
+
+    /// Keep-alives for these backends were not taken.
+    pub fn cut_origin(&mut self, (index, serial): (u32, u64), cx: &mut Context<'_>) {
+        let Some(index) = self.find_origin(index, serial) else { return };
+        let mut items = Items::new();
+        self.with(index, &mut items, cx, Relay::cut_origin);
+        tell(items, cx);
+    }
+}
+
+/// Sends items to the handler, in as few packets as it takes.
+fn tell(items: Items, cx: &mut Context<'_>) {
+    let mut rest = items.into_iter().peekable();
+    while rest.peek().is_some() {
+        let (mut part, mut bytes) = (Items::new(), 0);
+        while part.len() < MAX_ITEMS
+            && let Some(item) = rest.next_if(|item| part_has_room(bytes, item))
+        {
+            bytes += item.message.as_ref().map_or(0, |message| message.len());
+            part.push(item);
+        }
+        let sent =
+            ws_control::Packet { from: None, items: part }.encode().is_ok_and(|packet| cx.links.control(&packet));
+        if !sent {
+            let text = "no handler takes what is to be told to it about WebSockets";
+            cx.links.log(&Note::Warning { kind: "control-full", text: &text });
+        }
+    }
+}
+
+/// Each packet has room for one item at least.
+fn part_has_room(bytes: usize, item: &Item<'_>) -> bool {
+    bytes == 0 || bytes + item.message.as_ref().map_or(0, |message| message.len()) <= MAX_ITEM_BYTES
+}
