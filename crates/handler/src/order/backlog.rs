@@ -1,13 +1,18 @@
 //! Orders to publish, taken in steps.
 //!
 //! A publisher may order thousands of items at once. They are taken a few at a time, orders in turns, so that other
-//! publishers, and clients that grant credits, are attended to meanwhile. An order is finished when its last item has
-//! been taken; whoever placed it is told after what has been taken has left.
+//! publishers, and clients that grant credits, are attended to meanwhile. Orders with a channel in common do not take
+//! turns: they are taken one after the other, since their publisher may have placed them in that order. An order is finished
+//! when its last item has been taken; whoever placed it is told after what has been taken has left.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
+use std::hash::BuildHasher;
 use std::vec;
 
+use foldhash::fast::RandomState;
+
 use grip::{Action, HttpResponse, Item, ResponseBody};
+use slab::Slab;
 
 /// Items of one order taken before the next order has its turn.
 const SHARE: usize = 64;
@@ -17,17 +22,30 @@ const MAX_BYTES: usize = 64 * 1024 * 1024;
 
 /// Orders under way, each with a `T` by which it is known to whoever placed it, and items that nobody waits for.
 pub struct Backlog<T> {
-    orders: VecDeque<Order<T>>,
+    /// Orders that are taken one after the other.
+    lanes: Slab<VecDeque<Order<T>>>,
+    /// The lanes in the order of their turns.
+    turns: VecDeque<usize>,
+    /// The lane in which a channel's items are, and how many. By the hash of the name: should two names have the same, their
+    /// orders do not take turns either.
+    claims: HashMap<u64, Claim, RandomState>,
+    /// Orders in all lanes.
+    orders: usize,
     single: VecDeque<Item>,
     /// Whether it is the turn of the single items; otherwise it is that of the first order.
     single_next: bool,
     /// Items taken in this turn.
     taken: usize,
-    /// Items in `orders`.
+    /// Items in all lanes.
     ordered: usize,
     /// Bytes of all contents.
     bytes: usize,
     finished: Vec<T>,
+}
+
+struct Claim {
+    lane: usize,
+    items: usize,
 }
 
 struct Order<T> {
@@ -38,7 +56,10 @@ struct Order<T> {
 impl<T> Default for Backlog<T> {
     fn default() -> Self {
         Backlog {
-            orders: VecDeque::new(),
+            lanes: Slab::new(),
+            turns: VecDeque::new(),
+            claims: HashMap::default(),
+            orders: 0,
             single: VecDeque::new(),
             single_next: false,
             taken: 0,
@@ -57,7 +78,43 @@ impl<T> Backlog<T> {
         }
         self.ordered += items.len();
         self.bytes += items.iter().map(size).sum::<usize>();
-        self.orders.push_back(Order { items: items.into_iter(), ticket });
+        self.orders += 1;
+        let lane = self.lane_for(&items);
+        self.lanes[lane].push_back(Order { items: items.into_iter(), ticket });
+    }
+
+    /// The lane for an order: that of the orders with which it has a channel in common, or a new one.
+    fn lane_for(&mut self, items: &[Item]) -> usize {
+        let channels: Vec<u64> = items.iter().map(|item| self.claims.hasher().hash_one(&*item.channel)).collect();
+        let mut shared: Vec<usize> = channels.iter().filter_map(|hash| Some(self.claims.get(hash)?.lane)).collect();
+        shared.sort_unstable();
+        shared.dedup();
+        let lane = match shared[..] {
+            [] => {
+                let lane = self.lanes.insert(VecDeque::new());
+                self.turns.push_back(lane);
+                lane
+            }
+            [lane] => lane,
+            _ => self.join(&shared),
+        };
+        for hash in channels {
+            self.claims.entry(hash).or_insert(Claim { lane, items: 0 }).items += 1;
+        }
+        lane
+    }
+
+    /// Makes one lane of several, in the order of their turns. Returns it.
+    fn join(&mut self, shared: &[usize]) -> usize {
+        let mut in_turn: Vec<usize> = self.turns.iter().copied().filter(|lane| shared.contains(lane)).collect();
+        let lane = in_turn.remove(0);
+        for other in &in_turn {
+            let mut orders = self.lanes.remove(*other);
+            self.lanes[lane].append(&mut orders);
+        }
+        self.turns.retain(|other| !in_turn.contains(other));
+        self.claims.values_mut().filter(|claim| in_turn.contains(&claim.lane)).for_each(|claim| claim.lane = lane);
+        lane
     }
 
     /// Adds an item that nobody waits for.
@@ -85,21 +142,36 @@ impl<T> Backlog<T> {
         if self.single_next {
             return self.single.pop_front();
         }
-        let order = self.orders.front_mut()?;
+        let lane = *self.turns.front()?;
+        let order = self.lanes[lane].front_mut()?;
         let item = order.items.next()?;
+        let done = order.items.len() == 0;
         self.ordered -= 1;
-        if order.items.len() == 0 {
-            let order = self.orders.pop_front();
+        let hash = self.claims.hasher().hash_one(&*item.channel);
+        if let Some(claim) = self.claims.get_mut(&hash) {
+            claim.items -= 1;
+            if claim.items == 0 {
+                self.claims.remove(&hash);
+            }
+        }
+        if done {
+            let order = self.lanes[lane].pop_front();
             self.finished.extend(order.map(|order| order.ticket));
+            self.orders -= 1;
+            let empty = self.lanes[lane].is_empty();
             self.next_turn();
+            if empty {
+                self.lanes.remove(lane);
+                self.turns.retain(|other| *other != lane);
+            }
         }
         Some(item)
     }
 
     fn next_turn(&mut self) {
         self.taken = 0;
-        if !self.single_next && !self.orders.is_empty() {
-            self.orders.rotate_left(1);
+        if !self.single_next && !self.turns.is_empty() {
+            self.turns.rotate_left(1);
         }
         self.single_next = !self.single_next;
     }
@@ -111,7 +183,7 @@ impl<T> Backlog<T> {
 
     /// Orders that wait.
     pub fn orders(&self) -> usize {
-        self.orders.len()
+        self.orders
     }
 
     /// Items that wait.
@@ -171,6 +243,35 @@ mod tests {
         assert_eq!(backlog.take().unwrap().channel, "a");
         assert_eq!(backlog.finished().collect::<Vec<_>>(), ['a']);
         assert!(backlog.take().is_none() && backlog.is_empty());
+    }
+
+    fn taken(backlog: &mut Backlog<char>) -> String {
+        std::iter::from_fn(|| backlog.take()).map(|item| item.channel).collect()
+    }
+
+    #[test]
+    fn orders_with_a_channel_in_common_are_taken_one_after_the_other() {
+        let mut backlog = Backlog::default();
+        backlog.push(items("a", SHARE * 2), '1');
+        backlog.push([items("b", 1), items("a", 1)].concat(), '2');
+        backlog.push(items("c", 1), '3');
+        let taken = taken(&mut backlog);
+        assert_eq!(taken, ["a".repeat(SHARE), "c".into(), "a".repeat(SHARE), "ba".into()].concat());
+        assert_eq!(backlog.finished().collect::<Vec<_>>(), ['3', '1', '2']);
+        assert!(backlog.lanes.is_empty() && backlog.turns.is_empty() && backlog.claims.is_empty());
+    }
+
+    #[test]
+    fn an_order_that_follows_two_others_waits_for_both() {
+        let mut backlog = Backlog::default();
+        backlog.push(items("a", SHARE + 1), '1');
+        backlog.push(items("b", SHARE + 1), '2');
+        backlog.push([items("b", 1), items("a", 1)].concat(), '3');
+        backlog.push(items("a", 1), '4');
+        taken(&mut backlog);
+        assert_eq!(backlog.finished().collect::<Vec<_>>(), ['1', '2', '3', '4']);
+        assert_eq!((backlog.orders(), backlog.len()), (0, 0));
+        assert!(backlog.lanes.is_empty() && backlog.claims.is_empty());
     }
 
     #[test]
