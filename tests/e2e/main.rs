@@ -7,6 +7,7 @@ mod faults;
 mod frontends;
 mod grip;
 mod lifecycle;
+mod links;
 mod operator;
 mod proxy;
 mod publish;
