@@ -20,6 +20,7 @@ pub mod context;
 pub mod exchange;
 pub mod http1;
 pub mod uplink;
+pub mod websocket;
 pub mod worker;
 
 use std::os::fd::AsRawFd;

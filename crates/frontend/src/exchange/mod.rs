@@ -47,6 +47,8 @@ pub enum Event {
     Nothing,
     /// A part of the response.
     Data,
+    /// A WebSocket's close, ping or pong.
+    Control,
     /// The server has given up.
     Failed,
 }
@@ -80,6 +82,8 @@ pub struct Opening<'a> {
     pub head: &'a RequestHead<'a>,
     /// A body follows.
     pub body: bool,
+    /// It is for a WebSocket.
+    pub websocket: bool,
     /// Body bytes that the server may send.
     pub window: u32,
     /// The server is to answer through the ROUTER.
@@ -103,7 +107,7 @@ impl Exchange {
     fn open(slot: u32, serial: u64, opening: &Opening<'_>, now: Instant, up: &mut dyn Uplink) -> Self {
         let head = opening.head;
         let mut uri = Vec::with_capacity(256);
-        head.write_uri("http", &mut uri);
+        head.write_uri(if opening.websocket { "ws" } else { "http" }, &mut uri);
         let headers: Vec<(&[u8], &[u8])> =
             head.headers.iter().map(|field| (field.name.as_bytes(), field.value)).collect();
         let address = opening.peer.map(|peer| text(peer.ip()));
@@ -115,7 +119,7 @@ impl Exchange {
             headers: if headers.is_empty() { Headers::Absent } else { Headers::Pairs(&headers) },
             credits: Some(opening.window),
             more: opening.body,
-            stream: true,
+            stream: !opening.websocket,
             router_resp: opening.router_resp,
             ext: Ext { adopt: true, ..Ext::MULTI },
             peer_address: address.as_deref(),
@@ -126,7 +130,11 @@ impl Exchange {
             slot,
             serial,
             audience: Audience::Client(opening.client),
-            session: Session::start(Protocol::Http, opening.window, now),
+            session: Session::start(
+                if opening.websocket { Protocol::WebSocket } else { Protocol::Http },
+                opening.window,
+                now,
+            ),
         }
     }
 
@@ -195,8 +203,7 @@ impl Exchange {
             }
             Outcome::Ended => Event::Failed,
             Outcome::Data => Event::Data,
-            // Only sessions of WebSockets have these.
-            Outcome::Control => Event::Nothing,
+            Outcome::Control => Event::Control,
         })
     }
 
@@ -204,6 +211,15 @@ impl Exchange {
     pub fn send_body(&mut self, body: &[u8], more: bool, up: &mut dyn Uplink) {
         if let Some(to) = self.session.send_body(body.len()) {
             self.send(to, Packet { body, more, ..Packet::default() }, up);
+        }
+    }
+
+    /// Sends a packet of a WebSocket, whose body is within the credits.
+    pub fn send_packet(&mut self, packet: Packet<'_>, up: &mut dyn Uplink) {
+        // A close takes none.
+        let bytes = if packet.kind == Kind::Close { 0 } else { packet.body.len() };
+        if let Some(to) = self.session.send_body(bytes) {
+            self.send(to, packet, up);
         }
     }
 

@@ -119,7 +119,7 @@ impl Exchanges {
         up: &mut dyn Uplink,
     ) {
         let Some(exchange) = self.slots.get_mut(slot as usize) else { return };
-        let ends = packet.kind == Kind::Data && !packet.more;
+        let ends = packet.kind == Kind::Close || packet.kind == Kind::Data && !packet.more;
         match exchange.receive(packet, from, seq, now, up) {
             Ok(Event::Failed) => self.close(slot),
             Ok(_) if ends => self.close(slot),
@@ -167,7 +167,8 @@ mod tests {
 
     fn open(exchanges: &mut Exchanges, client: u32, now: Instant) -> u32 {
         let (head, _) = parse_request(b"GET / HTTP/1.1\r\n\r\n", &Limits::default()).unwrap().unwrap();
-        let opening = Opening { client, peer: None, head: &head, body: false, window: 1000, router_resp: true };
+        let opening =
+            Opening { client, peer: None, head: &head, body: false, websocket: false, window: 1000, router_resp: true };
         exchanges.open(&opening, now, &mut Nowhere)
     }
 

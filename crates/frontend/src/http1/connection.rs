@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 use wire::http1::{BodyDecoder, BodyError, BodyFraming, RequestHead, Version, parse_request};
 use zhttp::session::Violation;
-use zhttp::{Packet, PeerId};
+use zhttp::{Headers, Kind, Packet, PeerId};
 
 use super::page::error_page;
 use super::response::{BadResponse, Response, Terms};
@@ -17,6 +17,8 @@ use super::shared_body::SharedBody;
 use crate::client::pacing::Stage;
 use crate::context::Context;
 use crate::exchange::{Event, Exchanges, Opening, Owed};
+use crate::websocket::socket::{BadFrame, Progress};
+use crate::websocket::{self, WebSocket, handshake};
 
 /// Upload bytes sent in one packet at most.
 const MAX_UPLOAD: usize = 65_536;
@@ -39,6 +41,8 @@ enum Phase {
     Head,
     /// A request is being served.
     Serving(Request),
+    /// It is a WebSocket now, or is going to be one.
+    WebSocket(Box<WebSocket>),
     /// The last response goes out, then the connection is closed.
     Closing,
     /// To be closed at once.
@@ -78,6 +82,9 @@ pub enum Fault {
     /// It sent no response that a client could read.
     #[error("{0}")]
     Response(#[from] BadResponse),
+    /// It sent what can not be a frame.
+    #[error("{0}")]
+    Frame(#[from] BadFrame),
 }
 
 /// Why a request was refused, for the log.
@@ -109,6 +116,14 @@ impl Http1 {
                 }
             }
             Phase::Serving(_) => Stage::Waiting,
+            Phase::WebSocket(socket) if socket.is_opening() => Stage::Waiting,
+            Phase::WebSocket(socket) => {
+                let credits = exchanges.get(socket.exchange).map_or(0, |exchange| exchange.credits() as usize);
+                match socket.room(self.input.len(), credits) {
+                    0 => Stage::Stopped,
+                    room => Stage::Body { room, awaited: socket.awaits_close() },
+                }
+            }
             Phase::Closing => Stage::Closing,
             Phase::Closed { abort } => Stage::Closed { abort: *abort },
         }
@@ -128,6 +143,7 @@ impl Http1 {
     pub fn exchange(&self) -> Option<u32> {
         match &self.phase {
             Phase::Serving(request) => Some(request.exchange),
+            Phase::WebSocket(socket) => Some(socket.exchange),
             _ => None,
         }
     }
@@ -167,7 +183,34 @@ impl Http1 {
             self.input = input;
             self.forget_input(used);
         }
+        if let Phase::WebSocket(_) = self.phase {
+            return self.read_frames(cx);
+        }
         self.upload(cx)
+    }
+
+    /// Sends on what has been read of a WebSocket.
+    fn read_frames(&mut self, cx: &mut Context<'_>) -> Option<Refusal> {
+        let Phase::WebSocket(socket) = &mut self.phase else { return None };
+        if socket.is_opening() || self.input.is_empty() {
+            return None;
+        }
+        let (used, progress) = socket.on_input(&mut self.input, cx);
+        let exchange = socket.exchange;
+        self.forget_input(used);
+        match progress {
+            Progress::GoesOn => None,
+            Progress::Closed => {
+                cx.exchanges.close(exchange);
+                self.phase = self.closing();
+                None
+            }
+            Progress::Broken(violation) => {
+                cx.exchanges.cancel(exchange, cx.up);
+                self.phase = self.closing();
+                Some(websocket::socket::refusal(violation))
+            }
+        }
     }
 
     fn forget_input(&mut self, used: usize) {
@@ -191,8 +234,7 @@ impl Http1 {
     /// Opens an exchange for a request.
     fn begin(&mut self, head: &RequestHead<'_>, cx: &mut Context<'_>) -> Option<Refusal> {
         if head.websocket {
-            let text = "WebSockets are not supported by this version.\n";
-            return Some(self.refuse(head.version, 501, text, cx));
+            return self.begin_websocket(head, cx);
         }
         let upload = match head.framing {
             BodyFraming::None | BodyFraming::Length(0) => Upload::Complete,
@@ -203,12 +245,32 @@ impl Http1 {
             peer: self.peer,
             head,
             body: matches!(upload, Upload::Running { .. }),
+            websocket: false,
             window: cx.config.window,
             router_resp: cx.config.router_resp,
         };
         let exchange = cx.exchanges.open(&opening, cx.now, cx.up);
         let terms = Terms { version: head.version, head_only: head.method == "HEAD", persistent: head.persistent };
         self.phase = Phase::Serving(Request { exchange, upload, response: Response::Waiting, terms });
+        None
+    }
+
+    /// Opens an exchange for a WebSocket.
+    fn begin_websocket(&mut self, head: &RequestHead<'_>, cx: &mut Context<'_>) -> Option<Refusal> {
+        let Some(key) = handshake::key(head) else {
+            return Some(self.refuse(head.version, 400, handshake::INVALID, cx));
+        };
+        let opening = Opening {
+            client: self.client,
+            peer: self.peer,
+            head,
+            body: false,
+            websocket: true,
+            window: cx.config.window,
+            router_resp: cx.config.router_resp,
+        };
+        let exchange = cx.exchanges.open(&opening, cx.now, cx.up);
+        self.phase = Phase::WebSocket(Box::new(WebSocket::new(exchange, key)));
         None
     }
 
@@ -280,12 +342,18 @@ impl Http1 {
         seq: Option<u32>,
         cx: &mut Context<'_>,
     ) -> Result<Option<Refusal>, Fault> {
-        let Phase::Serving(request) = &mut self.phase else { return Ok(None) };
-        let slot = request.exchange;
+        let Some(slot) = self.exchange() else { return Ok(None) };
         let Some(exchange) = cx.exchanges.get_mut(slot) else { return Ok(None) };
         let result = match exchange.receive(packet, from, seq, cx.now, cx.up) {
             Ok(Event::Nothing) => Ok(()),
-            Ok(Event::Data) => self.respond(packet, body, cx).map_err(Fault::from),
+            Ok(Event::Data | Event::Control) if matches!(self.phase, Phase::WebSocket(_)) => {
+                self.frame(packet, body, cx)
+            }
+            Ok(Event::Data | Event::Control) => self.respond(packet, body, cx).map_err(Fault::from),
+            Ok(Event::Failed) if self.is_rejected(packet) => {
+                cx.exchanges.close(slot);
+                self.reject(packet, cx).map_err(Fault::from)
+            }
             Ok(Event::Failed) => {
                 cx.exchanges.close(slot);
                 self.fail(500, "Failed to process request.\n", cx);
@@ -302,6 +370,41 @@ impl Http1 {
         }
         let refusal = self.go_on(cx);
         result.map(|()| refusal)
+    }
+
+    fn is_rejected(&self, packet: &Packet<'_>) -> bool {
+        let opening = matches!(&self.phase, Phase::WebSocket(socket) if socket.is_opening());
+        opening && packet.kind == Kind::Error && packet.condition == Some(b"rejected")
+    }
+
+    /// The client does not get a WebSocket, but the response in the packet.
+    fn reject(&mut self, packet: &Packet<'_>, cx: &mut Context<'_>) -> Result<(), BadResponse> {
+        let headers: Vec<_> = handshake::theirs(packet.headers)
+            .filter(|(name, _)| !name.eq_ignore_ascii_case(b"Content-Length"))
+            .collect();
+        let packet = Packet { headers: Headers::Pairs(&headers), more: false, ..*packet };
+        let mut terms = Terms { version: Version::Http11, head_only: false, persistent: false };
+        let mut response = Response::Waiting;
+        cx.output.push(response.begin(&packet, &mut terms)?);
+        self.phase = self.closing();
+        Ok(())
+    }
+
+    /// Puts what the server of a WebSocket has sent into the output.
+    fn frame(&mut self, packet: &Packet<'_>, body: &SharedBody<'_>, cx: &mut Context<'_>) -> Result<(), Fault> {
+        let Phase::WebSocket(socket) = &mut self.phase else { return Ok(()) };
+        if socket.is_opening() {
+            if packet.kind == Kind::Data {
+                cx.output.push(socket.accept(packet)?);
+            }
+            return Ok(());
+        }
+        self.unwritten += socket.on_packet(packet, body, cx.output)? as u32;
+        if socket.is_closed() {
+            cx.exchanges.close(socket.exchange);
+            self.phase = self.closing();
+        }
+        Ok(())
     }
 
     /// Puts a data packet of the response into the output.
@@ -350,7 +453,12 @@ impl Http1 {
     pub fn on_end(&mut self, cx: &mut Context<'_>) {
         match self.phase {
             Phase::Head if !cx.output.is_empty() => self.phase = self.closing(),
-            Phase::Head | Phase::Serving(_) => self.on_gone(cx),
+            // It has said all; what the server still says to that concerns nobody.
+            Phase::WebSocket(ref socket) if socket.is_closing() => {
+                cx.exchanges.finish(socket.exchange, cx.now, cx.up);
+                self.phase = Phase::Closed { abort: false };
+            }
+            Phase::Head | Phase::Serving(_) | Phase::WebSocket(_) => self.on_gone(cx),
             Phase::Closing | Phase::Closed { .. } => {}
         }
     }
@@ -368,12 +476,32 @@ impl Http1 {
         match (&self.phase, page) {
             (Phase::Serving(request), None) => self.break_off(request.response),
             (Phase::Serving(_), Some((code, text))) => self.fail(code, text, cx),
+            (Phase::WebSocket(_), page) => {
+                let (code, text) = page.unwrap_or((502, "The server of this request is gone.\n"));
+                if let Phase::WebSocket(socket) = &mut self.phase
+                    && !socket.is_opening()
+                {
+                    socket.tell(Some((1012, "service restart")), cx.output);
+                    self.phase = self.closing();
+                } else {
+                    self.refuse(Version::Http11, code, text, cx);
+                }
+            }
             _ => {}
         }
     }
 
     /// The response will not come, or not be finished.
     fn fail(&mut self, code: u16, text: &str, cx: &mut Context<'_>) {
+        if let Phase::WebSocket(socket) = &self.phase {
+            if socket.is_opening() {
+                self.refuse(Version::Http11, code, text, cx);
+            } else {
+                // As it is with Pushpin: without a close frame, so that the client knows that something is missing.
+                self.phase = self.closing();
+            }
+            return;
+        }
         let Phase::Serving(request) = &self.phase else { return };
         match request.response {
             Response::Waiting => {

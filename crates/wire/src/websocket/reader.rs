@@ -86,6 +86,11 @@ impl Reader {
         self.closed
     }
 
+    /// Whether a frame has begun whose payload has not come whole.
+    pub fn is_within_frame(&self) -> bool {
+        self.frame.is_some()
+    }
+
     /// Whether the other side is within a message.
     pub fn is_within_message(&self) -> bool {
         self.message.is_some()

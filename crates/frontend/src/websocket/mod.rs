@@ -1,0 +1,12 @@
+//! WebSockets with one client: what it sends becomes packets, what servers send becomes frames (frontend, WebSocket).
+//! Without I/O.
+//!
+//! - [`handshake`]: which requests may become one, and how they are answered.
+//! - [`socket`]: the frames both ways, and how they end.
+
+#![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_macros))]
+
+pub mod handshake;
+pub mod socket;
+
+pub use socket::WebSocket;
