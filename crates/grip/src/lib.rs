@@ -13,6 +13,7 @@
 //! - [`filter`]: what a subscription lets through, and in which form; [`patch`]: responses that are changes.
 //! - [`link`]: where a link leads.
 //! - [`signature`]: the `Grip-Sig` token by which backend and proxy know each other.
+//! - [`websocket`]: what a backend tells the handler over a WebSocket.
 //! - [`reason`]: the standard text of each status code.
 //! - [`tree`]: one view on JSON and tnetstring data, with the error texts that clients know; [`json`]: JSON as it is
 //!   written in the field.
@@ -32,6 +33,7 @@ pub mod patch;
 pub mod reason;
 pub mod signature;
 pub mod tree;
+pub mod websocket;
 
 pub use head::{Headers, StatusCode};
 pub use instruct::{Channel, HoldMode, Instruct, KeepAlive, KeepAliveMode};

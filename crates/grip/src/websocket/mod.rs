@@ -1,0 +1,3 @@
+//! GRIP on WebSockets.
+
+pub mod control;
