@@ -8,6 +8,8 @@ use std::time::Duration;
 use crate::http1::download::DownloadError;
 use crate::http1::request::Refusal;
 use crate::http1::upload::UploadError;
+use crate::websocket::handshake::HandshakeError;
+use wire::websocket::Violation;
 
 /// Whose fault it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +51,15 @@ pub enum Failure {
     /// Only internal addresses, and nobody vouches for them.
     #[error("the address is internal; only targets of the routes file may be")]
     Internal,
+    /// The answer to a handshake is none.
+    #[error("{0}")]
+    Handshake(#[from] HandshakeError),
+    /// The backend broke the rules of WebSocket.
+    #[error("the backend broke the rules of WebSocket: {0}")]
+    Frames(Violation),
+    /// The backend ended the connection without a close frame.
+    #[error("the backend ended the WebSocket without closing it")]
+    Unclosed,
     /// The last address that was tried.
     #[error("unable to connect to {address}: {error}")]
     Connect {
@@ -98,6 +109,7 @@ impl Failure {
             Failure::ResponseTimeout(_) | Failure::Idle(_) | Failure::SessionTimeout => "session-timeout",
             Failure::Upload(_) => "bad-request",
             Failure::TooLarge => "max-size-exceeded",
+            Failure::Handshake(_) | Failure::Frames(_) | Failure::Unclosed => "undefined-condition",
         }
     }
 
@@ -116,6 +128,9 @@ impl Failure {
             | Failure::Connection(_)
             | Failure::Response(_)
             | Failure::ResponseTimeout(_)
+            | Failure::Handshake(_)
+            | Failure::Frames(_)
+            | Failure::Unclosed
             | Failure::Idle(_) => Origin::Backend,
         }
     }
@@ -135,6 +150,9 @@ impl Failure {
             | Failure::Internal
             | Failure::Upload(_)
             | Failure::TooLarge
+            | Failure::Handshake(_)
+            | Failure::Frames(_)
+            | Failure::Unclosed
             | Failure::SessionTimeout => Retry::Never,
         }
     }

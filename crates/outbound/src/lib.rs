@@ -8,10 +8,11 @@
 //! - `requesters`: the ZeroMQ sockets towards proxies.
 //! - `worker`: the loop that joins all others with sockets and clock.
 //! - [`http1`]: a request and its response, without I/O.
+//! - [`websocket`]: the frames of a connection that is one, without I/O.
 //! - [`connect`]: from a URI to a connection.
 //! - [`failure`]: what may go wrong on the way, and what that means for another attempt.
 //!
-//! WebSocket and TLS are not there yet: such a request is answered with an error that says so.
+//! TLS is not there yet: such a request is answered with an error that says so.
 
 #![forbid(unsafe_code)]
 
@@ -19,6 +20,7 @@ pub mod connect;
 pub mod failure;
 pub mod http1;
 mod requesters;
+pub mod websocket;
 mod worker;
 
 use std::os::fd::AsRawFd;

@@ -431,7 +431,7 @@ fn ipv6_addresses_and_names_are_reached() {
 #[test]
 fn what_this_version_can_not_do_is_said() {
     let (_outbound, mut requester) = start();
-    for (uri, condition) in [("https://127.0.0.1/", "tls-error"), ("ws://127.0.0.1/", "bad-request")] {
+    for (uri, condition) in [("https://127.0.0.1/", "tls-error"), ("wss://127.0.0.1/", "tls-error")] {
         requester.get(uri, uri);
         assert_eq!(requester.next(uri).condition, condition);
     }

@@ -35,12 +35,9 @@ pub enum TargetError {
     /// Needs TLS.
     #[error("TLS to backends is not supported by this version; use an http:// target")]
     Tls,
-    /// Needs WebSocket.
-    #[error("WebSocket to backends is not supported by this version; use an http:// target")]
-    WebSocket,
 }
 
-/// The parts of an `http` URI.
+/// The parts of an `http` or `ws` URI.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Target<'a> {
     /// Name or address, without brackets.
@@ -49,6 +46,8 @@ pub struct Target<'a> {
     pub port: u16,
     /// What belongs in the `Host` header: the host as written, and the port if it is not 80.
     pub authority: &'a str,
+    /// It is for a WebSocket.
+    pub websocket: bool,
     /// Path and query as written, without fragment; possibly empty or beginning with `?`.
     pub path: &'a str,
 }
@@ -58,12 +57,12 @@ impl<'a> Target<'a> {
     pub fn parse(uri: &'a [u8]) -> Result<Self, TargetError> {
         let uri = str::from_utf8(uri).map_err(|_| TargetError::Malformed)?;
         let (scheme, rest) = uri.split_once("://").ok_or(TargetError::Malformed)?;
-        match scheme.to_ascii_lowercase().as_str() {
-            "http" => {}
-            "https" => return Err(TargetError::Tls),
-            "ws" | "wss" => return Err(TargetError::WebSocket),
+        let websocket = match scheme.to_ascii_lowercase().as_str() {
+            "http" => false,
+            "ws" => true,
+            "https" | "wss" => return Err(TargetError::Tls),
             _ => return Err(TargetError::Scheme),
-        }
+        };
         let rest = rest.split('#').next().unwrap_or_default();
         let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
         let (host, port) = split_port(authority)?;
@@ -73,7 +72,7 @@ impl<'a> Target<'a> {
                 .map_or(authority, |(host, digits)| if digits.ends_with(']') { authority } else { host }),
             Some(_) => authority,
         };
-        Ok(Target { host, port: port.unwrap_or(80), authority, path })
+        Ok(Target { host, port: port.unwrap_or(80), authority, websocket, path })
     }
 }
 
@@ -158,6 +157,6 @@ mod tests {
         }
         assert_eq!(Target::parse(b"ftp://h/"), Err(TargetError::Scheme));
         assert_eq!(Target::parse(b"https://h/"), Err(TargetError::Tls));
-        assert_eq!(Target::parse(b"wss://h/"), Err(TargetError::WebSocket));
+        assert_eq!(Target::parse(b"wss://h/"), Err(TargetError::Tls));
     }
 }

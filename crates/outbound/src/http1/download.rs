@@ -48,6 +48,8 @@ pub struct Download {
     searched: usize,
     interim: u8,
     persistent: bool,
+    /// A change to WebSocket was asked for.
+    may_switch: bool,
 }
 
 #[derive(Debug)]
@@ -59,7 +61,20 @@ enum State {
 impl Download {
     /// The response to a request. `request_is_head`: it is to `HEAD`.
     pub fn new(request_is_head: bool, limits: Limits) -> Self {
-        Download { request_is_head, limits, state: State::Head, searched: 0, interim: 0, persistent: false }
+        Download {
+            request_is_head,
+            limits,
+            state: State::Head,
+            searched: 0,
+            interim: 0,
+            persistent: false,
+            may_switch: false,
+        }
+    }
+
+    /// The answer to a request for a WebSocket, which may change the protocol.
+    pub fn of_handshake(limits: Limits) -> Self {
+        Download { may_switch: true, ..Download::new(false, limits) }
     }
 
     /// Looks through what was read: gives the head when it is complete, and at most `max` bytes of payload.
@@ -101,7 +116,12 @@ impl Download {
                         continue;
                     }
                     if head.code == 101 {
-                        return Err(DownloadError::Switched);
+                        if !self.may_switch {
+                            return Err(DownloadError::Switched);
+                        }
+                        // What follows is not HTTP.
+                        self.state = State::Body(BodyDecoder::new(BodyFraming::UntilClose));
+                        return Ok(Found { consumed, head: Some(head), payload: &[] });
                     }
                     self.persistent = head.persistent;
                     self.state = State::Body(BodyDecoder::new(head.framing));

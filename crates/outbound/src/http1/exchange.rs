@@ -12,6 +12,8 @@ use crate::connect::target::Endpoint;
 use crate::http1::download::Download;
 use crate::http1::request::Request;
 use crate::http1::upload::Upload;
+use crate::websocket::refusal::Refusing;
+use crate::websocket::socket::Socket;
 
 /// How long a backend may take.
 #[derive(Clone, Copy, Debug)]
@@ -96,6 +98,12 @@ pub struct Exchange {
     pub leftover: Vec<u8>,
     /// Something has come from the backend, so the request can not be sent again.
     pub answered: bool,
+    /// Its frames, if it is for a WebSocket.
+    pub socket: Option<Box<Socket>>,
+    /// The head of an answer that refuses it.
+    pub refusing: Option<Box<Refusing>>,
+    /// Credits are owed to its requester, and will be granted soon.
+    pub owing: bool,
     /// When the entry in the timer wheel that counts is due.
     pub alarm: Option<Instant>,
     /// When something was last sent to or received from the backend.
@@ -132,6 +140,9 @@ impl Exchange {
             download,
             leftover: Vec::new(),
             answered: false,
+            socket: request.websocket.map(|key| Box::new(Socket::new(&key))),
+            refusing: None,
+            owing: false,
             alarm: None,
             active: now,
             asked: None,
@@ -168,6 +179,17 @@ impl Exchange {
             && !self.answered
             && self.upload.is_whole()
             && (self.is_safe || self.upload.is_untouched())
+    }
+
+    /// Whether it is a WebSocket that both sides have closed.
+    pub fn is_closed_socket(&self) -> bool {
+        self.socket.as_ref().is_some_and(|socket| socket.is_closed())
+    }
+
+    /// Since when nothing has moved, if that matters: a WebSocket may be silent for as long as it likes.
+    fn idle_since(&self) -> Option<Instant> {
+        let is_open = self.socket.as_ref().is_some_and(|socket| socket.is_open() && !socket.awaits_close());
+        (!is_open).then_some(self.active)
     }
 
     /// Whether the connection can carry another request when this exchange is over.
@@ -221,7 +243,7 @@ impl Exchange {
         }
         if self.answer_due().is_some_and(|due| due <= now) {
             Alarm::ResponseTimeout
-        } else if now >= self.active + self.timeouts.idle {
+        } else if self.idle_since().is_some_and(|since| now >= since + self.timeouts.idle) {
             Alarm::Idle
         } else {
             Alarm::None
@@ -234,8 +256,9 @@ impl Exchange {
             Phase::Resolving { until } | Phase::Connecting { until, .. } => Some(until),
             Phase::Open { .. } => self.answer_due(),
         };
-        let always = self.session.next_due().min(self.active + self.timeouts.idle);
-        [self.until, connected].into_iter().flatten().fold(always, Instant::min)
+        let idle = self.idle_since().map(|since| since + self.timeouts.idle);
+        let always = self.session.next_due();
+        [self.until, connected, idle].into_iter().flatten().fold(always, Instant::min)
     }
 }
 
@@ -254,7 +277,7 @@ mod tests {
             ..*packet
         };
         let session = Session::open(&packet, Peers::default().intern(b"p").unwrap(), 1000, now).unwrap();
-        let request = Request::from_packet(&packet).unwrap();
+        let request = Request::from_packet(&packet, String::new).unwrap();
         Exchange::new(session, 1, &packet, request, Download::new(false, Limits::default()), TIMEOUTS, now)
     }
 

@@ -7,6 +7,7 @@ use zhttp::Packet;
 
 use crate::connect::target::{Endpoint, Target, TargetError};
 use crate::http1::upload::Upload;
+use crate::websocket::handshake;
 
 /// Why a request is not performed.
 #[derive(Debug, thiserror::Error)]
@@ -47,16 +48,22 @@ pub struct Request {
     pub endpoint: Rc<Endpoint>,
     /// Whether internal addresses may be reached.
     pub trusted: bool,
+    /// The key of a handshake, if it is for a WebSocket.
+    pub websocket: Option<String>,
     /// What goes to the backend.
     pub upload: Upload,
 }
 
 impl Request {
-    /// Reads the first packet of a session.
-    pub fn from_packet(packet: &Packet<'_>) -> Result<Self, Refusal> {
+    /// Reads the first packet of a session. `key` makes the key of a handshake.
+    pub fn from_packet(packet: &Packet<'_>, key: impl FnOnce() -> String) -> Result<Self, Refusal> {
         let target = Target::parse(packet.uri.ok_or(Refusal::Missing("uri"))?)?;
-        let method = packet.method.filter(|method| !method.is_empty()).ok_or(Refusal::Missing("method"))?;
-        let framing = framing(packet, method)?;
+        // m2adapter sends none for a WebSocket.
+        let implied = target.websocket.then_some(&b"GET"[..]);
+        let method = packet.method.filter(|method| !method.is_empty()).or(implied);
+        let method = method.ok_or(Refusal::Missing("method"))?;
+        let websocket = target.websocket.then(key);
+        let framing = if target.websocket { BodyFraming::None } else { framing(packet, method)? };
 
         let mut slashed = Vec::new();
         let path = match target.path.starts_with('/') {
@@ -68,8 +75,18 @@ impl Request {
             }
         };
         let mut out = Vec::with_capacity(512 + packet.body.len());
-        write_request_head(&mut out, method, path, target.authority.as_bytes(), packet.headers.iter(), framing)?;
-        let upload = Upload::start(out, framing, packet.body, packet.more).map_err(|_| Refusal::Length)?;
+        let host = target.authority.as_bytes();
+        let upload = match &websocket {
+            Some(key) => {
+                handshake::write(packet, path, host, key, &mut out)?;
+                Upload::start(out, framing, b"", false)
+            }
+            None => {
+                write_request_head(&mut out, method, path, host, packet.headers.iter(), framing)?;
+                Upload::start(out, framing, packet.body, packet.more)
+            }
+        };
+        let upload = upload.map_err(|_| Refusal::Length)?;
 
         let connect_host =
             packet.connect_host.and_then(|host| str::from_utf8(host).ok()).filter(|host| !host.is_empty());
@@ -82,7 +99,14 @@ impl Request {
         };
         let endpoint = Rc::new(Endpoint { host: host.into(), port });
         let is_safe = matches!(method, b"GET" | b"HEAD" | b"OPTIONS" | b"TRACE" | b"QUERY");
-        Ok(Request { is_head: method == b"HEAD", is_safe, endpoint, trusted: packet.ignore_policies, upload })
+        Ok(Request {
+            is_head: method == b"HEAD",
+            is_safe,
+            endpoint,
+            trusted: packet.ignore_policies,
+            websocket,
+            upload,
+        })
     }
 }
 
@@ -115,13 +139,17 @@ mod tests {
         }
     }
 
+    fn request(packet: &Packet<'_>) -> Result<Request, Refusal> {
+        Request::from_packet(packet, || "KEY".to_owned())
+    }
+
     fn sent(packet: &Packet<'_>) -> String {
-        let request = Request::from_packet(packet).unwrap();
+        let request = request(packet).unwrap();
         String::from_utf8(request.upload.pending().to_vec()).unwrap()
     }
 
     fn condition(packet: &Packet<'_>) -> &'static str {
-        Request::from_packet(packet).unwrap_err().condition()
+        request(packet).unwrap_err().condition()
     }
 
     #[test]
@@ -159,7 +187,7 @@ mod tests {
     #[test]
     fn the_connection_goes_to_connect_host_and_the_request_to_the_uri() {
         let packet = Packet { connect_host: Some(b"127.0.0.1"), connect_port: Some(8000), ..packet("GET", "") };
-        let request = Request::from_packet(&packet).unwrap();
+        let request = request(&packet).unwrap();
         assert_eq!((&*request.endpoint.host, request.endpoint.port), ("127.0.0.1", 8000));
         assert!(sent(&packet).contains("\r\nHost: app.example:81\r\n"));
     }
@@ -167,10 +195,10 @@ mod tests {
     #[test]
     fn only_methods_that_ask_and_do_nothing_are_safe() {
         for method in ["GET", "HEAD", "OPTIONS", "TRACE", "QUERY"] {
-            assert!(Request::from_packet(&packet(method, "")).unwrap().is_safe, "{method}");
+            assert!(request(&packet(method, "")).unwrap().is_safe, "{method}");
         }
         for method in ["POST", "PUT", "PATCH", "DELETE", "get", "PROPFIND", "X"] {
-            assert!(!Request::from_packet(&packet(method, "")).unwrap().is_safe, "{method}");
+            assert!(!request(&packet(method, "")).unwrap().is_safe, "{method}");
         }
     }
 
@@ -181,7 +209,7 @@ mod tests {
         assert_eq!(condition(&packet("G T", "")), "bad-request");
         assert_eq!(condition(&Packet { uri: Some(b"http://h/a b"), ..packet("GET", "") }), "bad-request");
         assert_eq!(condition(&Packet { uri: Some(b"https://h/"), ..packet("GET", "") }), "tls-error");
-        assert_eq!(condition(&Packet { uri: Some(b"ws://h/"), ..packet("GET", "") }), "bad-request");
+        assert_eq!(condition(&Packet { uri: Some(b"wss://h/"), ..packet("GET", "") }), "tls-error");
         let headers: &[(&[u8], &[u8])] = &[(b"X", b"a\r\nHost: b")];
         assert_eq!(condition(&Packet { headers: Headers::Pairs(headers), ..packet("GET", "") }), "bad-request");
     }

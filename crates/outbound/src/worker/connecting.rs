@@ -14,6 +14,7 @@ impl Worker {
         let exchange = &mut self.exchanges[index];
         // A request whose body is still to come can not be sent again if the connection turns out to be dead.
         if exchange.upload.is_whole()
+            && exchange.socket.is_none()
             && let Some(connection) = self.connector.reuse(&exchange.endpoint, exchange.trusted, index)
         {
             self.context.counters.reused += 1;

@@ -6,10 +6,12 @@
 //! - `sessions`: packets from requesters.
 //! - `connecting`: from a new exchange to its connection.
 //! - `transfer`: bytes between connection and requester, and the end of an exchange.
+//! - `frames`: the same for WebSockets.
 //! - `context`: what all of them use.
 
 mod connecting;
 mod context;
+mod frames;
 mod sessions;
 mod transfer;
 
@@ -67,8 +69,11 @@ pub(crate) struct Worker {
     sessions: HashMap<(PeerId, Id), usize, RandomState>,
     connector: Connector,
     serials: u64,
+    keys: frames::Keys,
     /// Exchanges younger than `ACK_DELAY`, in order. Most are over by then, and never meet the wheel.
     young: VecDeque<(usize, u64, Instant)>,
+    /// WebSockets whose requester is owed credits, by when they are due.
+    owing: VecDeque<(usize, u64, Instant)>,
     wheel: Wheel<(usize, u64, Instant)>,
     keep_alives: Group,
     /// Exchanges whose connection has more than one turn's share to read.
@@ -109,7 +114,9 @@ impl Worker {
             sessions: HashMap::default(),
             connector,
             serials: 0,
+            keys: frames::Keys::default(),
             young: VecDeque::new(),
+            owing: VecDeque::new(),
             wheel: Wheel::new(TICK, now),
             keep_alives: Group::default(),
             unread: Vec::new(),
@@ -155,7 +162,8 @@ impl Worker {
         }
         let young = self.young.front().map(|(_, _, due)| *due);
         let sweep = (self.connector.has_idle() || !self.exchanges.is_empty()).then_some(self.next_sweep);
-        let due = [young, sweep, self.wheel.next()].into_iter().flatten().min()?;
+        let owing = self.owing.front().map(|(_, _, due)| *due);
+        let due = [young, owing, sweep, self.wheel.next()].into_iter().flatten().min()?;
         Some(due.saturating_duration_since(Instant::now()))
     }
 
@@ -174,6 +182,7 @@ impl Worker {
                 self.attend(index);
             }
         }
+        self.grant_owed();
         for session in self.context.requesters.send_group(&mut self.keep_alives, Kind::KeepAlive) {
             if let Some(&index) = self.sessions.get(&session) {
                 self.lost(index);

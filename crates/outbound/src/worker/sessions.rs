@@ -135,13 +135,17 @@ impl Worker {
         if self.exchanges.len() >= self.limits.exchanges {
             return self.refuse(&mut session, &Failure::Full(self.limits.exchanges), packet);
         }
-        let request = match Request::from_packet(packet) {
+        let keys = &mut self.keys;
+        let request = match Request::from_packet(packet, || keys.handshake()) {
             Ok(request) => request,
             Err(refusal) => return self.refuse(&mut session, &refusal.into(), packet),
         };
         self.serials += 1;
         let serial = self.serials;
-        let download = Download::new(request.is_head, self.limits.head);
+        let download = match request.websocket {
+            Some(_) => Download::of_handshake(self.limits.head),
+            None => Download::new(request.is_head, self.limits.head),
+        };
         let exchange = Exchange::new(session, serial, packet, request, download, self.limits.timeouts, now);
         let index = self.exchanges.insert(exchange);
         self.sessions.insert((client, id), index);
@@ -175,6 +179,11 @@ impl Worker {
         let exchange = &mut self.exchanges[index];
         match exchange.session.on_packet(packet, seq, self.context.now) {
             Ok(Outcome::Ended) => return self.drop_exchange(index),
+            Ok(Outcome::Data | Outcome::Control) if exchange.socket.is_some() => {
+                if !self.push_frame(index, packet) {
+                    return;
+                }
+            }
             Ok(Outcome::Data) => {
                 if let Err(error) = exchange.upload.push(packet.body, packet.more) {
                     return self.fail(index, &error.into());

@@ -30,8 +30,20 @@ enum Flow {
 impl Worker {
     /// Writes and reads as far as connection and credits allow.
     pub(super) fn advance(&mut self, index: usize) {
-        if matches!(self.exchanges[index].phase, Phase::Open { .. }) && self.write(index) == Flow::On {
+        if !matches!(self.exchanges[index].phase, Phase::Open { .. }) {
+            return;
+        }
+        if self.is_open_socket(index) {
+            return self.advance_socket(index);
+        }
+        let serial = self.exchanges[index].serial;
+        if self.write(index) == Flow::On {
             self.read(index);
+        }
+        // What came behind the head of the answer is frames.
+        let lives = self.exchanges.get(index).is_some_and(|exchange| exchange.serial == serial);
+        if lives && self.is_open_socket(index) {
+            self.advance_socket(index);
         }
     }
 
@@ -134,7 +146,8 @@ impl Worker {
     /// Finds head and payload in what was read and sends them to the requester.
     fn pass_on(&mut self, index: usize, input: &[u8], joined: &mut Vec<u8>) -> Flow {
         let exchange = &mut self.exchanges[index];
-        let credits = exchange.session.credits() as usize;
+        // The body of a refusal is collected here.
+        let credits = if exchange.socket.is_some() { usize::MAX } else { exchange.session.credits() as usize };
         let interim = exchange.download.interim();
         let found = match exchange.download.read(input, credits, joined) {
             Ok(found) => found,
@@ -148,6 +161,10 @@ impl Worker {
         }
         exchange.leftover.clear();
         exchange.leftover.extend_from_slice(&input[found.consumed..]);
+        if exchange.socket.is_some() {
+            let goes_on = self.answer_handshake(index, found.head.as_ref(), found.payload);
+            return if goes_on && !self.is_open_socket(index) { Flow::On } else { Flow::Stop };
+        }
         let announced = found.head.as_ref().and_then(announced_length);
         if !exchange.count_body(found.payload.len(), announced) {
             self.fail(index, &Failure::TooLarge);
@@ -196,6 +213,9 @@ impl Worker {
             return self.fail(index, &Failure::Connection(error));
         }
         match exchange.download.end_of_input() {
+            Ok(()) if exchange.socket.is_some() => {
+                self.refuse_socket(index);
+            }
             Ok(()) => {
                 if self.send(index, Kind::Data, Packet::default()) {
                     self.finish(index);
@@ -214,7 +234,7 @@ impl Worker {
     }
 
     /// Sends a packet without body. `false` if it is lost, and the exchange with it.
-    fn send(&mut self, index: usize, kind: Kind, packet: Packet<'_>) -> bool {
+    pub(super) fn send(&mut self, index: usize, kind: Kind, packet: Packet<'_>) -> bool {
         let outgoing = self.exchanges[index].session.send();
         self.send_as(index, outgoing, kind, packet)
     }

@@ -1,0 +1,287 @@
+//! WebSockets: from the answer to the handshake on.
+
+use std::hash::BuildHasher as _;
+use std::io::{ErrorKind, Read, Write};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use wire::http1::ResponseHead;
+use zhttp::session::client::GRANT_DELAY;
+use zhttp::{Headers, Ids, Kind, Packet};
+
+use super::{WINDOW, Worker};
+use crate::failure::Failure;
+use crate::http1::exchange::Phase;
+use crate::websocket::handshake;
+use crate::websocket::refusal::Refusing;
+
+/// Reads from one connection in a turn.
+const READS_A_TURN: usize = 16;
+/// Read at least this much, so that headers and closes are seen without credits.
+const PEEK: usize = 512;
+/// Read at most this much at once.
+const READ: usize = 131_072;
+
+/// Makes keys that nobody can guess, so that nobody can choose what bytes go over the wire (RFC 6455, section 10.3).
+#[derive(Default)]
+pub(super) struct Keys {
+    state: std::hash::RandomState,
+    count: u64,
+}
+
+impl Keys {
+    /// A mask.
+    pub(super) fn mask(&mut self) -> [u8; 4] {
+        let [a, b, c, d, ..] = self.number().to_ne_bytes();
+        [a, b, c, d]
+    }
+
+    /// The key of a handshake.
+    pub(super) fn handshake(&mut self) -> String {
+        STANDARD.encode([self.number().to_ne_bytes(), self.number().to_ne_bytes()].concat())
+    }
+
+    fn number(&mut self) -> u64 {
+        self.count += 1;
+        self.state.hash_one(self.count)
+    }
+}
+
+impl Worker {
+    /// Whether the exchange is a WebSocket that the backend has granted.
+    pub(super) fn is_open_socket(&self, index: usize) -> bool {
+        self.exchanges[index].socket.as_ref().is_some_and(|socket| socket.is_open())
+    }
+
+    /// The answer to a handshake, or a part of the body of one that refuses. `false` if the exchange is over.
+    pub(super) fn answer_handshake(&mut self, index: usize, head: Option<&ResponseHead<'_>>, payload: &[u8]) -> bool {
+        let exchange = &mut self.exchanges[index];
+        let Some(socket) = &mut exchange.socket else { return true };
+        if let Some(head) = head.filter(|head| head.code == 101) {
+            if let Err(error) = handshake::check(head, socket.key()) {
+                self.fail(index, &error.into());
+                return false;
+            }
+            socket.open();
+            let headers: Vec<_> = head.headers.iter().map(|field| (field.name.as_bytes(), field.value)).collect();
+            let reason = String::from_utf8_lossy(head.reason);
+            let packet = Packet {
+                code: Some(101),
+                reason: Some(reason.as_bytes()),
+                headers: Headers::Pairs(&headers),
+                credits: exchange.session.grant().or(Some(WINDOW)),
+                ..Packet::default()
+            };
+            return self.send(index, Kind::Data, packet);
+        }
+        if !socket.refuse(payload) {
+            self.fail(index, &Failure::TooLarge);
+            return false;
+        }
+        if let Some(head) = head {
+            exchange.refusing = Some(Box::new(Refusing::of(head)));
+        }
+        if exchange.download.is_done() {
+            return self.refuse_socket(index);
+        }
+        true
+    }
+
+    /// The answer that refuses a WebSocket is complete. Always `false`: the exchange is over.
+    pub(super) fn refuse_socket(&mut self, index: usize) -> bool {
+        let exchange = &mut self.exchanges[index];
+        let refusing = exchange.refusing.take().unwrap_or_default();
+        let body = exchange.socket.take().map(|socket| socket.refusal().to_vec()).unwrap_or_default();
+        let headers: Vec<(&[u8], &[u8])> =
+            refusing.headers.iter().map(|(name, value)| (name.as_bytes(), value.as_slice())).collect();
+        let packet = Packet {
+            condition: Some(b"rejected"),
+            code: Some(refusing.code),
+            reason: Some(refusing.reason.as_bytes()),
+            headers: Headers::Pairs(&headers),
+            body: &body,
+            ..Packet::default()
+        };
+        if self.send(index, Kind::Error, packet) {
+            self.drop_exchange(index);
+        }
+        false
+    }
+
+    /// A packet of the requester for a WebSocket. `false` if the exchange is over.
+    pub(super) fn push_frame(&mut self, index: usize, packet: &Packet<'_>) -> bool {
+        let key = self.keys.mask();
+        let Some(socket) = &mut self.exchanges[index].socket else { return true };
+        if let Err(error) = socket.push(packet, key) {
+            let id = self.exchanges[index].session.id();
+            let text = format_args!("session {id} cancelled: {error}");
+            self.context.warnings.warn("violation", self.context.now, text);
+            self.cancel(index);
+            return false;
+        }
+        true
+    }
+
+    /// Writes and reads frames as far as connection and credits allow.
+    pub(super) fn advance_socket(&mut self, index: usize) {
+        if !self.write_frames(index) {
+            return;
+        }
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let goes_on = self.read_frames(index, &mut buffer);
+        self.buffer = buffer;
+        // A close may have been answered.
+        if goes_on && self.write_frames(index) && self.exchanges[index].is_closed_socket() {
+            self.drop_exchange(index);
+        }
+    }
+
+    fn write_frames(&mut self, index: usize) -> bool {
+        let exchange = &mut self.exchanges[index];
+        let (Phase::Open { connection: number, .. }, Some(socket)) = (&exchange.phase, &mut exchange.socket) else {
+            return false;
+        };
+        let connection = self.connector.of(*number);
+        let mut owes_credits = false;
+        while connection.writable && !socket.pending().is_empty() {
+            match connection.stream.write(socket.pending()) {
+                Ok(bytes) => {
+                    exchange.active = self.context.now;
+                    let passed = socket.wrote(bytes);
+                    owes_credits |= passed > 0 && exchange.session.pass_on(passed);
+                    if passed > 0 && !std::mem::replace(&mut exchange.owing, true) {
+                        self.owing.push_back((index, exchange.serial, self.context.now + GRANT_DELAY));
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => connection.writable = false,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => {
+                    self.fail(index, &Failure::Connection(error));
+                    return false;
+                }
+            }
+        }
+        !owes_credits || self.grant(index)
+    }
+
+    fn read_frames(&mut self, index: usize, buffer: &mut [u8]) -> bool {
+        for _ in 0..READS_A_TURN {
+            if !self
+                .context
+                .requesters
+                .has_room(self.exchanges[index].session.client(), self.exchanges[index].session.by_router())
+            {
+                return true;
+            }
+            // What waited for credits comes first.
+            let exchange = &mut self.exchanges[index];
+            let kept = exchange.leftover.len();
+            buffer[..kept].copy_from_slice(&exchange.leftover);
+            if kept > 0 && !self.pass_frames_on(index, &mut buffer[..kept]) {
+                return false;
+            }
+            let exchange = &mut self.exchanges[index];
+            let Phase::Open { connection: number, .. } = exchange.phase else { return false };
+            let connection = self.connector.of(number);
+            let credits = exchange.session.credits() as usize;
+            let kept = exchange.leftover.len();
+            // More than a header waits only for credits.
+            if !connection.readable || kept >= PEEK || exchange.is_closed_socket() {
+                return true;
+            }
+            buffer[..kept].copy_from_slice(&exchange.leftover);
+            let end = (kept + credits.clamp(PEEK, READ)).min(buffer.len());
+            match connection.stream.read(&mut buffer[kept..end]) {
+                Ok(0) => {
+                    self.socket_ended(index);
+                    return false;
+                }
+                Ok(bytes) => {
+                    exchange.active = self.context.now;
+                    if !self.pass_frames_on(index, &mut buffer[..kept + bytes]) {
+                        return false;
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    connection.readable = false;
+                    return true;
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => {
+                    self.fail(index, &Failure::Connection(error));
+                    return false;
+                }
+            }
+        }
+        let serial = self.exchanges[index].serial;
+        self.unread.push((index, serial));
+        true
+    }
+
+    /// Sends the frames in `input` to the requester, and keeps what is left. `false` if the exchange is over.
+    fn pass_frames_on(&mut self, index: usize, input: &mut [u8]) -> bool {
+        let mut consumed = 0;
+        loop {
+            let exchange = &mut self.exchanges[index];
+            let Some(socket) = &mut exchange.socket else { return false };
+            let credits = exchange.session.credits() as usize;
+            let found = match socket.read(&mut input[consumed..], credits) {
+                Ok(found) => found,
+                Err(violation) => {
+                    let key = self.keys.mask();
+                    socket.close_for(violation, key);
+                    if self.write_frames(index) {
+                        self.fail(index, &Failure::Frames(violation));
+                    }
+                    return false;
+                }
+            };
+            if found.consumed == 0 {
+                break;
+            }
+            consumed += found.consumed;
+            let Some(packet) = found.packet else { continue };
+            // A close needs no credits.
+            let bytes = if packet.kind == Kind::Close { 0 } else { packet.body.len() };
+            let outgoing = exchange.session.send_body(bytes);
+            // What is owed goes along.
+            let credits = exchange.session.grant();
+            let ids = Ids::One(exchange.session.id().as_bytes(), Some(outgoing.seq));
+            let packet = Packet { ids, credits, user_data: exchange.user_data(), ..packet };
+            if !self.context.requesters.send(outgoing, &packet) {
+                self.lost(index);
+                return false;
+            }
+        }
+        let exchange = &mut self.exchanges[index];
+        exchange.leftover.clear();
+        exchange.leftover.extend_from_slice(&input[consumed..]);
+        if exchange.leftover.is_empty() {
+            exchange.leftover = Vec::new();
+        }
+        true
+    }
+
+    /// Grants what has been owed for a while: less than is worth a packet of its own at once.
+    pub(super) fn grant_owed(&mut self) {
+        while let Some(&(index, serial, _)) = self.owing.front().filter(|(_, _, due)| *due <= self.context.now) {
+            self.owing.pop_front();
+            if let Some(exchange) = self.exchanges.get_mut(index).filter(|exchange| exchange.serial == serial) {
+                exchange.owing = false;
+                self.grant(index);
+            }
+        }
+    }
+
+    /// The backend has closed its side.
+    fn socket_ended(&mut self, index: usize) {
+        let awaits = self.exchanges[index].socket.as_ref().is_some_and(|socket| socket.awaits_close());
+        if !awaits {
+            return self.fail(index, &Failure::Unclosed);
+        }
+        // Many close the connection instead of answering.
+        if self.send(index, Kind::Close, Packet::default()) {
+            self.drop_exchange(index);
+        }
+    }
+}
