@@ -29,6 +29,7 @@ pub const TARGETS: &[Target] = &[
     ("item", push::item),
     ("instruct", push::instruct),
     ("filter", push::filter),
+    ("events", push::events),
     ("routes", text::routes),
     ("ini", text::ini),
 ];

@@ -2,6 +2,7 @@
 
 use grip::filter::{self, Context, Filter};
 use grip::instruct::BackendResponse;
+use grip::websocket::events::{Events, encode};
 use grip::{Instruct, Meta, item};
 use wire::http1::{Limits, parse_response};
 
@@ -42,4 +43,11 @@ pub fn filter(data: &[u8]) {
         let _ = filter::response(filters, &subscriber, content);
     }
     let _ = grip::json::parse(content);
+}
+
+/// The body with which a backend answers WebSocket events: what is read is the same when it is written and read again.
+pub fn events(data: &[u8]) {
+    let events: Vec<_> = Events::new(data.to_vec().into()).filter_map(Result::ok).collect();
+    let again: Result<Vec<_>, _> = Events::new(encode(&events)).collect();
+    assert_eq!(again, Ok(events));
 }

@@ -106,6 +106,7 @@ fn each_reader_understands_one_of_its_seeds() {
         "item" => grip::item::from_message(input, None).is_ok(),
         "instruct" => input.windows(5).any(|word| word == b"Grip-"),
         "filter" => input.split(|&byte| byte == b'\n').count() > 2,
+        "events" => grip::websocket::events::Events::new(input.to_vec().into()).all(|event| event.is_ok()),
         "routes" => {
             let (table, problems) = routes::Table::parse(input, "routes", &|_| Ok(None));
             problems.is_empty() && !table.is_empty()

@@ -13,7 +13,7 @@
 //! - [`filter`]: what a subscription lets through, and in which form; [`patch`]: responses that are changes.
 //! - [`link`]: where a link leads.
 //! - [`signature`]: the `Grip-Sig` token by which backend and proxy know each other.
-//! - [`websocket`]: what a backend tells the handler over a WebSocket.
+//! - [`websocket`]: what backends tell the handler over a WebSocket, and how they are spoken to by requests instead.
 //! - [`reason`]: the standard text of each status code.
 //! - [`tree`]: one view on JSON and tnetstring data, with the error texts that clients know; [`json`]: JSON as it is
 //!   written in the field.
