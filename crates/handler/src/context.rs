@@ -4,6 +4,7 @@
 
 use std::time::Instant;
 
+use rpc::ws_control;
 use zhttp::session::HandedOver;
 use zhttp::{Packet, PeerId};
 
@@ -40,6 +41,8 @@ pub trait Actions {
     fn to_proxy(&mut self, to: PeerId, packet: &Packet<'_>) -> bool;
     /// Gives a long-poll back to a proxy, to be proxied anew; `false` if none takes it.
     fn give_back(&mut self, poll: &GivenBack<'_>) -> bool;
+    /// Tells a proxy about WebSockets.
+    fn control(&mut self, packet: &ws_control::Packet<'_>) -> Sent;
     /// Subscribes to a channel at those who publish over SUB.
     fn follow(&mut self, channel: &str);
     /// Ends such a subscription.

@@ -8,6 +8,7 @@
 //! - [`order`]: in which order they leave, and how fast if that is limited.
 //! - [`subscribe`]: who is held for which channels.
 //! - [`take_over`]: what the proxy hands over; [`hold`]: held requests, and what their backends want.
+//! - [`websocket`]: WebSockets, of which the proxy tells.
 //! - [`cohort`]: holds that ask their backend again, together; [`fetch`]: what the handler itself asks backends.
 //! - [`deliver`]: from an item to packets. [`engine`] joins all this, without I/O.
 //! - [`worker`]: sockets, clock and timers.
@@ -27,6 +28,7 @@ pub mod publish;
 pub mod subscribe;
 pub mod tables;
 pub mod take_over;
+pub mod websocket;
 pub mod worker;
 
 use std::os::fd::AsRawFd;

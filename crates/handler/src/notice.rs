@@ -137,6 +137,32 @@ pub enum Notice<'a> {
         /// How many.
         polls: usize,
     },
+    /// What the backend of a WebSocket says to the handler has no effect.
+    NoInstruction {
+        /// What the client asked for.
+        uri: &'a str,
+        /// Why.
+        error: &'a grip::websocket::control::ControlError,
+    },
+    /// The backend of a WebSocket sets too much data for filters; the last of it has no effect.
+    TooMuchMeta {
+        /// What the client asked for.
+        uri: &'a str,
+        /// Bytes that there may be.
+        limit: usize,
+    },
+    /// A WebSocket is closed because its backend asks for what can not be.
+    BrokenOff {
+        /// What the client asked for.
+        uri: &'a str,
+        /// What it is.
+        reason: &'a str,
+    },
+    /// The link to the proxy has not taken what was for WebSockets; they are given up.
+    WebSocketsLost {
+        /// How many.
+        websockets: u64,
+    },
     /// Ids are forgotten before their time; see `id_cache_max`.
     IdsForgotten {
         /// How many are remembered at most.
@@ -178,6 +204,10 @@ impl Notice<'_> {
             Notice::GoneDropped { .. } => "gone-link",
             Notice::TooManyKept { .. } => "kept",
             Notice::NotGivenBack { .. } => "retry",
+            Notice::NoInstruction { .. } => "control",
+            Notice::TooMuchMeta { .. } => "meta",
+            Notice::BrokenOff { .. } => "break-off",
+            Notice::WebSocketsLost { .. } => "websockets-lost",
             Notice::IdsForgotten { .. } => "ids",
         }
     }
@@ -252,6 +282,16 @@ impl fmt::Display for Notice<'_> {
             }
             Notice::NotGivenBack { polls } => {
                 write!(f, "{polls} long-polls can not be given back to the proxy; their clients are closed")
+            }
+            Notice::NoInstruction { uri, error } => {
+                write!(f, "wssession: a control message for {uri} has no effect: {error}")
+            }
+            Notice::TooMuchMeta { uri, limit } => {
+                write!(f, "wssession: set-meta for {uri} has no effect: there would be more than {limit} bytes")
+            }
+            Notice::BrokenOff { uri, reason } => write!(f, "wssession: {uri} is closed: {reason}"),
+            Notice::WebSocketsLost { websockets } => {
+                write!(f, "the link to the proxy takes no more packets: {websockets} WebSockets are given up")
             }
             Notice::IdsForgotten { limit } => write!(
                 f,

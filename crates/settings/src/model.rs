@@ -377,6 +377,10 @@ pub struct Handler {
     pub proxy_accept_specs: Vec<String>,
     /// Connect PUSH: requests to hand back.
     pub proxy_retry_specs: Vec<String>,
+    /// Connect PULL: what the proxy tells about WebSockets.
+    pub proxy_ws_control_in_spec: String,
+    /// Connect PUSH: what the proxy is told about them.
+    pub proxy_ws_control_out_spec: String,
     /// Connect PUSH: requests of the handler itself.
     pub proxy_intreq_out_specs: Vec<String>,
     /// Connect ROUTER: further packets of them.

@@ -66,6 +66,10 @@ impl Actions for Outputs<'_> {
         self.net.send(Part::Handler, Part::Proxy, Lane::Retry, &packet).is_some()
     }
 
+    fn control(&mut self, _: &rpc::ws_control::Packet<'_>) -> Sent {
+        unreachable!("there are no WebSockets")
+    }
+
     fn follow(&mut self, _: &str) {}
 
     fn unfollow(&mut self, _: &str) {}

@@ -12,6 +12,7 @@ use foldhash::fast::RandomState;
 use grip::item::HttpStream;
 use grip::{Action, Formats, HoldMode, HttpResponse, Item, Meta, ResponseBody};
 
+use super::messages;
 use super::responses::{self, Target};
 use super::runs::Runs;
 use super::sender::Sender;
@@ -25,15 +26,28 @@ use crate::order::rate::{Bucket, Limiter};
 use crate::subscribe::audience::Audience;
 use crate::subscribe::channels::{ChannelKey, CohortKey, Group, HoldKey};
 use crate::subscribe::classes::Class;
+use crate::websocket::outbox::Reply;
+use crate::websocket::table::SocketKey;
 
 /// What one hold is to get, when deliveries are limited and wait for their turn.
-enum Delivery {
+pub(super) enum Delivery {
     /// More content of a stream.
     Content(Bytes),
     /// The end of a stream.
     Close,
     /// The response of a long-poll, with its body.
     Response(Rc<HttpResponse>, Bytes),
+    /// What the proxy is told of a WebSocket.
+    Socket(Reply),
+}
+
+/// Whom a delivery is for, with the number by which it is told from another one in its place.
+#[derive(Clone, Copy)]
+pub(super) enum Receiver {
+    /// A hold.
+    Hold(HoldKey, u64),
+    /// A WebSocket.
+    Socket(SocketKey, u64),
 }
 
 /// What has been delivered, and what has not.
@@ -57,7 +71,7 @@ pub struct Fanout {
     pub runs: Runs,
     /// What goes out.
     pub sender: Sender,
-    limiter: Option<Limiter<(HoldKey, u64, Delivery)>>,
+    limiter: Option<Limiter<(Receiver, Delivery)>>,
     message_hwm: Option<u32>,
     /// Bytes that count as one delivery.
     block_size: Option<u32>,
@@ -69,6 +83,8 @@ pub struct Fanout {
     gaps: Vec<(CohortKey, String)>,
     /// Who was told to ask the backend.
     hinted: Vec<Hinted>,
+    /// WebSockets to be closed because of a message, each with the reason.
+    pub(super) unfit: Vec<(SocketKey, String)>,
     /// Counters for statistics.
     pub totals: Totals,
 }
@@ -83,10 +99,10 @@ pub enum Hinted {
 }
 
 /// An item on its way.
-struct Message<'a> {
-    channel: &'a str,
+pub(super) struct Message<'a> {
+    pub(super) channel: &'a str,
     meta: &'a Meta,
-    size: Option<u64>,
+    pub(super) size: Option<u64>,
     /// By which cohorts have judged it.
     number: u64,
     /// It has been kept for this cohort and is for nobody else.
@@ -120,6 +136,7 @@ impl Fanout {
             max_kept,
             gaps: Vec::new(),
             hinted: Vec::new(),
+            unfit: Vec::new(),
             totals: Totals::default(),
         }
     }
@@ -147,6 +164,11 @@ impl Fanout {
             && let Some(action) = item.formats.http_stream
         {
             receivers += self.deliver_to_streams(channel, &message, action, audience, cx);
+        }
+        if let Some(channel) = audience.channels.find(&item.channel)
+            && let Some(action) = item.formats.ws_message
+        {
+            receivers += self.deliver_to_sockets(channel, &message, action, audience, cx);
         }
         advance(&message, item.id.as_deref(), audience);
         self.totals.sent += receivers as u64;
@@ -224,6 +246,7 @@ impl Fanout {
     pub fn flush(&mut self, audience: &mut Audience, cx: &mut Context<'_>) {
         self.runs.flush(&mut self.sender, audience, cx);
         self.sender.flush(audience, cx);
+        audience.outbox.flush(cx);
     }
 
     fn deliver_to_streams(
@@ -251,7 +274,7 @@ impl Fanout {
                     self.runs.flush(&mut self.sender, audience, cx);
                     streams.iter().for_each(|&key| self.sender.end(key, &mut audience.holds));
                 } else {
-                    streams.iter().for_each(|&key| self.limit(key, 1, Delivery::Close, audience, cx));
+                    streams.iter().for_each(|&key| self.limit_hold(key, 1, Delivery::Close, audience, cx));
                 }
             }
             Action::Hint => self.hint(channel, HoldMode::Stream, audience),
@@ -284,7 +307,7 @@ impl Fanout {
             let Some(content) = content else { continue };
             if !now {
                 for key in group.streams.clone() {
-                    self.limit(key, weight, Delivery::Content(content.clone()), audience, cx);
+                    self.limit_hold(key, weight, Delivery::Content(content.clone()), audience, cx);
                 }
                 continue;
             }
@@ -307,22 +330,35 @@ impl Fanout {
         content: &Bytes,
         cx: &mut Context<'_>,
     ) -> Option<Bytes> {
+        self.judge_content(class, message, content_filters, content, cx).unwrap_or(None)
+    }
+
+    /// The same; an error is what the backend's developer may see.
+    pub(super) fn judge_content(
+        &mut self,
+        class: Option<&Class>,
+        message: &Message<'_>,
+        content_filters: &Option<Vec<String>>,
+        content: &Bytes,
+        cx: &mut Context<'_>,
+    ) -> Result<Option<Bytes>, String> {
         let agrees = |expected: &[String]| class.map_or(expected.is_empty(), |class| class.agrees_with(expected));
-        if content_filters.as_deref().is_some_and(|expected| !agrees(expected)) {
+        if let Some(expected) = content_filters.as_deref().filter(|expected| !agrees(expected)) {
             self.totals.filter_failed += 1;
             cx.report(Notice::OtherContentFilters { channel: message.channel });
-            return None;
+            let own = class.map(Class::content_filters).unwrap_or_default().join(",");
+            return Err(format!("content filter mismatch: subscription={own} message={}", expected.join(",")));
         }
-        let Some(class) = class else { return Some(content.clone()) };
+        let Some(class) = class else { return Ok(Some(content.clone())) };
         match class.evaluate(message.meta, content) {
             Ok(content) => {
                 self.totals.filtered += u64::from(content.is_none());
-                content
+                Ok(content)
             }
             Err(error) => {
                 self.totals.filter_failed += 1;
                 cx.report(Notice::FilterFailed { channel: message.channel, error: &error });
-                None
+                Err(format!("filter error: {error}"))
             }
         }
     }
@@ -378,7 +414,7 @@ impl Fanout {
         } else {
             let response = Rc::new(response);
             for Target { key, body, .. } in targets {
-                self.limit(key, weight, Delivery::Response(response.clone(), body), audience, cx);
+                self.limit_hold(key, weight, Delivery::Response(response.clone(), body), audience, cx);
             }
         }
         receivers
@@ -400,22 +436,40 @@ impl Fanout {
     }
 
     /// How many deliveries one counts for: one for each block.
-    fn weight(&self, size: Option<u64>, len: usize) -> usize {
+    pub(super) fn weight(&self, size: Option<u64>, len: usize) -> usize {
         let Some(block) = self.block_size.filter(|&block| block > 0) else { return 1 };
         usize::try_from(size.unwrap_or(len as u64).div_ceil(u64::from(block))).unwrap_or(usize::MAX).max(1)
     }
 
     /// Whether deliveries that count for so much may leave at once.
-    fn admits(&mut self, weight: usize, now: Instant) -> bool {
+    pub(super) fn admits(&mut self, weight: usize, now: Instant) -> bool {
         self.limiter.as_mut().is_none_or(|limiter| limiter.admit(weight, now))
     }
 
-    /// Lets a delivery wait for its turn; what exceeds the mark is dropped.
-    fn limit(&mut self, key: HoldKey, weight: usize, delivery: Delivery, audience: &Audience, cx: &mut Context<'_>) {
+    fn limit_hold(
+        &mut self,
+        key: HoldKey,
+        weight: usize,
+        delivery: Delivery,
+        audience: &Audience,
+        cx: &mut Context<'_>,
+    ) {
         let birth = audience.holds[key].birth;
         let bucket = self.buckets.get(&birth).cloned().flatten();
+        self.limit(Receiver::Hold(key, birth), bucket, weight, delivery, cx);
+    }
+
+    /// Lets a delivery wait for its turn; what exceeds the mark is dropped.
+    pub(super) fn limit(
+        &mut self,
+        receiver: Receiver,
+        bucket: Bucket,
+        weight: usize,
+        delivery: Delivery,
+        cx: &mut Context<'_>,
+    ) {
         let Some(limiter) = &mut self.limiter else { return };
-        if limiter.add(bucket.clone(), weight, (key, birth, delivery)).is_err() {
+        if limiter.add(bucket.clone(), weight, (receiver, delivery)).is_err() {
             cx.report(Notice::RateExceeded { hwm: self.message_hwm.unwrap_or(0), route: bucket.as_deref() });
         }
     }
@@ -425,11 +479,17 @@ impl Fanout {
         self.sender.on_timer(audience, cx);
         let Some(limiter) = &mut self.limiter else { return };
         let due = limiter.take(cx.now);
-        for (key, birth, delivery) in due {
-            if !audience.holds.is_there(key, birth) {
+        for (receiver, delivery) in due {
+            let (Receiver::Hold(key, _) | Receiver::Socket(key, _)) = receiver;
+            let is_there = match receiver {
+                Receiver::Hold(key, birth) => audience.holds.is_there(key, birth),
+                Receiver::Socket(key, birth) => audience.sockets.is_there(key, birth),
+            };
+            if !is_there {
                 continue;
             }
             match delivery {
+                Delivery::Socket(reply) => messages::tell(key, reply, audience, cx),
                 Delivery::Content(content) => {
                     let (holds, links) = (&mut audience.holds, &mut audience.links);
                     self.sender.give(key, &content, holds, links, cx);

@@ -7,6 +7,7 @@
 #![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_macros))]
 
 pub mod fanout;
+pub mod messages;
 pub mod responses;
 pub mod runs;
 pub mod sender;

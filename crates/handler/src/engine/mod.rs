@@ -4,12 +4,14 @@
 //! holds. Requests to hold pass [`take_over`](crate::take_over) and become part of the
 //! [`audience`](crate::subscribe::audience).
 //!
-//! `pages` has next links fetched, `updates` decides when backends are asked again.
+//! `pages` has next links fetched, `updates` decides when backends are asked again,
+//! `websockets` takes what the proxy tells of WebSockets.
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_macros))]
 
 mod pages;
 mod updates;
+mod websockets;
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -90,6 +92,12 @@ pub struct Totals {
     pub ids_forgotten: u64,
     /// Long-polls given back to the proxy.
     pub given_back: u64,
+    /// WebSockets forgotten because the proxy had not named them for too long.
+    pub websockets_expired: u64,
+    /// WebSockets given up because the proxy had not acknowledged a message in time.
+    pub websockets_unanswered: u64,
+    /// WebSockets given up because the link to the proxy had not taken something for them.
+    pub websockets_lost: u64,
     /// Requests for next and gone links.
     pub fetches: crate::fetch::Totals,
 }
@@ -105,6 +113,8 @@ pub struct Engine {
     fanout: Fanout,
     fetches: Fetches,
     schedule: Schedule,
+    /// Channels that the backend may give one WebSocket.
+    max_channels: usize,
     update_on_first_subscription: FirstSubscription,
     totals: Totals,
 }
@@ -129,6 +139,7 @@ impl Engine {
             ),
             fetches: Fetches::new(limits.link_requests, limits.gone_requests, now),
             schedule: Schedule::default(),
+            max_channels: limits.subscriptions,
             update_on_first_subscription: limits.update_on_first_subscription,
             totals: Totals::default(),
         }
@@ -286,8 +297,11 @@ impl Engine {
         self.settle(cx);
     }
 
-    /// Whether a connection is held, by its id for statistics: instance, colon, session.
+    /// Whether a connection is held, by its id for statistics: instance, colon, session; or a WebSocket's own id.
     pub fn is_held(&self, id: &[u8], peers: &zhttp::Peers) -> bool {
+        if self.audience.sockets.find(id).is_some() {
+            return true;
+        }
         let Some(colon) = id.iter().position(|&b| b == b':') else { return false };
         let (peer, session) = (peers.find(&id[..colon]), Id::new(&id[colon + 1..]));
         peer.zip(session).is_some_and(|(peer, id)| self.audience.holds.find(peer, id).is_some())
@@ -338,6 +352,7 @@ impl Engine {
             self.totals.lost += sessions as u64;
             cx.report(Notice::Lost { sessions });
         }
+        self.end_lost_sockets(cx);
         self.follow_up(cx);
         for fetch in self.audience.cohorts.take_orphans() {
             self.fetches.cancel(fetch, cx);
@@ -351,7 +366,8 @@ impl Engine {
     /// When [`Engine::on_timer`] is to be called.
     pub fn next_due(&self) -> Option<Instant> {
         let pages = [self.audience.cohorts.next_due(), self.fetches.next_due(), self.next_update()];
-        let holds = [self.timers.next_due(), self.audience.next_due(), self.fanout.next_due()];
+        let sockets = self.audience.sockets.next_due();
+        let holds = [self.timers.next_due(), self.audience.next_due(), self.fanout.next_due(), sockets];
         holds.into_iter().chain(pages).flatten().min()
     }
 
@@ -409,6 +425,7 @@ impl Engine {
             }
         }
         self.audience.on_timer(cx);
+        self.on_socket_timers(cx);
         self.on_page_timers(cx);
         self.on_update_timers(cx);
         self.settle(cx);

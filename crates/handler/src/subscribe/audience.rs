@@ -4,16 +4,17 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use grip::HoldMode;
 use zhttp::Wheel;
 
-use super::channels::{ChannelKey, Channels, CohortKey, HoldKey, Kin, Place};
+use super::channels::{ChannelKey, Channels, CohortKey, HoldKey, Kin, Mode, Place};
 use super::classes::Class;
 use crate::cohort::table::{Cohorts, Membership};
 use crate::context::{Address, Context};
 use crate::fetch::Ask;
 use crate::hold::table::Holds;
 use crate::links::Links;
+use crate::websocket::outbox::Outbox;
+use crate::websocket::table::Sockets;
 
 /// How exactly the end of a subscription that lingers is kept.
 const LINGER_TICK: Duration = Duration::from_secs(1);
@@ -26,6 +27,10 @@ pub struct Audience {
     pub channels: Channels,
     /// The ways to the frontends.
     pub links: Links,
+    /// WebSockets.
+    pub sockets: Sockets,
+    /// The way to the proxy, for what concerns them.
+    pub outbox: Outbox,
     /// Those who are at the same place and go on in the same way.
     pub cohorts: Cohorts,
     linger: Duration,
@@ -46,6 +51,8 @@ impl Audience {
             holds: Holds::default(),
             channels: Channels::default(),
             links: Links::default(),
+            sockets: Sockets::new(now),
+            outbox: Outbox::default(),
             cohorts: Cohorts::new(now),
             linger,
             lingering: Wheel::new(LINGER_TICK, now),
@@ -57,17 +64,24 @@ impl Audience {
 
     /// Subscribes a hold. It must not be in the channel.
     pub fn subscribe(&mut self, key: HoldKey, name: &str, class: Option<Rc<Class>>, cx: &mut Context<'_>) {
-        let hold = &mut self.holds[key];
+        let hold = &self.holds[key];
         let cohort = hold.membership.map(|membership| membership.cohort);
-        let (place, new) = self.channels.add(name, Kin { class, cohort }, hold.mode(), key);
-        hold.places.push(place);
+        let mode = hold.mode().into();
+        let place = self.add_member(name, Kin { class, cohort }, mode, key, cx);
+        self.holds[key].places.push(place);
+    }
+
+    /// Adds a subscriber to a channel, which becomes one that publishers are told of.
+    pub(super) fn add_member(&mut self, name: &str, kin: Kin, mode: Mode, key: u32, cx: &mut Context<'_>) -> Place {
+        let (place, new) = self.channels.add(name, kin, mode, key);
         let channel = self.channels.group_at(place.group).channel;
         self.channels.channel_mut(channel).lingers_until = None;
         if new {
-            // After the hold is in the table: who sees the subscription may publish at once.
+            // After the subscriber is in the table: who sees the subscription may publish at once.
             cx.actions.follow(name);
             self.fresh.push_back((cx.now, name.into()));
         }
+        place
     }
 
     /// Makes a hold a member of a cohort. Its places in channels must be made after that.
@@ -122,7 +136,7 @@ impl Audience {
         // The hold is known to be at all of its places while others are moved.
         self.holds[key].places = stays;
         joins.into_iter().for_each(|(channel, class)| self.subscribe(key, channel, class, cx));
-        let mode = self.holds[key].mode();
+        let mode = self.holds[key].mode().into();
         left.into_iter().for_each(|(_, place)| self.leave_place(place, mode, cx));
         new
     }
@@ -146,7 +160,7 @@ impl Audience {
     /// Forgets a hold. What its client is told, if anything, has been sent.
     pub fn remove(&mut self, key: HoldKey, cx: &mut Context<'_>) {
         let Some(hold) = self.holds.remove(key) else { return };
-        let mode = hold.mode();
+        let mode = hold.mode().into();
         hold.places.into_iter().for_each(|place| self.leave_place(place, mode, cx));
         if let Some(place) = hold.membership {
             self.leave_cohort(place);
@@ -154,12 +168,21 @@ impl Audience {
         self.farewells.extend(hold.farewell.map(|farewell| *farewell));
     }
 
-    fn leave_place(&mut self, place: Place, mode: HoldMode, cx: &mut Context<'_>) {
+    pub(super) fn leave_place(&mut self, place: Place, mode: Mode, cx: &mut Context<'_>) {
         let left = self.channels.remove(place, mode);
-        if let Some(moved) = left.moved
-            && let Some(own) = self.holds[moved].places.iter_mut().find(|own| own.group == place.group)
-        {
-            own.index = place.index;
+        if let Some(moved) = left.moved {
+            let is_there = |own: &&mut Place| own.group == place.group;
+            let own = match mode {
+                Mode::Stream | Mode::Response => self.holds[moved].places.iter_mut().find(is_there),
+                Mode::Socket => {
+                    let places =
+                        self.sockets[moved].subscriptions.iter_mut().map(|subscription| &mut subscription.place);
+                    places.into_iter().find(is_there)
+                }
+            };
+            if let Some(own) = own {
+                own.index = place.index;
+            }
         }
         if let Some(channel) = left.deserted {
             self.leave_channel(channel, mode, cx);
@@ -193,9 +216,9 @@ impl Audience {
         lost.len()
     }
 
-    fn leave_channel(&mut self, key: ChannelKey, mode: HoldMode, cx: &mut Context<'_>) {
+    fn leave_channel(&mut self, key: ChannelKey, mode: Mode, cx: &mut Context<'_>) {
         let channel = self.channels.channel_mut(key);
-        if mode == HoldMode::Response && !self.linger.is_zero() {
+        if mode == Mode::Response && !self.linger.is_zero() {
             // A client that has got its answer is usually back in a moment.
             let end = cx.now + self.linger;
             channel.lingers_until = Some(end);

@@ -1,7 +1,7 @@
 //! The table of channels: who is subscribed to what.
 //!
 //! The subscribers of a channel are in groups, one for each [class](super::classes) and [cohort](crate::cohort), and one for
-//! those without; a group has two lists of holds, for streams and for long-polls. A hold remembers its place in each list, so that leaving does
+//! those without; a group has three lists, for streams, long-polls and WebSockets. A subscriber remembers its place in each list, so that leaving does
 //! not search, and publishing to a channel that nobody listens to is one look into a map.
 
 use std::collections::HashMap;
@@ -13,6 +13,7 @@ use grip::HoldMode;
 
 use super::classes::{Class, Standing};
 use crate::tables::{Map, Table};
+use crate::websocket::table::SocketKey;
 
 /// A hold's index in the table of holds.
 pub type HoldKey = u32;
@@ -22,6 +23,26 @@ pub type ChannelKey = u32;
 pub type CohortKey = u32;
 /// A group's index in this table.
 pub type GroupKey = u32;
+
+/// How a subscriber gets what is published, and so which list of a group it is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// A held response that goes on.
+    Stream,
+    /// A long-poll.
+    Response,
+    /// A WebSocket.
+    Socket,
+}
+
+impl From<HoldMode> for Mode {
+    fn from(mode: HoldMode) -> Self {
+        match mode {
+            HoldMode::Stream => Mode::Stream,
+            HoldMode::Response => Mode::Response,
+        }
+    }
+}
 
 /// A subscribed channel.
 pub struct Channel {
@@ -47,6 +68,8 @@ pub struct Group {
     pub streams: Vec<HoldKey>,
     /// Long-polls that wait.
     pub polls: Vec<HoldKey>,
+    /// WebSockets.
+    pub sockets: Vec<SocketKey>,
     /// What the streams get of the content published in this turn, as indices in the order of publishing.
     pub run: Vec<u32>,
     /// Bytes of that.
@@ -56,23 +79,25 @@ pub struct Group {
 }
 
 impl Group {
-    /// The holds of one mode.
-    pub fn list(&self, mode: HoldMode) -> &Vec<HoldKey> {
-        match mode {
-            HoldMode::Stream => &self.streams,
-            HoldMode::Response => &self.polls,
+    /// The subscribers of one mode.
+    pub fn list(&self, mode: impl Into<Mode>) -> &Vec<HoldKey> {
+        match mode.into() {
+            Mode::Stream => &self.streams,
+            Mode::Response => &self.polls,
+            Mode::Socket => &self.sockets,
         }
     }
 
-    fn list_mut(&mut self, mode: HoldMode) -> &mut Vec<HoldKey> {
+    fn list_mut(&mut self, mode: Mode) -> &mut Vec<HoldKey> {
         match mode {
-            HoldMode::Stream => &mut self.streams,
-            HoldMode::Response => &mut self.polls,
+            Mode::Stream => &mut self.streams,
+            Mode::Response => &mut self.polls,
+            Mode::Socket => &mut self.sockets,
         }
     }
 }
 
-/// A hold's place in a group's list.
+/// A subscriber's place in a group's list.
 #[derive(Clone, Copy, Debug)]
 pub struct Place {
     /// The group.
@@ -81,10 +106,10 @@ pub struct Place {
     pub index: u32,
 }
 
-/// What a hold's leaving has changed.
+/// What a subscriber's leaving has changed.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Left {
-    /// The hold that has moved into its place, if any: that one's [`Place`] must be changed to this one.
+    /// The subscriber of the same mode that has moved into its place, if any: that one's [`Place`] must be changed to this one.
     pub moved: Option<HoldKey>,
     /// The channel, if nobody listens to it now.
     pub deserted: Option<ChannelKey>,
@@ -120,8 +145,8 @@ impl Kin {
 }
 
 impl Channels {
-    /// Adds a hold to a channel; `true` if the channel is new.
-    pub fn add(&mut self, name: &str, kin: Kin, mode: HoldMode, hold: HoldKey) -> (Place, bool) {
+    /// Adds a subscriber to a channel; `true` if the channel is new.
+    pub fn add(&mut self, name: &str, kin: Kin, mode: impl Into<Mode>, hold: HoldKey) -> (Place, bool) {
         let (channel, new) = match self.by_name.get(name) {
             Some(&key) => (key, false),
             None => {
@@ -133,7 +158,7 @@ impl Channels {
             }
         };
         let group = self.group_of(channel, kin);
-        let list = self.groups[group].list_mut(mode);
+        let list = self.groups[group].list_mut(mode.into());
         list.push(hold);
         (Place { group, index: (list.len() - 1) as u32 }, new)
     }
@@ -158,6 +183,7 @@ impl Channels {
             kin,
             streams: Vec::new(),
             polls: Vec::new(),
+            sockets: Vec::new(),
             run: Vec::new(),
             run_bytes: 0,
             index: list.len() as u32,
@@ -171,17 +197,17 @@ impl Channels {
         key
     }
 
-    /// Removes a hold from a channel.
-    pub fn remove(&mut self, place: Place, mode: HoldMode) -> Left {
+    /// Removes a subscriber from a channel.
+    pub fn remove(&mut self, place: Place, mode: impl Into<Mode>) -> Left {
         let group = &mut self.groups[place.group];
-        let list = group.list_mut(mode);
+        let list = group.list_mut(mode.into());
         list.swap_remove(place.index as usize);
         if list.len() < list.capacity() / 4 {
             list.shrink_to(list.len() * 2);
         }
         let moved = list.get(place.index as usize).copied();
         let channel = group.channel;
-        if group.streams.is_empty() && group.polls.is_empty() {
+        if group.streams.is_empty() && group.polls.is_empty() && group.sockets.is_empty() {
             self.forget_group(place.group);
         }
         let deserted = self.channels[channel].groups.is_empty().then_some(channel);
@@ -231,8 +257,9 @@ impl Channels {
         self.groups.get_mut(key)
     }
 
-    /// How many holds of a mode a channel has.
-    pub fn count(&self, key: ChannelKey, mode: HoldMode) -> usize {
+    /// How many subscribers of a mode a channel has.
+    pub fn count(&self, key: ChannelKey, mode: impl Into<Mode>) -> usize {
+        let mode = mode.into();
         self.channel(key).groups.iter().map(|&group| self.group_at(group).list(mode).len()).sum()
     }
 

@@ -56,6 +56,11 @@ impl Class {
         filter::content_filters_agree(&self.filters, content_filters)
     }
 
+    /// The filters that change messages, as a publisher must name them.
+    pub fn content_filters(&self) -> Vec<&'static str> {
+        self.filters.iter().filter(|filter| filter.changes_messages()).map(|filter| filter.name()).collect()
+    }
+
     /// Notes that the channel's last message has this id, whether it was delivered or not.
     pub fn advance(&self, id: Option<&str>) {
         let mut channels = self.standing.channels.borrow_mut();
@@ -74,7 +79,8 @@ impl Class {
 }
 
 /// The filters that this handler has; see [`Missing`].
-const HERE: [Filter; 5] = [Filter::SkipSelf, Filter::SkipUsers, Filter::RequireSub, Filter::BuildId, Filter::VarSubst];
+pub const HERE: [Filter; 5] =
+    [Filter::SkipSelf, Filter::SkipUsers, Filter::RequireSub, Filter::BuildId, Filter::VarSubst];
 
 /// A filter that exists but is not here: a message that it would keep back must not be delivered.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -1,10 +1,11 @@
 //! Who gets what.
 //!
 //! [`channels`] is the table of channels and their subscribers. Subscribers of a channel with the same filters and data
-//! are one [class](classes): a message is evaluated once for all of them. [`audience`] joins the table and the holds.
+//! are one [class](classes): a message is evaluated once for all of them. [`audience`] joins the table and the holds, and [`sockets`] the WebSockets.
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_macros))]
 
 pub mod audience;
 pub mod channels;
 pub mod classes;
+pub mod sockets;

@@ -13,6 +13,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use rpc::command::ZmqUris;
+use rpc::ws_control;
 use settings::Handler;
 use transport::{
     Change, Event, Feed, Incoming, Options, Publisher, Pull, Push, Reactor, Replier, Router, Subscriber, Waker,
@@ -39,6 +40,8 @@ const RETRY: usize = 8;
 const INTERNAL_IN: usize = 9;
 const INTERNAL_STREAM: usize = 10;
 const INTERNAL_OUT: usize = 11;
+const CONTROL_IN: usize = 12;
+const CONTROL_OUT: usize = 13;
 /// Messages taken from one socket in a turn.
 const MESSAGES_A_TURN: usize = 256;
 /// Deliveries made in a turn before sockets are looked at again; each item counts as one beside.
@@ -55,6 +58,8 @@ pub struct Worker {
     inspect: Replier,
     /// Responses to requests of our own, from proxies that do not answer through ROUTER.
     internal_in: Subscriber,
+    /// From the proxy, about WebSockets.
+    control_in: Pull,
     pull: Option<Pull>,
     command: Option<Replier>,
     /// Bound so that consumers can connect.
@@ -100,7 +105,11 @@ impl Worker {
         let named = options.clone().named(instance);
         let internal_stream = Router::connect(&context, &settings.proxy_intreq_out_stream_specs, &named)?;
         let internal_out = Push::connect(&context, &settings.proxy_intreq_out_specs, &brief)?;
+        let control_in = Pull::connect(&context, &[&settings.proxy_ws_control_in_spec], &options)?;
+        let control_out = Push::connect(&context, &[&settings.proxy_ws_control_out_spec], &bounded(brief.clone()))?;
         let mut reactor = Reactor::new()?;
+        reactor.add(CONTROL_IN, &control_in)?;
+        reactor.add(CONTROL_OUT, &control_out)?;
         reactor.add(INTERNAL_IN, &internal_in)?;
         reactor.add(INTERNAL_STREAM, &internal_stream)?;
         reactor.add(INTERNAL_OUT, &internal_out)?;
@@ -155,7 +164,7 @@ impl Worker {
             publish_pull: settings.push_in_spec.clone(),
             publish_sub: bound_sub.cloned(),
         };
-        let sockets = Sockets { out, stream, retry, internal_out, internal_stream };
+        let sockets = Sockets { out, stream, retry, internal_out, internal_stream, control_out };
         let (sender, submissions) = sync_channel(settings.push_in_http_max_waiting);
         Ok(Worker {
             reactor,
@@ -165,6 +174,7 @@ impl Worker {
             command: command.transpose()?,
             _stats: stats.transpose()?,
             internal_in,
+            control_in,
             outputs: Outputs::new(instance, sockets, sub.transpose()?, settings.publish_queue_bytes, now),
             engine: Engine::new(limits, now),
             backlog: Backlog::default(),
@@ -198,7 +208,7 @@ impl Worker {
         let goes_on = !self.backlog.is_empty() && !self.paused;
         let wait = match due.saturating_duration_since(Instant::now()) {
             _ if goes_on => Duration::ZERO,
-            wait if self.paused => wait.min(LOOK_AGAIN),
+            wait if self.paused || self.outputs.control_waits() => wait.min(LOOK_AGAIN),
             wait => wait,
         };
         self.reactor.wait(Some(wait), ready)?;
@@ -219,6 +229,10 @@ impl Worker {
         }
         if has(ACCEPT) {
             self.take_accepts(now);
+        }
+        self.outputs.send_control_overflow();
+        if has(CONTROL_IN) {
+            self.take_control(now);
         }
         if has(COMMAND) {
             self.take_commands(now);
@@ -314,6 +328,20 @@ impl Worker {
                     }
                 }
                 Some(Incoming::Change(_)) => {}
+            }
+        }
+    }
+
+    /// What the proxy tells about WebSockets.
+    fn take_control(&mut self, now: Instant) {
+        for _ in 0..MESSAGES_A_TURN {
+            let Some(message) = self.control_in.recv() else { return };
+            match ws_control::Packet::decode(&message) {
+                Ok(packet) => self.engine.on_control(&packet, &mut Context::new(now, &mut self.outputs)),
+                Err(error) => {
+                    let text = format_args!("IN wscontrol: received message with invalid format, skipping: {error}");
+                    self.outputs.warnings.warn("ws-control", now, text);
+                }
             }
         }
     }

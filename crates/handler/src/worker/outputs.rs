@@ -5,12 +5,13 @@ use std::time::Instant;
 
 use foldhash::fast::RandomState;
 use limited::Limited;
+use rpc::ws_control;
 use tnetstring::Writer;
 use transport::error::SendError;
 use transport::{Change, Publisher, Push, Reason, Router, Subscriber, Taken};
 use zhttp::{Packet, PeerId, Peers};
 
-use super::pressure::{BUSY, Pressure};
+use super::pressure::{BUSY, Link, Pressure};
 use crate::context::{Actions, Address, GivenBack, Sent};
 use crate::notice::{Level, Notice};
 use crate::take_over::asked;
@@ -31,6 +32,10 @@ pub(super) struct Outputs {
     internal_out: Push,
     /// Further packets of them, and their responses.
     pub(super) internal_stream: Router,
+    /// What the proxy is told about WebSockets.
+    control_out: Push,
+    /// Packets that the link to the proxy has not taken, in order.
+    control_overflow: Overflow,
     /// Items of publishers, for the channels that are subscribed to.
     pub(super) sub: Option<Subscriber>,
     /// Instances that have been met.
@@ -53,6 +58,7 @@ pub(super) struct Sockets {
     pub(super) retry: Push,
     pub(super) internal_out: Push,
     pub(super) internal_stream: Router,
+    pub(super) control_out: Push,
 }
 
 impl Outputs {
@@ -63,7 +69,7 @@ impl Outputs {
         publish_queue_bytes: usize,
         now: Instant,
     ) -> Self {
-        let Sockets { out, stream, retry, internal_out, internal_stream } = sockets;
+        let Sockets { out, stream, retry, internal_out, internal_stream, control_out } = sockets;
         Outputs {
             instance: instance.as_bytes().to_vec(),
             out,
@@ -71,6 +77,8 @@ impl Outputs {
             retry,
             internal_out,
             internal_stream,
+            control_out,
+            control_overflow: Overflow::default(),
             sub,
             peers: Peers::default(),
             frontends: Vec::new(),
@@ -87,13 +95,15 @@ impl Outputs {
         let busy = self.out.load().messages > BUSY || self.stream.load().messages > BUSY;
         let links = self.frontends.iter().filter(|_| busy).map(|&link| {
             let name = self.peers.name(link.peer);
-            (link, if link.by_router { self.stream.load_of(name) } else { self.out.load_of(name) })
+            let load = if link.by_router { self.stream.load_of(name) } else { self.out.load_of(name) };
+            (Link::Frontend(link), load)
         });
+        let links = links.chain([(Link::Proxy, self.control_out.load())]);
         let must_wait = self.pressure.must_wait(links, now);
         let lagging = self.pressure.lagging();
         if lagging > 0 {
             let text = format_args!(
-                "{lagging} frontends do not keep up; what is for their clients waits, for link_timeout at most"
+                "{lagging} links do not keep up; what is for their clients waits, for link_timeout at most"
             );
             self.warnings.warn("lagging", now, text);
         }
@@ -129,6 +139,22 @@ impl Outputs {
                 Some((address, News::Gone))
             }
             Change::Room(_) => self.send_overflow(address).then_some((address, News::Room)),
+        }
+    }
+
+    /// Whether packets wait that the link to the proxy has not taken.
+    pub(super) fn control_waits(&self) -> bool {
+        !self.control_overflow.packets.is_empty()
+    }
+
+    /// Sends what the link to the proxy did not take before.
+    pub(super) fn send_control_overflow(&mut self) {
+        while let Some(packet) = self.control_overflow.packets.front() {
+            if self.control_out.send(packet).is_err() {
+                return;
+            }
+            self.control_overflow.bytes -= packet.len();
+            self.control_overflow.packets.pop_front();
         }
     }
 
@@ -218,6 +244,30 @@ impl Actions for Outputs {
                 let text = format_args!("a long-poll can not be given back: {error}");
                 self.warnings.warn("give-back", self.now, text);
                 false
+            }
+        }
+    }
+
+    fn control(&mut self, packet: &ws_control::Packet<'_>) -> Sent {
+        // Nothing in it is nested.
+        let encoded = packet.encode().unwrap_or_default();
+        self.send_control_overflow();
+        // What comes later must not overtake what waits.
+        let sent = match self.control_waits() {
+            true => Err(SendError::Full),
+            false => self.control_out.send(&encoded),
+        };
+        match sent {
+            Ok(Taken::More) => Sent::Taken,
+            Ok(Taken::Full) => Sent::Full,
+            Err(_) if self.control_overflow.bytes + encoded.len() <= MAX_OVERFLOW => {
+                self.control_overflow.bytes += encoded.len();
+                self.control_overflow.packets.push_back(encoded);
+                Sent::Full
+            }
+            Err(error) => {
+                self.warnings.warn("control", self.now, format_args!("a packet for the proxy is lost: {error}"));
+                Sent::Lost
             }
         }
     }

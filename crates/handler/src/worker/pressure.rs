@@ -1,7 +1,7 @@
 //! When publishers wait.
 //!
-//! They wait for frontends that are busy, so that what comes meanwhile is joined and nobody falls behind: a few packets
-//! that a link has not taken are enough. But no frontend makes them wait for long: a link that takes nothing for a moment,
+//! They wait for links that are busy, so that what comes meanwhile is joined and nobody falls behind: a few packets
+//! that a link has not taken are enough. But no link makes them wait for long: a link that takes nothing for a moment,
 //! or is busy for too long, *lags* until it has caught up; what is for it waits in its queue and on its holds. Apart
 //! from that publishers wait when all links together have too much to keep.
 
@@ -23,11 +23,20 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// While publishers wait, it is looked again after this time.
 pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
+/// What may be busy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Link {
+    /// A frontend's link.
+    Frontend(Address),
+    /// The link to the proxy, by which messages for WebSockets leave.
+    Proxy,
+}
+
 /// See the module.
 pub(super) struct Pressure {
     /// Bytes that may wait for all links together.
     budget: usize,
-    busy: HashMap<Address, Busy, RandomState>,
+    busy: HashMap<Link, Busy, RandomState>,
 }
 
 #[derive(Clone, Copy)]
@@ -45,7 +54,7 @@ impl Pressure {
     }
 
     /// Whether publishers are to wait, by what waits for each link that has something waiting.
-    pub(super) fn must_wait(&mut self, links: impl Iterator<Item = (Address, Load)>, now: Instant) -> bool {
+    pub(super) fn must_wait(&mut self, links: impl Iterator<Item = (Link, Load)>, now: Instant) -> bool {
         let before = std::mem::take(&mut self.busy);
         let mut bytes = 0;
         for (link, load) in links {
@@ -77,7 +86,7 @@ mod tests {
 
     struct Test {
         pressure: Pressure,
-        links: [Address; 2],
+        links: [Link; 2],
         now: Instant,
     }
 
@@ -86,7 +95,7 @@ mod tests {
             let mut peers = zhttp::Peers::default();
             let links = ["a", "b"].map(|name| {
                 let peer = peers.intern(name.as_bytes()).unwrap();
-                Address { peer, by_router: true }
+                Link::Frontend(Address { peer, by_router: true })
             });
             Test { pressure: Pressure::new(1_000_000), links, now: Instant::now() }
         }

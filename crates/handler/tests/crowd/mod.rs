@@ -42,6 +42,12 @@ impl Actions for Counter {
         false
     }
 
+    fn control(&mut self, packet: &rpc::ws_control::Packet<'_>) -> Sent {
+        self.packets += 1;
+        self.bytes += packet.encode().unwrap().len();
+        Sent::Taken
+    }
+
     fn follow(&mut self, _: &str) {}
 
     fn unfollow(&mut self, _: &str) {}

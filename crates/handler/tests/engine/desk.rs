@@ -21,6 +21,8 @@ pub struct Written {
     pub links: Vec<(String, Sent)>,
     pub lines: Vec<String>,
     pub warnings: Vec<String>,
+    /// Packets for the proxy about WebSockets.
+    pub control: Vec<Vec<u8>>,
     /// The ids of our own requests.
     pub opened: Vec<Vec<u8>>,
     /// Nothing is taken by a proxy.
@@ -64,6 +66,14 @@ impl Actions for Written {
         let session = poll.session;
         self.lines.push(format!("give back {}#{}/{}{ids}", session.id, session.in_seq, session.out_seq));
         !self.no_proxy
+    }
+
+    fn control(&mut self, packet: &rpc::ws_control::Packet<'_>) -> Sent {
+        let sent = self.links.iter().find(|(link, _)| link == "control").map_or(Sent::Taken, |(_, sent)| *sent);
+        if sent != Sent::Lost {
+            self.control.push(packet.encode().unwrap());
+        }
+        sent
     }
 
     fn follow(&mut self, channel: &str) {

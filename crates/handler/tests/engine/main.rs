@@ -14,3 +14,4 @@ mod random;
 mod rates;
 mod renewal;
 mod time;
+mod websockets;

@@ -94,6 +94,10 @@ impl Actions for Clients {
         false
     }
 
+    fn control(&mut self, _: &rpc::ws_control::Packet<'_>) -> Sent {
+        Sent::Taken
+    }
+
     fn follow(&mut self, _: &str) {}
 
     fn unfollow(&mut self, _: &str) {}

@@ -1,0 +1,200 @@
+//! WebSockets: what the proxy tells of them, and what it is told (internal RPC, ws-control; GRIP, WebSocket sessions).
+
+use grip::MAX_FILTERS;
+use grip::filter;
+use grip::websocket::control::{Control, KeepAlive};
+use rpc::ws_control::{Item, Kind, Packet};
+
+use super::Engine;
+use crate::context::Context;
+use crate::notice::Notice;
+use crate::subscribe::classes::HERE;
+use crate::websocket::outbox::Reply;
+use crate::websocket::session::{Look, MAX_META};
+use crate::websocket::table::SocketKey;
+
+/// The status with which a connection is closed that can not go on.
+const CANNOT_GO_ON: i32 = 1011;
+
+impl Engine {
+    /// How many WebSockets are known.
+    pub fn websockets(&self) -> usize {
+        self.audience.sockets.len()
+    }
+
+    /// Takes a packet of the proxy. What is answered leaves in one packet.
+    pub fn on_control(&mut self, packet: &Packet<'_>, cx: &mut Context<'_>) {
+        for item in &packet.items {
+            self.on_control_item(item, cx);
+        }
+        self.audience.outbox.flush(cx);
+        self.settle(cx);
+    }
+
+    fn on_control_item(&mut self, item: &Item<'_>, cx: &mut Context<'_>) {
+        let sockets = &mut self.audience.sockets;
+        let known = sockets.find(&item.cid);
+        let cid = known.map_or_else(|| (&*item.cid).into(), |key| sockets[key].cid.clone());
+        if let Some(number) = item.req_id.as_deref().filter(|_| item.kind != Kind::Ack) {
+            self.audience.outbox.push(&cid, Reply::Ack(number.into()), cx);
+        }
+        let sockets = &mut self.audience.sockets;
+        let key = match (known, item.kind) {
+            (Some(key), _) => key,
+            (None, Kind::Here) => sockets.insert(&cid, cx.now),
+            // Nobody answers that nobody is known on either side.
+            (None, Kind::Cancel) => return,
+            (None, _) => return self.audience.outbox.push(&cid, Reply::Cancel, cx),
+        };
+        let socket = &mut sockets[key];
+        match item.kind {
+            Kind::Here => {
+                socket.introduce(item, cx.now);
+                sockets.watch(key, known.is_none());
+            }
+            Kind::KeepAlive => {
+                socket.live(item.ttl, cx.now);
+                sockets.watch(key, false);
+            }
+            Kind::Gone | Kind::Cancel => self.audience.remove_socket(key, cx),
+            Kind::Ack => socket.on_ack(item.req_id.as_deref().unwrap_or_default()),
+            // It is about to be gone.
+            _ if socket.closing => {}
+            Kind::Subscribe => {
+                let channel = String::from_utf8_lossy(item.channel.as_deref().unwrap_or_default());
+                if !channel.is_empty() {
+                    self.join(key, &channel, None, cx);
+                }
+            }
+            Kind::Grip => self.on_instruction(key, item.message.as_deref().unwrap_or_default(), cx),
+            Kind::NeedKeepAlive => {
+                if let Some(message) = socket.keep_alive.clone() {
+                    let reply = Reply::Send { kind: message.kind, content: Some(message.content), number: None };
+                    self.audience.outbox.push(&cid, reply, cx);
+                }
+            }
+            // These are ours to say.
+            Kind::Send | Kind::KeepAliveSetup | Kind::Refresh | Kind::Close | Kind::Detach => {}
+        }
+    }
+
+    /// The backend has said something behind `c:`.
+    fn on_instruction(&mut self, key: SocketKey, message: &[u8], cx: &mut Context<'_>) {
+        let socket = &mut self.audience.sockets[key];
+        let control = match Control::read(message) {
+            Ok(control) => control,
+            Err(error) => return cx.report(Notice::NoInstruction { uri: &socket.uri, error: &error }),
+        };
+        let cid = socket.cid.clone();
+        let reply = match control {
+            Control::Subscribe { channel, filters } => {
+                let channel = [&*socket.prefix, &channel].concat();
+                return self.join(key, &channel, Some(&filters), cx);
+            }
+            Control::Unsubscribe { channel } => {
+                let channel = [&*socket.prefix, &channel].concat();
+                return self.audience.unsubscribe_socket(key, &channel, cx);
+            }
+            Control::SetMeta { name, value } => {
+                if !socket.set_meta(name, value) {
+                    return cx.report(Notice::TooMuchMeta { uri: &socket.uri, limit: MAX_META });
+                }
+                return self.audience.reclass_socket(key, cx);
+            }
+            Control::Session { id } => {
+                socket.session = id.map(Into::into);
+                return;
+            }
+            Control::Detach => Some(Reply::Detach),
+            Control::KeepAlive(None) => {
+                socket.keep_alive = None;
+                Some(Reply::KeepAliveSetup(None))
+            }
+            Control::KeepAlive(Some(KeepAlive { message, timeout, by_interval })) => {
+                socket.keep_alive = Some(Box::new(message));
+                let seconds = u32::try_from(timeout.as_secs()).unwrap_or(u32::MAX);
+                Some(Reply::KeepAliveSetup(Some((seconds, by_interval))))
+            }
+            Control::SendDelayed { message, delay } => socket.delay(message, delay, cx.now),
+            Control::FlushDelayed => socket.flush_delayed(cx.now),
+        };
+        self.audience.sockets.watch(key, false);
+        if let Some(reply) = reply {
+            self.audience.outbox.push(&cid, reply, cx);
+        }
+    }
+
+    /// Subscribes to a channel by its full name. Without `filters` it is the route's own.
+    fn join(&mut self, key: SocketKey, channel: &str, filters: Option<&[String]>, cx: &mut Context<'_>) {
+        let names = filters.unwrap_or_default();
+        let socket = &self.audience.sockets[key];
+        if names.len() > MAX_FILTERS {
+            return self.break_off(key, &format!("too many filters for channel '{channel}'"), cx);
+        }
+        if let Some(unknown) = names.iter().find(|name| filter::Filter::parse(name).is_none()) {
+            cx.report(Notice::UnknownFilter { uri: &socket.uri, filter: unknown });
+        }
+        let found = filter::parse_all(names.iter().map(String::as_str));
+        if let Some(missing) = found.iter().find(|filter| !HERE.contains(filter)) {
+            // A message that it would keep back must not be delivered.
+            let text = format!("filter '{}' of channel '{channel}' is not supported", missing.name());
+            return self.break_off(key, &text, cx);
+        }
+        let full = socket.subscriptions.len() >= self.max_channels;
+        if filters.is_some() && full && !self.audience.is_subscribed(key, channel) {
+            return cx.report(Notice::TooManyChannels { uri: &socket.uri, limit: self.max_channels });
+        }
+        self.audience.subscribe_socket(key, channel, filters.map(|_| found.into()), cx);
+        let uri = &self.audience.sockets[key].uri;
+        cx.report(Notice::Subscribed { uri, channel });
+    }
+
+    /// Closes a connection whose backend asks for what can not be. The client is told why only if that may be shown.
+    fn break_off(&mut self, key: SocketKey, reason: &str, cx: &mut Context<'_>) {
+        let socket = &self.audience.sockets[key];
+        cx.report(Notice::BrokenOff { uri: &socket.uri, reason });
+        let reason = if socket.debug { reason } else { "" };
+        self.audience.close_socket(key, Some(CANNOT_GO_ON), reason.into(), cx);
+    }
+
+    /// Looks at those whose time has come.
+    pub(super) fn on_socket_timers(&mut self, cx: &mut Context<'_>) {
+        while let Some(key) = self.audience.sockets.pop(cx.now) {
+            let socket = &mut self.audience.sockets[key];
+            let (look, cid) = (socket.look(cx.now), socket.cid.clone());
+            match look {
+                Look::Fine => {}
+                Look::Say(_) if socket.closing => {}
+                Look::Say(reply) => self.audience.outbox.push(&cid, reply, cx),
+                Look::Unanswered => {
+                    self.totals.websockets_unanswered += 1;
+                    self.audience.outbox.push(&cid, Reply::Cancel, cx);
+                    self.audience.remove_socket(key, cx);
+                    continue;
+                }
+                Look::Expired => {
+                    self.totals.websockets_expired += 1;
+                    self.audience.remove_socket(key, cx);
+                    continue;
+                }
+            }
+            self.audience.sockets.watch(key, true);
+        }
+    }
+
+    /// WebSockets for which the link to the proxy has not taken something are forgotten: the proxy hears of it when it names
+    /// them again, and their clients come back.
+    pub(super) fn end_lost_sockets(&mut self, cx: &mut Context<'_>) {
+        let mut ended = 0;
+        for cid in self.audience.outbox.take_lost() {
+            if let Some(key) = self.audience.sockets.find(&cid) {
+                self.audience.remove_socket(key, cx);
+                ended += 1;
+            }
+        }
+        if ended > 0 {
+            self.totals.websockets_lost += ended;
+            cx.report(Notice::WebSocketsLost { websockets: ended });
+        }
+    }
+}

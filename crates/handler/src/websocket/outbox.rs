@@ -1,0 +1,138 @@
+//! Items on their way to the proxy, many in a packet.
+//!
+//! Nothing waits here beyond the turn. A packet that the link does not take is lost, and its WebSockets with it: the proxy
+//! is told so as soon as it names one of them again.
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+use grip::item::WsType;
+use rpc::ws_control::{Item, Kind, Packet};
+
+use crate::context::{Context, Sent};
+
+/// Items of a packet at most.
+pub const MAX_ITEMS: usize = 128;
+/// Bytes of a packet's items at most, unless one alone has more.
+pub const MAX_BYTES: usize = 256 * 1024;
+/// What an item takes beside its message and the WebSocket's id, about.
+const ITEM: usize = 80;
+
+/// What the proxy is told of a WebSocket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reply {
+    /// An item has come.
+    Ack(Box<[u8]>),
+    /// The WebSocket is not known, or can not go on.
+    Cancel,
+    /// A message for the client.
+    Send {
+        /// Its type.
+        kind: WsType,
+        /// Its content; a ping may have none.
+        content: Option<Bytes>,
+        /// It waits for others, and the proxy says under this number when it has left.
+        number: Option<u64>,
+    },
+    /// Tell when the client has been sent nothing for so many seconds, or each time they have passed; none: never.
+    KeepAliveSetup(Option<(u32, bool)>),
+    /// Close the connection.
+    Close {
+        /// Status, if any.
+        code: Option<i32>,
+        /// Text.
+        reason: Rc<str>,
+    },
+    /// Ask the backend.
+    Refresh,
+    /// End the connection to the backend.
+    Detach,
+}
+
+impl Reply {
+    fn len(&self) -> usize {
+        ITEM + match self {
+            Reply::Ack(number) => number.len(),
+            Reply::Send { content, .. } => content.as_ref().map_or(0, Bytes::len),
+            Reply::Close { reason, .. } => reason.len(),
+            _ => 0,
+        }
+    }
+
+    fn item<'a>(&'a self, cid: &'a [u8]) -> Item<'a> {
+        match self {
+            Reply::Ack(number) => Item { req_id: Some((&**number).into()), ..Item::new(Kind::Ack, cid) },
+            Reply::Cancel => Item::new(Kind::Cancel, cid),
+            Reply::Send { kind, content, number } => Item {
+                content_type: Some(name(*kind).into()),
+                message: content.as_deref().map(Into::into),
+                queue: number.is_some(),
+                req_id: number.map(|number| number.to_string().into_bytes().into()),
+                ..Item::new(Kind::Send, cid)
+            },
+            Reply::KeepAliveSetup(setup) => Item {
+                timeout: setup.map(|(seconds, _)| seconds),
+                keep_alive_mode: setup.map(|(_, by_interval)| if by_interval { "interval" } else { "idle" }.into()),
+                ..Item::new(Kind::KeepAliveSetup, cid)
+            },
+            Reply::Close { code, reason } => Item {
+                code: *code,
+                reason: (!reason.is_empty()).then(|| (&**reason).into()),
+                ..Item::new(Kind::Close, cid)
+            },
+            Reply::Refresh => Item::new(Kind::Refresh, cid),
+            Reply::Detach => Item::new(Kind::Detach, cid),
+        }
+    }
+}
+
+fn name(kind: WsType) -> &'static str {
+    match kind {
+        WsType::Text => "text",
+        WsType::Binary => "binary",
+        WsType::Ping => "ping",
+        WsType::Pong => "pong",
+    }
+}
+
+/// See the module.
+#[derive(Default)]
+pub struct Outbox {
+    items: Vec<(Rc<[u8]>, Reply)>,
+    bytes: usize,
+    /// The WebSockets of packets that were lost.
+    lost: Vec<Rc<[u8]>>,
+}
+
+impl Outbox {
+    /// Adds an item. It leaves with those before it, in order.
+    pub fn push(&mut self, cid: &Rc<[u8]>, reply: Reply, cx: &mut Context<'_>) {
+        let bytes = cid.len() + reply.len();
+        // Pushpin 1.36 does not know `refresh`, and skips a packet with what it does not know.
+        let apart = |(_, other): &(_, Reply)| (*other == Reply::Refresh) != (reply == Reply::Refresh);
+        if self.items.len() == MAX_ITEMS || self.bytes + bytes > MAX_BYTES || self.items.last().is_some_and(apart) {
+            self.flush(cx);
+        }
+        self.bytes += bytes;
+        self.items.push((cid.clone(), reply));
+    }
+
+    /// Sends what is there. To be called at the end of each turn.
+    pub fn flush(&mut self, cx: &mut Context<'_>) {
+        if self.items.is_empty() {
+            return;
+        }
+        let items = self.items.iter().map(|(cid, reply)| reply.item(cid)).collect();
+        if cx.actions.control(&Packet { from: None, items }) == Sent::Lost {
+            // What acknowledges or ends concerns nobody who is still here.
+            self.lost.extend(self.items.iter().map(|(cid, _)| cid.clone()));
+        }
+        self.items.clear();
+        self.bytes = 0;
+    }
+
+    /// The WebSockets whose items were lost since the last call; some more than once.
+    pub fn take_lost(&mut self) -> Vec<Rc<[u8]>> {
+        std::mem::take(&mut self.lost)
+    }
+}

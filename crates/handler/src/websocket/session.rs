@@ -1,0 +1,188 @@
+//! What is known of one WebSocket.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use grip::Meta;
+use grip::filter::Filter;
+use grip::websocket::control::Message;
+use rpc::ws_control::Item;
+
+use super::outbox::Reply;
+use crate::order::rate::Bucket;
+use crate::subscribe::channels::Place;
+
+/// How long the proxy may take to say that a message has left.
+const ACK: Duration = Duration::from_secs(8);
+/// How long a WebSocket is remembered if the proxy does not say.
+const TTL: u32 = 60;
+/// Bytes of data for filters that a backend may set for one WebSocket.
+pub const MAX_META: usize = 65_536;
+
+/// A channel of a WebSocket.
+#[derive(Debug)]
+pub struct Subscription {
+    /// The place in the table of channels.
+    pub place: Place,
+    /// What messages pass.
+    pub filters: Box<[Filter]>,
+    /// The channel is the route's: the backend can not unsubscribe from it.
+    pub implicit: bool,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Socket {
+    /// The connection's id, by which proxy and handler know it.
+    pub cid: Rc<[u8]>,
+    /// A number that no other one has had.
+    pub birth: u64,
+    /// What the client asked for.
+    pub uri: Box<str>,
+    /// Put before the names of channels that the backend gives.
+    pub prefix: Box<str>,
+    /// The route, if its deliveries are counted apart.
+    pub bucket: Bucket,
+    /// The client may be told what is wrong.
+    pub debug: bool,
+    /// It has been told to close, and gets nothing any more.
+    pub closing: bool,
+    /// Its channels.
+    pub subscriptions: Vec<Subscription>,
+    /// Data for filters.
+    pub meta: Meta,
+    /// The session that the backend has bound it to.
+    pub session: Option<Box<str>>,
+    /// What the client is sent when it has been sent nothing else for a while.
+    pub keep_alive: Option<Box<Message>>,
+    delayed: Option<Box<(Message, Instant)>>,
+    /// The number of the next message that the proxy acknowledges.
+    next_number: u64,
+    /// When the proxy must have acknowledged which message, in order.
+    unanswered: VecDeque<(u64, Instant)>,
+    ttl: Duration,
+    expires: Instant,
+    /// When it will be looked at, and the number of that note; older notes are stale.
+    pub(super) watched: (Instant, u32),
+}
+
+/// What has become of a WebSocket that was looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// It goes on.
+    Fine,
+    /// This is to be sent.
+    Say(Reply),
+    /// The proxy does not answer: it is told `cancel`, and the WebSocket is forgotten.
+    Unanswered,
+    /// The proxy has not named it for too long: it is forgotten.
+    Expired,
+}
+
+impl Socket {
+    /// One that the proxy has told of.
+    pub fn new(cid: Rc<[u8]>, birth: u64, now: Instant) -> Self {
+        let ttl = Duration::from_secs(TTL.into());
+        Socket {
+            cid,
+            birth,
+            uri: Box::default(),
+            prefix: Box::default(),
+            bucket: None,
+            debug: false,
+            closing: false,
+            subscriptions: Vec::new(),
+            meta: Meta::default(),
+            session: None,
+            keep_alive: None,
+            delayed: None,
+            next_number: 0,
+            unanswered: VecDeque::new(),
+            ttl,
+            expires: now + ttl,
+            watched: (now, 0),
+        }
+    }
+
+    /// Takes in what the proxy says of it (`here`); more than once if the proxy is not sure that it was heard.
+    pub fn introduce(&mut self, item: &Item<'_>, now: Instant) {
+        let text = |octets: &Option<rpc::Octets<'_>>| {
+            octets.as_deref().map(|bytes| String::from_utf8_lossy(bytes).into_owned())
+        };
+        if let Some(uri) = text(&item.uri) {
+            self.uri = uri.into();
+        }
+        self.prefix = text(&item.channel_prefix).unwrap_or_default().into();
+        self.bucket = text(&item.route).filter(|_| item.separate_stats).map(Rc::from);
+        self.debug = item.debug;
+        self.live(Some(item.ttl.unwrap_or(TTL)), now);
+    }
+
+    /// The proxy still has it; it may say for how long that holds, in seconds.
+    pub fn live(&mut self, ttl: Option<u32>, now: Instant) {
+        if let Some(ttl) = ttl {
+            self.ttl = Duration::from_secs(ttl.into());
+        }
+        self.expires = now + self.ttl;
+    }
+
+    /// Has a message sent later, and the one that waits already at once.
+    pub fn delay(&mut self, message: Message, delay: Duration, now: Instant) -> Option<Reply> {
+        let waiting = self.flush_delayed(now);
+        self.delayed = Some(Box::new((message, now + delay)));
+        waiting
+    }
+
+    /// The message that waits, to be sent at once.
+    pub fn flush_delayed(&mut self, now: Instant) -> Option<Reply> {
+        let (Message { kind, content }, _) = *self.delayed.take()?;
+        let number = self.next_number;
+        self.next_number += 1;
+        self.unanswered.push_back((number, now + ACK));
+        Some(Reply::Send { kind, content: Some(content), number: Some(number) })
+    }
+
+    /// The proxy has sent the message of this number.
+    pub fn on_ack(&mut self, number: &[u8]) {
+        let number = std::str::from_utf8(number).ok().and_then(|number| number.parse().ok());
+        self.unanswered.retain(|(waiting, _)| Some(*waiting) != number);
+    }
+
+    /// Sets or removes data for filters. `false`: it would be too much, and nothing has changed.
+    pub fn set_meta(&mut self, name: String, value: Option<String>) -> bool {
+        let others = self.meta.iter().filter(|(other, _)| *other != name);
+        let mut entries: Vec<(String, String)> =
+            others.map(|(name, value)| (name.to_string(), value.to_string())).collect();
+        entries.extend(value.map(|value| (name, value)));
+        let bytes: usize = entries.iter().map(|(name, value)| name.len() + value.len()).sum();
+        if bytes > MAX_META {
+            return false;
+        }
+        self.meta = entries.into_iter().collect();
+        true
+    }
+
+    /// When it is to be looked at.
+    pub fn next_due(&self) -> Instant {
+        let delayed = self.delayed.as_ref().map(|delayed| delayed.1);
+        let unanswered = self.unanswered.front().map(|(_, due)| *due);
+        [delayed, unanswered].into_iter().flatten().fold(self.expires, Instant::min)
+    }
+
+    /// Looks at it.
+    pub fn look(&mut self, now: Instant) -> Look {
+        if self.expires <= now {
+            return Look::Expired;
+        }
+        if self.unanswered.front().is_some_and(|(_, due)| *due <= now) {
+            return Look::Unanswered;
+        }
+        if self.delayed.as_ref().is_some_and(|delayed| delayed.1 <= now)
+            && let Some(reply) = self.flush_delayed(now)
+        {
+            return Look::Say(reply);
+        }
+        Look::Fine
+    }
+}

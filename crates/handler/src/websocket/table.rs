@@ -1,0 +1,123 @@
+//! All WebSockets, and when they are to be looked at.
+
+use std::ops::{Index, IndexMut};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use zhttp::Wheel;
+
+use super::session::Socket;
+use crate::subscribe::classes::Standings;
+use crate::tables::{Map, Table};
+
+/// A WebSocket's index in the table.
+pub type SocketKey = u32;
+
+/// How exact timeouts are.
+const TICK: Duration = Duration::from_millis(50);
+
+/// See the module.
+pub struct Sockets {
+    sockets: Table<Socket>,
+    /// Proxies choose ids, but not all of them are ours, hence the standard library's keyed hash.
+    by_cid: Map<Rc<[u8]>, SocketKey, std::hash::RandomState>,
+    births: u64,
+    wheel: Wheel<(SocketKey, u64, u32)>,
+    /// What filters look at.
+    pub standings: Standings,
+}
+
+impl Sockets {
+    /// None.
+    pub fn new(now: Instant) -> Self {
+        Sockets {
+            sockets: Table::default(),
+            by_cid: Map::default(),
+            births: 0,
+            wheel: Wheel::new(TICK, now),
+            standings: Standings::default(),
+        }
+    }
+
+    /// Adds one.
+    pub fn insert(&mut self, cid: &[u8], now: Instant) -> SocketKey {
+        self.births += 1;
+        let cid: Rc<[u8]> = cid.into();
+        let key = self.sockets.insert(Socket::new(cid.clone(), self.births, now));
+        self.by_cid.insert(cid, key);
+        key
+    }
+
+    /// Removes one.
+    pub fn remove(&mut self, key: SocketKey) -> Option<Socket> {
+        let socket = self.sockets.remove(key)?;
+        self.by_cid.remove(&socket.cid);
+        Some(socket)
+    }
+
+    /// The one with this id.
+    pub fn find(&self, cid: &[u8]) -> Option<SocketKey> {
+        self.by_cid.get(cid).copied()
+    }
+
+    /// One that may be gone.
+    pub fn get_mut(&mut self, key: SocketKey) -> Option<&mut Socket> {
+        self.sockets.get_mut(key)
+    }
+
+    /// Whether the one with this birth is still at this index.
+    pub fn is_there(&self, key: SocketKey, birth: u64) -> bool {
+        self.sockets.get(key).is_some_and(|socket| socket.birth == birth)
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.sockets.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.sockets.is_empty()
+    }
+
+    /// Notes when one is to be looked at, if that is earlier than was noted before, or `anew`.
+    pub fn watch(&mut self, key: SocketKey, anew: bool) {
+        let Some(socket) = self.sockets.get_mut(key) else { return };
+        let due = socket.next_due();
+        if anew || due < socket.watched.0 {
+            socket.watched = (due, socket.watched.1.wrapping_add(1));
+            self.wheel.insert((key, socket.birth, socket.watched.1), due);
+        }
+    }
+
+    /// The next one that is to be looked at.
+    pub fn pop(&mut self, now: Instant) -> Option<SocketKey> {
+        while let Some((key, birth, note)) = self.wheel.pop(now) {
+            if self.sockets.get(key).is_some_and(|socket| socket.birth == birth && socket.watched.1 == note) {
+                return Some(key);
+            }
+        }
+        None
+    }
+
+    /// When that is.
+    pub fn next_due(&self) -> Option<Instant> {
+        self.wheel.next()
+    }
+}
+
+impl Index<SocketKey> for Sockets {
+    type Output = Socket;
+
+    /// # Panics
+    /// There is no such WebSocket. The lists of channels have only those that are there.
+    fn index(&self, key: SocketKey) -> &Socket {
+        &self.sockets[key]
+    }
+}
+
+impl IndexMut<SocketKey> for Sockets {
+    fn index_mut(&mut self, key: SocketKey) -> &mut Socket {
+        &mut self.sockets[key]
+    }
+}
