@@ -12,6 +12,7 @@
 //! - [`meta`]: what either of them has set for filters.
 //! - [`filter`]: what a subscription lets through, and in which form; [`patch`]: responses that are changes.
 //! - [`link`]: where a link leads.
+//! - [`cross_origin`]: responses for scripts of other sites, by [`cors`] or [`jsonp`].
 //! - [`signature`]: the `Grip-Sig` token by which backend and proxy know each other.
 //! - [`websocket`]: what backends tell the handler over a WebSocket, and how they are spoken to by requests instead.
 //! - [`reason`]: the standard text of each status code.
@@ -21,12 +22,15 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_macros))]
 
+pub mod cors;
+pub mod cross_origin;
 pub mod filter;
 pub mod head;
 pub mod header;
 pub mod instruct;
 pub mod item;
 pub mod json;
+pub mod jsonp;
 pub mod link;
 pub mod meta;
 pub mod patch;

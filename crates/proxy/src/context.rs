@@ -53,6 +53,8 @@ pub struct Config {
     pub rules: Rules,
     /// Error responses say what went wrong.
     pub debug: bool,
+    /// Responses are made fit for scripts of other sites.
+    pub auto_cross_origin: bool,
     /// Each request has a line in the log, unless its route says otherwise.
     pub log_requests: bool,
     /// Log lines have the client's address.

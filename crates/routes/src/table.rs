@@ -267,13 +267,12 @@ mod tests {
 
     #[test]
     fn what_is_unknown_or_not_supported_is_named_with_what_was_meant_and_the_rest_of_the_line_used() {
-        let text =
-            "*,path_bge=/x,aco,future,debug=no,ssl=,log_level=loud,over_http o:1,over_htpt,path_beg=/,client_cert=f\n";
+        let text = "*,path_bge=/x,session,future,debug=no,ssl=,log_level=loud,over_http o:1,over_htpt,path_beg=/,client_cert=f\n";
         let (routes, problems) = Table::parse(text.as_bytes(), "routes", &no_keys);
         let texts: Vec<&str> = problems.iter().map(|problem| problem.text.as_str()).collect();
         let wanted = [
             "unknown option `path_bge`, did you mean `path_beg`?",
-            "`aco` is not supported yet",
+            "`session` is not supported yet",
             "unknown option `future`; it has no effect",
             "`debug` takes no value",
             "`ssl` needs a value",

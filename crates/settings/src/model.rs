@@ -189,6 +189,8 @@ pub struct Proxy {
     pub routes: RoutesSource,
     /// Whether error responses say what went wrong.
     pub debug: bool,
+    /// Whether responses are made fit for scripts of other sites.
+    pub auto_cross_origin: bool,
     /// Whether X-Forwarded-Proto of a client is believed.
     pub accept_x_forwarded_protocol: bool,
     /// Which of the protocol headers the backend gets.

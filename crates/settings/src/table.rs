@@ -143,7 +143,7 @@ pub const SETTINGS: &[Setting] = &[
 
     row(P, "routesfile", Path, "routes", "", Used, "The routes, relative to the directory of this file. Read again when it changes."),
     row(P, "debug", Bool, "false", "1.11", Used, "Whether error responses say what went wrong."),
-    row(P, "auto_cross_origin", Bool, "false", "", Planned, "Whether responses get CORS headers and JSON-P is answered."),
+    row(P, "auto_cross_origin", Bool, "false", "", Used, "Whether responses get CORS headers and JSON-P is answered."),
     row(P, "accept_x_forwarded_protocol", Bool, "false", "1.9", Used, "Whether a client's X-Forwarded-Proto header is believed."),
     row(P, "set_x_forwarded_protocol", Choice(&["false", "true", "proto-only"]), "false", "1.12", Used, "Whether the backend gets X-Forwarded-Proto (`proto-only`), and X-Forwarded-Protocol with it (`true`)."),
     row(P, "x_forwarded_for", List, "", "", Used, "What happens to X-Forwarded-For: `truncate:N` keeps the last N entries, `append` adds the client's address."),

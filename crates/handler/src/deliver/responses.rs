@@ -5,7 +5,9 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use foldhash::fast::RandomState;
-use grip::HttpResponse;
+use grip::cross_origin::CrossOrigin;
+use grip::jsonp::{CONTENT_TYPE, Jsonp};
+use grip::{HttpResponse, StatusCode};
 
 use super::sender::{Sender, Start};
 use crate::context::Context;
@@ -48,8 +50,14 @@ pub fn respond(
     cx: &mut Context<'_>,
 ) {
     let mut numbers: HashMap<AnswerKey, u32, RandomState> = HashMap::default();
+    let mut scripts: HashMap<AnswerKey, Bytes, RandomState> = HashMap::default();
     targets.retain_mut(|target| {
         let Some((hold, terms)) = audience.holds.get(target.key).and_then(waiting) else { return false };
+        if let Some(CrossOrigin::Jsonp(jsonp)) = &terms.cross_origin {
+            let answer = (Rc::as_ptr(terms), (target.body.as_ptr() as usize, target.body.len()), 0);
+            let script = scripts.entry(answer).or_insert_with(|| script(jsonp, terms, published, &target.body).into());
+            target.body = script.clone();
+        }
         target.len = first_len(hold, &target.body);
         let answer = (Rc::as_ptr(terms), (target.body.as_ptr() as usize, target.body.len()), target.len);
         let next = numbers.len() as u32;
@@ -63,13 +71,18 @@ pub fn respond(
         let Target { key, body, len, .. } = &equal[0];
         let Some((_, terms)) = audience.holds.get(*key).and_then(waiting) else { continue };
         let terms = terms.clone();
-        let own = &terms.response.head;
-        let (code, reason, headers) = match published {
-            None => (own.code, &own.reason, own.headers.iter().collect()),
-            Some(published) => (published.code, &published.reason, published.headers.over(own.headers.iter())),
+        let (mut code, mut reason, mut headers) = head(&terms, published);
+        let missing = match &terms.cross_origin {
+            Some(CrossOrigin::Cors(cors)) => cors.missing(headers.clone().into_iter()),
+            _ => Vec::new(),
         };
+        headers.extend(missing.iter().map(|(name, value)| (*name, &**value)));
+        if let Some(CrossOrigin::Jsonp(_)) = terms.cross_origin {
+            (code, reason) = (StatusCode::OK, b"OK");
+            headers = vec![(b"Content-Type", CONTENT_TYPE)];
+        }
         let more = *len < body.len();
-        let start = Start { code, reason: reason.as_bytes(), headers: &headers, body: &body[..*len], more };
+        let start = Start { code, reason, headers: &headers, body: &body[..*len], more };
         sender.begin(equal.iter().map(|target| target.key), start, audience, cx);
         for target in equal {
             match more {
@@ -78,6 +91,23 @@ pub fn respond(
             }
         }
     }
+}
+
+/// Status and headers of an answer.
+type Head<'a> = (StatusCode, &'a [u8], Vec<(&'a [u8], &'a [u8])>);
+
+fn head<'a>(terms: &'a ResponseTerms, published: Option<&'a HttpResponse>) -> Head<'a> {
+    let own = &terms.response.head;
+    match published {
+        None => (own.code, own.reason.as_bytes(), own.headers.iter().collect()),
+        Some(published) => (published.code, published.reason.as_bytes(), published.headers.over(own.headers.iter())),
+    }
+}
+
+/// An answer as a script.
+fn script(jsonp: &Jsonp, terms: &ResponseTerms, published: Option<&HttpResponse>, body: &[u8]) -> Vec<u8> {
+    let (code, reason, headers) = head(terms, published);
+    jsonp.whole(code.get(), reason, headers.into_iter(), body)
 }
 
 /// The rest of a body follows as credits come, and the response ends with it.

@@ -1,6 +1,7 @@
 //! How a response begins: the head, and the first of the body. A stream's is sent once and not kept.
 
 use bytes::Bytes;
+use grip::cross_origin::CrossOrigin;
 use grip::head::Reason;
 use grip::instruct::Response;
 use grip::{Headers, StatusCode};
@@ -17,6 +18,20 @@ pub struct Head {
 }
 
 impl Head {
+    /// The same, fit for scripts of other sites. A stream is no script, whatever was asked for.
+    pub fn for_others(mut self, cross_origin: Option<&CrossOrigin>) -> Self {
+        if let Some(CrossOrigin::Cors(cors)) = cross_origin {
+            let missing = cors.missing(self.headers.iter());
+            let all = self.headers.iter().chain(missing.iter().map(|(name, value)| (*name, &**value)));
+            let all = all.map(|(name, value)| (name.to_vec().into(), value.to_vec().into())).collect();
+            // Values of a request's headers can stand in those of a response; if not, it goes without them.
+            if let Ok(headers) = Headers::new(all) {
+                self.headers = headers;
+            }
+        }
+        self
+    }
+
     /// The head of an instruct's response.
     pub fn of(response: &Response<'_>) -> Self {
         Head {

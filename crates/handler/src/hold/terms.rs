@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use grip::cross_origin::CrossOrigin;
 use grip::{HoldMode, Instruct, KeepAliveMode};
 
 use super::opening::{Head, Opening};
@@ -37,6 +38,8 @@ pub struct ResponseTerms {
     pub response: Opening,
     /// How long a long-poll waits.
     pub timeout: Duration,
+    /// What makes the answer fit for scripts of other sites.
+    pub cross_origin: Option<CrossOrigin>,
 }
 
 /// What streams with the same instruct have in common.
@@ -71,9 +74,9 @@ const MAX_BODY: usize = 16_384;
 
 impl Recent {
     /// The terms of a long-poll; `body` is that of the instruct's response.
-    pub fn response(&mut self, instruct: &Instruct<'_>, body: Bytes) -> Terms {
+    pub fn response(&mut self, instruct: &Instruct<'_>, body: Bytes, cross_origin: Option<CrossOrigin>) -> Terms {
         let response = Opening { head: Head::of(&instruct.response), body };
-        let terms = ResponseTerms { response, timeout: instruct.timeout };
+        let terms = ResponseTerms { response, timeout: instruct.timeout, cross_origin };
         let shared = terms.response.body.len() <= MAX_BODY;
         Terms::Response(if shared { share(&mut self.responses, terms) } else { Rc::new(terms) })
     }

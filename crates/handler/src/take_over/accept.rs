@@ -2,7 +2,10 @@
 //!
 //! `rpc` says what is in a call; here is what of it is looked at.
 
+use grip::cors::Cors;
+use grip::cross_origin::CrossOrigin;
 use grip::instruct::BackendResponse;
+use grip::jsonp::Jsonp;
 use rpc::accept::Accepted;
 use rpc::{Headers, Octets, ResponseData, StateError};
 use tnetstring::Item;
@@ -45,6 +48,8 @@ pub struct Request {
     pub responding: bool,
     /// The client may see what goes wrong.
     pub debug: bool,
+    /// What makes its response fit for scripts of other sites.
+    pub cross_origin: Option<CrossOrigin>,
 }
 
 /// The backend's response, undecoded.
@@ -87,7 +92,8 @@ impl<'a> Accept<'a> {
         let call: rpc::accept::Offer<'a> = tnetstring::from_item(args)?;
         let requests = call.requests.iter().map(|request| {
             let (state, responding) = (request.session(peers)?, request.response_code.is_some());
-            Ok(Request { state, responding, debug: request.debug })
+            let cross_origin = cross_origin(request, members.as_ref());
+            Ok(Request { state, responding, debug: request.debug, cross_origin })
         });
         let requests = requests.collect::<Result<_, StateError>>()?;
         let response = call.response.ok_or(AcceptError::NoResponse)?;
@@ -110,6 +116,17 @@ impl<'a> Accept<'a> {
             members,
         })
     }
+}
+
+/// The headers of the request are looked at only if they are needed.
+fn cross_origin(request: &rpc::RequestState<'_>, members: Option<&Members<'_>>) -> Option<CrossOrigin> {
+    if let Some(callback) = &request.jsonp_callback {
+        let extended = request.jsonp_extended_response;
+        return Some(CrossOrigin::Jsonp(Jsonp { callback: callback.to_vec().into(), extended }));
+    }
+    let data = members.filter(|_| request.auto_cross_origin)?.data;
+    let data: rpc::RequestData<'_> = tnetstring::from_item(data).ok()?;
+    Some(CrossOrigin::Cors(Cors::of(data.headers.0.into_iter())))
 }
 
 /// The requests are ours.

@@ -154,11 +154,14 @@ impl Admission {
             }
             _ => Vec::new(),
         };
+        // Requests that share an answer have asked for the same.
+        let cross_origin = accept.requests.first().and_then(|request| request.cross_origin.clone());
         let (terms, opening) = match mode {
-            HoldMode::Response => (self.recent.response(instruct, body), None),
+            HoldMode::Response => (self.recent.response(instruct, body, cross_origin), None),
             HoldMode::Stream if accept.response_sent => (self.recent.stream(instruct), None),
             HoldMode::Stream => {
-                (self.recent.stream(instruct), Some(Opening { head: Head::of(&instruct.response), body }))
+                let head = Head::of(&instruct.response).for_others(cross_origin.as_ref());
+                (self.recent.stream(instruct), Some(Opening { head, body }))
             }
         };
         Ok(Decision::Hold(Prepared {

@@ -256,7 +256,7 @@ impl Desk {
             let id = Id::new(id.as_bytes()).unwrap();
             let state =
                 HandedOver { client, id, in_seq: 1, out_seq: 1, credits: self.credits, by_router: self.by_router };
-            Request { state, responding: false, debug: self.debug }
+            Request { state, responding: false, debug: self.debug, cross_origin: None }
         });
         let headers: Vec<_> = headers.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())).collect();
         let response = BackendResponse { code: self.code, reason: b"", headers: &headers, body: body.as_bytes() };

@@ -2,6 +2,9 @@
 
 use std::sync::Arc;
 
+use grip::cors::Cors;
+use grip::cross_origin::CrossOrigin;
+use grip::jsonp::Jsonp;
 use routes::{ById, Protocol, Route, Table, Target, TargetKind};
 use rpc::RequestState;
 use rpc::inspect::{Inspect, Inspected};
@@ -10,12 +13,15 @@ use rpc::retry::Retry;
 use zhttp::{Ext, Kind, Packet};
 
 use super::{Call, Exchange, Phase};
+use crate::body::upload::Upload;
 use crate::context::Context;
 use crate::error::ProxyError;
 use crate::handler::inspect::{Ask, PREFETCH};
 use crate::request::forwarded;
+use crate::request::jsonp::{self, Invalid};
 use crate::request::uri::Uri;
 use crate::response::answer::Answer;
+use crate::response::cross_origin::Fitting;
 
 /// The index that calls have whose answers nobody waits for.
 const NOBODY: u32 = u32::MAX;
@@ -45,7 +51,29 @@ impl Exchange {
             let credits = self.client.grant();
             self.send(Packet { kind: Kind::Credit, credits, ..Packet::default() }, context);
         }
-        self.read_ahead(packet, context);
+        match self.fit(packet, uri, context) {
+            Ok(false) => self.read_ahead(packet, context),
+            Ok(true) => self.with_request(|this, packet| this.read_ahead(packet, context)),
+            Err(invalid) => self.answer(&Answer::new(400, "Bad Request", invalid.to_string()), context),
+        }
+    }
+
+    /// Makes ready for a response to scripts of other sites, if the route wants that. `true`: the request is another one
+    /// now, which stood in the query.
+    fn fit(&mut self, packet: &Packet<'_>, uri: &Uri<'_>, context: &mut Context<'_>) -> Result<bool, Invalid> {
+        let Some(route) = self.route.clone() else { return Ok(false) };
+        if !route.auto_cross_origin && !context.shared.config.auto_cross_origin {
+            return Ok(false);
+        }
+        self.fitting = Some(Box::new(Fitting::new(CrossOrigin::Cors(Cors::of(packet.headers.iter())))));
+        if packet.more {
+            return Ok(false);
+        }
+        let Some(meant) = jsonp::read(packet, uri, &route.jsonp)? else { return Ok(false) };
+        self.request = meant.encode(packet, uri).into();
+        self.upload = Upload::new(&meant.body, false);
+        self.fitting = Some(Box::new(Fitting::new(CrossOrigin::Jsonp(meant.jsonp))));
+        Ok(true)
     }
 
     /// Goes on once the beginning of the body is there: the handler is shown it, and a body that ends within it has a
@@ -81,6 +109,14 @@ impl Exchange {
         self.retry = true;
         self.scheme = uri.scheme.with_tls(client.https || uri.scheme.is_secure());
         self.debug = client.debug;
+        self.fitting = match &client.jsonp_callback {
+            Some(callback) => {
+                let extended = client.jsonp_extended_response;
+                Some(CrossOrigin::Jsonp(Jsonp { callback: callback.to_vec().into(), extended }))
+            }
+            None => client.auto_cross_origin.then(|| CrossOrigin::Cors(Cors::of(packet.headers.iter()))),
+        }
+        .map(|kind| Box::new(Fitting::new(kind)));
         self.inspected = retry.inspect.clone().map(|inspected| Box::new(inspected.into_owned()));
         // The client's instance is silent until it hears from its new owner.
         self.send(Packet { kind: Kind::KeepAlive, ext: Ext::MULTI, ..Packet::default() }, context);

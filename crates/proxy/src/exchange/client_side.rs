@@ -7,6 +7,7 @@ use zhttp::{Ext, Headers, Ids, Kind, Packet};
 use super::{Exchange, Phase};
 use crate::context::{Context, Note};
 use crate::error::ProxyError;
+use crate::response::cross_origin::Fitted;
 
 /// Status, status text, headers.
 pub(super) type Head<'a> = (u16, &'a [u8], Headers<'a>);
@@ -32,9 +33,38 @@ impl Exchange {
         self.refused.by_client |= !taken;
     }
 
+    /// Passes a piece of the response on, made fit for scripts of other sites if the route wants that.
+    pub(super) fn relay(&mut self, head: Option<Head<'_>>, body: &[u8], more: bool, context: &mut Context<'_>) {
+        let Some(mut fitting) = self.fitting.take() else { return self.pass_on(head, body, more, context) };
+        match fitting.fit(head, body, more) {
+            None => {
+                self.fitting = Some(fitting);
+                self.pass_on(head, body, more, context);
+            }
+            Some(Fitted::Headers(missing)) => {
+                let (code, reason, headers) = head.unwrap_or((200, b"", Headers::Absent));
+                let all: Vec<(&[u8], &[u8])> =
+                    headers.iter().chain(missing.iter().map(|(name, value)| (*name, &**value))).collect();
+                self.pass_on(Some((code, reason, Headers::Pairs(&all))), body, more, context);
+                drop(missing);
+                self.fitting = Some(fitting);
+            }
+            Some(Fitted::Script { headers, body: script }) => {
+                let pairs: Vec<(&[u8], Vec<u8>)> = headers;
+                let owned: Vec<(Vec<u8>, Vec<u8>)> =
+                    pairs.into_iter().map(|(name, value)| (name.to_vec(), value)).collect();
+                self.fitting = Some(fitting);
+                let pairs: Vec<(&[u8], &[u8])> =
+                    owned.iter().map(|(name, value)| (name.as_slice(), value.as_slice())).collect();
+                let head = head.map(|_| (200, &b"OK"[..], Headers::Pairs(&pairs)));
+                self.pass_on(head, &script, more, context);
+            }
+        }
+    }
+
     /// Passes a piece of the response on, as far as the client's credits go; the rest waits. Ends the exchange with the
     /// last piece, unless something is to follow it.
-    pub(super) fn relay(&mut self, head: Option<Head<'_>>, body: &[u8], more: bool, context: &mut Context<'_>) {
+    fn pass_on(&mut self, head: Option<Head<'_>>, body: &[u8], more: bool, context: &mut Context<'_>) {
         let (now, follows) = self.download.offer(body, !more, self.client.credits());
         if head.is_some() || now > 0 || !follows {
             let mut packet = Packet { body: &body[..now], more: follows, ..Packet::default() };
@@ -72,6 +102,14 @@ impl Exchange {
         if self.download.is_finished() {
             return self.end(self.responded());
         }
+        let count = match &mut self.fitting {
+            // A script is longer than what it is made of, so that is paid back when all of it has left.
+            Some(fitting) if fitting.jsonp().is_some() => match self.download.is_waiting() {
+                true => 0,
+                false => std::mem::take(&mut fitting.owed),
+            },
+            _ => count,
+        };
         self.grant_origin(count, context);
         if matches!(self.phase, Phase::Completing) {
             self.complete_hold(context);

@@ -84,6 +84,8 @@ impl Exchange {
         more: bool,
         context: &mut Context<'_>,
     ) {
+        // A stream is no script, whatever was asked for.
+        self.fitting = self.fitting.take().filter(|fitting| fitting.jsonp().is_none());
         self.phase = if more { Phase::Preceding } else { Phase::Completing };
         self.relay(head, body, true, context);
         if !more && matches!(self.phase, Phase::Completing) {
@@ -159,6 +161,7 @@ impl Exchange {
         let method = packet.method.unwrap_or_default();
         let rule = shared.config.rules.forwarded_for(self.trusted);
         let session = self.client.hand_over();
+        let jsonp = self.fitting.as_ref().and_then(|fitting| fitting.jsonp());
         let state = RequestState {
             user_data: packet.user_data.and_then(|data| tnetstring::from_item(data).ok()),
             response_code: self.download.code,
@@ -167,6 +170,9 @@ impl Exchange {
             logical_peer_address: address(logical_address(packet.headers, rule, packet.peer_address)),
             debug: self.debug,
             is_retry: self.retry,
+            auto_cross_origin: self.fitting.is_some(),
+            jsonp_callback: jsonp.map(|jsonp| (&*jsonp.callback).into()),
+            jsonp_extended_response: jsonp.is_some_and(|jsonp| jsonp.extended),
             ..RequestState::of(&session, &shared.peers)
         };
         let client_uri = self.client_uri(packet);

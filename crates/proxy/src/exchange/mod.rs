@@ -35,6 +35,7 @@ use crate::handler::TIMEOUT;
 use crate::request::headers::target_name;
 use crate::request::uri::{Scheme, Uri};
 use crate::response::answer::Answer;
+use crate::response::cross_origin::Fitting;
 use hold::Instruct;
 pub(crate) use origin_side::{MAX_FOREIGN_HEADERS, failure};
 
@@ -73,6 +74,8 @@ pub struct Exchange {
     download: Download,
     origin: Option<Origin>,
     phase: Phase,
+    /// What makes the response fit for scripts of other sites.
+    fitting: Option<Box<Fitting>>,
     /// The response, if it is for the handler.
     instruct: Option<Box<Instruct>>,
     refused: Refused,
@@ -179,6 +182,7 @@ impl Exchange {
             download: Download::default(),
             origin: None,
             phase: Phase::Reading,
+            fitting: None,
             instruct: None,
             refused: Refused::default(),
             started: now,

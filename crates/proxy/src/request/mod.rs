@@ -4,5 +4,6 @@
 
 pub mod forwarded;
 pub mod headers;
+pub mod jsonp;
 pub mod signatures;
 pub mod uri;

@@ -4,4 +4,5 @@
 
 pub mod answer;
 pub mod backend;
+pub mod cross_origin;
 pub mod test_target;

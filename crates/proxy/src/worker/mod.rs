@@ -478,6 +478,7 @@ fn config(settings: &settings::Proxy) -> Config {
             cdn_loop: settings.cdn_loop.clone(),
         },
         debug: settings.debug,
+        auto_cross_origin: settings.auto_cross_origin,
         log_requests: tracing::enabled!(tracing::Level::INFO),
         log_from: settings.log_from,
         log_user_agent: settings.log_user_agent,

@@ -198,7 +198,7 @@ mod tests {
             "# all gone\n",
             "* o:1\nbroken\n",
             "*,path_bge=/x o:1\n",
-            "*,aco o:1\n",
+            "*,session o:1\n",
             "* o:99999\n",
             "* \"o",
             "* o:1\n* o:2\n",
