@@ -12,7 +12,7 @@ use crate::response::backend::is_grip;
 
 /// What the suite can do, as far as backends need to know. Backends compare it as a whole, so it is what 1.36 says. Of it,
 /// sessions and next links are not there yet; the handler refuses them by name.
-pub const FEATURES: &str = "status, session, link:next, filter:skip-self, filter:skip-users, filter:require-sub, filter:build-id, filter:var-subst";
+pub const FEATURES: &str = "status, session, link:next, link:gone, filter:skip-self, filter:skip-users, filter:require-sub, filter:build-id, filter:var-subst";
 
 /// Begins the names of headers that tell what a client really sent.
 const MARK: &[u8] = b"eb9bf0f5-";
