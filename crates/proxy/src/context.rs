@@ -21,6 +21,10 @@ pub trait Links {
     fn to_handler(&mut self, to: &[u8], by_router: bool, packet: &Packet<'_>) -> bool;
     /// The first packet of a request to a backend; `false` if there is nobody to take it.
     fn open_origin(&mut self, packet: &Packet<'_>) -> bool;
+    /// The same to a backend that speaks ZHTTP itself, at this address.
+    fn open_zmq(&mut self, spec: &str, packet: &Packet<'_>) -> bool;
+    /// A whole request to such a backend, which answers with one packet.
+    fn ask_zmq(&mut self, spec: &str, packet: &Packet<'_>) -> bool;
     /// A further packet of one; `false` if the outbound process takes no more or is gone.
     fn to_origin(&mut self, to: &[u8], packet: &Packet<'_>) -> bool;
     /// An `inspect` call; `false` if there is no handler.

@@ -400,6 +400,18 @@ impl Engine {
         }
     }
 
+    /// A backend that speaks ZHTTP itself is gone.
+    pub fn backend_left(&mut self, name: &[u8], now: Instant, links: &mut dyn Links) {
+        let Some(peer) = self.shared.peers.find(name) else { return };
+        self.with_all(now, links, |exchange, context| {
+            if exchange.is_at(peer) {
+                exchange.outbound_left(Some(peer), context);
+            }
+        });
+        self.with_websockets(now, links, |websockets, context| websockets.backend_left(peer, context));
+        self.forget_cut(peer);
+    }
+
     /// A handler is gone, and with it what it was asked by `inspect`.
     pub fn inspect_lost(&mut self, now: Instant, links: &mut dyn Links) {
         self.with_all(now, links, Exchange::inspect_lost);

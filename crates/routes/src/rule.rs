@@ -268,13 +268,6 @@ pub(crate) fn route(
         mistakes
             .push(format!("no request has the host `{domain}`: write a name without port and path, or `*` for all"));
     }
-    for target in &route.targets {
-        if let TargetKind::Zhttp { .. } | TargetKind::ZhttpRequest { .. } = target.kind {
-            mistakes.push(
-                "targets zhttp/... and zhttpreq/... are not supported yet; requests go to the next target".into(),
-            );
-        }
-    }
     match text("id") {
         Some(id) => (route.id, route.explicit_id) = (id, true),
         None => route.id = route.made_up_id(),

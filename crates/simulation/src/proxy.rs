@@ -37,6 +37,14 @@ impl Links for Sockets<'_> {
         self.net.send(Part::Proxy, Part::Backend, Lane::First, packet.encode(None, &mut self.writer)).is_some()
     }
 
+    fn open_zmq(&mut self, _spec: &str, _packet: &Packet<'_>) -> bool {
+        false
+    }
+
+    fn ask_zmq(&mut self, _spec: &str, _packet: &Packet<'_>) -> bool {
+        false
+    }
+
     fn to_origin(&mut self, to: &[u8], packet: &Packet<'_>) -> bool {
         let bytes = packet.encode(None, &mut self.writer);
         self.net.part(to).is_some_and(|part| self.net.send(Part::Proxy, part, Lane::Stream, bytes).is_some())

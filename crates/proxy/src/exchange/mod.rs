@@ -37,7 +37,7 @@ use crate::request::uri::{Scheme, Uri};
 use crate::response::answer::Answer;
 use crate::response::cross_origin::Fitting;
 use hold::Instruct;
-pub(crate) use origin_side::{MAX_FOREIGN_HEADERS, failure};
+pub(crate) use origin_side::{MAX_FOREIGN_HEADERS, failure, to_host};
 
 /// How long a request that an outbound process may have taken with it into its end is waited for.
 const DOUBT: Duration = Duration::from_secs(1);
@@ -115,6 +115,8 @@ enum Phase {
     Asking(Call),
     /// The handler wants the request without a backend; all of the body is needed.
     Withholding,
+    /// The backend wants the request in one packet, so all of the body is needed.
+    Gathering,
     /// A backend has the request and has not answered.
     Waiting,
     /// The response goes to the client as it comes.

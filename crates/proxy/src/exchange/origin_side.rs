@@ -1,6 +1,8 @@
 //! The request to a target, the next target if that fails, and the response.
 
-use routes::TargetKind;
+use std::time::Duration;
+
+use routes::{Target, TargetKind};
 use zhttp::session;
 use zhttp::session::client::{Grant, Outcome as Told, Outgoing, Session};
 use zhttp::{Ext, Headers, INITIAL_BODY, Id, Ids, Kind, Packet, PeerId};
@@ -8,6 +10,7 @@ use zhttp::{Ext, Headers, INITIAL_BODY, Id, Ids, Kind, Packet, PeerId};
 use super::hold::Instruct;
 use super::{Exchange, Origin, Phase};
 use crate::access_log::Outcome;
+use crate::body::upload::KEEP;
 use crate::context::{Context, Cut, Side};
 use crate::error::{ProxyError, Retry, only_asks};
 use crate::handler::TIMEOUT;
@@ -20,6 +23,11 @@ use crate::response::test_target;
 /// Headers that a response may have for Pushpin's own frontends. With more they drop the packet, and their client waits for
 /// a response that never comes (ZHTTP, size limits).
 pub(crate) const MAX_FOREIGN_HEADERS: usize = 64;
+
+/// The largest answer in one packet, in bytes (proxy, `zhttpreq` targets).
+const MAX_ANSWER: usize = 1_000_000;
+/// How long such an answer may take.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 
 impl Exchange {
     /// Sends the request to the current target.
@@ -34,13 +42,18 @@ impl Exchange {
             return self.fail(&ProxyError::ClaimedEvents, context);
         }
         let serial = context.shared.serial();
-        let (host, port) = match &target.kind {
-            TargetKind::Host { host, port } => (host, *port),
+        let whole = match &target.kind {
+            TargetKind::Host { .. } | TargetKind::Zhttp { .. } => false,
             TargetKind::Test => return self.ask_test_target(context),
-            TargetKind::Zhttp { .. } | TargetKind::ZhttpRequest { .. } => {
-                return self.origin_failed(&ProxyError::TargetKind(target_name(target)), context);
-            }
+            TargetKind::ZhttpRequest { .. } => true,
         };
+        if whole && self.upload.is_too_large() {
+            return self.fail(&ProxyError::BodyTooLarge, context);
+        }
+        if whole && !self.upload.is_complete() {
+            self.phase = Phase::Gathering;
+            return;
+        }
         let Some(uri) = Uri::parse(request.uri.unwrap_or_default()) else {
             return self.fail(&ProxyError::NoRoute, context);
         };
@@ -57,8 +70,10 @@ impl Exchange {
         };
         let additions = Additions::new(request.headers, &what);
         let headers = additions.headers(request.headers, &what);
-        let whole = origin_uri(&uri, &route, target);
-        let (body, more) = self.upload.next(INITIAL_BODY).unwrap_or((b"", !self.upload.is_complete()));
+        let target_uri = origin_uri(&uri, &route, target);
+        let window = if whole { MAX_ANSWER } else { INITIAL_BODY };
+        let room = if whole { KEEP } else { INITIAL_BODY };
+        let (body, more) = self.upload.next(room).unwrap_or((b"", !self.upload.is_complete()));
 
         let id = Id::indexed(self.index as u32, serial);
         let packet = Packet {
@@ -66,21 +81,28 @@ impl Exchange {
             ids: Ids::One(id.as_bytes(), Some(0)),
             ext: Ext::MULTI,
             method: request.method,
-            uri: Some(&whole),
+            uri: Some(&target_uri),
             headers: Headers::Pairs(&headers),
             body,
             more,
             stream: true,
             router_resp: context.shared.config.router_resp,
             credits: Some(INITIAL_BODY as u32),
-            connect_host: Some(host.as_bytes()),
-            connect_port: Some(port),
-            ignore_policies: target.trusted,
-            trust_connect_host: target.trust_connect_host,
-            ignore_tls_errors: target.insecure,
             ..Packet::default()
         };
-        let sent = context.links.open_origin(&packet);
+        let sent = match &target.kind {
+            // These answer as all foreign peers do.
+            TargetKind::Zhttp { spec } => {
+                context.links.open_zmq(spec, &Packet { router_resp: false, ext: Ext::MULTI, ..packet })
+            }
+            TargetKind::ZhttpRequest { spec } => {
+                let ids = Ids::One(id.as_bytes(), None);
+                let (stream, credits, router_resp) = (false, None, false);
+                let packet = Packet { ids, stream, credits, router_resp, ext: Ext::default(), ..packet };
+                context.links.ask_zmq(spec, &packet)
+            }
+            kind => context.links.open_origin(&to_host(kind, target, packet)),
+        };
         let count = body.len();
         self.upload.sent(count, more);
         if !sent {
@@ -88,10 +110,16 @@ impl Exchange {
         }
         self.origin = Some(Origin {
             serial,
-            session: Session::start(session::Protocol::Http, INITIAL_BODY as u32, context.now),
-            answer_by: context.now + TIMEOUT,
+            session: Session::start(session::Protocol::Http, window as u32, context.now),
+            // One that answers with one packet does not say before that it has the request.
+            answer_by: context.now + if whole { ANSWER_TIMEOUT } else { TIMEOUT },
             in_doubt: false,
         });
+    }
+
+    /// Whether its request is at this instance.
+    pub fn is_at(&self, peer: PeerId) -> bool {
+        self.origin.as_ref().is_some_and(|origin| origin.session.server() == Some(peer))
     }
 
     /// Whether a packet with this serial in its id is for the current request to a backend.
@@ -316,6 +344,19 @@ impl Exchange {
             let head = (answer.code, answer.reason.as_bytes(), Headers::Pairs(&headers));
             this.response_begins(head, answer.body, false, context);
         });
+    }
+}
+
+/// What the outbound process needs to know to reach a host.
+pub(crate) fn to_host<'a>(kind: &'a TargetKind, target: &'a Target, packet: Packet<'a>) -> Packet<'a> {
+    let TargetKind::Host { host, port } = kind else { return packet };
+    Packet {
+        connect_host: Some(host.as_bytes()),
+        connect_port: Some(*port),
+        ignore_policies: target.trusted,
+        trust_connect_host: target.trust_connect_host,
+        ignore_tls_errors: target.insecure,
+        ..packet
     }
 }
 

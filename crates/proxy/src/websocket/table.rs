@@ -303,6 +303,15 @@ impl Table {
         self.with_all(cx, |relay, _, scene| relay.outbound_left(peer, scene));
     }
 
+    /// A backend that speaks ZHTTP itself is gone.
+    pub fn backend_left(&mut self, peer: PeerId, cx: &mut Context<'_>) {
+        self.with_all(cx, |relay, _, scene| {
+            if relay.is_at(peer) {
+                relay.outbound_left(Some(peer), scene);
+            }
+        });
+    }
+
     /// A handler is gone.
     pub fn handler_left(&mut self, cx: &mut Context<'_>) {
         let mut closed = 0;

@@ -4,6 +4,7 @@
 //! to the engine, which sends its packets through the same sockets at once.
 
 mod routes_file;
+mod zmq_backends;
 
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
@@ -26,6 +27,7 @@ use crate::handler::command;
 use crate::request::headers::Rules;
 use crate::request::signatures::{signing_key, verifying_key};
 use routes_file::RoutesFile;
+use zmq_backends::{Source, ZmqBackends};
 
 /// Packets taken from one socket in a turn.
 const PACKETS_A_TURN: usize = 256;
@@ -58,6 +60,8 @@ struct Sockets {
     responses: Publisher,
     origin_out: Push,
     origin_stream: Router,
+    /// Backends that speak ZHTTP themselves.
+    zmq_backends: ZmqBackends,
     inspect: Dealer,
     accept: Dealer,
     /// To handlers, about their own requests.
@@ -105,8 +109,17 @@ impl Links for Sockets {
         self.origin_out.send(packet.encode(None, &mut self.writer)).is_ok()
     }
 
+    fn open_zmq(&mut self, spec: &str, packet: &Packet<'_>) -> bool {
+        self.zmq_backends.begin(spec, packet.encode(None, &mut self.writer))
+    }
+
+    fn ask_zmq(&mut self, spec: &str, packet: &Packet<'_>) -> bool {
+        self.zmq_backends.ask(spec, packet.encode(None, &mut self.writer))
+    }
+
     fn to_origin(&mut self, to: &[u8], packet: &Packet<'_>) -> bool {
-        let sent = self.origin_stream.send(to, packet.encode(None, &mut self.writer));
+        let router = self.zmq_backends.router_to(to).unwrap_or(&self.origin_stream);
+        let sent = router.send(to, packet.encode(None, &mut self.writer));
         self.lost += u64::from(sent.is_err());
         sent != Err(SendError::Full)
     }
@@ -201,6 +214,8 @@ impl Worker {
         let now = Instant::now();
         let mut routes = RoutesFile::new(settings.routes.clone());
         let first = routes.load();
+        let mut zmq_backends = ZmqBackends::new(context, &instance, options);
+        zmq_backends.open(&first, &mut reactor);
         let engine = Engine::new(&instance, config(settings), Arc::new(first), now, unix());
         let writer = Writer::new(16 * 1024);
         let sockets = Sockets {
@@ -208,6 +223,7 @@ impl Worker {
             responses,
             origin_out,
             origin_stream,
+            zmq_backends,
             inspect,
             accept,
             internal_stream,
@@ -428,12 +444,53 @@ impl Worker {
                     }
                 }
             }
-            _ => {}
+            _ => self.zmq_backend(number, now),
+        }
+    }
+
+    /// Something has come from a backend that speaks ZHTTP itself.
+    fn zmq_backend(&mut self, number: usize, now: Instant) {
+        let (engine, sockets) = (&mut self.engine, &mut self.sockets);
+        for _ in 0..PACKETS_A_TURN {
+            match sockets.zmq_backends.source(number) {
+                Some(Source::Responses(index)) => {
+                    let message = sockets.zmq_backends.streaming.get(index).and_then(|known| known.responses.recv());
+                    let Some(message) = message else { return };
+                    let Some((_, packet)) = transport::split_address(&message) else { continue };
+                    if let Ok(decoded) = Packet::decode(packet) {
+                        sockets.zmq_backends.learn(index, decoded.from);
+                    }
+                    engine.origin_packet(packet, now, sockets);
+                }
+                Some(Source::Stream(index)) => {
+                    let known = sockets.zmq_backends.streaming.get(index);
+                    match known.and_then(|known| known.stream.incoming()) {
+                        None => return,
+                        // Responses come by the other socket.
+                        Some(Incoming::Packet(..)) => {}
+                        Some(Incoming::Change(Change::Left(name, _))) => {
+                            sockets.zmq_backends.forget(&name);
+                            engine.backend_left(&name, now, sockets);
+                        }
+                        Some(Incoming::Change(Change::Room(name))) => engine.room(&name, sockets),
+                        Some(Incoming::Change(Change::Joined(_))) => {}
+                    }
+                }
+                Some(Source::Answers(index)) => {
+                    match sockets.zmq_backends.asked.get(index).and_then(|(_, dealer)| dealer.incoming()) {
+                        None => return,
+                        Some(Answer::Reply(message)) => engine.origin_packet(&message, now, sockets),
+                        Some(Answer::Change(_)) => {}
+                    }
+                }
+                None => return,
+            }
         }
     }
 
     fn reload(&mut self) {
         if let Some(routes) = self.routes.reload() {
+            self.sockets.zmq_backends.open(&routes, &mut self.reactor);
             self.engine.set_routes(Arc::new(routes));
         }
     }

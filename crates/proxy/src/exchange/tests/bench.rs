@@ -100,6 +100,16 @@ impl Links for Recorded {
         !self.no_outbound
     }
 
+    fn open_zmq(&mut self, spec: &str, packet: &Packet<'_>) -> bool {
+        assert_eq!(spec, "ipc://zmq");
+        self.open_origin(packet)
+    }
+
+    fn ask_zmq(&mut self, spec: &str, packet: &Packet<'_>) -> bool {
+        assert_eq!(spec, "ipc://zmq");
+        self.open_origin(packet)
+    }
+
     fn to_origin(&mut self, to: &[u8], packet: &Packet<'_>) -> bool {
         assert_eq!(to, b"out");
         if !self.origin_full {

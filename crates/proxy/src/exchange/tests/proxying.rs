@@ -473,3 +473,33 @@ fn an_outbound_process_that_takes_a_request_too_late_is_told_to_stop() {
     bench.origin(ok(b"all of it", false));
     assert_eq!(bench.sent(), [""; 0]);
 }
+
+#[test]
+fn a_backend_that_wants_whole_requests_gets_one_packet_and_answers_with_one() {
+    let mut bench = Bench::new("* zhttpreq/ipc://zmq");
+    bench.request(Packet { method: Some(b"POST"), body: b"one ", more: true, ..Packet::default() });
+    assert_eq!(bench.sent(), ["client: credit +200000"]);
+    bench.client(data(b"two", false));
+    let sent = bench.raw();
+    let [Sent::Open(message)] = &sent[..] else { panic!("{sent:?}") };
+    let packet = Packet::decode(message).unwrap();
+    assert_eq!((packet.body, packet.more, packet.stream, packet.credits), (&b"one two"[..], false, false, None));
+    let (id, seq) = packet.ids.single().unwrap();
+    assert_eq!(seq, None);
+    let answer = Packet { ids: Ids::One(id, None), ..ok(&[b'x'; 5000], false) };
+    bench.engine.origin_packet(&bytes(&answer), bench.now, &mut bench.recorded);
+    assert_eq!(bench.sent(), ["client: data 200 [5000]"]);
+    assert!(bench.engine.is_empty());
+}
+
+#[test]
+fn a_backend_with_sockets_of_its_own_that_leaves_takes_only_its_requests_with_it() {
+    let mut bench = Bench::new("* zhttp/ipc://zmq");
+    bench.request(Packet::default());
+    bench.take();
+    bench.engine.backend_left(b"out", bench.now, &mut bench.recorded);
+    assert_eq!(bench.sent(), [""; 0]);
+    bench.origin(ok(b"begun", true));
+    bench.engine.backend_left(b"out", bench.now, &mut bench.recorded);
+    assert_eq!(bench.sent(), ["client: data 200 [5] more", "client: cancel"]);
+}

@@ -14,7 +14,7 @@ use super::closing::Closing;
 use super::{Phase, Relay, Scene};
 use crate::context::{Cut, Side};
 use crate::error::{ProxyError, Retry};
-use crate::exchange::{KeepAlive, failure};
+use crate::exchange::{KeepAlive, failure, to_host};
 use crate::handler::TIMEOUT;
 use crate::request::headers::{Additions, Circumstances, authority, origin_uri, target_name};
 use crate::request::uri::Uri;
@@ -77,8 +77,8 @@ impl Relay {
         };
         match &target.kind {
             TargetKind::Test => self.connect_test(&packet, &uri, &route, scene),
-            TargetKind::Host { host, port } if !target.over_http => {
-                self.open_direct(&packet, &uri, &route, target, (host, *port), scene);
+            TargetKind::Host { .. } | TargetKind::Zhttp { .. } if !target.over_http => {
+                self.open_direct(&packet, &uri, &route, target, scene);
             }
             _ => self.origin_failed(&ProxyError::TargetKind(target_name(target)), scene),
         }
@@ -90,7 +90,6 @@ impl Relay {
         uri: &Uri<'_>,
         route: &Route,
         target: &Target,
-        (host, port): (&str, u16),
         scene: &mut Scene<'_, '_>,
     ) {
         let shared = &mut scene.cx.shared;
@@ -122,14 +121,13 @@ impl Relay {
             headers: Headers::Pairs(&headers),
             router_resp: shared.config.router_resp,
             credits: Some(INITIAL_BODY as u32),
-            connect_host: Some(host.as_bytes()),
-            connect_port: Some(port),
-            ignore_policies: target.trusted,
-            trust_connect_host: target.trust_connect_host,
-            ignore_tls_errors: target.insecure,
             ..Packet::default()
         };
-        if !scene.cx.links.open_origin(&packet) {
+        let taken = match &target.kind {
+            TargetKind::Zhttp { spec } => scene.cx.links.open_zmq(spec, &Packet { router_resp: false, ..packet }),
+            kind => scene.cx.links.open_origin(&to_host(kind, target, packet)),
+        };
+        if !taken {
             return self.fail(&ProxyError::NoOutbound, scene);
         }
         self.origin = Origin::Direct(Direct {
@@ -307,6 +305,11 @@ impl Relay {
                 self.cut_origin(scene);
             }
         }
+    }
+
+    /// Whether its session is with this instance.
+    pub fn is_at(&self, peer: PeerId) -> bool {
+        matches!(&self.origin, Origin::Direct(direct) if direct.session.server() == Some(peer))
     }
 
     /// The outbound process `peer` is gone.
