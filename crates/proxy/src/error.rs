@@ -74,6 +74,9 @@ pub enum ProxyError {
     /// The outbound process has not been heard of for too long.
     #[error("the outbound process has been silent for 60 s")]
     OutboundSilent,
+    /// A WebSocket over HTTP can not go on.
+    #[error("a WebSocket over HTTP can not go on: {0}")]
+    Events(String),
     /// The outbound process ended while it had the request.
     #[error("the outbound process ended")]
     OutboundLeft,
@@ -112,7 +115,11 @@ impl ProxyError {
         match self {
             Self::Looped | Self::ClaimedEvents | Self::LengthRequired => Fault::Client,
             Self::TooLargeToHold | Self::BodyTooLarge => Fault::Client,
-            Self::Unreachable(_) | Self::Broken(_) | Self::InstructTooLarge(_) | Self::TooManyHeaders => Fault::Backend,
+            Self::Unreachable(_)
+            | Self::Broken(_)
+            | Self::Events(_)
+            | Self::InstructTooLarge(_)
+            | Self::TooManyHeaders => Fault::Backend,
             Self::BadInstruct(_) | Self::BadStatus => Fault::Backend,
             Self::NoOutbound | Self::OutboundSilent | Self::OutboundLeft | Self::OutboundViolation(_) => Fault::Peer,
             Self::OutboundFull | Self::NoHandler | Self::NoControl | Self::HandlerRefused(_) => Fault::Peer,
@@ -159,6 +166,7 @@ impl ProxyError {
             Self::Unreachable(_)
             | Self::NoControl
             | Self::Broken(_)
+            | Self::Events(_)
             | Self::OutboundLeft
             | Self::OutboundFull
             | Self::OutboundViolation(_) => Answer::new(502, "Bad Gateway", "Error while proxying to origin."),
@@ -181,6 +189,7 @@ impl ProxyError {
             Self::Blocked => "blocked",
             Self::LengthRequired => "length-required",
             Self::Broken(_) => "broken",
+            Self::Events(_) => "websocket-events",
             Self::NoOutbound => "no-outbound",
             Self::OutboundSilent => "outbound-silent",
             Self::OutboundLeft => "outbound-left",

@@ -3,6 +3,7 @@
 //! - [`table`]: all of them, and which one a packet is for.
 //! - [`relay`]: one of them, from its first packet to its end. `origin` is its backend's side, `closing` how it ends.
 //! - [`pipe`]: frames on their way to one side, which wait for its credits.
+//! - [`over_http`]: a backend that is spoken to by requests.
 //! - [`extension`]: a backend that speaks GRIP on its WebSocket, and which of its messages are for whom.
 //! - [`control`]: what proxy and handler tell each other about one WebSocket.
 
@@ -12,6 +13,7 @@ use std::time::Duration;
 
 pub mod control;
 pub mod extension;
+pub mod over_http;
 pub mod pipe;
 pub mod relay;
 pub mod table;

@@ -2,6 +2,7 @@
 
 mod closing;
 mod origin;
+mod over_http;
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -108,6 +109,8 @@ pub struct Scene<'c, 'x> {
     pub items: &'c mut Items,
     /// Waiting bytes of messages from the handler, beyond which a client is given up.
     pub limit: usize,
+    /// There is room for one more backend that is to hear of a client which is gone.
+    pub may_part: bool,
 }
 
 impl Relay {
@@ -453,6 +456,12 @@ impl Relay {
 
     /// Sends what the credits of both sides allow, and sees whether all is over.
     pub fn flush(&mut self, scene: &mut Scene<'_, '_>) {
+        self.flush_down(scene);
+        self.flush_up(scene);
+        self.settle(scene);
+    }
+
+    fn flush_down(&mut self, scene: &mut Scene<'_, '_>) {
         while self.phase == Phase::Open
             && !self.client_closing.sent
             && let Some(leaving) = self.down.next(self.client.credits() as usize)
@@ -471,8 +480,6 @@ impl Relay {
                 self.grant_origin(leaving.owed, scene);
             }
         }
-        self.flush_up(scene);
-        self.settle(scene);
     }
 
     fn send_frame(&mut self, frame: &Frame, scene: &mut Scene<'_, '_>) {
@@ -512,9 +519,6 @@ impl Relay {
             self.send(0, Packet { kind: Kind::Credit, credits: Some(credits), ..Packet::default() }, scene);
         }
     }
-
-    /// The backend must ask again, as the handler wishes.
-    pub fn refresh(&mut self, _scene: &mut Scene<'_, '_>) {}
 
     /// Ends the sessions that a packet was not taken of. To be called whenever something may have been sent.
     pub fn end_refused(&mut self, scene: &mut Scene<'_, '_>) {

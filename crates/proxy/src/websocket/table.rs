@@ -72,14 +72,14 @@ impl Table {
         }
     }
 
-    /// How many there are.
+    /// How many clients there are. Relays whose client is gone, and whose backend is still to hear of it, do not count.
     pub fn len(&self) -> usize {
-        self.relays.len()
+        self.by_cid.len()
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.relays.is_empty()
+        self.by_cid.is_empty()
     }
 
     /// Whether a client's session is one of them.
@@ -140,16 +140,20 @@ impl Table {
         cx: &mut Context<'_>,
         act: impl FnOnce(&mut Relay, &mut Scene<'_, '_>) -> R,
     ) -> Option<R> {
+        let entries = self.relays.len();
         let entry = self.relays.get_mut(index)?;
         let relay = &mut entry.relay;
-        let scene = &mut Scene { cx, items, limit: self.limit };
+        let parting = self.by_cid.len() + cx.shared.config.max_open_requests;
+        let may_part = entries < parting;
+        let scene = &mut Scene { cx, items, limit: self.limit, may_part };
         let result = act(relay, scene);
         relay.end_refused(scene);
         relay.log(scene);
+        if relay.is_over() && self.by_cid.remove(relay.cid()).is_some() {
+            self.by_client.remove(&relay.client_key());
+        }
         match relay.next_due() {
             None => {
-                self.by_client.remove(&relay.client_key());
-                self.by_cid.remove(relay.cid());
                 self.relays.remove(index);
             }
             Some(due) if entry.timer.is_none_or(|timer| due < timer) => {

@@ -80,8 +80,10 @@ impl Relay {
         if self.is_over() {
             return;
         }
-        self.drop_origin(scene);
         self.phase = Phase::Over;
+        self.close_by = None;
+        self.orphaned_at = None;
+        self.drop_origin(scene);
         if self.control.take().is_some() {
             scene.items.push(control::item(ItemKind::Gone, &self.cid));
         }
@@ -117,6 +119,7 @@ impl Relay {
     pub fn stop(&mut self, scene: &mut Scene<'_, '_>) {
         if !self.is_over() {
             self.send(0, Packet { kind: Kind::Cancel, ..Packet::default() }, scene);
+            self.abandon_over_http(scene);
             self.over(scene);
         }
     }
@@ -124,7 +127,8 @@ impl Relay {
     /// When [`Relay::on_timer`] has something to do; `None` if the relay can be forgotten.
     pub fn next_due(&self) -> Option<Instant> {
         if self.is_over() {
-            return None;
+            // Its backend may still have to hear of it.
+            return self.origin.next_due();
         }
         let control = self.control.as_ref().map(control::Control::next_due);
         let due = [Some(self.client.next_due()), self.origin.next_due(), control, self.close_by, self.orphaned_at];

@@ -11,6 +11,7 @@ use zhttp::{Ext, Headers, INITIAL_BODY, Id, Ids, Kind, Packet, PeerId};
 use super::super::pipe::{Frame, Status};
 use super::super::table::origin_index;
 use super::closing::Closing;
+use super::over_http::OverHttp;
 use super::{Phase, Relay, Scene};
 use crate::context::{Cut, Side};
 use crate::error::{ProxyError, Retry};
@@ -27,6 +28,8 @@ pub enum Origin {
     Test,
     /// A backend that speaks WebSocket.
     Direct(Direct),
+    /// A backend that is spoken to by requests.
+    OverHttp(Box<OverHttp>),
 }
 
 /// A WebSocket to a backend.
@@ -46,20 +49,29 @@ impl Origin {
 
     /// Whether the session with the backend's side has this number.
     pub fn is(&self, serial: u64) -> bool {
-        matches!(self, Origin::Direct(direct) if direct.serial == serial)
+        match self {
+            Origin::Direct(direct) => direct.serial == serial,
+            Origin::OverHttp(over_http) => over_http.is(serial),
+            Origin::None | Origin::Test => false,
+        }
     }
 
     /// The close frames with it.
     pub fn closing(&self) -> Option<Closing> {
         match self {
             Origin::Direct(direct) => Some(direct.closing),
+            Origin::OverHttp(over_http) => Some(over_http.closing()),
             Origin::None | Origin::Test => None,
         }
     }
 
     /// When it has something to do.
     pub fn next_due(&self) -> Option<Instant> {
-        let Origin::Direct(direct) = self else { return None };
+        let direct = match self {
+            Origin::Direct(direct) => direct,
+            Origin::OverHttp(over_http) => return over_http.next_due(),
+            Origin::None | Origin::Test => return None,
+        };
         let due = direct.session.next_due();
         Some(if direct.session.is_answered() { due } else { due.min(direct.answer_by) })
     }
@@ -77,7 +89,10 @@ impl Relay {
         };
         match &target.kind {
             TargetKind::Test => self.connect_test(&packet, &uri, &route, scene),
-            TargetKind::Host { .. } | TargetKind::Zhttp { .. } if !target.over_http => {
+            TargetKind::Host { .. } | TargetKind::Zhttp { .. } if target.over_http => {
+                self.open_over_http(target.one_event, scene);
+            }
+            TargetKind::Host { .. } | TargetKind::Zhttp { .. } => {
                 self.open_direct(&packet, &uri, &route, target, scene);
             }
             _ => self.origin_failed(&ProxyError::TargetKind(target_name(target)), scene),
@@ -173,7 +188,9 @@ impl Relay {
         seq: Option<u32>,
         scene: &mut Scene<'_, '_>,
     ) {
-        let Origin::Direct(direct) = &mut self.origin else { return };
+        let Origin::Direct(direct) = &mut self.origin else {
+            return self.over_http_packet(packet, from, seq, scene);
+        };
         match direct.session.on_packet(packet, from, seq, scene.cx.now) {
             Ok(Told::Data) if self.phase == Phase::Connecting => {
                 let reason = packet.reason.unwrap_or(b"Switching Protocols");
@@ -238,6 +255,9 @@ impl Relay {
 
     /// Ends the session with the backend's side, if there is one.
     pub(super) fn drop_origin(&mut self, scene: &mut Scene<'_, '_>) {
+        if let Origin::OverHttp(_) = self.origin {
+            return self.part_over_http(scene);
+        }
         let Origin::Direct(mut direct) = std::mem::replace(&mut self.origin, Origin::None) else { return };
         if direct.closing.is_done() {
             return;
@@ -257,6 +277,9 @@ impl Relay {
     pub(super) fn flush_up(&mut self, scene: &mut Scene<'_, '_>) {
         if self.phase != Phase::Open {
             return;
+        }
+        if let Origin::OverHttp(_) = self.origin {
+            return self.flush_over_http(scene);
         }
         loop {
             let Origin::Direct(direct) = &mut self.origin else { return };
@@ -283,6 +306,9 @@ impl Relay {
 
     /// A packet to the outbound process was not taken.
     pub fn cut_origin(&mut self, scene: &mut Scene<'_, '_>) {
+        if let Origin::OverHttp(_) = self.origin {
+            return self.cut_request(scene);
+        }
         if let Origin::Direct(direct) = &self.origin
             && let Some(peer) = direct.session.server()
         {
@@ -309,12 +335,16 @@ impl Relay {
 
     /// Whether its session is with this instance.
     pub fn is_at(&self, peer: PeerId) -> bool {
-        matches!(&self.origin, Origin::Direct(direct) if direct.session.server() == Some(peer))
+        match &self.origin {
+            Origin::Direct(direct) => direct.session.server() == Some(peer),
+            Origin::OverHttp(over_http) => over_http.server() == Some(peer),
+            Origin::None | Origin::Test => false,
+        }
     }
 
     /// The outbound process `peer` is gone.
     pub fn outbound_left(&mut self, peer: Option<PeerId>, scene: &mut Scene<'_, '_>) {
-        let Origin::Direct(direct) = &mut self.origin else { return };
+        let Origin::Direct(direct) = &mut self.origin else { return self.over_http_lost(peer, scene) };
         match direct.session.server() {
             None => direct.answer_by = direct.answer_by.min(scene.cx.now + super::super::DOUBT),
             server if server == peer => {
@@ -330,6 +360,9 @@ impl Relay {
     }
 
     pub(super) fn origin_timer(&mut self, scene: &mut Scene<'_, '_>, keep_alive: &mut impl FnMut(KeepAlive)) {
+        if let Origin::OverHttp(_) = self.origin {
+            return self.over_http_timer(scene, keep_alive);
+        }
         let index = origin_index(self.index);
         while let Origin::Direct(direct) = &mut self.origin {
             if !direct.session.is_answered() && scene.cx.now >= direct.answer_by {

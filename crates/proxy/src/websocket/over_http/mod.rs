@@ -1,0 +1,408 @@
+//! A WebSocket that its backend sees as a row of requests (WebSocket-over-HTTP).
+//!
+//! The first request carries `OPEN`, each later one what the client has said since; responses carry what the backend says.
+//! One request is under way at a time. [`Conversation`] says what the next one carries and what an answer means. Who sends
+//! requests and passes events on to the client is the relay.
+//!
+//! - [`queue`]: what the backend has not accepted yet.
+//! - [`request`]: which headers of the client go with each request.
+//! - [`asking`]: one request on its way, and its answer as it comes.
+//! - [`answer`]: what the head of an answer says.
+
+pub mod answer;
+pub mod asking;
+pub mod queue;
+pub mod request;
+#[cfg(test)]
+mod tests;
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use grip::websocket::events::{self, Event, EventError, Events};
+
+use self::answer::Answer;
+use self::queue::{Offer, Overflow, Queue};
+use super::pipe::{Frame, Status};
+
+/// Content of an answer, in bytes.
+pub const MAX_ANSWER: usize = 1_000_000;
+/// Content of an answer that refuses the connection, in bytes.
+pub const MAX_REFUSAL: usize = 100_000;
+/// Before the first repetition; each further one waits twice as long.
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+/// Repetitions of one request.
+const MAX_RETRIES: u32 = 5;
+
+/// One WebSocket towards its backend.
+#[derive(Debug)]
+pub struct Conversation {
+    phase: Phase,
+    /// A request carries one event.
+    one_event: bool,
+    queue: Queue,
+    /// Names and values that go with each request.
+    meta: Vec<(Vec<u8>, Vec<u8>)>,
+    /// The backend is asked again after so much silence.
+    interval: Option<Duration>,
+    under_way: Option<Ask>,
+    /// Repetitions of the request under way.
+    retries: u32,
+    retry_at: Option<Instant>,
+    keep_alive_at: Option<Instant>,
+    /// A request must be made even if there is nothing to say.
+    must_ask: bool,
+    close: Option<Close>,
+    /// The backend has said `CLOSE`.
+    closed_by_backend: bool,
+    /// The client is gone; the backend is still to hear of it.
+    parting: bool,
+    /// Makes repetitions of many connections come at different times, in milliseconds.
+    jitter: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// The backend has not accepted.
+    Opening,
+    /// It has.
+    Open,
+    /// Nothing more is to be said.
+    Over,
+}
+
+/// A close frame of the client, or our own.
+#[derive(Debug)]
+struct Close {
+    status: Option<Status>,
+    accepted: bool,
+}
+
+/// A request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ask {
+    /// Its body: events.
+    pub body: Bytes,
+    /// Bytes at the beginning of its content that an earlier request had, for `Content-Bytes-Replayed`.
+    pub replayed: usize,
+    offer: Offer,
+    /// Content of the `CLOSE` that it carries, in bytes.
+    close: Option<usize>,
+    last: bool,
+}
+
+/// What an answer brings.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Heard {
+    /// The backend has accepted the WebSocket by this answer.
+    pub opened: bool,
+    /// Frames for the client, in order.
+    pub frames: Vec<Frame>,
+    /// Bytes that the client may send again.
+    pub accepted: usize,
+    /// The connection can not go on, once the frames have been delivered.
+    pub failure: Option<Failure>,
+}
+
+/// Why a connection can not go on.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Failure {
+    /// The answer to `OPEN` says what the client is to get instead.
+    #[error("the backend does not accept the WebSocket")]
+    Refused,
+    /// A later answer is none.
+    #[error("the answer must have status 200 and exactly the Content-Type {}", events::CONTENT_TYPE)]
+    NoAnswer,
+    /// The answer to `OPEN` does not begin with it.
+    #[error("the answer to OPEN must begin with an OPEN event")]
+    NotOpened,
+    /// An answer has `OPEN` in another place.
+    #[error("an OPEN event for a WebSocket that is open")]
+    OpenedTwice,
+    /// An answer is malformed.
+    #[error(transparent)]
+    Event(#[from] EventError),
+    /// An answer accepts what was not sent, or a part of what can only be accepted whole.
+    #[error("Content-Bytes-Accepted is {accepted}, and the request had {offered} bytes")]
+    Accepted {
+        /// What the header says.
+        accepted: usize,
+        /// Content of the request, in bytes.
+        offered: usize,
+    },
+    /// There is no end to it.
+    #[error("the backend accepts nothing of a request behind which more must be sent")]
+    NothingAccepted,
+    /// The answer to a close.
+    #[error("the answer to CLOSE has neither a CLOSE event nor a Keep-Alive-Interval")]
+    NotClosed,
+    /// The backend says so.
+    #[error("the backend has sent a DISCONNECT event")]
+    Disconnected,
+    /// What the client sends can not be passed on.
+    #[error(transparent)]
+    Overflow(#[from] Overflow),
+}
+
+impl Conversation {
+    /// One that begins.
+    pub fn new(one_event: bool, jitter: u64) -> Self {
+        Conversation {
+            phase: Phase::Opening,
+            one_event,
+            queue: Queue::default(),
+            meta: Vec::new(),
+            interval: None,
+            under_way: None,
+            retries: 0,
+            retry_at: None,
+            keep_alive_at: None,
+            must_ask: true,
+            close: None,
+            closed_by_backend: false,
+            parting: false,
+            jitter: jitter % 1000,
+        }
+    }
+
+    /// The backend has not accepted yet.
+    pub fn is_opening(&self) -> bool {
+        self.phase == Phase::Opening
+    }
+
+    /// Nothing is to be said any more, and nothing is waited for.
+    pub fn is_over(&self) -> bool {
+        self.phase == Phase::Over
+    }
+
+    /// The backend has taken our close.
+    pub fn has_closed(&self) -> bool {
+        self.close.as_ref().is_some_and(|close| close.accepted)
+    }
+
+    /// The backend's close has come.
+    pub fn is_closed_by_backend(&self) -> bool {
+        self.closed_by_backend
+    }
+
+    /// What goes with each request as `Meta-` headers.
+    pub fn meta(&self) -> &[(Vec<u8>, Vec<u8>)] {
+        &self.meta
+    }
+
+    /// Adds a frame of the client.
+    ///
+    /// # Errors
+    /// So much waits that the connection can not go on.
+    pub fn push(&mut self, frame: Frame) -> Result<(), Failure> {
+        match frame {
+            Frame::Close(status) => {
+                self.close.get_or_insert(Close { status, accepted: false });
+                Ok(())
+            }
+            frame if self.close.is_none() => Ok(self.queue.push(frame)?),
+            // Nothing follows a close.
+            _ => Ok(()),
+        }
+    }
+
+    /// The backend must be asked again, whether or not there is something to say.
+    pub fn refresh(&mut self) {
+        self.must_ask |= self.phase == Phase::Open;
+    }
+
+    /// The client is gone without a close. The backend is told so once, after the request under way.
+    pub fn part(&mut self) {
+        self.parting = true;
+        self.keep_alive_at = None;
+        let untold = self.phase == Phase::Opening && self.under_way.is_none();
+        if untold || (self.has_closed() && self.closed_by_backend) {
+            self.phase = Phase::Over;
+        }
+    }
+
+    /// The next request, if one is to be made now. `slow`: so much waits for the client that no more is wanted.
+    pub fn next(&mut self, slow: bool) -> Option<Ask> {
+        if self.under_way.is_some() || self.phase == Phase::Over {
+            return None;
+        }
+        let ask = match self.phase {
+            _ if self.parting => self.request(vec![Event::Disconnect], Offer::default(), None, true),
+            Phase::Opening if !self.must_ask => return None,
+            Phase::Opening => self.request(vec![Event::Open], Offer::default(), None, false),
+            _ => self.say(slow)?,
+        };
+        self.must_ask = false;
+        self.keep_alive_at = None;
+        self.retries = 0;
+        self.under_way = Some(ask.clone());
+        Some(ask)
+    }
+
+    fn say(&mut self, slow: bool) -> Option<Ask> {
+        let closing = self.close.as_ref().is_some_and(|close| !close.accepted);
+        if !self.must_ask && !closing && (slow || !self.queue.has_news()) {
+            return None;
+        }
+        let mut events = Vec::new();
+        let offer = self.queue.offer(self.one_event, &mut events);
+        let close = self.close.as_ref().filter(|_| closing && offer.all && !(self.one_event && !offer.is_empty()));
+        let close = close.map(|close| {
+            let status = close.status.clone();
+            Event::Close(status.map(|Status { code, reason }| events::Status { code, reason }))
+        });
+        let length = close.as_ref().map(Event::len);
+        events.extend(close);
+        Some(self.request(events, offer, length, false))
+    }
+
+    fn request(&self, events: Vec<Event>, offer: Offer, close: Option<usize>, last: bool) -> Ask {
+        let replayed = if offer.is_empty() { 0 } else { self.queue.replayed_bytes().min(offer.bytes) };
+        Ask { body: events::encode(&events), replayed, offer, close, last }
+    }
+
+    /// An answer has come, whole.
+    pub fn on_answer(&mut self, answer: &Answer, body: Bytes, now: Instant) -> Heard {
+        let Some(ask) = self.under_way.take() else { return Heard::default() };
+        self.retries = 0;
+        let mut heard = Heard::default();
+        let opening = self.is_opening();
+        if let Err(failure) = self.take_answer(&ask, answer, body, now, &mut heard) {
+            // A backend that knows the connection is still told that it has ended.
+            if !self.parting || opening {
+                self.phase = Phase::Over;
+            }
+            heard.failure = Some(failure);
+        }
+        heard
+    }
+
+    fn take_answer(
+        &mut self,
+        ask: &Ask,
+        answer: &Answer,
+        body: Bytes,
+        now: Instant,
+        heard: &mut Heard,
+    ) -> Result<(), Failure> {
+        if ask.last {
+            self.phase = Phase::Over;
+            return Ok(());
+        }
+        if !answer.events {
+            return Err(if self.is_opening() { Failure::Refused } else { Failure::NoAnswer });
+        }
+        if let Some(interval) = answer.interval {
+            self.interval = interval;
+        }
+        self.take_meta(answer);
+        heard.accepted = self.take_accepted(ask, answer.accepted)?;
+        let mut events = Events::new(body).peekable();
+        if self.is_opening() {
+            match events.next().transpose()? {
+                Some(Event::Open) => {
+                    self.phase = Phase::Open;
+                    heard.opened = true;
+                }
+                // It has not decided yet.
+                None if self.interval.is_some() => {}
+                _ => return Err(Failure::NotOpened),
+            }
+        }
+        for event in events {
+            heard.frames.push(match event? {
+                Event::Open => return Err(Failure::OpenedTwice),
+                Event::Disconnect => return Err(Failure::Disconnected),
+                Event::Text(body) => Frame::message(false, body),
+                Event::Binary(body) => Frame::message(true, body),
+                Event::Ping(body) => Frame::Ping(body),
+                Event::Pong(body) => Frame::Pong(body),
+                Event::Close(status) => {
+                    self.closed_by_backend = true;
+                    let status = status.map(|events::Status { code, reason }| Status { code, reason });
+                    heard.frames.push(Frame::Close(status));
+                    break;
+                }
+            });
+        }
+        if self.has_closed() {
+            if self.closed_by_backend {
+                self.phase = Phase::Over;
+            } else if self.interval.is_none() {
+                return Err(Failure::NotClosed);
+            }
+        }
+        self.keep_alive_at = self.interval.filter(|_| !self.parting).map(|interval| now + interval);
+        Ok(())
+    }
+
+    fn take_meta(&mut self, answer: &Answer) {
+        for (name, value) in &answer.meta {
+            self.meta.retain(|(other, _)| !other.eq_ignore_ascii_case(name));
+            if !value.is_empty() {
+                self.meta.push((name.clone(), value.clone()));
+            }
+        }
+    }
+
+    /// Gives the bytes that the client may send again.
+    fn take_accepted(&mut self, ask: &Ask, accepted: Option<usize>) -> Result<usize, Failure> {
+        let of_close = ask.close.unwrap_or(0);
+        let offered = ask.offer.bytes + of_close;
+        let accepted = accepted.unwrap_or(offered);
+        let of_messages = accepted.min(ask.offer.bytes);
+        let close_in_part = accepted >= ask.offer.bytes && accepted < offered;
+        if accepted > offered || close_in_part {
+            return Err(Failure::Accepted { accepted, offered });
+        }
+        // What could not be carried, or a close, is sent at once: that must have an end.
+        if accepted == 0 && ask.offer.bytes > 0 && (!ask.offer.all || ask.close.is_some()) {
+            return Err(Failure::NothingAccepted);
+        }
+        self.queue.accept(ask.offer, of_messages);
+        if ask.close.is_some()
+            && accepted == offered
+            && let Some(close) = &mut self.close
+        {
+            close.accepted = true;
+            self.queue.forget_unfinished();
+        }
+        Ok(of_messages)
+    }
+
+    /// The request under way has failed. `unsent`: the backend can not have acted on it. Gives `true` if it is repeated
+    /// later.
+    pub fn on_failure(&mut self, unsent: bool, now: Instant) -> bool {
+        let repeat = unsent && self.phase == Phase::Open && self.under_way.is_some() && self.retries < MAX_RETRIES;
+        if repeat {
+            let wait = FIRST_RETRY * (1 << self.retries) + Duration::from_millis(self.jitter);
+            self.retry_at = Some(now + wait);
+            self.retries += 1;
+        } else {
+            let ended = self.under_way.take().is_none_or(|ask| ask.last);
+            if ended || !self.parting || self.is_opening() {
+                self.phase = Phase::Over;
+            }
+        }
+        repeat
+    }
+
+    /// The request that is to be repeated now.
+    pub fn repeat(&mut self, now: Instant) -> Option<Ask> {
+        self.retry_at.take_if(|at| *at <= now)?;
+        self.under_way.clone()
+    }
+
+    /// The time has come to ask although there is nothing to say.
+    pub fn on_timer(&mut self, now: Instant) {
+        if self.keep_alive_at.is_some_and(|at| at <= now) {
+            self.keep_alive_at = None;
+            self.must_ask = true;
+        }
+    }
+
+    /// When [`Conversation::repeat`] or [`Conversation::on_timer`] has something to do.
+    pub fn next_due(&self) -> Option<Instant> {
+        self.retry_at.into_iter().chain(self.keep_alive_at).min()
+    }
+}

@@ -1,0 +1,169 @@
+//! What the client has said and the backend has not accepted.
+
+use std::collections::VecDeque;
+
+use bytes::{Bytes, BytesMut};
+use grip::websocket::events::Event;
+
+use crate::websocket::pipe::Frame;
+
+/// Content that may wait, in bytes. The client has credits for no more, so that only a message larger than this comes up
+/// against it.
+pub const MAX_BYTES: usize = 200_000;
+/// Messages and control frames that may wait. Those without content take no credits.
+const MAX_ENTRIES: usize = 20_000;
+
+/// One message or control frame.
+#[derive(Debug)]
+struct Entry {
+    kind: Kind,
+    content: BytesMut,
+    /// All of it has come.
+    whole: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Text,
+    Binary,
+    Ping,
+    Pong,
+}
+
+/// Messages of the client, in order.
+#[derive(Debug, Default)]
+pub struct Queue {
+    entries: VecDeque<Entry>,
+    bytes: usize,
+    /// Entries at the front that a request has carried, of which the backend has accepted a part or nothing.
+    replayed: usize,
+}
+
+/// What a request carries of the queue.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Offer {
+    entries: usize,
+    /// Content, in bytes.
+    pub bytes: usize,
+    /// Nothing whole was left behind.
+    pub all: bool,
+}
+
+impl Offer {
+    /// Whether it is nothing.
+    pub fn is_empty(&self) -> bool {
+        self.entries == 0
+    }
+}
+
+/// What waits can not be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Overflow {
+    /// A message is larger than what may wait.
+    #[error("a message of the client is larger than {MAX_BYTES} bytes")]
+    Message,
+    /// There are too many.
+    #[error("more than {MAX_ENTRIES} messages of the client wait")]
+    Entries,
+}
+
+impl Queue {
+    /// Adds a frame. Pieces of a message are joined; a control frame between them goes before the message.
+    ///
+    /// # Errors
+    /// The connection can not go on.
+    pub fn push(&mut self, frame: Frame) -> Result<(), Overflow> {
+        let unfinished = self.entries.back().is_some_and(|entry| !entry.whole);
+        self.bytes += frame.len();
+        match frame {
+            Frame::Data { more, body, .. } if unfinished => {
+                if let Some(entry) = self.entries.back_mut() {
+                    entry.content.extend_from_slice(&body);
+                    entry.whole = !more;
+                }
+            }
+            Frame::Data { binary, more, body } => {
+                let kind = if binary { Kind::Binary } else { Kind::Text };
+                self.entries.push_back(Entry { kind, content: body.as_ref().into(), whole: !more });
+            }
+            Frame::Ping(body) => self.push_control(Kind::Ping, &body, unfinished),
+            Frame::Pong(body) => self.push_control(Kind::Pong, &body, unfinished),
+            Frame::Close(_) => {}
+        }
+        if self.entries.len() > MAX_ENTRIES {
+            return Err(Overflow::Entries);
+        }
+        if self.bytes >= MAX_BYTES && self.entries.front().is_some_and(|entry| !entry.whole) {
+            return Err(Overflow::Message);
+        }
+        Ok(())
+    }
+
+    fn push_control(&mut self, kind: Kind, body: &Bytes, before_last: bool) {
+        let at = self.entries.len() - usize::from(before_last);
+        self.entries.insert(at, Entry { kind, content: body.as_ref().into(), whole: true });
+    }
+
+    fn whole(&self) -> usize {
+        self.entries.len() - usize::from(self.entries.back().is_some_and(|entry| !entry.whole))
+    }
+
+    /// Whether there is something that the backend has not seen yet.
+    pub fn has_news(&self) -> bool {
+        self.whole() > self.replayed
+    }
+
+    /// Bytes that a request has carried before.
+    pub fn replayed_bytes(&self) -> usize {
+        self.entries.iter().take(self.replayed).map(|entry| entry.content.len()).sum()
+    }
+
+    /// Appends whole messages to a body, at most one with `one`.
+    pub fn offer(&self, one: bool, events: &mut Vec<Event>) -> Offer {
+        let whole = self.whole();
+        let entries = if one { whole.min(1) } else { whole };
+        let mut bytes = 0;
+        for entry in self.entries.iter().take(entries) {
+            bytes += entry.content.len();
+            let content = Bytes::copy_from_slice(&entry.content);
+            events.push(match entry.kind {
+                Kind::Text => Event::Text(content),
+                Kind::Binary => Event::Binary(content),
+                Kind::Ping => Event::Ping(content),
+                Kind::Pong => Event::Pong(content),
+            });
+        }
+        Offer { entries, bytes, all: entries == whole }
+    }
+
+    /// Removes so many bytes from the front, which must be within the offer. A message that is accepted in part keeps its
+    /// rest, and what is left of the offer is known to the backend.
+    pub fn accept(&mut self, offer: Offer, accepted: usize) {
+        let mut rest = accepted;
+        let mut removed = 0;
+        while removed < offer.entries
+            && let Some(entry) = self.entries.front_mut()
+        {
+            let part = rest.min(entry.content.len());
+            if part < entry.content.len() {
+                drop(entry.content.split_to(part));
+                break;
+            }
+            rest -= part;
+            removed += 1;
+            self.entries.pop_front();
+        }
+        self.bytes -= accepted;
+        self.replayed = offer.entries - removed;
+        if self.entries.is_empty() && self.entries.capacity() > 16 {
+            self.entries = VecDeque::new();
+        }
+    }
+
+    /// Forgets a message that will not be finished.
+    pub fn forget_unfinished(&mut self) {
+        if let Some(entry) = self.entries.pop_back_if(|entry| !entry.whole) {
+            self.bytes -= entry.content.len();
+        }
+    }
+}
