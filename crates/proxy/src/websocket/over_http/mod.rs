@@ -246,7 +246,8 @@ impl Conversation {
         }
         let mut events = Vec::new();
         let offer = self.queue.offer(self.one_event, &mut events);
-        let close = self.close.as_ref().filter(|_| closing && offer.all && !(self.one_event && !offer.is_empty()));
+        let has_room = offer.is_empty() || !self.one_event;
+        let close = self.close.as_ref().filter(|_| closing && offer.all && has_room);
         let close = close.map(|close| {
             let status = close.status.clone();
             Event::Close(status.map(|Status { code, reason }| events::Status { code, reason }))

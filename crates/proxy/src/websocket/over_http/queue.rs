@@ -162,7 +162,9 @@ impl Queue {
 
     /// Forgets a message that will not be finished.
     pub fn forget_unfinished(&mut self) {
-        if let Some(entry) = self.entries.pop_back_if(|entry| !entry.whole) {
+        if self.entries.back().is_some_and(|entry| !entry.whole)
+            && let Some(entry) = self.entries.pop_back()
+        {
             self.bytes -= entry.content.len();
         }
     }
