@@ -51,6 +51,14 @@ pub enum Failure {
     /// Only internal addresses, and nobody vouches for them.
     #[error("the address is internal; only targets of the routes file may be")]
     Internal,
+    /// The backend is not who it should be, or does not speak TLS.
+    #[error("TLS with {address} failed: {error}")]
+    Tls {
+        /// The address.
+        address: SocketAddr,
+        /// What is wrong.
+        error: io::Error,
+    },
     /// The answer to a handshake is none.
     #[error("{0}")]
     Handshake(#[from] HandshakeError),
@@ -109,6 +117,7 @@ impl Failure {
             Failure::ResponseTimeout(_) | Failure::Idle(_) | Failure::SessionTimeout => "session-timeout",
             Failure::Upload(_) => "bad-request",
             Failure::TooLarge => "max-size-exceeded",
+            Failure::Tls { .. } => "tls-error",
             Failure::Handshake(_) | Failure::Frames(_) | Failure::Unclosed => "undefined-condition",
         }
     }
@@ -128,6 +137,7 @@ impl Failure {
             | Failure::Connection(_)
             | Failure::Response(_)
             | Failure::ResponseTimeout(_)
+            | Failure::Tls { .. }
             | Failure::Handshake(_)
             | Failure::Frames(_)
             | Failure::Unclosed
@@ -142,6 +152,7 @@ impl Failure {
             | Failure::Unresolved
             | Failure::LookupsBusy
             | Failure::Connect { .. }
+            | Failure::Tls { .. }
             | Failure::ConnectTimeout(_) => Retry::Safe,
             Failure::Connection(_) | Failure::Response(_) | Failure::ResponseTimeout(_) | Failure::Idle(_) => {
                 Retry::IfIdempotent

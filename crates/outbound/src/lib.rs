@@ -11,8 +11,6 @@
 //! - [`websocket`]: the frames of a connection that is one, without I/O.
 //! - [`connect`]: from a URI to a connection.
 //! - [`failure`]: what may go wrong on the way, and what that means for another attempt.
-//!
-//! TLS is not there yet: such a request is answered with an error that says so.
 
 #![forbid(unsafe_code)]
 

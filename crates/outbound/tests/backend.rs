@@ -429,15 +429,6 @@ fn ipv6_addresses_and_names_are_reached() {
 }
 
 #[test]
-fn what_this_version_can_not_do_is_said() {
-    let (_outbound, mut requester) = start();
-    for (uri, condition) in [("https://127.0.0.1/", "tls-error"), ("wss://127.0.0.1/", "tls-error")] {
-        requester.get(uri, uri);
-        assert_eq!(requester.next(uri).condition, condition);
-    }
-}
-
-#[test]
 fn term_cancels_the_sessions_and_ends_in_order() {
     let (mut outbound, mut requester) = start();
     let silent = backend(|_, mut peer| drop(peer.rest()));

@@ -1,6 +1,6 @@
 //! A TCP connection to a backend, and what is known about its readiness.
 
-use std::io;
+use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::rc::Rc;
 
@@ -9,10 +9,11 @@ use nix::libc::linger;
 use nix::sys::socket::{setsockopt, sockopt};
 
 use crate::connect::target::Endpoint;
+use crate::connect::tls::Stream;
 
-/// A connection, being made, in use, or idle in the pool. It has no buffers of its own.
+/// A connection, being made, in use, or idle in the pool. It has no buffers of its own but those of TLS.
 pub(crate) struct Connection {
-    pub(crate) stream: TcpStream,
+    pub(crate) stream: Stream,
     pub(crate) address: SocketAddr,
     pub(crate) endpoint: Rc<Endpoint>,
     /// The exchange that uses it; none if it is idle.
@@ -26,21 +27,28 @@ pub(crate) struct Connection {
 impl Connection {
     /// Begins to connect.
     pub(crate) fn start(address: SocketAddr, endpoint: Rc<Endpoint>, owner: usize) -> io::Result<Self> {
-        let stream = TcpStream::connect(address)?;
+        let stream = Stream::new(TcpStream::connect(address)?, endpoint.tls.as_ref())?;
         Ok(Connection { stream, address, endpoint, owner: Some(owner), readable: false, writable: false })
     }
 
     /// Whether the connection is made; `None` if that is not decided yet.
     pub(crate) fn outcome(&self) -> Option<io::Result<()>> {
-        match self.stream.take_error() {
+        match self.stream.tcp().take_error() {
             Ok(None) => {}
             Ok(Some(error)) | Err(error) => return Some(Err(error)),
         }
-        match self.stream.peer_addr() {
+        match self.stream.tcp().peer_addr() {
             // Small requests must not wait for the answer to earlier packets.
-            Ok(_) => Some(self.stream.set_nodelay(true)),
+            Ok(_) => Some(self.stream.tcp().set_nodelay(true)),
             Err(error) if error.kind() == io::ErrorKind::NotConnected => None,
             Err(error) => Some(Err(error)),
+        }
+    }
+
+    /// Writes what TLS has kept back. What is wrong with the connection is noticed when it is read from.
+    pub(crate) fn flush(&mut self) {
+        if self.writable && self.stream.flush().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock) {
+            self.writable = false;
         }
     }
 
@@ -48,13 +56,13 @@ impl Connection {
     /// not read has not taken.
     pub(crate) fn break_off(&self) {
         let at_once = linger { l_onoff: 1, l_linger: 0 };
-        if let Err(error) = setsockopt(&self.stream, sockopt::Linger, &at_once) {
+        if let Err(error) = setsockopt(self.stream.tcp(), sockopt::Linger, &at_once) {
             tracing::debug!("unable to break a connection off: {error}");
         }
     }
 
     /// Whether an idle connection is as it was left: still open, and nothing has come that nobody asked for.
-    pub(crate) fn is_quiet(&self) -> bool {
-        matches!(self.stream.peek(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    pub(crate) fn is_quiet(&mut self) -> bool {
+        self.stream.is_quiet()
     }
 }

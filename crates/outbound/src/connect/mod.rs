@@ -7,6 +7,7 @@ pub mod policy;
 pub mod pool;
 pub mod resolve;
 pub mod target;
+pub mod tls;
 
 use std::io;
 use std::rc::Rc;
@@ -71,7 +72,7 @@ impl Connector {
             let entry = self.connections.vacant_entry();
             let started = Connection::start(address, endpoint.clone(), owner).and_then(|mut connection| {
                 let interest = Interest::READABLE | Interest::WRITABLE;
-                registry.register(&mut connection.stream, Token(entry.key()), interest)?;
+                registry.register(connection.stream.tcp_mut(), Token(entry.key()), interest)?;
                 Ok(connection)
             });
             match started {

@@ -114,7 +114,7 @@ mod tests {
     use super::*;
 
     fn endpoint(port: u16) -> Endpoint {
-        Endpoint { host: "h".into(), port }
+        Endpoint { host: "h".into(), port, tls: None }
     }
 
     fn pool(connections: usize, per_endpoint: usize) -> Pool {

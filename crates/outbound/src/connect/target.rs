@@ -4,6 +4,8 @@
 
 use std::fmt;
 
+use super::tls::Identity;
+
 /// A host and a port: what connections are made to, and what they are kept by.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Endpoint {
@@ -11,6 +13,8 @@ pub struct Endpoint {
     pub host: Box<str>,
     /// Port.
     pub port: u16,
+    /// With TLS, and to whom.
+    pub tls: Option<Identity>,
 }
 
 impl fmt::Display for Endpoint {
@@ -32,19 +36,18 @@ pub enum TargetError {
     /// A scheme other than the four of the web.
     #[error("the scheme is none of http, https, ws, wss")]
     Scheme,
-    /// Needs TLS.
-    #[error("TLS to backends is not supported by this version; use an http:// target")]
-    Tls,
 }
 
-/// The parts of an `http` or `ws` URI.
+/// The parts of a URI.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Target<'a> {
     /// Name or address, without brackets.
     pub host: &'a str,
-    /// Port, 80 if the URI has none.
+    /// Port; 80, or 443 with TLS, if the URI has none.
     pub port: u16,
-    /// What belongs in the `Host` header: the host as written, and the port if it is not 80.
+    /// It is reached with TLS.
+    pub tls: bool,
+    /// What belongs in the `Host` header: the host as written, and the port if it is not the usual one.
     pub authority: &'a str,
     /// It is for a WebSocket.
     pub websocket: bool,
@@ -57,23 +60,29 @@ impl<'a> Target<'a> {
     pub fn parse(uri: &'a [u8]) -> Result<Self, TargetError> {
         let uri = str::from_utf8(uri).map_err(|_| TargetError::Malformed)?;
         let (scheme, rest) = uri.split_once("://").ok_or(TargetError::Malformed)?;
-        let websocket = match scheme.to_ascii_lowercase().as_str() {
-            "http" => false,
-            "ws" => true,
-            "https" | "wss" => return Err(TargetError::Tls),
+        let (websocket, tls) = match scheme.to_ascii_lowercase().as_str() {
+            "http" => (false, false),
+            "https" => (false, true),
+            "ws" => (true, false),
+            "wss" => (true, true),
             _ => return Err(TargetError::Scheme),
         };
+        let usual = if tls { 443 } else { 80 };
         let rest = rest.split('#').next().unwrap_or_default();
         let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
         let (host, port) = split_port(authority)?;
         let authority = match port {
-            Some(80) | None => authority
-                .rsplit_once(':')
-                .map_or(authority, |(host, digits)| if digits.ends_with(']') { authority } else { host }),
+            None => without_port(authority),
+            Some(port) if port == usual => without_port(authority),
             Some(_) => authority,
         };
-        Ok(Target { host, port: port.unwrap_or(80), authority, websocket, path })
+        Ok(Target { host, port: port.unwrap_or(usual), tls, authority, websocket, path })
     }
+}
+
+fn without_port(authority: &str) -> &str {
+    let cut = |(host, digits): (&'_ str, &str)| if digits.ends_with(']') { authority.len() } else { host.len() };
+    &authority[..authority.rsplit_once(':').map_or(authority.len(), cut)]
 }
 
 /// Host without brackets, and port.
@@ -156,7 +165,9 @@ mod tests {
             assert_eq!(Target::parse(uri.as_bytes()), Err(TargetError::Malformed), "{uri}");
         }
         assert_eq!(Target::parse(b"ftp://h/"), Err(TargetError::Scheme));
-        assert_eq!(Target::parse(b"https://h/"), Err(TargetError::Tls));
-        assert_eq!(Target::parse(b"wss://h/"), Err(TargetError::Tls));
+        let secure = Target::parse(b"wss://h/").unwrap();
+        assert_eq!((secure.tls, secure.websocket, secure.port), (true, true, 443));
+        assert_eq!(Target::parse(b"https://h:443/").unwrap().authority, "h");
+        assert_eq!(Target::parse(b"https://h:80/").unwrap().authority, "h:80");
     }
 }

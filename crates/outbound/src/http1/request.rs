@@ -6,6 +6,7 @@ use wire::http1::{BodyFraming, EncodeError, parse_length, write_request_head};
 use zhttp::Packet;
 
 use crate::connect::target::{Endpoint, Target, TargetError};
+use crate::connect::tls::Identity;
 use crate::http1::upload::Upload;
 use crate::websocket::handshake;
 
@@ -29,10 +30,7 @@ pub enum Refusal {
 impl Refusal {
     /// The condition of the `error` packet (ZHTTP, error conditions).
     pub fn condition(&self) -> &'static str {
-        match self {
-            Refusal::Target(TargetError::Tls) => "tls-error",
-            _ => "bad-request",
-        }
+        "bad-request"
     }
 }
 
@@ -97,7 +95,10 @@ impl Request {
             }
             None => (target.host, target.port),
         };
-        let endpoint = Rc::new(Endpoint { host: host.into(), port });
+        // The name in the certificate is that of the site, unless the route vouches for that of the target.
+        let name = if packet.trust_connect_host { host } else { target.host };
+        let tls = target.tls.then(|| Identity { name: name.into(), unchecked: packet.ignore_tls_errors });
+        let endpoint = Rc::new(Endpoint { host: host.into(), port, tls });
         let is_safe = matches!(method, b"GET" | b"HEAD" | b"OPTIONS" | b"TRACE" | b"QUERY");
         Ok(Request {
             is_head: method == b"HEAD",
@@ -208,8 +209,6 @@ mod tests {
         assert_eq!(condition(&packet("", "")), "bad-request");
         assert_eq!(condition(&packet("G T", "")), "bad-request");
         assert_eq!(condition(&Packet { uri: Some(b"http://h/a b"), ..packet("GET", "") }), "bad-request");
-        assert_eq!(condition(&Packet { uri: Some(b"https://h/"), ..packet("GET", "") }), "tls-error");
-        assert_eq!(condition(&Packet { uri: Some(b"wss://h/"), ..packet("GET", "") }), "tls-error");
         let headers: &[(&[u8], &[u8])] = &[(b"X", b"a\r\nHost: b")];
         assert_eq!(condition(&Packet { headers: Headers::Pairs(headers), ..packet("GET", "") }), "bad-request");
     }

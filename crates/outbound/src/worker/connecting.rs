@@ -85,7 +85,7 @@ impl Worker {
         let Some(connection) = self.connector.get_mut(number) else { return };
         let Some(index) = connection.owner else {
             // Nobody asked for anything, so what comes is the end, or nonsense.
-            if readable {
+            if readable && !connection.is_quiet() {
                 self.connector.close(number);
             }
             return;
@@ -97,10 +97,19 @@ impl Worker {
             match connection.outcome() {
                 None => return,
                 Some(Err(error)) => return self.connect_failed(index, error),
-                Some(Ok(())) => {
-                    self.context.counters.connected += 1;
-                    exchange.phase = Phase::Open { connection: number, reused: false };
-                }
+                Some(Ok(())) => match connection.stream.shake_hands() {
+                    Ok(true) => {
+                        // What the handshake has left unread or unwritten has no event of its own.
+                        (connection.readable, connection.writable) = (true, true);
+                        self.context.counters.connected += 1;
+                        exchange.phase = Phase::Open { connection: number, reused: false };
+                    }
+                    Ok(false) => return,
+                    Err(error) => {
+                        let address = connection.address;
+                        return self.fail(index, &Failure::Tls { address, error });
+                    }
+                },
             }
         }
         self.advance(index);

@@ -143,6 +143,7 @@ impl Worker {
         };
         let connection = self.connector.of(*number);
         let mut owes_credits = false;
+        connection.flush();
         while connection.writable && !socket.pending().is_empty() {
             match connection.stream.write(socket.pending()) {
                 Ok(bytes) => {

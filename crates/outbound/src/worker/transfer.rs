@@ -52,6 +52,7 @@ impl Worker {
         let Phase::Open { connection: number, .. } = exchange.phase else { return Flow::Stop };
         let connection = self.connector.of(number);
         let mut owes_credits = false;
+        connection.flush();
         while connection.writable && !exchange.upload.pending().is_empty() {
             match connection.stream.write(exchange.upload.pending()) {
                 Ok(bytes) => {

@@ -27,6 +27,11 @@ impl Outbound {
 
     /// Starts it with these lines of `[proxy]`.
     pub fn with(settings: &str) -> Self {
+        Self::with_environment(settings, &[])
+    }
+
+    /// The same with these variables in its environment.
+    pub fn with_environment(settings: &str, variables: &[(&str, &str)]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let config = format!(
             "[global]\nrundir={0}\nipc_prefix=t-\n[runner]\nlogdir={0}\n[proxy]\n{settings}\n",
@@ -35,7 +40,7 @@ impl Outbound {
         std::fs::write(dir.path().join("pushpin.conf"), config).unwrap();
         let program = env!("CARGO_BIN_EXE_pushpin-outbound");
         let argument = format!("--config={}", dir.path().join("pushpin.conf").display());
-        let process = Command::new(program).arg(argument).spawn().unwrap();
+        let process = Command::new(program).arg(argument).envs(variables.iter().copied()).spawn().unwrap();
         let outbound = Outbound { process, dir };
         let end = Instant::now() + PATIENCE;
         while !outbound.socket("out").exists() {
