@@ -131,6 +131,7 @@ fn bound_specs(settings: &Settings) -> Vec<String> {
     specs.extend(single.map(String::clone));
     let internal = [&proxy.intreq_in_spec, &proxy.intreq_in_stream_spec, &proxy.intreq_out_spec];
     specs.extend(internal.map(String::clone));
+    specs.extend([&proxy.ws_control_in_spec, &proxy.ws_control_out_spec].map(String::clone));
     specs.extend([&handler.push_in_spec, &handler.stats_spec, &handler.command_spec].into_iter().flatten().cloned());
     if !handler.push_in_sub_connect {
         specs.extend(handler.push_in_sub_specs.first().cloned());

@@ -16,6 +16,10 @@ pub enum Effect {
     Publish(Vec<grip::Item>),
     /// Forget what was published, so that nobody waits for it.
     Recover,
+    /// Have the backend of a WebSocket asked.
+    RefreshSocket(Vec<u8>),
+    /// Have the backends of the WebSockets of a channel asked.
+    RefreshChannel(String),
 }
 
 /// Answers a command. `is_known` tells whether a connection is held here.
@@ -34,10 +38,14 @@ pub fn answer(call: &Call<'_>, uris: &ZmqUris, is_known: impl Fn(&[u8]) -> bool)
             }
             Err(error) => bad_request(call, &error.to_string()),
         },
-        // Held WebSockets are what can be refreshed, and there are none: no id is known, and no channel has any.
         b"refresh" => match call.args() {
+            Ok(Refresh { cid: Some(cid), .. }) if is_known(&cid) => {
+                (done(call, &()), Effect::RefreshSocket(cid.to_vec()))
+            }
             Ok(Refresh { cid: Some(_), .. }) => (failure(call.id, condition::ITEM_NOT_FOUND, None), Effect::None),
-            Ok(Refresh { channel: Some(_), .. }) => (done(call, &()), Effect::None),
+            Ok(Refresh { channel: Some(channel), .. }) => {
+                (done(call, &()), Effect::RefreshChannel(String::from_utf8_lossy(&channel).into_owned()))
+            }
             Ok(_) => bad_request(call, "refresh needs a cid or a channel"),
             Err(error) => bad_request(call, &error.to_string()),
         },
@@ -142,11 +150,14 @@ mod tests {
     }
 
     #[test]
-    fn there_is_no_websocket_to_refresh() {
+    fn backends_of_websockets_are_asked_by_connection_or_channel() {
         let ask =
             |args: &str| ask(&map(format!("2:id,1:7,6:method,7:refresh,4:args,{}:{args}}}", args.len()).as_bytes()));
-        assert!(ask("3:cid,1:x,").0.contains("item-not-found"));
-        assert!(ask("7:channel,1:x,").0.contains("7:success,4:true!"));
+        assert_eq!(ask("3:cid,5:known,").1, Effect::RefreshSocket(b"known".to_vec()));
+        let (answer, effect) = ask("3:cid,1:x,");
+        assert!(answer.contains("item-not-found") && effect == Effect::None);
+        let (answer, effect) = ask("7:channel,1:x,");
+        assert!(answer.contains("7:success,4:true!") && effect == Effect::RefreshChannel("x".into()));
         assert!(ask("").0.contains("bad-request") && ask("3:cid,1:1#").0.contains("bad-request"));
     }
 

@@ -54,6 +54,14 @@ impl Worker {
                     self.engine.recover(&mut Context::new(now, &mut self.outputs));
                     answer
                 }
+                Effect::RefreshSocket(cid) => {
+                    self.engine.refresh_socket(&cid, &mut Context::new(now, &mut self.outputs));
+                    answer
+                }
+                Effect::RefreshChannel(channel) => {
+                    self.engine.refresh_channel(&channel, &mut Context::new(now, &mut self.outputs));
+                    answer
+                }
                 Effect::None => answer,
             };
             self.answer_command(&envelope, &answer);
