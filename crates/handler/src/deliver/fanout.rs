@@ -154,6 +154,7 @@ impl Fanout {
         let mut receivers = 0;
         let number = self.judge(&item, None, audience, cx);
         let message = Message { channel: &item.channel, meta: &item.meta, size: item.size, number, only: None };
+        advance(&message, item.id.as_deref(), audience);
         if let Some(channel) = audience.channels.find(&item.channel)
             && let Some(action) = item.formats.http_response
         {
@@ -170,7 +171,6 @@ impl Fanout {
         {
             receivers += self.deliver_to_sockets(channel, &message, action, audience, cx);
         }
-        advance(&message, item.id.as_deref(), audience);
         self.totals.sent += receivers as u64;
         cx.report(Notice::Published { channel: &item.channel, receivers });
         if self.runs.is_full() {
@@ -184,12 +184,12 @@ impl Fanout {
         let number = self.judge(&item, Some(cohort), audience, cx);
         let only = Some(cohort);
         let message = Message { channel: &item.channel, meta: &item.meta, size: item.size, number, only };
+        advance(&message, item.id.as_deref(), audience);
         if let Some(channel) = audience.channels.find(&item.channel)
             && let Some(action) = item.formats.http_stream
         {
             self.deliver_to_streams(channel, &message, action, audience, cx);
         }
-        advance(&message, item.id.as_deref(), audience);
     }
 
     /// Asks the cohorts of a channel what an item is for them. Returns the number by which they know it.
@@ -548,14 +548,13 @@ fn list(audience: &Audience, channel: ChannelKey, message: &Message<'_>) -> Vec<
     groups.filter(|group| message.is_for(group, &audience.cohorts)).flat_map(|group| &group.streams).copied().collect()
 }
 
-/// Lets classes know the id of the channel's last message.
+/// Lets the classes that get a message know its id before they are asked what they get, because `build-id` writes the id of
+/// the message itself.
 fn advance(message: &Message<'_>, id: Option<&str>, audience: &Audience) {
     let Some(channel) = audience.channels.find(message.channel) else { return };
     for &group in &audience.channels.channel(channel).groups {
         let group = audience.channels.group_at(group);
-        if let Some(class) =
-            group.kin.class.as_ref().filter(|_| message.only.is_none() || message.only == group.kin.cohort)
-        {
+        if let Some(class) = group.kin.class.as_ref().filter(|_| message.is_for(group, &audience.cohorts)) {
             class.advance(id);
         }
     }

@@ -88,7 +88,7 @@ fn a_filtered_message_counts_for_the_ids_of_its_channel() {
     send(&mut desk, "1", "7", "bob");
     assert_eq!(desk.turn(), [""; 0]);
     send(&mut desk, "7", "8", "alice");
-    assert_eq!(desk.turn(), ["a 1#2 200 OK \"id 7\""]);
+    assert_eq!(desk.turn(), ["a 1#2 200 OK \"id 8\""]);
 }
 
 #[test]
