@@ -59,6 +59,8 @@ pub struct Config {
     pub debug: bool,
     /// Responses are made fit for scripts of other sites.
     pub auto_cross_origin: bool,
+    /// Address of the client's script for SockJS.
+    pub sockjs_url: String,
     /// Each request has a line in the log, unless its route says otherwise.
     pub log_requests: bool,
     /// Log lines have the client's address.

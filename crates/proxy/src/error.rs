@@ -77,6 +77,9 @@ pub enum ProxyError {
     /// A WebSocket over HTTP can not go on.
     #[error("a WebSocket over HTTP can not go on: {0}")]
     Events(String),
+    /// A SockJS client or its backend sends what can not be passed on.
+    #[error(transparent)]
+    SockJs(#[from] crate::sockjs::framing::FramingError),
     /// The outbound process ended while it had the request.
     #[error("the outbound process ended")]
     OutboundLeft,
@@ -114,7 +117,7 @@ impl ProxyError {
     pub fn fault(&self) -> Fault {
         match self {
             Self::Looped | Self::ClaimedEvents | Self::LengthRequired => Fault::Client,
-            Self::TooLargeToHold | Self::BodyTooLarge => Fault::Client,
+            Self::TooLargeToHold | Self::BodyTooLarge | Self::SockJs(_) => Fault::Client,
             Self::Unreachable(_)
             | Self::Broken(_)
             | Self::Events(_)
@@ -166,6 +169,7 @@ impl ProxyError {
             Self::Unreachable(_)
             | Self::NoControl
             | Self::Broken(_)
+            | Self::SockJs(_)
             | Self::Events(_)
             | Self::OutboundLeft
             | Self::OutboundFull
@@ -190,6 +194,7 @@ impl ProxyError {
             Self::LengthRequired => "length-required",
             Self::Broken(_) => "broken",
             Self::Events(_) => "websocket-events",
+            Self::SockJs(_) => "sockjs",
             Self::NoOutbound => "no-outbound",
             Self::OutboundSilent => "outbound-silent",
             Self::OutboundLeft => "outbound-left",

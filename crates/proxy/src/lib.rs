@@ -24,6 +24,7 @@ pub mod exchange;
 pub mod handler;
 pub mod request;
 pub mod response;
+pub mod sockjs;
 pub mod websocket;
 pub mod worker;
 

@@ -40,8 +40,8 @@ const CONDITION: &[(&str, Form)] = &[
     ("jsonp_body", Value),
     ("jsonp_defcb", Value),
     ("jsonp_defmethod", Value),
-    ("sockjs", Planned),
-    ("sockjs_as_path", Planned),
+    ("sockjs", Value),
+    ("sockjs_as_path", Value),
 ];
 
 /// Of targets (proxy, target sections).

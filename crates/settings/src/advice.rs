@@ -74,7 +74,5 @@ fn meant(entry: &Entry) -> Option<String> {
 /// Keys without an effect yet whose value in Pushpin's example file differs from the default: that file must pass in silence.
 fn is_shipped(entry: &Entry) -> bool {
     let value = entry.items.join(",");
-    (entry.key == "sockjs_url" && value == "http://cdn.jsdelivr.net/sockjs/0.3.4/sockjs.min.js")
-        || value.is_empty()
-        || value.starts_with("ipc://")
+    value.is_empty() || value.starts_with("ipc://")
 }

@@ -191,6 +191,8 @@ pub struct Proxy {
     pub debug: bool,
     /// Whether responses are made fit for scripts of other sites.
     pub auto_cross_origin: bool,
+    /// Address of the client's script for SockJS.
+    pub sockjs_url: String,
     /// Whether X-Forwarded-Proto of a client is believed.
     pub accept_x_forwarded_protocol: bool,
     /// Which of the protocol headers the backend gets.

@@ -149,6 +149,7 @@ fn proxy(
         routes,
         debug: values.bool(P, "debug")?,
         auto_cross_origin: values.bool(P, "auto_cross_origin")?,
+        sockjs_url: values.text(P, "sockjs_url")?,
         accept_x_forwarded_protocol: values.bool(P, "accept_x_forwarded_protocol")?,
         set_x_forwarded_protocol: match values.text(P, "set_x_forwarded_protocol")?.as_str() {
             "true" => ForwardedProtocol::Both,

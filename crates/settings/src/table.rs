@@ -156,7 +156,7 @@ pub const SETTINGS: &[Setting] = &[
     row(P, "sig_iss", Text, "pushpin", "1.33", Used, "Issuer named in the Grip-Sig token."),
     row(P, "sig_key", Key, "", "", Used, "Key that signs the Grip-Sig token: text, `base64:...`, or `file:...` with a secret in hexadecimal (HS256) or a private key in PEM (EC on P-256: ES256, RSA: RS256). Empty: requests are not signed."),
     row(P, "upstream_key", Key, "", "", Used, "Key that a GRIP proxy in front of us signs with, written likewise; in PEM it is the public key."),
-    row(P, "sockjs_url", Text, "", "1.1", Planned, "Address of the SockJS client script."),
+    row(P, "sockjs_url", Text, "", "1.1", Used, "Address of the script of SockJS clients, for pages in hidden frames."),
     row(P, "workers", Int(1, 256), "1", "1.39", Planned, "Worker threads of the proxy."),
     row(P, "max_open_requests", OPTIONAL, "-1", "", Used, "Requests under way at a time; -1: as many as `client_maxconn`."),
     row(P, "ipc_file_mode", Octal, "", "", Used, "Permissions of the socket files that the proxy makes. Empty: only the user of the suite may connect."),

@@ -247,7 +247,7 @@ impl Exchange {
     }
 
     /// The head of a response has come.
-    fn response_begins(
+    pub(super) fn response_begins(
         &mut self,
         head: super::client_side::Head<'_>,
         body: &[u8],

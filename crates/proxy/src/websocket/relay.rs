@@ -26,6 +26,9 @@ use crate::request::forwarded;
 use crate::request::headers::target_name;
 use crate::request::uri::{Scheme, Uri};
 use crate::response::answer::Answer;
+use crate::sockjs::framing::{self, Framing};
+use crate::sockjs::page;
+use crate::sockjs::place::{self, Place};
 
 /// How long the other end of a connection may take to answer a close.
 const CLOSE_WAIT: Duration = Duration::from_secs(10);
@@ -50,6 +53,10 @@ pub struct Relay {
     trusted: bool,
     route: Option<Arc<Route>>,
     target: usize,
+    /// The backend is asked for this path instead of the client's.
+    backend_path: Option<Rc<[u8]>>,
+    /// The client speaks SockJS.
+    framing: Option<Box<Framing>>,
     phase: Phase,
     origin: Origin,
     extension: Option<Extension>,
@@ -130,6 +137,8 @@ impl Relay {
             trusted: false,
             route: None,
             target: 0,
+            backend_path: None,
+            framing: None,
             phase: Phase::Connecting,
             origin: Origin::None,
             extension: None,
@@ -204,6 +213,20 @@ impl Relay {
         if let Some(key) = &scene.cx.shared.upstream {
             self.trusted = packet.headers.get("Grip-Sig").is_some_and(|token| key.accepts(token, scene.cx.unix));
         }
+        match Place::of(&route, path) {
+            None => {}
+            Some(Place::Raw) => self.backend_path = Some(place::backend_path(&route, true).into()),
+            Some(Place::Session { .. }) => {
+                self.backend_path = Some(place::backend_path(&route, true).into());
+                self.framing = Some(Box::default());
+            }
+            Some(_) => {
+                let page = page::text(404, "Not Found", "Not Found\n");
+                let headers: Vec<_> = page.headers.iter().map(|(name, value)| (*name, &value[..])).collect();
+                self.route = Some(route);
+                return self.reject((404, b"Not Found", Headers::Pairs(&headers)), &page.body, scene);
+            }
+        }
         self.route = Some(route);
         self.connect(scene);
     }
@@ -249,6 +272,10 @@ impl Relay {
         let headers = Headers::Pairs(&kept);
         let packet = Packet { code: Some(101), reason: Some(reason), headers, credits, ext, ..Packet::default() };
         self.send(0, packet, scene);
+        if let Some(framing) = &mut self.framing {
+            let frame = framing.open(scene.cx.now);
+            self.down.relay(frame, 0);
+        }
         self.outcome = Some(Outcome::Responded(101, 0));
     }
 
@@ -347,10 +374,28 @@ impl Relay {
         if self.detached || self.origin.is_none() {
             return self.grant_client(owed, scene);
         }
-        if let Origin::Test = self.origin {
-            return self.down.relay(frame, owed);
+        match &mut self.framing {
+            Some(framing) if let Frame::Data { body, more, .. } = &frame => match framing.take(body, *more) {
+                Ok(None) => {}
+                Ok(Some((messages, size))) => {
+                    let inside: usize = messages.iter().map(Bytes::len).sum();
+                    self.grant_client(size.saturating_sub(inside), scene);
+                    for message in messages {
+                        let owed = message.len();
+                        self.relay_up(Frame::message(false, message), owed);
+                    }
+                }
+                Err(error) => self.fail(&ProxyError::SockJs(error), scene),
+            },
+            _ => self.relay_up(frame, owed),
         }
-        self.up.relay(frame, owed);
+    }
+
+    fn relay_up(&mut self, frame: Frame, owed: usize) {
+        match self.origin {
+            Origin::Test => self.relay_down(frame, owed),
+            _ => self.up.relay(frame, owed),
+        }
     }
 
     /// A frame of the backend has come.
@@ -370,7 +415,7 @@ impl Relay {
             Verdict::Pass(frame) => {
                 let stripped = owed - frame.len();
                 self.grant_origin(stripped, scene);
-                self.relay_down(frame, owed - stripped);
+                self.relay_framed(frame, owed - stripped, scene);
             }
             Verdict::Control(message) => {
                 if let Some(control) = &mut self.control {
@@ -379,6 +424,18 @@ impl Relay {
                 self.grant_origin(owed, scene);
             }
             Verdict::Drop => self.grant_origin(owed, scene),
+        }
+    }
+
+    /// Passes on a frame in the form that the client expects.
+    fn relay_framed(&mut self, frame: Frame, owed: usize, scene: &mut Scene<'_, '_>) {
+        let (Some(framing), Frame::Data { body, more, .. }) = (&mut self.framing, &frame) else {
+            return self.relay_down(frame, owed);
+        };
+        match framing.wrap(body, *more) {
+            Ok(None) => self.grant_origin(owed, scene),
+            Ok(Some(frame)) => self.relay_down(frame, owed),
+            Err(error) => self.fail(&ProxyError::SockJs(error), scene),
         }
     }
 
@@ -411,7 +468,10 @@ impl Relay {
                 control.on_keep_alive_setup(item.timeout.unwrap_or(0), by_silence, jitter, scene.cx.now);
             }
             ItemKind::Send => {
-                let frame = message(item);
+                let frame = match message(item) {
+                    Frame::Data { body, .. } if self.framing.is_some() => framing::wrapped(&body),
+                    frame => frame,
+                };
                 if self.down.waiting() + frame.len() > scene.limit {
                     let text = "ending a WebSocket whose client does not read what is published to it";
                     scene.cx.links.log(&Note::Warning { kind: "slow-client", text: &text });
@@ -442,6 +502,7 @@ impl Relay {
     pub fn take_turn(&mut self, bytes: usize, now: Instant) -> Option<(Outgoing, Way, Id)> {
         let control = self.control.as_mut()?;
         let free = self.phase == Phase::Open
+            && self.framing.is_none()
             && self.user_data.is_none()
             && self.client.takes_multi()
             && self.down.is_clear()
@@ -540,6 +601,11 @@ impl Relay {
     fn with_request<R>(&self, act: impl FnOnce(&Self, &Packet<'_>) -> R) -> R {
         // It could be decoded when it came.
         act(self, &Packet::decode(&self.request).unwrap_or_default())
+    }
+
+    /// The URI that the backend gets, before the route's changes.
+    fn uri_for_backend<'a>(uri: Uri<'a>, path: Option<&'a Rc<[u8]>>) -> Uri<'a> {
+        path.map_or(uri, |path| Uri { path, ..uri })
     }
 
     /// The client's URI with the scheme that counts.

@@ -536,6 +536,7 @@ fn config(settings: &settings::Proxy) -> Config {
         },
         debug: settings.debug,
         auto_cross_origin: settings.auto_cross_origin,
+        sockjs_url: settings.sockjs_url.clone(),
         log_requests: tracing::enabled!(tracing::Level::INFO),
         log_from: settings.log_from,
         log_user_agent: settings.log_user_agent,

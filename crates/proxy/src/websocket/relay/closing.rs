@@ -131,8 +131,10 @@ impl Relay {
             return self.origin.next_due();
         }
         let control = self.control.as_ref().map(control::Control::next_due);
-        let due = [Some(self.client.next_due()), self.origin.next_due(), control, self.close_by, self.orphaned_at];
-        due.into_iter().flatten().min()
+        let heartbeat = self.framing.as_ref().and_then(|framing| framing.next_due());
+        let ends = [self.close_by, self.orphaned_at];
+        let due = [Some(self.client.next_due()), self.origin.next_due(), control, heartbeat].into_iter().chain(ends);
+        due.flatten().min()
     }
 
     /// Does what is due. `keep_alive` collects sessions to be kept alive.
@@ -151,6 +153,9 @@ impl Relay {
             } else {
                 return self.abort(scene);
             }
+        }
+        if let Some(frame) = self.framing.as_mut().and_then(|framing| framing.heartbeat(now)) {
+            self.down.insert(frame, None);
         }
         let cid = self.cid.clone();
         if let Some(control) = &mut self.control

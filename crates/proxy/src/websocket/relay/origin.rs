@@ -87,6 +87,8 @@ impl Relay {
         let Some(uri) = Uri::parse(packet.uri.unwrap_or_default()) else {
             return self.fail(&ProxyError::NoRoute, scene);
         };
+        let path = self.backend_path.clone();
+        let uri = Relay::uri_for_backend(uri, path.as_ref());
         match &target.kind {
             TargetKind::Test => self.connect_test(&packet, &uri, &route, scene),
             TargetKind::Host { .. } | TargetKind::Zhttp { .. } if target.over_http => {

@@ -100,6 +100,8 @@ impl Relay {
         let message = self.request.clone();
         let packet = Packet::decode(&message).unwrap_or_default();
         let Some(uri) = Uri::parse(packet.uri.unwrap_or_default()) else { return };
+        let path = self.backend_path.clone();
+        let uri = Relay::uri_for_backend(uri, path.as_ref());
         let serial = scene.cx.shared.serial();
         let asking = Asking::start(serial, ask.body.clone(), TIMEOUT, scene.cx.now);
         let opened = self.open_request(ask, serial, &packet, &uri, &route, scene);

@@ -1,0 +1,13 @@
+//! SockJS: WebSockets for browsers and networks that have none (proxy, SockJS).
+//!
+//! A route with `sockjs=PREFIX` serves it below that path. Towards backends each session is a WebSocket like any other.
+//!
+//! - [`place`]: what a path below the prefix means.
+//! - [`page`]: what is answered at once.
+//! - [`framing`]: messages inside the messages of a WebSocket.
+
+#![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_macros))]
+
+pub mod framing;
+pub mod page;
+pub mod place;
