@@ -320,8 +320,7 @@ impl Conversation {
                 Event::Pong(body) => Frame::Pong(body),
                 Event::Close(status) => {
                     self.closed_by_backend = true;
-                    let status = status.map(|events::Status { code, reason }| Status { code, reason });
-                    heard.frames.push(Frame::Close(status));
+                    heard.frames.push(Frame::Close(self.status_for_client(status)));
                     break;
                 }
             });
@@ -335,6 +334,17 @@ impl Conversation {
         }
         self.keep_alive_at = self.interval.filter(|_| !self.parting).map(|interval| now + interval);
         Ok(())
+    }
+
+    /// Libraries of backends close with 0 when they are told no code. Clients take that for a breach of the protocol, so they
+    /// get what they have sent themselves, or nothing.
+    fn status_for_client(&self, status: Option<events::Status>) -> Option<Status> {
+        let events::Status { code, reason } = status?;
+        if matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999) {
+            return Some(Status { code, reason });
+        }
+        let ours = self.close.as_ref()?.status.as_ref()?;
+        Some(Status { code: ours.code, reason: Bytes::new() })
     }
 
     fn take_meta(&mut self, answer: &Answer) {

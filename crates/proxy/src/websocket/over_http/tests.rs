@@ -144,6 +144,19 @@ fn a_close_goes_behind_the_last_message_and_is_answered() {
 }
 
 #[test]
+fn a_code_that_no_close_frame_may_have_is_that_of_the_client_or_none() {
+    let mut talk = Talk::open(&[]);
+    talk.say(close(1000, "bye"));
+    talk.next();
+    assert_eq!(talk.hear(&[], b"CLOSE 2\r\n\0\0\r\n").frames, [close(1000, "")]);
+
+    let mut talk = Talk::open(&[]);
+    talk.say(text("x"));
+    talk.next();
+    assert_eq!(talk.hear(&[], b"CLOSE 2\r\n\x03\xee\r\n").frames, [Frame::Close(None)]);
+}
+
+#[test]
 fn a_close_that_was_not_accepted_is_sent_again() {
     let mut talk = Talk::open(&[]);
     talk.say(text("last"));

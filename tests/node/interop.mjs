@@ -1,0 +1,157 @@
+// Express with @fanoutio/serve-grip, the ws client and sockjs-client, unchanged, with the suite.
+// Argument: the directory of the programs.
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import SockJS from 'sockjs-client';
+import WebSocket from 'ws';
+import { serve } from './site.mjs';
+
+const programs = resolve(process.argv[2]);
+const PATIENCE = 30_000;
+const directory = mkdtempSync(join(tmpdir(), 'interop-'));
+setTimeout(() => fail('it takes too long'), 4 * PATIENCE).unref();
+
+let suite;
+function fail(error) {
+    console.error(error);
+    suite?.kill();
+    process.exit(1);
+}
+process.on('unhandledRejection', fail);
+process.on('uncaughtException', fail);
+
+async function freePort() {
+    const server = createServer().listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    const { port } = server.address();
+    server.close();
+    return port;
+}
+
+async function until(what, condition) {
+    const deadline = Date.now() + PATIENCE;
+    for (;;) {
+        const result = await condition();
+        if (result) return result;
+        assert(Date.now() < deadline, `waited in vain until ${what}`);
+        await new Promise((go) => setTimeout(go, 20));
+    }
+}
+
+/** What arrives, in order. */
+class Inbox {
+    messages = [];
+    async next() {
+        await until('a message comes', () => this.messages.length > 0);
+        return this.messages.shift();
+    }
+}
+
+const [port, publish] = [await freePort(), await freePort()];
+const site = serve(publish);
+await once(site, 'listening');
+writeFileSync(join(directory, 'routes'), `*,sockjs=/sock,sockjs_as_path=/chat 127.0.0.1:${site.address().port},over_http\n`);
+writeFileSync(
+    join(directory, 'pushpin.conf'),
+    `[global]
+rundir=${directory}/run
+[runner]
+http_port=127.0.0.1:${port}
+logdir=${directory}/log
+[proxy]
+routesfile=routes
+sig_key=changeme
+[handler]
+push_in_http_addr=127.0.0.1
+push_in_http_port=${publish}
+push_in_spec=ipc://${directory}/pull
+push_in_sub_specs=ipc://${directory}/sub
+command_spec=ipc://${directory}/command
+`,
+);
+suite = spawn(join(programs, 'pushpin-runner'), [`--config=${join(directory, 'pushpin.conf')}`], { stdio: 'inherit' });
+const url = `http://127.0.0.1:${port}`;
+await until('the suite serves', () => fetch(`${url}/none`).then(() => true, () => false));
+
+const tell = (text) => fetch(`${url}/news`, { method: 'POST', headers: { 'Content-Type': 'text/plain' }, body: text });
+
+{
+    const response = await fetch(`${url}/stream`);
+    const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+    const read = async () => (await reader.read()).value;
+    assert.equal(await read(), '[stream open]\n');
+    assert.equal((await tell('first')).status, 200);
+    assert.equal(await read(), 'first\n');
+    await reader.cancel();
+    console.log('stream: passed');
+}
+{
+    const poll = fetch(`${url}/poll`).then((response) => response.text());
+    const answer = await Promise.race([
+        poll,
+        until('the poll is answered', async () => {
+            await tell('second');
+            return Promise.race([poll, new Promise((go) => setTimeout(go, 100))]);
+        }),
+    ]);
+    assert.equal(answer, 'second\n');
+    console.log('long-poll: passed');
+}
+
+async function chat(open) {
+    const inbox = new Inbox();
+    const socket = await open((message) => inbox.messages.push(message));
+    return { inbox, socket };
+}
+const plain = (onMessage) =>
+    new Promise((go, refuse) => {
+        const socket = new WebSocket(`ws://127.0.0.1:${port}/chat`);
+        socket.on('message', (data) => onMessage(data.toString()));
+        socket.on('open', () => go(socket));
+        socket.on('error', refuse);
+    });
+const sockjs = (onMessage) =>
+    new Promise((go, refuse) => {
+        const socket = new SockJS(`${url}/sock`, null, { transports: ['websocket'] });
+        socket.onmessage = ({ data }) => onMessage(data);
+        socket.onopen = () => go(socket);
+        socket.onclose = refuse;
+    });
+const closed = (socket) =>
+    new Promise((go) => {
+        if (socket.on) socket.on('close', (code) => go(code));
+        else socket.onclose = ({ code }) => go(code);
+        socket.close(1000);
+    });
+
+{
+    const [a, b] = [await chat(plain), await chat(sockjs)];
+    a.socket.send('who am i');
+    const name = await a.inbox.next();
+    assert.match(name, /^user-/);
+    b.socket.send('who am i');
+    const other = await b.inbox.next();
+    assert.match(other, /^user-/);
+    for (let number = 0; number < 50; number++) {
+        const text = `message ${number} "with" ünïcode`;
+        (number % 2 ? a : b).socket.send(text);
+        assert.equal(await a.inbox.next(), text);
+        assert.equal(await b.inbox.next(), text);
+    }
+    assert.equal(await closed(a.socket), 1000);
+    b.socket.send('still here');
+    assert.equal(await b.inbox.next(), 'still here');
+    assert.equal(await closed(b.socket), 1000);
+    console.log('chat by WebSocket-over-HTTP, with ws and sockjs-client: passed');
+}
+
+suite.kill();
+await once(suite, 'exit');
+site.close();
+rmSync(directory, { recursive: true });
+process.exit(0);
