@@ -53,6 +53,7 @@ impl Configuration {
         let (mut settings, warnings) = raw.settings(&source)?;
         if let Some(port) = &arguments.port {
             settings.runner.http_ports = vec![*port];
+            settings.runner.https_ports.clear();
         }
         if let Some(levels) = &arguments.loglevel {
             settings.runner.log_levels = levels.clone();

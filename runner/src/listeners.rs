@@ -14,7 +14,7 @@ use settings::{Part, Settings};
 #[derive(Debug, thiserror::Error)]
 pub enum ListenersError {
     /// Nothing is configured.
-    #[error("no server ports configured; set http_port in [runner], or use --port")]
+    #[error("no server ports configured; set http_port or https_ports in [runner], or use --port")]
     NoPorts,
     /// One cannot be opened.
     #[error(transparent)]
@@ -49,18 +49,19 @@ impl Listeners {
     /// Several frontends get a socket each on the same address, over which the kernel spreads connections. One socket for all
     /// of them would wake all of them for each connection, and favour some.
     fn of_frontends(settings: &Settings) -> Result<Vec<Vec<Listener>>, ListenersError> {
-        let ports = &settings.runner.http_ports;
+        let uses = [(inherit::HTTP, &settings.runner.http_ports), (inherit::HTTPS, &settings.runner.https_ports)];
+        let ports: Vec<_> = uses.iter().flat_map(|(usage, ports)| ports.iter().map(|port| (*usage, *port))).collect();
         if ports.is_empty() {
             return Err(ListenersError::NoPorts);
         }
         let count = settings.runner.frontend_processes;
         if count > 1 {
             // Shared sockets do not mind another program's shared ones. An exclusive one tells whether there are any.
-            for port in ports {
+            for (_, port) in &ports {
                 inherit::open(*port, false)?;
             }
         }
-        let open = |address: &SocketAddr| Ok(Listener::open(inherit::HTTP, *address, count > 1)?);
+        let open = |(usage, address): &(&'static str, SocketAddr)| Ok(Listener::open(usage, *address, count > 1)?);
         (0..count).map(|_| ports.iter().map(open).collect()).collect()
     }
 

@@ -13,3 +13,4 @@ mod proxy;
 mod publish;
 mod routes;
 mod stopped;
+mod tls;

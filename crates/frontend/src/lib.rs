@@ -32,6 +32,7 @@ use nix::sys::resource::{Resource, getrlimit};
 use process::{Component, Failure, Started, inherit, instance_id};
 use wire::http1::Limits;
 
+use crate::accept::tls::Certificates;
 use crate::accept::{Admission, Listeners};
 use crate::client::deadlines::Deadlines;
 use crate::context::Config;
@@ -67,8 +68,14 @@ fn serve(mut started: Started) -> Result<(), Failure> {
     })?;
     let mut sockets = Vec::new();
     for &address in &settings.http_ports {
-        sockets.push(inherit::listen(inherit::HTTP, address)?);
+        sockets.push((inherit::listen(inherit::HTTP, address)?, None));
         tracing::info!("listening on {address}");
+    }
+    let certificates = Certificates::new(&settings.certificates);
+    for &address in &settings.https_ports {
+        let tls = certificates.for_port(address.port()).map_err(|error| error.to_string())?;
+        sockets.push((inherit::listen(inherit::HTTPS, address)?, Some(tls)));
+        tracing::info!("listening on {address} with TLS");
     }
     let config = Config {
         head: Limits { head_bytes: settings.client_buffer_size, ..Limits::default() },

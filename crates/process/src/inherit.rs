@@ -20,6 +20,9 @@ pub const LISTEN_FDS: &str = "PUSHPIN_LISTEN_FDS";
 /// What the sockets of the frontend are for.
 pub const HTTP: &str = "http";
 
+/// The same for clients with TLS.
+pub const HTTPS: &str = "https";
+
 /// What the handler's socket is for.
 pub const PUBLISH: &str = "publish";
 

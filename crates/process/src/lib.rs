@@ -86,8 +86,10 @@ fn prepare(component: &Component, arguments: &Arguments) -> Result<Started, Fail
     let (mut settings, warnings) = raw.settings(&source)?;
     // The runner may have been told other ports than the configuration has.
     let inherited = inherit::addresses(inherit::HTTP);
-    if !inherited.is_empty() {
+    let with_tls = inherit::addresses(inherit::HTTPS);
+    if !inherited.is_empty() || !with_tls.is_empty() {
         settings.frontend.http_ports = inherited;
+        settings.frontend.https_ports = with_tls;
     }
     let level = arguments.level().unwrap_or_else(|| settings.runner.log_levels.of(component.name));
     log::start(level, arguments.logfile.as_deref().map(PathBuf::from), settings.runner.log_buffer_size)?;

@@ -33,7 +33,13 @@ impl Settings {
     pub fn structure(&self) -> String {
         let (runner, proxy, handler) = (&self.runner, &self.proxy, &self.handler);
         let global = (&self.global.rundir, &self.global.ipc_prefix, self.global.port_offset);
-        let started = (&runner.parts, &runner.http_ports, &runner.logdir, runner.frontend_processes, &runner.programs);
+        let started = (
+            &runner.parts,
+            (&runner.http_ports, &runner.https_ports),
+            &runner.logdir,
+            runner.frontend_processes,
+            &runner.programs,
+        );
         let clients = (&proxy.client_in_specs, &proxy.client_in_stream_specs, &proxy.client_out_specs);
         let origins = (&proxy.origin_out_specs, &proxy.origin_out_stream_specs, &proxy.origin_in_specs);
         let asked =
@@ -78,6 +84,8 @@ pub struct Runner {
     pub parts: Vec<Part>,
     /// Where clients connect.
     pub http_ports: Vec<SocketAddr>,
+    /// Where clients connect with TLS.
+    pub https_ports: Vec<SocketAddr>,
     /// Directory of log files.
     pub logdir: PathBuf,
     /// Bytes of log lines that may wait to be written.
@@ -127,6 +135,10 @@ impl Programs {
 pub struct Frontend {
     /// Where clients connect.
     pub http_ports: Vec<SocketAddr>,
+    /// Where clients connect with TLS.
+    pub https_ports: Vec<SocketAddr>,
+    /// Directory of certificates.
+    pub certificates: PathBuf,
     /// Client connections at a time in one process.
     pub client_maxconn: usize,
     /// Bytes that the head of a request may take.

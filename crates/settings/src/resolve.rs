@@ -28,7 +28,7 @@ impl Raw {
     pub fn settings(&self, source: &Source) -> Result<(Settings, Vec<Warning>), Error> {
         let values = Values::new(self, source)?;
         let base = format!("ipc://{}/{}", values.variables.rundir, values.variables.ipc_prefix);
-        let frontend = frontend(&values, &base)?;
+        let frontend = frontend(&values, &base, source)?;
         let outbound = outbound(&values, &base, &frontend)?;
         let runner = runner(&values, &frontend)?;
         let proxy = proxy(&values, source, &runner, &frontend, &outbound)?;
@@ -74,6 +74,7 @@ fn runner(values: &Values, frontend: &Frontend) -> Result<Runner, Error> {
     Ok(Runner {
         parts,
         http_ports: frontend.http_ports.clone(),
+        https_ports: frontend.https_ports.clone(),
         logdir: values.text(R, "logdir")?.into(),
         log_buffer_size: values.int(R, "log_buffer_size")?,
         log_levels: values.log_levels(R, "log_level")?,
@@ -87,11 +88,13 @@ fn runner(values: &Values, frontend: &Frontend) -> Result<Runner, Error> {
     })
 }
 
-fn frontend(values: &Values, base: &str) -> Result<Frontend, Error> {
+fn frontend(values: &Values, base: &str, source: &Source) -> Result<Frontend, Error> {
     const R: &str = "runner";
     let processes: usize = values.int(R, "frontend_processes")?;
     Ok(Frontend {
         http_ports: values.ports(R, "http_port")?,
+        https_ports: values.ports(R, "https_ports")?,
+        certificates: source.origin.directory().join("runner").join("certs"),
         client_maxconn: values.int(R, "client_maxconn")?,
         client_buffer_size: values.int(R, "client_buffer_size")?,
         client_send_window: values.int(R, "client_send_window")?,

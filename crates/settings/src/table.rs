@@ -114,7 +114,7 @@ pub const SETTINGS: &[Setting] = &[
 
     row(R, "services", List, "", "", Used, "Which processes to start, by our names or Pushpin's. Empty: all four of the suite."),
     row(R, "http_port", Ports, "", "", Used, "Where clients connect: a list of `[addr:]port`."),
-    row(R, "https_ports", List, "", "", Planned, "Where clients connect with TLS."),
+    row(R, "https_ports", Ports, "", "", Used, "Where clients connect with TLS: a list of `[addr:]port`. Certificates are `runner/certs/NAME.crt` and `.key` beside the configuration file: of the site's name, `_.PARENT` for all names one level below, `default_PORT` for all others."),
     row(R, "local_ports", List, "", "1.35", Planned, "Unix sockets where clients connect."),
     row(R, "logdir", Path, "log", "", Used, "Directory of the log files, one per process; made by the runner. Not used when logs are merged."),
     row(R, "log_level", Levels, "2", "1.10", Used, "0 errors, 1 warnings, 2 information, 3 debug, 4 trace; `name:N` for one process."),

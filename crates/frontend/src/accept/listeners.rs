@@ -5,15 +5,34 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Token};
 use nix::sys::socket::{setsockopt, sockopt};
+use rustls::ServerConfig;
 
 /// The listening sockets of a worker.
 pub struct Listeners {
-    /// Each with whether there may be connections to accept.
-    sockets: Vec<(TcpListener, bool)>,
+    sockets: Vec<Listener>,
+}
+
+struct Listener {
+    socket: TcpListener,
+    /// How TLS is spoken, if it is.
+    tls: Option<Arc<ServerConfig>>,
+    /// There may be connections to accept.
+    pending: bool,
+}
+
+/// A client that has been accepted.
+pub struct Accepted {
+    /// Its connection.
+    pub stream: TcpStream,
+    /// Where it comes from.
+    pub address: SocketAddr,
+    /// How TLS is spoken with it, if it is.
+    pub tls: Option<Arc<ServerConfig>>,
 }
 
 impl Listeners {
@@ -21,14 +40,14 @@ impl Listeners {
     ///
     /// # Errors
     /// A socket can not be set up.
-    pub fn new(sockets: Vec<std::net::TcpListener>) -> io::Result<Self> {
+    pub fn new(sockets: Vec<(std::net::TcpListener, Option<Arc<ServerConfig>>)>) -> io::Result<Self> {
         let mut listeners = Listeners { sockets: Vec::new() };
-        for socket in sockets {
+        for (socket, tls) in sockets {
             socket.set_nonblocking(true)?;
             // Accepted sockets inherit both, which saves two system calls each.
             setsockopt(&socket, sockopt::TcpNoDelay, &true)?;
             setsockopt(&socket, sockopt::KeepAlive, &true)?;
-            listeners.sockets.push((TcpListener::from_std(socket), true));
+            listeners.sockets.push(Listener { socket: TcpListener::from_std(socket), tls, pending: true });
         }
         Ok(listeners)
     }
@@ -38,8 +57,8 @@ impl Listeners {
     /// # Errors
     /// The system refuses to watch one.
     pub fn register(&mut self, registry: &mio::Registry) -> io::Result<()> {
-        for (i, (socket, _)) in self.sockets.iter_mut().enumerate() {
-            registry.register(socket, Token(i), Interest::READABLE)?;
+        for (i, listener) in self.sockets.iter_mut().enumerate() {
+            registry.register(&mut listener.socket, Token(i), Interest::READABLE)?;
         }
         Ok(())
     }
@@ -47,8 +66,8 @@ impl Listeners {
     /// Notes that a socket has connections to accept; `false` if the token is not that of a listener.
     pub fn on_ready(&mut self, token: usize) -> bool {
         match self.sockets.get_mut(token) {
-            Some((_, pending)) => {
-                *pending = true;
+            Some(listener) => {
+                listener.pending = true;
                 true
             }
             None => false,
@@ -57,19 +76,21 @@ impl Listeners {
 
     /// Whether there may be connections to accept.
     pub fn is_pending(&self) -> bool {
-        self.sockets.iter().any(|(_, pending)| *pending)
+        self.sockets.iter().any(|listener| listener.pending)
     }
 
     /// Accepts a connection, if there is one.
     ///
     /// # Errors
     /// The system is out of files or memory.
-    pub fn accept(&mut self) -> io::Result<Option<(TcpStream, SocketAddr)>> {
-        for (socket, pending) in &mut self.sockets {
-            while *pending {
-                match socket.accept() {
-                    Ok(accepted) => return Ok(Some(accepted)),
-                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => *pending = false,
+    pub fn accept(&mut self) -> io::Result<Option<Accepted>> {
+        for listener in &mut self.sockets {
+            while listener.pending {
+                match listener.socket.accept() {
+                    Ok((stream, address)) => {
+                        return Ok(Some(Accepted { stream, address, tls: listener.tls.clone() }));
+                    }
+                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => listener.pending = false,
                     // The client gave up while it waited.
                     Err(e)
                         if e.kind() == io::ErrorKind::ConnectionAborted || e.kind() == io::ErrorKind::Interrupted => {}

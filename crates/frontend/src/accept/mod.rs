@@ -1,10 +1,12 @@
 //! Where clients come in.
 //!
 //! - [`listeners`]: the listening sockets.
+//! - [`tls`]: certificates for those who come with TLS.
 //! - [`admission`]: how many clients there may be, without I/O.
 
 pub mod admission;
 pub mod listeners;
+pub mod tls;
 
 pub use admission::Admission;
 pub use listeners::Listeners;

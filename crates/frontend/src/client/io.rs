@@ -1,36 +1,76 @@
-//! A client's transport. TLS will be a second kind.
+//! A client's transport.
 
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
+use std::sync::Arc;
 
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 use nix::sys::socket::{setsockopt, sockopt};
+use rustls::{ServerConfig, ServerConnection};
 
 /// How bytes get to and from a client.
 pub enum Io {
     /// As they are.
     Plain(TcpStream),
+    /// Through TLS, whose state is apart so that clients without it do not pay for it.
+    Tls(Box<Tls>),
+}
+
+/// A connection with TLS.
+pub struct Tls {
+    connection: ServerConnection,
+    stream: TcpStream,
 }
 
 impl Io {
+    /// With TLS if there is a configuration for it.
+    ///
+    /// # Errors
+    /// The configuration can not be used.
+    pub fn new(stream: TcpStream, tls: Option<Arc<ServerConfig>>) -> io::Result<Self> {
+        let Some(config) = tls else { return Ok(Io::Plain(stream)) };
+        let connection = ServerConnection::new(config).map_err(io::Error::other)?;
+        Ok(Io::Tls(Box::new(Tls { connection, stream })))
+    }
+
+    fn stream(&self) -> &TcpStream {
+        match self {
+            Io::Plain(stream) => stream,
+            Io::Tls(tls) => &tls.stream,
+        }
+    }
+
+    fn stream_mut(&mut self) -> &mut TcpStream {
+        match self {
+            Io::Plain(stream) => stream,
+            Io::Tls(tls) => &mut tls.stream,
+        }
+    }
+
     /// Watches for everything that can happen. Both directions at once, edge triggered: no further system call changes
     /// this.
     ///
     /// # Errors
     /// The system refuses.
     pub fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
-        match self {
-            Io::Plain(stream) => registry.register(stream, token, Interest::READABLE | Interest::WRITABLE),
-        }
+        registry.register(self.stream_mut(), token, Interest::READABLE | Interest::WRITABLE)
     }
 
     /// Ends the watching.
     pub fn deregister(&mut self, registry: &Registry) {
-        match self {
-            // Closing the descriptor ends it as well, so an error here would change nothing.
-            Io::Plain(stream) => drop(registry.deregister(stream)),
-        }
+        // Closing the descriptor ends it as well, so an error here would change nothing.
+        let _ = registry.deregister(self.stream_mut());
+    }
+
+    /// Whether less may be read at once than is there.
+    pub fn is_tls(&self) -> bool {
+        matches!(self, Io::Tls(_))
+    }
+
+    /// Whether bytes that were taken have not been given to the system.
+    pub fn is_unsent(&self) -> bool {
+        matches!(self, Io::Tls(tls) if tls.connection.wants_write())
     }
 
     /// Closes the sending side.
@@ -38,20 +78,32 @@ impl Io {
     /// # Errors
     /// The connection is broken.
     pub fn shut_down(&mut self) -> io::Result<()> {
-        match self {
-            Io::Plain(stream) => stream.shutdown(Shutdown::Write),
+        if let Io::Tls(tls) = self {
+            tls.connection.send_close_notify();
+            // A few bytes; one who has no room for them has been given all else and does not need them.
+            let _ = tls.flush();
         }
+        self.stream().shutdown(Shutdown::Write)
     }
 
     /// Makes the coming close a reset.
     pub fn abort(&mut self) {
-        match self {
-            Io::Plain(stream) => {
-                let linger = nix::libc::linger { l_onoff: 1, l_linger: 0 };
-                // If it fails, the connection is gone already.
-                let _ = setsockopt(stream, sockopt::Linger, &linger);
-            }
+        let linger = nix::libc::linger { l_onoff: 1, l_linger: 0 };
+        // If it fails, the connection is gone already.
+        let _ = setsockopt(self.stream(), sockopt::Linger, &linger);
+    }
+}
+
+impl Tls {
+    fn flush(&mut self) -> io::Result<()> {
+        while self.connection.wants_write() {
+            self.connection.write_tls(&mut self.stream)?;
         }
+        Ok(())
+    }
+
+    fn both(&mut self) -> rustls::Stream<'_, ServerConnection, TcpStream> {
+        rustls::Stream::new(&mut self.connection, &mut self.stream)
     }
 }
 
@@ -59,6 +111,7 @@ impl Read for Io {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
             Io::Plain(stream) => stream.read(buffer),
+            Io::Tls(tls) => tls.both().read(buffer),
         }
     }
 }
@@ -67,16 +120,22 @@ impl Write for Io {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Io::Plain(stream) => stream.write(bytes),
+            Io::Tls(tls) => tls.both().write(bytes),
         }
     }
 
     fn write_vectored(&mut self, slices: &[io::IoSlice<'_>]) -> io::Result<usize> {
         match self {
             Io::Plain(stream) => stream.write_vectored(slices),
+            Io::Tls(tls) => tls.both().write_vectored(slices),
         }
     }
 
+    /// Gives the system what it had no room for before.
     fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+        match self {
+            Io::Plain(_) => Ok(()),
+            Io::Tls(tls) => tls.flush(),
+        }
     }
 }

@@ -41,8 +41,8 @@ impl Client {
     /// Just accepted, in this slot of the worker's table.
     pub fn new(io: Io, slot: u32, address: Option<SocketAddr>, now: Instant) -> Self {
         Client {
+            http: Http1::new(slot, address).over_tls(io.is_tls()),
             io,
-            http: Http1::new(slot, address),
             output: Output::default(),
             pacing: Pacing::new(now),
             readable: false,
@@ -50,6 +50,11 @@ impl Client {
             unread: false,
             dirty: false,
         }
+    }
+
+    /// Bytes that it is to get, or at least whether there are any: those that TLS has are not counted.
+    pub fn unsent(&self) -> usize {
+        self.output.len() + usize::from(self.io.is_unsent())
     }
 
     /// Where its protocol stands.

@@ -78,6 +78,8 @@ pub struct Opening<'a> {
     pub client: u32,
     /// The client's address; none on a Unix socket.
     pub peer: Option<std::net::SocketAddr>,
+    /// The client came with TLS.
+    pub tls: bool,
     /// The request.
     pub head: &'a RequestHead<'a>,
     /// A body follows.
@@ -107,7 +109,13 @@ impl Exchange {
     fn open(slot: u32, serial: u64, opening: &Opening<'_>, now: Instant, up: &mut dyn Uplink) -> Self {
         let head = opening.head;
         let mut uri = Vec::with_capacity(256);
-        head.write_uri(if opening.websocket { "ws" } else { "http" }, &mut uri);
+        let scheme = match (opening.websocket, opening.tls) {
+            (false, false) => "http",
+            (false, true) => "https",
+            (true, false) => "ws",
+            (true, true) => "wss",
+        };
+        head.write_uri(scheme, &mut uri);
         let headers: Vec<(&[u8], &[u8])> =
             head.headers.iter().map(|field| (field.name.as_bytes(), field.value)).collect();
         let address = opening.peer.map(|peer| text(peer.ip()));

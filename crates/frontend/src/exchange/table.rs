@@ -167,8 +167,16 @@ mod tests {
 
     fn open(exchanges: &mut Exchanges, client: u32, now: Instant) -> u32 {
         let (head, _) = parse_request(b"GET / HTTP/1.1\r\n\r\n", &Limits::default()).unwrap().unwrap();
-        let opening =
-            Opening { client, peer: None, head: &head, body: false, websocket: false, window: 1000, router_resp: true };
+        let opening = Opening {
+            client,
+            peer: None,
+            tls: false,
+            head: &head,
+            body: false,
+            websocket: false,
+            window: 1000,
+            router_resp: true,
+        };
         exchanges.open(&opening, now, &mut Nowhere)
     }
 

@@ -29,6 +29,8 @@ pub struct Http1 {
     client: u32,
     /// The client's address; none on a Unix socket.
     peer: Option<SocketAddr>,
+    /// The client came with TLS.
+    tls: bool,
     phase: Phase,
     /// Read and not understood yet: a part of a head, upload beyond the credits, or requests sent ahead.
     input: Vec<u8>,
@@ -99,7 +101,12 @@ pub struct Refusal {
 impl Http1 {
     /// A connection that has just been accepted, in slot `client` of the worker's table.
     pub fn new(client: u32, peer: Option<SocketAddr>) -> Self {
-        Http1 { client, peer, phase: Phase::Head, input: Vec::new(), unwritten: 0 }
+        Http1 { client, peer, tls: false, phase: Phase::Head, input: Vec::new(), unwritten: 0 }
+    }
+
+    /// The same with TLS, or without.
+    pub fn over_tls(self, tls: bool) -> Self {
+        Http1 { tls, ..self }
     }
 
     /// Where the connection stands, for the decisions about reading and deadlines.
@@ -243,6 +250,7 @@ impl Http1 {
         let opening = Opening {
             client: self.client,
             peer: self.peer,
+            tls: self.tls,
             head,
             body: matches!(upload, Upload::Running { .. }),
             websocket: false,
@@ -263,6 +271,7 @@ impl Http1 {
         let opening = Opening {
             client: self.client,
             peer: self.peer,
+            tls: self.tls,
             head,
             body: false,
             websocket: true,

@@ -1,15 +1,15 @@
 //! Clients: accepting, reading, writing, closing.
 
-use std::io::{ErrorKind, Read};
+use std::io::{self, ErrorKind, Read, Write as _};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use mio::Token;
-use mio::net::TcpStream;
 use zhttp::session::client::GRANT_DELAY;
 
 use super::{Counters, FIRST_CLIENT, Worker};
 use crate::accept::admission::ACCEPTS_A_TURN;
+use crate::accept::listeners::Accepted;
 use crate::client::Client;
 use crate::client::io::Io;
 use crate::client::pacing::{Ending, Reading};
@@ -44,7 +44,7 @@ impl Worker {
                 return;
             }
             match self.listeners.accept() {
-                Ok(Some((stream, address))) => self.admit(stream, address, now),
+                Ok(Some(accepted)) => self.admit(accepted, now),
                 Ok(None) => return,
                 Err(error) => {
                     self.admission.on_refused(now);
@@ -55,14 +55,20 @@ impl Worker {
         }
     }
 
-    fn admit(&mut self, stream: TcpStream, address: SocketAddr, now: Instant) {
+    fn admit(&mut self, Accepted { stream, address, tls }: Accepted, now: Instant) {
         let entry = self.clients.vacant_entry();
         let slot = entry.key();
-        let mut io = Io::Plain(stream);
-        if let Err(error) = io.register(self.reactor.registry(), Token(FIRST_CLIENT + slot)) {
-            let text = format_args!("a connection is closed, because it can not be watched: {error}");
-            return self.warnings.warn("watch", now, text);
-        }
+        let registered = Io::new(stream, tls).and_then(|mut io| {
+            io.register(self.reactor.registry(), Token(FIRST_CLIENT + slot))?;
+            Ok(io)
+        });
+        let io = match registered {
+            Ok(io) => io,
+            Err(error) => {
+                let text = format_args!("a connection is closed, because it can not be watched: {error}");
+                return self.warnings.warn("watch", now, text);
+            }
+        };
         self.counters.clients += 1;
         let client = entry.insert(Client::new(io, slot as u32, Some(address), now));
         if let Some((due, _)) = client.pacing.due(&self.core.config.deadlines) {
@@ -79,7 +85,7 @@ impl Worker {
         if readable && !std::mem::replace(&mut client.unread, true) {
             self.unread.push(slot);
         }
-        if (writable && !client.output.is_empty() || ended) && !std::mem::replace(&mut client.dirty, true) {
+        if (writable && client.unsent() > 0 || ended) && !std::mem::replace(&mut client.dirty, true) {
             self.dirty.push(slot);
         }
     }
@@ -158,9 +164,9 @@ impl Worker {
     fn attend_to(&mut self, slot: usize, now: Instant) {
         let Some(client) = self.clients.get_mut(slot) else { return };
         client.dirty = false;
-        if client.writable && !client.output.is_empty() {
-            let written = client.output.write_to(&mut client.io);
-            let unsent = client.output.len();
+        if client.writable && client.unsent() > 0 {
+            let written = client.write();
+            let unsent = client.unsent();
             let mut cx = self.core.context(&mut client.output, now);
             match written {
                 Ok(written) => {
@@ -193,7 +199,7 @@ impl Worker {
             stage = client.stage(&self.core.exchanges, &self.core.config);
         }
         client.pacing.enter(stage, now);
-        match client.pacing.ending(stage, client.output.len()) {
+        match client.pacing.ending(stage, client.unsent()) {
             Ending::GoOn => {}
             Ending::ShutDown => match client.io.shut_down() {
                 Ok(()) => client.pacing.on_shut_down(now),
@@ -241,6 +247,14 @@ pub(super) fn note(refusal: Option<Refusal>, client: Option<SocketAddr>, counter
 }
 
 impl Client {
+    /// Writes what it takes; gives how many bytes of the output that was.
+    fn write(&mut self) -> io::Result<usize> {
+        if let Err(error) = self.io.flush() {
+            return if error.kind() == ErrorKind::WouldBlock { Ok(0) } else { Err(error) };
+        }
+        self.output.write_to(&mut self.io)
+    }
+
     fn read(&mut self, buffer: &mut [u8]) -> Got {
         loop {
             return match self.io.read(buffer) {
@@ -250,7 +264,8 @@ impl Client {
                 }
                 Ok(n) => {
                     // Less than asked for is all there is. The end has an edge of its own, unless it came with this one.
-                    self.readable = n == buffer.len() || self.pacing.ended;
+                    // TLS gives one record at a time.
+                    self.readable = n == buffer.len() || self.pacing.ended || self.io.is_tls();
                     Got::Bytes(n)
                 }
                 Err(e) if e.kind() == ErrorKind::Interrupted => continue,

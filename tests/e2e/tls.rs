@@ -1,0 +1,147 @@
+//! Clients that come with TLS.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::sync::{Arc, Mutex};
+use std::{fs, thread};
+
+use pushpin_tests::origin::{Origin, respond};
+use pushpin_tests::publish;
+use pushpin_tests::suite::Suite;
+use pushpin_tests::until;
+use rcgen::{CertificateParams, KeyPair};
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+
+type Client = StreamOwned<ClientConnection, TcpStream>;
+
+/// Writes the pair of files for a site; gives the certificate.
+fn certify(suite: &Suite, file: &str, site: &str) -> CertificateDer<'static> {
+    let directory = suite.path("runner/certs");
+    fs::create_dir_all(&directory).unwrap();
+    let key = KeyPair::generate().unwrap();
+    let certificate = CertificateParams::new([site.to_owned()]).unwrap().self_signed(&key).unwrap();
+    fs::write(directory.join(format!("{file}.key")), key.serialize_pem()).unwrap();
+    fs::write(directory.join(format!("{file}.crt")), certificate.pem()).unwrap();
+    certificate.der().clone()
+}
+
+/// A connection that trusts only this certificate.
+fn connect(port: u16, site: &str, trusted: &CertificateDer<'static>) -> std::io::Result<Client> {
+    let mut roots = RootCertStore::empty();
+    roots.add(trusted.clone()).unwrap();
+    let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let name = ServerName::try_from(site.to_owned()).unwrap();
+    let mut connection = ClientConnection::new(Arc::new(config), name).unwrap();
+    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+    stream.set_read_timeout(Some(std::time::Duration::from_secs(10)))?;
+    while connection.is_handshaking() {
+        connection.complete_io(&mut stream)?;
+    }
+    Ok(StreamOwned::new(connection, stream))
+}
+
+fn read_until(client: &mut Client, end: &[u8]) -> Vec<u8> {
+    let mut seen = Vec::new();
+    let mut buffer = [0; 16_384];
+    while !seen.windows(end.len()).any(|part| part == end) {
+        match client.read(&mut buffer) {
+            Ok(0) | Err(_) => panic!("ended after {:?}", String::from_utf8_lossy(&seen[..seen.len().min(2000)])),
+            Ok(n) => seen.extend_from_slice(&buffer[..n]),
+        }
+    }
+    seen
+}
+
+/// A suite with a port for TLS, in front of a backend that holds `/stream`, takes uploads, and tells how a client came.
+fn start(origin: &Origin) -> (Suite, u16, CertificateDer<'static>) {
+    let port = {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        free.local_addr().unwrap().port()
+    };
+    let routes = format!("* 127.0.0.1:{}", origin.port);
+    let mut suite = Suite::prepare(
+        &routes,
+        &format!("[runner]\nhttps_ports=127.0.0.1:{port}\n[proxy]\nset_x_forwarded_protocol=proto-only"),
+    );
+    let certificate = certify(&suite, &format!("default_{port}"), "localhost");
+    suite.launch();
+    (suite, port, certificate)
+}
+
+fn origin() -> (Origin, Arc<Mutex<Vec<String>>>) {
+    let protocols = Arc::new(Mutex::new(Vec::new()));
+    let seen = protocols.clone();
+    let origin = Origin::start(move |request, stream| {
+        let protocol = request.header("X-Forwarded-Proto").unwrap_or_default().to_owned();
+        seen.lock().unwrap().push(protocol);
+        match &*request.target {
+            "/stream" => respond(stream, "200 OK", "Grip-Hold: stream\r\nGrip-Channel: c\r\n", b"hi\n"),
+            _ => respond(stream, "200 OK", "", format!("{} bytes", request.body.len()).as_bytes()),
+        }
+    });
+    (origin, protocols)
+}
+
+#[test]
+fn requests_uploads_and_streams_go_over_tls_and_the_backend_hears_of_it() {
+    let (origin, protocols) = origin();
+    let (suite, port, certificate) = start(&origin);
+    let mut client = connect(port, "localhost", &certificate).unwrap();
+    let body = vec![b'x'; 1_000_000];
+    let head = format!("POST /upload HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n", body.len());
+    client.write_all(head.as_bytes()).unwrap();
+    client.write_all(&body).unwrap();
+    read_until(&mut client, b"1000000 bytes");
+    // On the same connection.
+    client.write_all(b"GET /stream HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    read_until(&mut client, b"hi\n");
+    let text = "y".repeat(60_000);
+    let all = thread::scope(|scope| {
+        let reader = scope.spawn(|| read_until(&mut client, b"the end"));
+        for _ in 0..20 {
+            publish::text(&suite, "c", &text).unwrap();
+        }
+        publish::text(&suite, "c", "the end").unwrap();
+        reader.join().unwrap()
+    });
+    assert_eq!(all.iter().filter(|byte| **byte == b'y').count(), 20 * text.len());
+    assert!(protocols.lock().unwrap().iter().all(|protocol| protocol == "https"), "{protocols:?}");
+}
+
+#[test]
+fn a_site_has_its_own_certificate_and_one_that_comes_later_is_used() {
+    let (origin, _) = origin();
+    let (suite, port, certificate) = start(&origin);
+    assert!(connect(port, "a.test", &certificate).is_err(), "the default is for another name");
+    let first = certify(&suite, "a.test", "a.test");
+    connect(port, "a.test", &first).unwrap();
+    let below = certify(&suite, "_.b.test", "www.b.test");
+    connect(port, "www.b.test", &below).unwrap();
+    let second = certify(&suite, "a.test", "a.test");
+    until("the new certificate is used", || connect(port, "a.test", &second).is_ok());
+}
+
+#[test]
+fn a_client_without_tls_is_turned_away_and_a_missing_certificate_named() {
+    let (origin, _) = origin();
+    let (suite, port, certificate) = start(&origin);
+    let mut plain = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    plain.write_all(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
+    let mut seen = Vec::new();
+    let _ = plain.read_to_end(&mut seen);
+    assert!(!seen.starts_with(b"HTTP/"), "{seen:?}");
+    connect(port, "localhost", &certificate).unwrap();
+    drop(suite);
+    let suite = Suite::prepare("* test", "[runner]\nhttps_ports=127.0.0.1:44433");
+    let output = suite.run();
+    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    assert!(
+        !output.status.success() && (said.contains("default_44433.crt") || suite.logs().contains("default_44433.crt")),
+        "{said}"
+    );
+}
