@@ -20,6 +20,8 @@ pub struct Config {
     pub window: u32,
     /// Servers are to answer through the ROUTER.
     pub router_resp: bool,
+    /// WebSocket messages are compressed for clients that offer it.
+    pub compression: bool,
     /// How long clients may take.
     pub deadlines: Deadlines,
 }

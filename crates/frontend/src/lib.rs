@@ -81,6 +81,7 @@ fn serve(mut started: Started) -> Result<(), Failure> {
         head: Limits { head_bytes: settings.client_buffer_size, ..Limits::default() },
         window: u32::try_from(settings.client_send_window).unwrap_or(u32::MAX),
         router_resp: false,
+        compression: settings.allow_compression,
         deadlines: Deadlines {
             head: settings.client_header_timeout,
             body: settings.client_body_timeout,

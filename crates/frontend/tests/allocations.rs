@@ -67,6 +67,7 @@ impl Frontend {
                 head: Limits::default(),
                 window: 1_000_000,
                 router_resp: false,
+                compression: false,
                 deadlines: Deadlines::default(),
             },
             servers: Servers { writer: Writer::new(16_384), opened: 0 },

@@ -159,6 +159,8 @@ pub struct Frontend {
     pub client_linger_time: Duration,
     /// Time between two reads of that.
     pub client_linger_timeout: Duration,
+    /// WebSocket messages are compressed for clients that offer it.
+    pub allow_compression: bool,
     /// Sockets of each frontend process.
     pub processes: Vec<FrontendSpecs>,
     /// What its ZeroMQ sockets keep to.

@@ -105,6 +105,7 @@ fn frontend(values: &Values, base: &str, source: &Source) -> Result<Frontend, Er
         client_idle_timeout: values.seconds(R, "client_idle_timeout")?,
         client_linger_time: values.seconds(R, "client_linger_time")?,
         client_linger_timeout: values.seconds(R, "client_linger_timeout")?,
+        allow_compression: values.bool(R, "allow_compression")?,
         processes: (0..processes).map(|number| specs::frontend(base, number)).collect(),
         zmq: zmq(values, "proxy")?,
     })

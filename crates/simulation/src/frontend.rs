@@ -160,6 +160,7 @@ impl Frontend {
         let config = Config {
             head: Limits::default(),
             window: WINDOW,
+            compression: false,
             deadlines: Deadlines::default(),
             // One of each kind.
             router_resp: part == Part::Frontend(0),

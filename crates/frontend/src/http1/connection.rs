@@ -199,7 +199,7 @@ impl Http1 {
     /// Sends on what has been read of a WebSocket.
     fn read_frames(&mut self, cx: &mut Context<'_>) -> Option<Refusal> {
         let Phase::WebSocket(socket) = &mut self.phase else { return None };
-        if socket.is_opening() || self.input.is_empty() {
+        if socket.is_opening() || self.input.is_empty() && !socket.has_more() {
             return None;
         }
         let (used, progress) = socket.on_input(&mut self.input, cx);
@@ -265,7 +265,7 @@ impl Http1 {
 
     /// Opens an exchange for a WebSocket.
     fn begin_websocket(&mut self, head: &RequestHead<'_>, cx: &mut Context<'_>) -> Option<Refusal> {
-        let Some(key) = handshake::key(head) else {
+        let (Some(key), Ok(deflates)) = (handshake::key(head), handshake::offers_deflate(head)) else {
             return Some(self.refuse(head.version, 400, handshake::INVALID, cx));
         };
         let opening = Opening {
@@ -279,7 +279,7 @@ impl Http1 {
             router_resp: cx.config.router_resp,
         };
         let exchange = cx.exchanges.open(&opening, cx.now, cx.up);
-        self.phase = Phase::WebSocket(Box::new(WebSocket::new(exchange, key)));
+        self.phase = Phase::WebSocket(Box::new(WebSocket::new(exchange, key, deflates && cx.config.compression)));
         None
     }
 
@@ -451,7 +451,12 @@ impl Http1 {
 
     /// Bytes of the output have been written. Gives credits back for the part of them that was body.
     pub fn on_written(&mut self, bytes: usize, cx: &mut Context<'_>) -> Owed {
-        let body = self.unwritten.min(u32::try_from(bytes).unwrap_or(u32::MAX));
+        let body = if cx.output.is_empty() {
+            // Compressed, it was less.
+            self.unwritten
+        } else {
+            self.unwritten.min(u32::try_from(bytes).unwrap_or(u32::MAX))
+        };
         self.unwritten -= body;
         let Some(exchange) = self.exchange().and_then(|slot| cx.exchanges.get_mut(slot)) else { return Owed::Nothing };
         exchange.on_written(body as usize, cx.now, cx.up)

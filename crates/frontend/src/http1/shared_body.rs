@@ -8,10 +8,13 @@ use std::num::NonZeroUsize;
 use bytes::Bytes;
 use wire::http1::{CHUNK_SUFFIX, chunk_prefix};
 
+use crate::websocket::deflate::deflate;
+
 /// The body of a packet, framed when it is first asked for.
 pub struct SharedBody<'a> {
     body: &'a [u8],
     framed: OnceCell<Framed>,
+    deflated: OnceCell<Bytes>,
 }
 
 struct Framed {
@@ -23,7 +26,7 @@ struct Framed {
 impl<'a> SharedBody<'a> {
     /// Of the body of a received packet.
     pub fn new(body: &'a [u8]) -> Self {
-        SharedBody { body, framed: OnceCell::new() }
+        SharedBody { body, framed: OnceCell::new(), deflated: OnceCell::new() }
     }
 
     /// As one chunk. An empty body is no chunk at all, since that would end the response.
@@ -35,6 +38,11 @@ impl<'a> SharedBody<'a> {
     pub fn plain(&self) -> Bytes {
         self.framed()
             .map_or_else(Bytes::new, |framed| framed.chunk.slice(framed.prefix..framed.prefix + self.body.len()))
+    }
+
+    /// Compressed for WebSockets, as a piece of a message.
+    pub fn deflated(&self) -> Bytes {
+        self.deflated.get_or_init(|| deflate(self.body)).clone()
     }
 
     fn framed(&self) -> Option<&Framed> {
@@ -60,6 +68,12 @@ mod tests {
         let body = SharedBody::new(b"hello");
         assert_eq!((&body.chunk()[..], &body.plain()[..]), (&b"5\r\nhello\r\n"[..], &b"hello"[..]));
         assert_eq!(body.chunk()[3..].as_ptr(), body.plain().as_ptr());
+    }
+
+    #[test]
+    fn it_is_compressed_once() {
+        let body = SharedBody::new(b"hello");
+        assert_eq!(body.deflated().as_ptr(), body.deflated().as_ptr());
     }
 
     #[test]

@@ -4,6 +4,8 @@ use wire::http1::{BodyFraming, EncodeError, RequestHead, StatusLine, Version, wr
 use wire::websocket::accept_value;
 use zhttp::{Headers, Packet};
 
+use super::extension::{self, Malformed};
+
 /// The longest key that is answered, in bytes. A proper one has 24.
 const MAX_KEY: usize = 220;
 
@@ -22,6 +24,15 @@ pub fn key<'a>(head: &RequestHead<'a>) -> Option<&'a [u8]> {
         && head.header("Sec-WebSocket-Version").is_some_and(|version| version.trim_ascii() == b"13");
     let key = head.header("Sec-WebSocket-Key").map(<[u8]>::trim_ascii).filter(|_| proper)?;
     (!key.is_empty() && key.len() <= MAX_KEY).then_some(key)
+}
+
+/// Whether the client offers to compress messages.
+///
+/// # Errors
+/// What it offers can not be read.
+pub fn offers_deflate(head: &RequestHead<'_>) -> Result<bool, Malformed> {
+    let values = head.headers.iter().filter(|field| field.name.eq_ignore_ascii_case("Sec-WebSocket-Extensions"));
+    extension::offers_deflate(values.map(|field| field.value))
 }
 
 /// The head that accepts the WebSocket with this key.

@@ -1,11 +1,15 @@
 //! WebSockets with one client: what it sends becomes packets, what servers send becomes frames (frontend, WebSocket).
 //! Without I/O.
 //!
+//! - [`extension`]: whether messages are compressed.
+//! - [`deflate`]: compressed content, both ways.
 //! - [`handshake`]: which requests may become one, and how they are answered.
 //! - [`socket`]: the frames both ways, and how they end.
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_macros))]
 
+pub mod deflate;
+pub mod extension;
 pub mod handshake;
 pub mod socket;
 

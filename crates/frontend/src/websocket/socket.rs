@@ -5,7 +5,8 @@ use wire::websocket::Header as FrameHeader;
 use wire::websocket::{Event as Read, MAX_CONTROL, MAX_HEADER, Message, Opcode, Reader, Role, Violation, write_close};
 use zhttp::{Kind, Packet};
 
-use super::handshake;
+use super::deflate::{Inflater, without_tail};
+use super::{extension, handshake};
 use crate::client::output::{Header, Output, Piece};
 use crate::context::Context;
 use crate::http1::SharedBody;
@@ -14,6 +15,8 @@ use crate::http1::response::BadResponse;
 
 /// Message bytes sent in one packet at most.
 const MAX_PIECE: usize = 65_536;
+/// The same for what was compressed.
+const MAX_INFLATED: usize = 16_384;
 
 /// A client's WebSocket, from the request on.
 #[derive(Debug)]
@@ -23,6 +26,10 @@ pub struct WebSocket {
     /// What the client is to be answered with; `None` once it has been.
     key: Option<Box<[u8]>>,
     reader: Reader,
+    /// The client's compressed message that has begun; a connection between two messages has none.
+    inflater: Option<Box<(Message, Inflater)>>,
+    /// Messages for the client are compressed.
+    deflates: bool,
     /// The server is within a message.
     within: bool,
     close_sent: bool,
@@ -52,12 +59,14 @@ pub enum BadFrame {
 }
 
 impl WebSocket {
-    /// A request with this key has been passed on.
-    pub fn new(exchange: u32, key: &[u8]) -> Self {
+    /// A request with this key has been passed on. With `deflates`, the client has offered compression.
+    pub fn new(exchange: u32, key: &[u8], deflates: bool) -> Self {
         WebSocket {
             exchange,
             key: Some(key.into()),
-            reader: Reader::new(Role::Server, u64::MAX, false),
+            reader: Reader::new(Role::Server, u64::MAX, deflates),
+            inflater: None,
+            deflates,
             within: false,
             close_sent: false,
             close_received: false,
@@ -85,7 +94,12 @@ impl WebSocket {
     /// It has sent what can not be a header.
     pub fn accept(&mut self, packet: &Packet<'_>) -> Result<Vec<u8>, BadResponse> {
         let key = self.key.take().unwrap_or_default();
-        Ok(handshake::accepting(packet, &key, None)?)
+        Ok(handshake::accepting(packet, &key, self.deflates.then_some(extension::ANSWER))?)
+    }
+
+    /// Whether there is more to send on of what the client has sent, besides what has not been used yet.
+    pub fn has_more(&self) -> bool {
+        self.inflater.as_ref().is_some_and(|begun| !begun.1.is_dry())
     }
 
     /// Bytes of the client that can be used, besides those that have been read.
@@ -103,6 +117,13 @@ impl WebSocket {
                 return (used, Progress::GoesOn);
             }
             let credits = exchange.credits() as usize;
+            if self.has_more() {
+                match self.inflate(credits, cx) {
+                    Ok(()) if credits == 0 && self.has_more() => return (used, Progress::GoesOn),
+                    Ok(()) => continue,
+                    Err(violation) => return (used, self.on_violation(violation, cx.output)),
+                }
+            }
             let rest = &mut input[used..];
             let part = if self.reader.is_within_frame() { rest.len().min(credits) } else { rest.len() };
             if !self.reader.is_within_frame() && needs_credits(rest) > credits {
@@ -119,23 +140,44 @@ impl WebSocket {
                         return (used, Progress::Closed);
                     }
                 }
-                Err(violation) => {
-                    self.tell(Some((violation.close_code(), "")), cx.output);
-                    return (used, Progress::Broken(violation));
-                }
+                Err(violation) => return (used, self.on_violation(violation, cx.output)),
             }
         }
+    }
+
+    fn on_violation(&mut self, violation: Violation, output: &mut Output) -> Progress {
+        self.tell(Some((violation.close_code(), "")), output);
+        Progress::Broken(violation)
+    }
+
+    /// Sends on a part of a compressed message.
+    fn inflate(&mut self, credits: usize, cx: &mut Context<'_>) -> Result<(), Violation> {
+        let Some((message, inflater)) = self.inflater.as_deref_mut() else { return Ok(()) };
+        let part = inflater.take(credits.min(MAX_INFLATED))?;
+        let message = *message;
+        if part.end {
+            self.inflater = None;
+        }
+        // Without content and end it says nothing.
+        if (part.end || !part.content.is_empty())
+            && let Some(exchange) = cx.exchanges.get_mut(self.exchange)
+        {
+            exchange.send_packet(data(message, &part.content, !part.end), cx.up);
+        }
+        Ok(())
     }
 
     fn on_event(&mut self, event: &Read<'_>, cx: &mut Context<'_>) {
         let Some(exchange) = cx.exchanges.get_mut(self.exchange) else { return };
         let packet = match *event {
+            Read::Data { compressed: true, message, end, payload, .. } => {
+                let begun = self.inflater.get_or_insert_with(|| Box::new((message, Inflater::new(message))));
+                begun.1.feed(payload, end);
+                return;
+            }
             // Says nothing.
             Read::Data { end: false, payload: [], .. } => return,
-            Read::Data { message, end, payload, .. } => {
-                let content_type: &[u8] = if message == Message::Binary { b"binary" } else { b"text" };
-                Packet { content_type: Some(content_type), more: !end, body: payload, ..Packet::default() }
-            }
+            Read::Data { message, end, payload, .. } => data(message, payload, !end),
             Read::Ping(body) => Packet { kind: Kind::Ping, body, ..Packet::default() },
             Read::Pong(body) => Packet { kind: Kind::Pong, body, ..Packet::default() },
             Read::Close(status) => {
@@ -163,6 +205,7 @@ impl WebSocket {
             // It may have been under way.
             return if packet.kind == Kind::Close { Err(BadFrame::AfterClose) } else { Ok(len) };
         }
+        let (mut message, mut compressed) = (false, false);
         let (opcode, fin) = match packet.kind {
             Kind::Close => {
                 // Without a status 1000 is what clients of Pushpin know.
@@ -176,16 +219,24 @@ impl WebSocket {
             // Says nothing.
             _ if packet.more && len == 0 => return Ok(0),
             _ => {
+                message = true;
+                // The first frame says it for the whole message.
+                compressed = self.deflates && !self.within;
                 let first = if packet.content_type == Some(b"binary") { Opcode::Binary } else { Opcode::Text };
                 let opcode = if self.within { Opcode::Continuation } else { first };
                 self.within = packet.more;
                 (opcode, !packet.more)
             }
         };
-        let header = FrameHeader { fin, ..FrameHeader::whole(opcode) }.encode(len);
+        let content = match message && self.deflates {
+            true if fin => without_tail(body.deflated()),
+            true => body.deflated(),
+            false => body.plain(),
+        };
+        let header = FrameHeader { fin, compressed, ..FrameHeader::whole(opcode) }.encode(content.len());
         // It is shorter than the longest one of HTTP/2 and WebSocket.
         let header = Header::new(&header).unwrap_or_default();
-        output.push(Piece::new(header, body.plain()));
+        output.push(Piece::new(header, content));
         Ok(len)
     }
 
@@ -202,6 +253,12 @@ impl WebSocket {
             output.push(Bytes::from(frame));
         }
     }
+}
+
+/// A piece of a message as a packet.
+fn data(message: Message, body: &[u8], more: bool) -> Packet<'_> {
+    let content_type: &[u8] = if message == Message::Binary { b"binary" } else { b"text" };
+    Packet { content_type: Some(content_type), more, body, ..Packet::default() }
 }
 
 /// Credits that the frame at the front of `input` needs to be read: pings and pongs are sent on whole.

@@ -36,6 +36,9 @@ pub enum Violation {
     /// Text or the reason of a close frame is not UTF-8.
     #[error("text is not UTF-8")]
     Utf8,
+    /// What is said to be compressed is not.
+    #[error("a compressed message can not be read")]
+    Deflate,
     /// A message is larger than allowed.
     #[error("a message is larger than {0} bytes")]
     TooLarge(u64),
@@ -45,7 +48,7 @@ impl Violation {
     /// The status for the close frame that answers it (RFC 6455, section 7.4.1).
     pub fn close_code(self) -> u16 {
         match self {
-            Violation::Utf8 => 1007,
+            Violation::Utf8 | Violation::Deflate => 1007,
             Violation::TooLarge(_) => 1009,
             _ => 1002,
         }
