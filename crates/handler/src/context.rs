@@ -60,6 +60,8 @@ pub struct GivenBack<'a> {
     pub asked: &'a [u8],
     /// Channels as the backend names them, with the ids of the last messages that the client has.
     pub last_ids: &'a [(String, String)],
+    /// The ids of the channels' last items, as far as they are known here.
+    pub known: &'a [(String, String)],
 }
 
 /// See the module.

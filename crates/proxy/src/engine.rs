@@ -344,7 +344,16 @@ impl Engine {
                     continue;
                 }
             };
-            if self.by_client.contains_key(&(session.client, session.id)) {
+            // The answer that the handler has the request may come by its own way after the request itself.
+            let key = (session.client, session.id);
+            if let Some(&index) = self.by_client.get(&key)
+                && self.exchanges.get(index).is_some_and(|entry| entry.exchange.is_given_away())
+            {
+                self.with_exchange(index, now, links, |exchange, context| {
+                    exchange.accepted(&Verdict::Accepted, context);
+                });
+            }
+            if self.by_client.contains_key(&key) {
                 malformed(links, "retry", "skipping a retry of a request that is under way");
                 continue;
             }

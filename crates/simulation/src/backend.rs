@@ -3,6 +3,7 @@
 //! - `/plain/N`: N bytes. `/upload/N`: the length of the body, which should be N. `/both/N`: N bytes at once, while a
 //!   body of N bytes comes.
 //! - `/stream/a,b`: held as a stream on the channels a and b. `/poll/a`: held for one message.
+//! - `/reliable/N`: the items of the channel r after N, from the backend's own store; held if there are none.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -19,6 +20,8 @@ const WINDOW: u32 = 1_000;
 struct Exchange {
     session: Session,
     path: String,
+    /// What the proxy says the client has of the channel r.
+    last: Option<u64>,
     received: usize,
     answer: Option<Answer>,
 }
@@ -35,6 +38,8 @@ pub struct Backend {
     name: Vec<u8>,
     peers: Peers,
     exchanges: BTreeMap<Vec<u8>, Exchange>,
+    /// Items of the channel r that are stored.
+    pub stored: u64,
 }
 
 /// The body of a plain response.
@@ -45,7 +50,7 @@ pub fn plain(length: usize) -> Vec<u8> {
 impl Backend {
     /// A backend with nothing to do.
     pub fn new(name: &[u8]) -> Self {
-        Backend { name: name.to_vec(), peers: Peers::default(), exchanges: BTreeMap::new() }
+        Backend { name: name.to_vec(), peers: Peers::default(), exchanges: BTreeMap::new(), stored: 0 }
     }
 
     /// Requests under way.
@@ -72,7 +77,9 @@ impl Backend {
             let session = Session::open(&packet, client, WINDOW, now).expect("the proxy opens sessions well");
             let uri = String::from_utf8_lossy(packet.uri.unwrap_or_default()).into_owned();
             let path = uri.splitn(4, '/').nth(3).unwrap_or_default().to_string();
-            let exchange = Exchange { session, path, received: packet.body.len(), answer: None };
+            let last = packet.headers.get("Grip-Last").and_then(|value| std::str::from_utf8(value).ok());
+            let last = last.and_then(|value| value.strip_prefix("r; last-id=")?.parse().ok());
+            let exchange = Exchange { session, path, last, received: packet.body.len(), answer: None };
             self.exchanges.insert(id.to_vec(), exchange);
             return self.go_on(id, now, net);
         }
@@ -102,8 +109,8 @@ impl Backend {
         if !exchange.session.is_complete() && !exchange.path.starts_with("both") {
             return;
         }
-        let received = exchange.received;
-        let answer = exchange.answer.get_or_insert_with(|| answer(&exchange.path, received));
+        let (received, last, stored) = (exchange.received, exchange.last, self.stored);
+        let answer = exchange.answer.get_or_insert_with(|| answer(&exchange.path, received, last, stored));
         let mut packets = Vec::new();
         loop {
             let count = (answer.body.len() - answer.sent).min(exchange.session.credits() as usize);
@@ -172,7 +179,7 @@ impl Backend {
     }
 }
 
-fn answer(path: &str, received: usize) -> Answer {
+fn answer(path: &str, received: usize, last: Option<u64>, stored: u64) -> Answer {
     let (kind, rest) = path.split_once('/').unwrap_or((path, ""));
     let header = |name: &str, value: &str| (name.to_string(), value.to_string());
     let (headers, body) = match kind {
@@ -188,6 +195,16 @@ fn answer(path: &str, received: usize) -> Answer {
             let headers =
                 vec![header("Grip-Hold", "response"), header("Grip-Channel", rest), header("Grip-Timeout", "30")];
             (headers, b"timeout;".to_vec())
+        }
+        "reliable" => {
+            let last = last.unwrap_or_else(|| rest.parse().expect("a path has a number"));
+            let channel = format!("r; prev-id={last}");
+            let headers =
+                vec![header("Grip-Hold", "response"), header("Grip-Channel", &channel), header("Grip-Timeout", "30")];
+            match last < stored {
+                true => (Vec::new(), format!("{},{stored};", last + 1).into_bytes()),
+                false => (headers, b"timeout;".to_vec()),
+            }
         }
         _ => panic!("nobody asks for {path}"),
     };

@@ -19,6 +19,8 @@ pub enum Ask {
     Stream(Vec<&'static str>),
     /// One message of a channel.
     Poll(&'static str),
+    /// The items of the channel r that it does not have.
+    Reliable,
 }
 
 /// One client on one connection.
@@ -38,6 +40,8 @@ pub struct Client {
     /// For a stream: what had been published of each channel when the head came, and the last item that has come.
     pub channels: BTreeMap<String, (u64, u64)>,
     last: u64,
+    /// The last item of the channel r that it has.
+    pub reliable: u64,
     buffer: Vec<u8>,
     decoder: Option<BodyDecoder>,
     content: Vec<u8>,
@@ -57,6 +61,7 @@ impl Client {
             unsent: 0,
             channels: BTreeMap::new(),
             last: 0,
+            reliable: 0,
             buffer: Vec::new(),
             decoder: None,
             content: Vec::new(),
@@ -78,6 +83,7 @@ impl Client {
                 format!("POST /both/{length} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n")
             }
             Ask::Stream(channels) => format!("GET /stream/{} HTTP/1.1\r\nHost: x\r\n\r\n", channels.join(",")),
+            Ask::Reliable => format!("GET /reliable/{} HTTP/1.1\r\nHost: x\r\n\r\n", self.reliable),
             Ask::Poll(channel) => format!("GET /poll/{channel} HTTP/1.1\r\nHost: x\r\n\r\n"),
         };
         self.ask = Some(ask);
@@ -165,7 +171,17 @@ impl Client {
                     "an upload is not what was sent"
                 );
             }
-            Some(Ask::Upload(_)) | None => {}
+            Some(Ask::Reliable) if done => {
+                let text = String::from_utf8(std::mem::take(&mut self.content)).expect("items are text");
+                if text != "timeout;" {
+                    let numbers = text.trim_end_matches(';').split_once(',').expect("a range of items");
+                    let (from, to): (u64, u64) =
+                        (numbers.0.parse().expect("a number"), numbers.1.parse().expect("a number"));
+                    assert_eq!(from, self.reliable + 1, "items of the channel r up to {} are there", self.reliable);
+                    self.reliable = to;
+                }
+            }
+            Some(Ask::Upload(_) | Ask::Reliable) | None => {}
             Some(Ask::Stream(_) | Ask::Poll(_)) => {
                 while let Some(end) = self.content.iter().position(|&byte| byte == b';') {
                     let item: Vec<u8> =

@@ -7,6 +7,7 @@
 //! What must hold at every step, in every weather:
 //! - nobody breaks the rules of sessions (a violation is a panic), and no queue grows without bound;
 //! - a stream gets every item of its channels once and in the order of publishing, or it is seen to end;
+//! - a long-poll that says what it has gets what follows, whatever is published between its backend's answer and the hold;
 //! - a response is what the backend sent, or it is seen to be cut off.
 //!
 //! And at the end: who was not cut off has got everything; and when all clients have gone, no part has a session left.

@@ -131,6 +131,10 @@ impl World {
                 "client {id} waits for {:?}",
                 client.ask
             );
+            if self.weather == Weather::Fair && client.ask == Some(Ask::Reliable) {
+                let stored = self.backend.stored;
+                assert_eq!(client.reliable, stored, "client {id} waits for what it has missed of the channel r");
+            }
             if client.begun && client.ask.is_some() {
                 let missing = client.missing(&self.published);
                 assert!(missing.is_empty(), "client {id} has not got everything: {missing:?}");
@@ -293,11 +297,11 @@ impl World {
             }
             (Part::Proxy, Message::Packet(bytes)) => self.proxy.on_message(from, lane, &bytes, now, net),
             (Part::Proxy, Message::Left(name)) => self.proxy.on_left(from, &name, now, net),
-            (Part::Handler, Message::Packet(bytes)) if from == Part::Proxy => {
-                self.handler.on_call(lane, &bytes, now, net)
+            (Part::Handler, Message::Packet(bytes)) if from == Part::Proxy && lane == Lane::Stream => {
+                self.handler.on_response(&bytes, now, net);
             }
             (Part::Handler, Message::Packet(bytes)) if from == Part::Proxy => {
-                self.handler.on_response(&bytes, now, net);
+                self.handler.on_call(lane, &bytes, now, net)
             }
             (Part::Handler, Message::Left(name)) if from == Part::Proxy => self.handler.on_proxy_left(&name, now, net),
             (Part::Handler, Message::Packet(bytes)) => self.handler.on_packet(&bytes, now, net),
@@ -325,6 +329,13 @@ impl World {
             items.push(format!(
                 r#"J{{"channel":"{channel}","formats":{{"http-stream":{{"content":"{content}"}},"http-response":{{"body":"{content}"}}}}}}"#
             ));
+        }
+        if self.random.once_in(3) {
+            // The backend has it first, and may be asked before it is published.
+            self.backend.stored += 1;
+            let (id, prev) = (self.backend.stored, self.backend.stored - 1);
+            let response = format!(r#"{{"http-response":{{"body":"{id},{id};"}}}}"#);
+            items.push(format!(r#"J{{"channel":"r","id":"{id}","prev-id":"{prev}","formats":{response}}}"#));
         }
         self.handler.publish(&items, self.now, &mut self.net);
     }
@@ -361,7 +372,8 @@ impl World {
 
     /// Begins a request if the client has none.
     fn ask(&mut self, id: u32) {
-        let ask = match self.random.below(10) {
+        let ask = match self.random.below(13) {
+            10.. => Ask::Reliable,
             0..2 => Ask::Plain(self.random.below(6_000)),
             2 => Ask::Upload(self.random.below(5_000)),
             3 => Ask::Both(3_000 + self.random.below(5_000)),
@@ -494,7 +506,9 @@ impl World {
             }
             Part::Backend => {
                 let name = format!("outbound_{number}");
+                let stored = self.backend.stored;
                 self.backend = Backend::new(name.as_bytes());
+                self.backend.stored = stored;
                 name
             }
         };

@@ -7,8 +7,8 @@ use settings::FirstSubscription;
 use zhttp::{Ids, Kind as PacketKind, Packet};
 
 use super::Engine;
-use crate::cohort::Urgency;
 use crate::cohort::schedule::Update;
+use crate::cohort::{Tracked, Urgency};
 use crate::context::{Context, GivenBack};
 use crate::deliver::fanout::Hinted;
 use crate::hold::Kind;
@@ -169,6 +169,9 @@ impl Engine {
             return;
         }
         (poll.renewal, poll.ends_at) = (Renewal::Offered, None);
+        let cohort = hold.membership.and_then(|membership| self.audience.cohorts.get(membership.cohort));
+        let ids = cohort.into_iter().flat_map(|cohort| cohort.last_ids());
+        poll.last_ids = ids.map(|(name, id)| (name.to_string(), id.to_string())).collect();
         let (to, id, seq) = (hold.address(), *hold.session.id(), hold.session.offer().seq);
         let ids = Ids::One(id.as_bytes(), Some(seq));
         self.audience.links.send(to, &Packet { ids, kind: PacketKind::HandoffStart, ..Packet::default() }, cx);
@@ -176,13 +179,13 @@ impl Engine {
 
     /// The frontend has paused a long-poll: it goes back to the proxy, which sends its request to the backend anew.
     pub(super) fn give_back(&mut self, key: HoldKey, cx: &mut Context<'_>) {
-        let Some(hold) = self.audience.holds.get_mut(key) else { return };
+        let Some(membership) = self.audience.holds.get(key).map(|hold| hold.membership) else { return };
+        let cohort = membership.and_then(|membership| self.audience.cohorts.get(membership.cohort));
+        let known = self.last_known(cohort.map_or(&[], |cohort| &cohort.like.position));
+        let hold = &mut self.audience.holds[key];
         let session = hold.session.hand_over();
         let Kind::Response(poll) = &hold.kind else { return };
-        let cohort = hold.membership.and_then(|membership| self.audience.cohorts.get(membership.cohort));
-        let last_ids: Vec<(String, String)> =
-            cohort.into_iter().flat_map(|c| c.last_ids()).map(|(name, id)| (name.into(), id.into())).collect();
-        let given = GivenBack { session: &session, asked: &poll.asked, last_ids: &last_ids };
+        let given = GivenBack { session: &session, asked: &poll.asked, last_ids: &poll.last_ids, known: &known };
         let taken = cx.actions.give_back(&given);
         self.totals.given_back += u64::from(taken);
         if !taken {
@@ -192,18 +195,22 @@ impl Engine {
         self.audience.remove(key, cx);
     }
 
-    /// Whether a channel's last message is another than the one that new holds have: they have missed some. A backend that
-    /// says again what it was told that the client has, is believed: it has nothing newer.
+    /// The ids of the last items of channels that are tracked, as far as they are known.
+    fn last_known(&self, position: &[Tracked]) -> Vec<(String, String)> {
+        let tracked = position.iter().filter(|tracked| tracked.prev_id.is_some());
+        tracked.filter_map(|t| Some((t.name().to_string(), self.sequencer.last_id(&t.channel)?.to_string()))).collect()
+    }
+
+    /// Whether a channel's last message is another than the one that new holds have: they have missed some. But a backend
+    /// that was asked after that message was known, and still has nothing newer, is believed.
     pub(super) fn has_missed(&mut self, prepared: &Prepared) -> bool {
         let Some(course) = &prepared.course else { return false };
         let mut missed = false;
         for tracked in &course.like.position {
             let Some(prev_id) = &tracked.prev_id else { continue };
-            if self.sequencer.last_id(&tracked.channel).is_none_or(|last| last == prev_id) {
-                continue;
-            }
-            let said = prepared.asked.iter().flat_map(|kept| asked::last_ids(kept));
-            if said.into_iter().any(|(name, id)| name == tracked.name() && id == *prev_id) {
+            let Some(last) = self.sequencer.last_id(&tracked.channel).filter(|last| last != prev_id) else { continue };
+            let known = prepared.asked.iter().flat_map(|kept| asked::known(kept));
+            if known.into_iter().any(|(name, id)| name == tracked.name() && id == last) {
                 self.sequencer.forget_last_id(&tracked.channel);
             } else {
                 missed = true;
@@ -217,8 +224,9 @@ impl Engine {
         let position = prepared.course.iter().flat_map(|course| &course.like.position);
         let last_ids: Vec<(String, String)> =
             position.filter_map(|t| Some((t.name().to_string(), t.prev_id.clone()?))).collect();
+        let known = self.last_known(prepared.course.as_ref().map_or(&[], |course| &course.like.position));
         for (request, asked) in prepared.requests.iter().zip(&prepared.asked) {
-            let given = GivenBack { session: &request.state, asked, last_ids: &last_ids };
+            let given = GivenBack { session: &request.state, asked, last_ids: &last_ids, known: &known };
             let taken = cx.actions.give_back(&given);
             self.totals.given_back += u64::from(taken);
             if !taken {

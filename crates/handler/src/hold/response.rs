@@ -15,6 +15,9 @@ pub struct ResponseHold {
     pub asked: Box<[u8]>,
     /// What is being done about that.
     pub renewal: Renewal,
+    /// Channels as the backend names them with the ids of the last messages that the client has, once it is on its way back:
+    /// what comes later it does not get.
+    pub last_ids: Box<[(String, String)]>,
 }
 
 /// How far a long-poll is on its way back to the proxy.
@@ -31,6 +34,12 @@ pub enum Renewal {
 impl ResponseHold {
     /// A long-poll that begins to wait.
     pub fn new(terms: Rc<ResponseTerms>, now: Instant) -> Self {
-        ResponseHold { ends_at: Some(now + terms.timeout), terms, asked: Box::default(), renewal: Renewal::None }
+        ResponseHold {
+            ends_at: Some(now + terms.timeout),
+            terms,
+            asked: Box::default(),
+            renewal: Renewal::None,
+            last_ids: Box::default(),
+        }
     }
 }

@@ -8,7 +8,7 @@ use rpc::inspect::Inspected;
 use rpc::retry::Retry;
 use rpc::{Octets, RequestData, RequestState};
 use serde::Deserialize;
-use tnetstring::{Item, Kind};
+use tnetstring::{Item, Kind, Value};
 use zhttp::Peers;
 use zhttp::session::HandedOver;
 
@@ -87,7 +87,8 @@ fn append(out: &mut Vec<u8>, item: Item<'_>) {
     });
 }
 
-/// The packet that gives a request back, with the session as it is now and the last messages that the client has.
+/// The packet that gives a request back, with the session as it is now, the last messages that the client has, and those that
+/// are known. The latter come back as [`known`] should the backend want a hold again.
 ///
 /// # Errors
 /// What was kept is not what [`keep`] has made of a call that could be read, or the client's own data are nested too deep.
@@ -95,6 +96,7 @@ pub fn give_back(
     kept: &[u8],
     session: &HandedOver,
     last_ids: &[(String, String)],
+    known: &[(String, String)],
     peers: &Peers,
 ) -> Result<Vec<u8>, tnetstring::Error> {
     let asked: Asked<'_> = tnetstring::from_item(Item { kind: Kind::Map, payload: kept })?;
@@ -112,34 +114,27 @@ pub fn give_back(
     };
     let mut inspect = asked.inspect;
     if !last_ids.is_empty() {
-        let known: BTreeMap<Octets<'_>, Octets<'_>> =
+        let ids: BTreeMap<Octets<'_>, Octets<'_>> =
             last_ids.iter().map(|(name, id)| (name.as_bytes().into(), id.as_bytes().into())).collect();
-        inspect.get_or_insert_default().last_ids.extend(known);
+        inspect.get_or_insert_default().last_ids.extend(ids);
+    }
+    if !known.is_empty() {
+        let known = known.iter().map(|(name, id)| (name.as_bytes().to_vec(), Value::Bytes(id.as_bytes().to_vec())));
+        inspect.get_or_insert_default().user_data = Some(Value::Map(known.collect()));
     }
     Retry { requests: vec![request], request_data: asked.request_data, inspect, route: asked.route, retry_seq: None }
         .encode()
 }
 
-/// The ids that the client was said to have when its request was proxied.
-pub fn last_ids(kept: &[u8]) -> Vec<(String, String)> {
+/// The ids of the last items of channels, as they were known when the request was given back the last time. Empty if it
+/// never was.
+pub fn known(kept: &[u8]) -> Vec<(String, String)> {
     let asked: Result<Asked<'_>, _> = tnetstring::from_item(Item { kind: Kind::Map, payload: kept });
-    let text = |octets: &Octets<'_>| String::from_utf8_lossy(octets).into_owned();
-    let inspect = asked.ok().and_then(|asked| asked.inspect);
-    inspect.into_iter().flat_map(|inspect| inspect.last_ids).map(|(name, id)| (text(&name), text(&id))).collect()
-}
-
-/// Whether two clients have sent the same, so that one answer is good for both.
-pub fn is_same(a: &[u8], b: &[u8]) -> bool {
-    fn parts(kept: &[u8]) -> Option<(Item<'_>, Option<Item<'_>>)> {
-        let (mut data, mut inspect) = (None, None);
-        for entry in (Item { kind: Kind::Map, payload: kept }).entries().ok()? {
-            match entry.ok()? {
-                (b"request-data", value) => data = Some(value),
-                (b"inspect", value) => inspect = Some(value),
-                _ => {}
-            }
-        }
-        Some((data?, inspect))
-    }
-    matches!((parts(a), parts(b)), (Some(a), Some(b)) if a == b)
+    let Some(Value::Map(known)) = asked.ok().and_then(|asked| asked.inspect?.user_data) else { return Vec::new() };
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let id = |(name, id): &(Vec<u8>, Value)| match id {
+        Value::Bytes(id) => Some((text(name), text(id))),
+        _ => None,
+    };
+    known.iter().filter_map(id).collect()
 }

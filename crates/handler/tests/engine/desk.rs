@@ -131,8 +131,8 @@ pub struct Desk {
     pub uri: &'static str,
     /// The arguments of the `accept` call that are kept.
     call: Vec<u8>,
-    /// What the proxy says the client has.
-    pub said: &'static [(&'static str, &'static str)],
+    /// What was known of the channels when the requests were given back.
+    pub known: &'static [(&'static str, &'static str)],
     peers: Peers,
 }
 
@@ -169,7 +169,7 @@ impl Desk {
             by_router: false,
             uri: "http://x.test/",
             call: b"48:8:requests,0:]17:orig-request-data,8:3:uri,0:,}}".to_vec(),
-            said: &[],
+            known: &[],
             peers: Peers::default(),
         }
     }
@@ -177,8 +177,10 @@ impl Desk {
     /// The states of some requests as they stand in a call, and the ids that the clients are said to have.
     fn requests(&mut self, count: usize) -> Vec<u8> {
         let state = rpc::RequestState { out_credits: self.credits, ..rpc::RequestState::default() };
-        let ids = self.said.iter().map(|(name, id)| ((*name).into(), (*id).into()));
-        let inspect = rpc::inspect::Inspected { last_ids: ids.collect(), ..Default::default() };
+        let ids = self.known.iter().copied();
+        let known = ids.map(|(name, id): (&str, &str)| (name.into(), tnetstring::Value::Bytes(id.into()))).collect();
+        let user_data = Some(tnetstring::Value::Map(known));
+        let inspect = rpc::inspect::Inspected { user_data, ..Default::default() };
         let data = rpc::RequestData { method: "GET".into(), uri: self.uri.into(), ..Default::default() };
         let call = rpc::accept::Accept {
             orig_request_data: data,

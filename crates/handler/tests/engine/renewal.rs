@@ -39,6 +39,17 @@ fn a_poll_that_has_missed_a_message_goes_back_with_the_last_one_it_has() {
 }
 
 #[test]
+fn a_message_that_comes_while_a_poll_is_on_its_way_back_is_not_taken_for_one_that_it_has() {
+    let mut desk = Desk::new(LIMITS);
+    desk.poll("f", "1", "c; prev-id=1");
+    desk.publish("c", "\"http-response\":{\"action\":\"hint\"}");
+    desk.turn();
+    desk.publish_item(&item(2, 1));
+    assert_eq!(desk.turn(), [""; 0]);
+    assert_eq!(desk.proceed("f", "1"), ["give back 1#2/3 c=1"]);
+}
+
+#[test]
 fn a_message_that_is_the_next_one_answers_a_poll() {
     let mut desk = Desk::new(LIMITS);
     desk.poll("f", "1", "c; prev-id=1");
@@ -55,8 +66,8 @@ fn a_poll_that_was_handed_over_too_late_goes_back_at_once() {
     // Its backend has answered before the message was published.
     let headers = [("Grip-Hold", "response"), ("Grip-Channel", "c; prev-id=1")];
     assert_eq!(desk.hold("f", &["2"], &headers, "none"), ["give back 2#1/1 c=1"]);
-    // Now the backend was told, and says the same again: it must know.
-    desk.said = &[("c", "1")];
+    // Now the backend was asked after the message, and says the same again: it must know.
+    desk.known = &[("c", "2")];
     assert_eq!(desk.hold("f", &["2"], &headers, "none").len(), 1);
     assert_eq!(desk.engine.held(), 1);
 }
@@ -68,7 +79,8 @@ fn a_poll_that_is_late_again_goes_back_again() {
     desk.publish_item(&item(2, 1));
     desk.publish_item(&item(3, 2));
     desk.turn();
-    desk.said = &[("c", "1")];
+    // It was asked when 2 was the last one.
+    desk.known = &[("c", "2")];
     let headers = [("Grip-Hold", "response"), ("Grip-Channel", "c; prev-id=2")];
     assert_eq!(desk.hold("f", &["2"], &headers, "none"), ["give back 2#1/1 c=2"]);
 }

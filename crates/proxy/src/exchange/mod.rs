@@ -362,7 +362,7 @@ impl Exchange {
     }
 
     /// The handler decides about the client; the numbers are already its own.
-    fn is_given_away(&self) -> bool {
+    pub fn is_given_away(&self) -> bool {
         matches!(self.phase, Phase::Accepting(_))
     }
 

@@ -194,13 +194,12 @@ fn a_silent_handler_delays_a_request_by_eight_seconds_and_the_next_ones_not() {
     assert_eq!(bench.sent(), ["inspect", "open: data +200000"]);
 }
 
-#[test]
-fn a_retry_takes_the_client_over_at_once() {
-    let mut bench = Bench::new("* origin:80");
+/// The handler gives the request of the client back, whose next packets have these numbers.
+fn retry(in_seq: i64, out_seq: i64) -> Vec<u8> {
     let state = value(&[
         ("rid", value(&[("sender", Value::Bytes(b"front".to_vec())), ("id", Value::Bytes(b"1".to_vec()))])),
-        ("in-seq", Value::Int(3)),
-        ("out-seq", Value::Int(4)),
+        ("in-seq", Value::Int(in_seq)),
+        ("out-seq", Value::Int(out_seq)),
         ("out-credits", Value::Int(8192)),
     ]);
     let request = value(&[
@@ -209,7 +208,27 @@ fn a_retry_takes_the_client_over_at_once() {
         ("body", Value::Bytes(Vec::new())),
     ]);
     let packet = value(&[("requests", Value::List(vec![state])), ("request-data", request)]);
-    bench.engine.retry(&tnetstring::to_vec(&packet).unwrap(), bench.now, &mut bench.recorded);
+    tnetstring::to_vec(&packet).unwrap()
+}
+
+#[test]
+fn a_retry_may_overtake_the_answer_that_the_handler_has_the_request() {
+    let mut bench = Bench::new("* origin:80");
+    bench.until_accept();
+    bench.sent();
+    bench.engine.retry(&retry(2, 2), bench.now, &mut bench.recorded);
+    assert_eq!(bench.sent(), ["client: keep-alive", "open: data +200000"]);
+    // The answer comes late and changes nothing.
+    bench.verdict("success", &value(&[("accepted", Value::Bool(true))]));
+    bench.origin(ok(b"again", false));
+    assert_eq!(bench.sent(), ["client: data 200 [5]"]);
+    assert!(bench.engine.is_empty());
+}
+
+#[test]
+fn a_retry_takes_the_client_over_at_once() {
+    let mut bench = Bench::new("* origin:80");
+    bench.engine.retry(&retry(3, 4), bench.now, &mut bench.recorded);
     assert_eq!(bench.sent(), ["client: keep-alive", "open: data +200000"]);
     bench.client_seq = 3;
     bench.origin(ok(b"again", false));
