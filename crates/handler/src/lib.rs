@@ -11,6 +11,7 @@
 //! - [`websocket`]: WebSockets, of which the proxy tells.
 //! - [`cohort`]: holds that ask their backend again, together; [`fetch`]: what the handler itself asks backends.
 //! - [`deliver`]: from an item to packets. [`engine`] joins all this, without I/O.
+//! - [`statistics`]: what listeners are told of all this.
 //! - [`worker`]: sockets, clock and timers.
 
 #![forbid(unsafe_code)]
@@ -25,6 +26,7 @@ pub mod links;
 pub mod notice;
 pub mod order;
 pub mod publish;
+pub mod statistics;
 pub mod subscribe;
 pub mod tables;
 pub mod take_over;

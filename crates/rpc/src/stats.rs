@@ -62,6 +62,33 @@ impl<'a> Packet<'a> {
         })
     }
 
+    /// Writes a packet in JSON, its members sorted.
+    pub fn encode_json(&self) -> Vec<u8> {
+        let (name, object) = match self {
+            Packet::Conn(packet) => ("conn", serde_json::to_value(packet)),
+            Packet::Activity(packet) => ("activity", serde_json::to_value(packet)),
+            Packet::Counts(packet) => ("counts", serde_json::to_value(packet)),
+            Packet::Message(packet) => ("message", serde_json::to_value(packet)),
+            Packet::Sub(packet) => ("sub", serde_json::to_value(packet)),
+            Packet::Report(packet) => ("report", serde_json::to_value(packet)),
+        };
+        // Texts and numbers can always be written.
+        format!("{name} J{}", object.unwrap_or_default()).into_bytes()
+    }
+
+    /// Names the sending instance.
+    pub fn set_from(&mut self, instance: &str) {
+        let from = match self {
+            Packet::Conn(packet) => &mut packet.from,
+            Packet::Activity(packet) => &mut packet.from,
+            Packet::Counts(packet) => &mut packet.from,
+            Packet::Message(packet) => &mut packet.from,
+            Packet::Sub(packet) => &mut packet.from,
+            Packet::Report(packet) => &mut packet.from,
+        };
+        *from = instance.to_string().into();
+    }
+
     /// Writes a packet.
     ///
     /// # Errors
@@ -272,4 +299,24 @@ pub struct Report<'a> {
     pub server_messages_received: u32,
     /// WebSocket messages to backends.
     pub server_messages_sent: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_has_its_members_sorted() {
+        let mut packet = Packet::Conn(Conn {
+            id: "connmgr:0-0-0".into(),
+            kind: Some(ConnKind::Http),
+            peer_address: Some("127.0.0.1".into()),
+            ttl: Some(120),
+            ..Conn::default()
+        });
+        packet.set_from("handler_1");
+        let expected =
+            r#"conn J{"from":"handler_1","id":"connmgr:0-0-0","peer-address":"127.0.0.1","ttl":120,"type":"http"}"#;
+        assert_eq!(String::from_utf8(packet.encode_json()).unwrap(), expected);
+    }
 }

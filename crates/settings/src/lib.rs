@@ -29,7 +29,7 @@ pub mod table;
 mod values;
 
 pub use error::{Error, Warning};
-pub use model::{FirstSubscription, Frontend, Global, Handler, Outbound, Proxy, Runner, Settings, Zmq};
+pub use model::{FirstSubscription, Frontend, Global, Handler, Outbound, Proxy, Runner, Settings, Statistics, Zmq};
 pub use parts::Part;
 pub use raw::{HandedDownError, Raw};
 pub use source::{Origin, Source};

@@ -261,6 +261,8 @@ pub struct Proxy {
     pub intreq_in_stream_spec: String,
     /// Bind PUB: their responses.
     pub intreq_out_spec: String,
+    /// Seconds for which a connection counts in statistics; none: they do not tell of connections.
+    pub stats_connection_ttl: Option<Duration>,
     /// Bind PULL: what the handler tells about WebSockets.
     pub ws_control_in_spec: String,
     /// Bind PUSH: what the handler is told about them.
@@ -318,6 +320,21 @@ pub enum FirstSubscription {
     Always,
 }
 
+/// What statistics tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Statistics {
+    /// Of each connection.
+    pub connections: bool,
+    /// How long a connection counts after the last word of it.
+    pub connection_ttl: Duration,
+    /// How long a subscription counts after the last word of it.
+    pub subscription_ttl: Duration,
+    /// Time between reports; none: no reports.
+    pub report_interval: Option<Duration>,
+    /// JSON instead of tnetstring.
+    pub json: bool,
+}
+
 /// `[handler]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Handler {
@@ -349,6 +366,8 @@ pub struct Handler {
     pub push_in_http_wait_timeout: Duration,
     /// Bind PUB: statistics.
     pub stats_spec: Option<String>,
+    /// What is told there.
+    pub stats: Statistics,
     /// Bind ROUTER: commands.
     pub command_spec: Option<String>,
     /// Deliveries per second and route; none: no limit.
@@ -395,6 +414,8 @@ pub struct Handler {
     pub proxy_accept_specs: Vec<String>,
     /// Connect PUSH: requests to hand back.
     pub proxy_retry_specs: Vec<String>,
+    /// Connect SUB: statistics of the proxy.
+    pub proxy_stats_specs: Vec<String>,
     /// Connect PULL: what the proxy tells about WebSockets.
     pub proxy_ws_control_in_spec: String,
     /// Connect PUSH: what the proxy is told about them.

@@ -7,7 +7,8 @@ use std::time::Duration;
 use crate::advice;
 use crate::error::{Error, Warning};
 use crate::model::{
-    FirstSubscription, ForwardedProtocol, Frontend, Global, Handler, Outbound, Programs, Proxy, Runner, Settings, Zmq,
+    FirstSubscription, ForwardedProtocol, Frontend, Global, Handler, Outbound, Programs, Proxy, Runner, Settings,
+    Statistics, Zmq,
 };
 use crate::parts::{self, Part};
 use crate::raw::Raw;
@@ -185,6 +186,10 @@ fn proxy(
         intreq_in_spec: bound("intreq_in_specs")?,
         intreq_in_stream_spec: bound("intreq_in_stream_specs")?,
         intreq_out_spec: bound("intreq_out_specs")?,
+        stats_connection_ttl: values
+            .bool("global", "stats_connection_send")?
+            .then(|| values.seconds("global", "stats_connection_ttl"))
+            .transpose()?,
         ws_control_in_spec: bound("handler_ws_control_in_spec")?,
         ws_control_out_spec: bound("handler_ws_control_out_spec")?,
         session_queue_bytes: values.int("handler", "session_queue_bytes")?,
@@ -227,6 +232,13 @@ fn handler(values: &Values, frontend: &Frontend, proxy: &Proxy) -> Result<Handle
         push_in_http_max_waiting_bytes: values.int(H, "push_in_http_max_waiting_bytes")?,
         push_in_http_wait_timeout: values.seconds(H, "push_in_http_wait_timeout")?,
         stats_spec: values.spec(H, "stats_spec")?,
+        stats: Statistics {
+            connections: values.bool("global", "stats_connection_send")?,
+            connection_ttl: values.seconds("global", "stats_connection_ttl")?,
+            subscription_ttl: values.seconds(H, "stats_subscription_ttl")?,
+            report_interval: values.limit::<u32>(H, "stats_report_interval")?.map(|s| Duration::from_secs(s.into())),
+            json: values.text(H, "stats_format")? == "json",
+        },
         command_spec: values.spec(H, "command_spec")?,
         message_rate: values.limit(H, "message_rate")?,
         message_hwm: values.limit(H, "message_hwm")?,
@@ -260,6 +272,7 @@ fn handler(values: &Values, frontend: &Frontend, proxy: &Proxy) -> Result<Handle
         proxy_ws_control_out_spec: values
             .spec(H, "proxy_ws_control_out_spec")?
             .unwrap_or_else(|| proxy.ws_control_in_spec.clone()),
+        proxy_stats_specs: either("proxy_stats_specs", "proxy_stats_spec", &proxy.stats_spec)?,
         proxy_intreq_out_specs: internal("proxy_intreq_out_specs", &proxy.intreq_in_spec)?,
         proxy_intreq_out_stream_specs: internal("proxy_intreq_out_stream_specs", &proxy.intreq_in_stream_spec)?,
         proxy_intreq_in_specs: internal("proxy_intreq_in_specs", &proxy.intreq_out_spec)?,

@@ -168,6 +168,11 @@ impl Core {
         each!(self, socket => socket.load_of(name))
     }
 
+    /// Whether anybody has subscribed to anything, as far as that is known.
+    pub(crate) fn is_heard(&self) -> bool {
+        each!(self, socket => socket.is_heard())
+    }
+
     /// Whether the peer of a name is there, as far as that is known.
     pub(crate) fn is_present(&self, name: &[u8]) -> bool {
         each!(self, socket => socket.is_present(name))

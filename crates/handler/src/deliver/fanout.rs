@@ -23,8 +23,9 @@ use crate::hold::terms::ResponseTerms;
 use crate::hold::{Hold, Kind};
 use crate::notice::Notice;
 use crate::order::rate::{Bucket, Limiter};
+use crate::statistics::notes::Published;
 use crate::subscribe::audience::Audience;
-use crate::subscribe::channels::{ChannelKey, CohortKey, Group, HoldKey};
+use crate::subscribe::channels::{ChannelKey, CohortKey, Group, HoldKey, Mode};
 use crate::subscribe::classes::Class;
 use crate::websocket::outbox::Reply;
 use crate::websocket::table::SocketKey;
@@ -57,6 +58,8 @@ pub struct Totals {
     pub received: u64,
     /// Deliveries, one for each receiver; what is filtered or dropped is included.
     pub sent: u64,
+    /// Of these, those to long-polls.
+    pub responses_sent: u64,
     /// Messages that a class of subscribers did not get because of its filters.
     pub filtered: u64,
     /// Messages that a class did not get because a filter failed, or its content filters are not those of the publisher.
@@ -155,21 +158,28 @@ impl Fanout {
         let number = self.judge(&item, None, audience, cx);
         let message = Message { channel: &item.channel, meta: &item.meta, size: item.size, number, only: None };
         advance(&message, item.id.as_deref(), audience);
+        // The channel may be gone with the last of its long-polls, hence it is looked for each time.
         if let Some(channel) = audience.channels.find(&item.channel)
             && let Some(action) = item.formats.http_response
         {
-            receivers += self.deliver_responses(channel, &message, action, audience, cx);
+            let responses = self.deliver_responses(channel, &message, action, audience, cx);
+            self.totals.responses_sent += responses as u64;
+            note(&message, item.id.as_deref(), Mode::Response, responses, audience);
+            receivers += responses;
         }
-        // The channel may be gone with the last of its long-polls.
         if let Some(channel) = audience.channels.find(&item.channel)
             && let Some(action) = item.formats.http_stream
         {
-            receivers += self.deliver_to_streams(channel, &message, action, audience, cx);
+            let streams = self.deliver_to_streams(channel, &message, action, audience, cx);
+            note(&message, item.id.as_deref(), Mode::Stream, streams, audience);
+            receivers += streams;
         }
         if let Some(channel) = audience.channels.find(&item.channel)
             && let Some(action) = item.formats.ws_message
         {
-            receivers += self.deliver_to_sockets(channel, &message, action, audience, cx);
+            let sockets = self.deliver_to_sockets(channel, &message, action, audience, cx);
+            note(&message, item.id.as_deref(), Mode::Socket, sockets, audience);
+            receivers += sockets;
         }
         self.totals.sent += receivers as u64;
         cx.report(Notice::Published { channel: &item.channel, receivers });
@@ -546,6 +556,16 @@ impl Patched {
 fn list(audience: &Audience, channel: ChannelKey, message: &Message<'_>) -> Vec<HoldKey> {
     let groups = audience.channels.channel(channel).groups.iter().map(|&group| audience.channels.group_at(group));
     groups.filter(|group| message.is_for(group, &audience.cohorts)).flat_map(|group| &group.streams).copied().collect()
+}
+
+/// Notes for statistics that an item has met subscribers.
+fn note(message: &Message<'_>, id: Option<&str>, mode: Mode, receivers: usize, audience: &mut Audience) {
+    if receivers > 0
+        && let Some(notes) = &mut audience.notes
+    {
+        let (channel, item_id) = (message.channel.into(), id.map(Into::into));
+        notes.messages.push(Published { channel, item_id, mode, receivers: receivers as u32 });
+    }
 }
 
 /// Lets the classes that get a message know its id before they are asked what they get, because `build-id` writes the id of

@@ -10,6 +10,7 @@
 #![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_macros))]
 
 mod pages;
+mod telling;
 mod updates;
 mod websockets;
 
@@ -299,9 +300,11 @@ impl Engine {
 
     /// Whether a connection is held, by its id for statistics: instance, colon, session; or a WebSocket's own id.
     pub fn is_held(&self, id: &[u8], peers: &zhttp::Peers) -> bool {
-        if self.audience.sockets.find(id).is_some() {
-            return true;
-        }
+        self.audience.sockets.find(id).is_some() || self.is_request(id, peers)
+    }
+
+    /// Whether a request is held, by its id for statistics.
+    pub fn is_request(&self, id: &[u8], peers: &zhttp::Peers) -> bool {
         let Some(colon) = id.iter().position(|&b| b == b':') else { return false };
         let (peer, session) = (peers.find(&id[..colon]), Id::new(&id[colon + 1..]));
         peer.zip(session).is_some_and(|(peer, id)| self.audience.holds.find(peer, id).is_some())

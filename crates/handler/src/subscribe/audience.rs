@@ -13,6 +13,7 @@ use crate::context::{Address, Context};
 use crate::fetch::Ask;
 use crate::hold::table::Holds;
 use crate::links::Links;
+use crate::statistics::notes::Notes;
 use crate::websocket::outbox::Outbox;
 use crate::websocket::table::Sockets;
 
@@ -31,6 +32,8 @@ pub struct Audience {
     pub sockets: Sockets,
     /// The way to the proxy, for what concerns them.
     pub outbox: Outbox,
+    /// What is noted for statistics; none while nobody listens to them.
+    pub notes: Option<Box<Notes>>,
     /// Those who are at the same place and go on in the same way.
     pub cohorts: Cohorts,
     linger: Duration,
@@ -53,6 +56,7 @@ impl Audience {
             links: Links::default(),
             sockets: Sockets::new(now),
             outbox: Outbox::default(),
+            notes: None,
             cohorts: Cohorts::new(now),
             linger,
             lingering: Wheel::new(LINGER_TICK, now),
@@ -74,6 +78,9 @@ impl Audience {
     /// Adds a subscriber to a channel, which becomes one that publishers are told of.
     pub(super) fn add_member(&mut self, name: &str, kin: Kin, mode: Mode, key: u32, cx: &mut Context<'_>) -> Place {
         let (place, new) = self.channels.add(name, kin, mode, key);
+        if let Some(notes) = &mut self.notes {
+            notes.changed.push((mode, name.into()));
+        }
         let channel = self.channels.group_at(place.group).channel;
         self.channels.channel_mut(channel).lingers_until = None;
         if new {
@@ -160,6 +167,9 @@ impl Audience {
     /// Forgets a hold. What its client is told, if anything, has been sent.
     pub fn remove(&mut self, key: HoldKey, cx: &mut Context<'_>) {
         let Some(hold) = self.holds.remove(key) else { return };
+        if let Some(notes) = &mut self.notes {
+            notes.ended.push((hold.session.client(), *hold.session.id()));
+        }
         let mode = hold.mode().into();
         hold.places.into_iter().for_each(|place| self.leave_place(place, mode, cx));
         if let Some(place) = hold.membership {
@@ -169,6 +179,10 @@ impl Audience {
     }
 
     pub(super) fn leave_place(&mut self, place: Place, mode: Mode, cx: &mut Context<'_>) {
+        if let Some(notes) = &mut self.notes {
+            let channel = self.channels.group_at(place.group).channel;
+            notes.changed.push((mode, self.channels.channel(channel).name.clone()));
+        }
         let left = self.channels.remove(place, mode);
         if let Some(moved) = left.moved {
             let is_there = |own: &&mut Place| own.group == place.group;
@@ -232,6 +246,9 @@ impl Audience {
 
     fn forget_channel(&mut self, key: ChannelKey, cx: &mut Context<'_>) {
         let name = self.channels.forget(key);
+        if let Some(notes) = &mut self.notes {
+            notes.changed.push((Mode::Response, name.clone()));
+        }
         cx.actions.unfollow(&name);
         self.deserted.push(name);
     }

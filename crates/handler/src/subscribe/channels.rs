@@ -25,7 +25,7 @@ pub type CohortKey = u32;
 pub type GroupKey = u32;
 
 /// How a subscriber gets what is published, and so which list of a group it is in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Mode {
     /// A held response that goes on.
     Stream,
@@ -261,6 +261,11 @@ impl Channels {
     pub fn count(&self, key: ChannelKey, mode: impl Into<Mode>) -> usize {
         let mode = mode.into();
         self.channel(key).groups.iter().map(|&group| self.group_at(group).list(mode).len()).sum()
+    }
+
+    /// The names of all channels.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.channels.iter().map(|(_, channel)| &*channel.name)
     }
 
     /// Forgets a channel that nobody listens to.

@@ -8,6 +8,7 @@ mod accepting;
 mod outputs;
 mod pressure;
 mod publishing;
+mod telling;
 
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
@@ -27,6 +28,7 @@ use crate::context::Context;
 use crate::engine::{Engine, Limits};
 use crate::order::backlog::Backlog;
 use crate::publish::submission::Submission;
+use crate::statistics::Statistics;
 
 const ACCEPT: usize = 0;
 const INSPECT: usize = 1;
@@ -42,6 +44,7 @@ const INTERNAL_STREAM: usize = 10;
 const INTERNAL_OUT: usize = 11;
 const CONTROL_IN: usize = 12;
 const CONTROL_OUT: usize = 13;
+const PROXY_STATS: usize = 14;
 /// Messages taken from one socket in a turn.
 const MESSAGES_A_TURN: usize = 256;
 /// Deliveries made in a turn before sockets are looked at again; each item counts as one beside.
@@ -62,8 +65,15 @@ pub struct Worker {
     control_in: Pull,
     pull: Option<Pull>,
     command: Option<Replier>,
-    /// Bound so that consumers can connect.
-    _stats: Option<Feed>,
+    /// Our instance id.
+    instance: String,
+    /// Where statistics are told.
+    stats: Option<Feed>,
+    /// Whether they are told in JSON.
+    json: bool,
+    /// Statistics of the proxy.
+    proxy_stats: Subscriber,
+    statistics: Statistics,
     outputs: Outputs,
     engine: Engine,
     /// What is being published.
@@ -105,9 +115,11 @@ impl Worker {
         let named = options.clone().named(instance);
         let internal_stream = Router::connect(&context, &settings.proxy_intreq_out_stream_specs, &named)?;
         let internal_out = Push::connect(&context, &settings.proxy_intreq_out_specs, &brief)?;
+        let proxy_stats = Subscriber::connect(&context, &settings.proxy_stats_specs, &brief)?;
         let control_in = Pull::connect(&context, &[&settings.proxy_ws_control_in_spec], &options)?;
         let control_out = Push::connect(&context, &[&settings.proxy_ws_control_out_spec], &bounded(brief.clone()))?;
         let mut reactor = Reactor::new()?;
+        reactor.add(PROXY_STATS, &proxy_stats)?;
         reactor.add(CONTROL_IN, &control_in)?;
         reactor.add(CONTROL_OUT, &control_out)?;
         reactor.add(INTERNAL_IN, &internal_in)?;
@@ -172,7 +184,11 @@ impl Worker {
             inspect,
             pull: pull.transpose()?,
             command: command.transpose()?,
-            _stats: stats.transpose()?,
+            instance: instance.into(),
+            stats: stats.transpose()?,
+            json: settings.stats.json,
+            proxy_stats,
+            statistics: Statistics::new(settings.stats, now),
             internal_in,
             control_in,
             outputs: Outputs::new(instance, sockets, sub.transpose()?, settings.publish_queue_bytes, now),
@@ -204,6 +220,7 @@ impl Worker {
     pub fn turn(&mut self, ready: &mut Vec<Event>, mut foreign: impl FnMut(usize)) -> Result<(), transport::Error> {
         self.apply_back_pressure();
         let due = self.engine.next_due().map_or(self.next_second, |due| due.min(self.next_second));
+        let due = if self.engine.takes_notes() { due.min(self.statistics.next_due()) } else { due };
         // What is left of an order goes on at once.
         let goes_on = !self.backlog.is_empty() && !self.paused;
         let wait = match due.saturating_duration_since(Instant::now()) {
@@ -231,6 +248,10 @@ impl Worker {
             self.take_accepts(now);
         }
         self.outputs.send_control_overflow();
+        self.look_for_listeners(now);
+        if has(PROXY_STATS) {
+            self.take_proxy_statistics(now);
+        }
         if has(CONTROL_IN) {
             self.take_control(now);
         }
@@ -250,6 +271,7 @@ impl Worker {
             self.next_second = now + SECOND;
             self.engine.expire_sequences(cx);
         }
+        self.tell_statistics(now);
         self.answer_publishers();
         for event in ready.iter() {
             if let Event::Source { token, .. } = event {

@@ -347,6 +347,11 @@ impl<S: Read + Write> Dispatcher<S> {
         self.names.contains_key(name) || !self.subscribers.exact(name).is_empty()
     }
 
+    /// Whether anybody has subscribed to anything.
+    pub(super) fn is_heard(&self) -> bool {
+        !self.subscribers.is_empty()
+    }
+
     pub(super) fn counters(&self) -> Counters {
         self.counters
     }

@@ -167,6 +167,11 @@ impl Socket {
         self.0.borrow().dispatcher.is_readable()
     }
 
+    /// Whether anybody has subscribed to anything.
+    pub(crate) fn is_heard(&self) -> bool {
+        self.0.borrow().dispatcher.is_heard()
+    }
+
     /// Whether the peer of a name is there.
     pub(crate) fn is_present(&self, name: &[u8]) -> bool {
         self.0.borrow().dispatcher.is_present(name)

@@ -45,6 +45,11 @@ impl Subscribers {
         true
     }
 
+    /// Whether nobody has subscribed to anything.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.by_prefix.is_empty()
+    }
+
     /// Who has subscribed to exactly this prefix.
     pub(crate) fn exact(&self, prefix: &[u8]) -> &[usize] {
         self.by_prefix.get(prefix).map_or(&[], |slots| slots)
@@ -80,6 +85,7 @@ mod tests {
         assert_eq!(matching(&subscribers, b"abc"), [1, 2, 3]);
         assert_eq!(matching(&subscribers, b"b"), [2]);
         assert!(!subscribers.remove(b"ab", 1) && subscribers.remove(b"ab", 3) && !subscribers.remove(b"ab", 3));
+        assert!(!subscribers.is_empty());
         assert_eq!(matching(&subscribers, b"abc"), [1, 2]);
     }
 

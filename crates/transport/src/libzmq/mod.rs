@@ -252,6 +252,11 @@ impl Socket {
         load
     }
 
+    /// Whether anybody may listen: libzmq does not tell.
+    pub(crate) fn is_heard(&self) -> bool {
+        true
+    }
+
     /// Whether a peer has subscribed to a name.
     pub(crate) fn is_present(&self, name: &[u8]) -> bool {
         self.state.borrow().topics.contains(name)

@@ -72,6 +72,11 @@ impl Feed {
     pub fn send(&self, message: &[u8]) -> Result<Taken, SendError> {
         self.core.send(&[message])
     }
+
+    /// Whether anybody listens. On addresses that libzmq serves that is not known, and the answer is yes.
+    pub fn is_heard(&self) -> bool {
+        self.core.is_heard()
+    }
 }
 
 /// Receives what is addressed to one instance, or the messages of subscribed channels.

@@ -1,0 +1,44 @@
+//! What statistics are made of.
+
+use super::Engine;
+use crate::statistics::Counters;
+use crate::statistics::notes::Notes;
+use crate::subscribe::channels::{Channels, Mode};
+
+impl Engine {
+    /// Whether notes are taken for statistics.
+    pub fn takes_notes(&self) -> bool {
+        self.audience.notes.is_some()
+    }
+
+    /// Takes notes from now on, beginning with all who are there, or no more.
+    pub fn take_notes_for_statistics(&mut self, take: bool) {
+        self.audience.notes = take.then(|| {
+            let names = self.audience.channels.names();
+            let modes = [Mode::Response, Mode::Stream, Mode::Socket];
+            let changed = names.flat_map(|name| modes.map(|mode| (mode, name.into()))).collect();
+            Box::new(Notes { changed, ..Notes::default() })
+        });
+    }
+
+    /// What has been noted since the last call; none if no notes are taken.
+    pub fn notes(&mut self) -> Option<Notes> {
+        self.audience.notes.as_deref_mut().map(std::mem::take)
+    }
+
+    /// Who is subscribed to what.
+    pub fn channels(&self) -> &Channels {
+        &self.audience.channels
+    }
+
+    /// What has been counted so far.
+    pub fn counters(&self) -> Counters {
+        let totals = self.fanout.totals;
+        Counters {
+            received: totals.received,
+            sent: totals.sent,
+            responses_sent: totals.responses_sent,
+            connections: self.audience.holds.len() + self.audience.sockets.len(),
+        }
+    }
+}

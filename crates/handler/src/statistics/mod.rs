@@ -1,0 +1,491 @@
+//! Statistics: what is told at `stats_spec` (control, stats). No I/O, no clock.
+//!
+//! While nobody listens, nothing is noted, kept or encoded, and the proxy is not listened to. Who begins to listen is told
+//! of all that is subscribed to then.
+
+#![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_macros))]
+
+pub mod notes;
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
+use std::time::{Duration, Instant};
+
+use foldhash::fast::RandomState;
+use rpc::stats::{Activity, Conn, Counts, Message, Packet, Report, Sub};
+
+use self::notes::{Notes, Published};
+use crate::subscribe::channels::{Channels, Mode};
+
+/// Activity of so long is one packet.
+const ACTIVITY: Duration = Duration::from_millis(100);
+/// How often it is looked for what has changed or is to be repeated.
+const TICK: Duration = Duration::from_secs(1);
+/// Connections that are kept at most; of others it is told when they begin and end, but they are not repeated or counted.
+const MAX_CONNECTIONS: usize = 1_000_000;
+
+/// What the engine has counted so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Items published.
+    pub received: u64,
+    /// Deliveries.
+    pub sent: u64,
+    /// Of those, responses of long-polls.
+    pub responses_sent: u64,
+    /// Connections now.
+    pub connections: usize,
+}
+
+/// Packets to be sent.
+pub type Packets = Vec<Packet<'static>>;
+
+/// A channel's subscribers of a mode, as they were told last.
+struct Told {
+    subscribers: u32,
+    /// There are more or fewer now.
+    stale: bool,
+    repeat_at: Instant,
+}
+
+struct Connection {
+    packet: Conn<'static>,
+    /// The proxy has named it so lately.
+    named_at: Instant,
+    repeat_at: Instant,
+    /// Full minutes since it was met are counted from here.
+    counted_at: Instant,
+}
+
+/// See the module.
+pub struct Statistics {
+    settings: settings::Statistics,
+    subscriptions: HashMap<(Mode, Box<str>), Told, RandomState>,
+    /// Ids are made of what proxies say, hence the standard library's keyed hash.
+    connections: HashMap<Box<str>, Connection>,
+    activity: BTreeMap<Option<Box<str>>, u32>,
+    requests: u32,
+    activity_at: Option<Instant>,
+    tick_at: Instant,
+    /// What the reports of the proxy add up to since the last report.
+    report: Report<'static>,
+    most: usize,
+    reported: Counters,
+    reported_at: Instant,
+}
+
+impl Statistics {
+    /// Nothing is known.
+    pub fn new(settings: settings::Statistics, now: Instant) -> Self {
+        Statistics {
+            settings,
+            subscriptions: HashMap::default(),
+            connections: HashMap::new(),
+            activity: BTreeMap::new(),
+            requests: 0,
+            activity_at: None,
+            tick_at: now + TICK,
+            report: Report::default(),
+            most: 0,
+            reported: Counters::default(),
+            reported_at: now,
+        }
+    }
+
+    /// Somebody begins to listen, or everybody has gone: begins anew.
+    pub fn begin_anew(&mut self, counters: Counters, now: Instant) {
+        *self = Statistics { reported: counters, ..Statistics::new(self.settings, now) };
+    }
+
+    /// Takes in what the stages have noted.
+    pub fn on_notes(&mut self, notes: Notes, channels: &Channels, now: Instant, packets: &mut Packets) {
+        for (mode, channel) in notes.changed {
+            self.on_change(mode, channel, channels, now, packets);
+        }
+        for Published { channel, item_id, mode, receivers } in notes.messages {
+            packets.push(Packet::Message(Message {
+                channel: String::from(channel).into(),
+                item_id: item_id.map(|id| String::from(id).into()),
+                count: receivers,
+                transport: transport(mode).into(),
+                ..Message::default()
+            }));
+        }
+        if notes.keep_alives > 0 {
+            self.count(None, notes.keep_alives, now);
+        }
+    }
+
+    fn on_change(&mut self, mode: Mode, channel: Box<str>, channels: &Channels, now: Instant, packets: &mut Packets) {
+        let found = channels.find(&channel);
+        let subscribers = found.map_or(0, |found| channels.count(found, mode)) as u32;
+        // A long-poll that has got its answer is expected back.
+        let lingers =
+            mode == Mode::Response && found.is_some_and(|found| channels.channel(found).lingers_until.is_some());
+        let repeat_at = now + self.settings.subscription_ttl * 3 / 4;
+        let key = (mode, channel);
+        match self.subscriptions.get_mut(&key) {
+            None if subscribers == 0 => {}
+            None => {
+                packets.push(self.subscription(&key, Some(subscribers)));
+                self.subscriptions.insert(key, Told { subscribers, stale: false, repeat_at });
+            }
+            Some(_) if subscribers == 0 && !lingers => {
+                self.subscriptions.remove(&key);
+                packets.push(self.subscription(&key, None));
+            }
+            Some(told) if told.subscribers == 0 && subscribers > 0 => {
+                *told = Told { subscribers, stale: false, repeat_at };
+                packets.push(self.subscription(&key, Some(subscribers)));
+            }
+            Some(told) => told.stale = told.subscribers != subscribers,
+        }
+    }
+
+    fn subscription(&self, (mode, channel): &(Mode, Box<str>), subscribers: Option<u32>) -> Packet<'static> {
+        Packet::Sub(Sub {
+            mode: name(*mode).into(),
+            channel: channel.to_string().into(),
+            ttl: subscribers.map(|_| seconds(self.settings.subscription_ttl)),
+            subscribers,
+            unavailable: subscribers.is_none(),
+            ..Sub::default()
+        })
+    }
+
+    /// Takes in a packet of a proxy. `is_held`: this handler has the connection.
+    pub fn on_proxy(&mut self, packet: Packet<'_>, is_held: bool, now: Instant, packets: &mut Packets) {
+        match packet {
+            Packet::Activity(activity) => self.count(activity.route.as_deref(), activity.count, now),
+            Packet::Counts(counts) => {
+                self.requests = self.requests.saturating_add(counts.requests_received);
+                self.activity_at.get_or_insert(now + ACTIVITY);
+            }
+            Packet::Conn(conn) if self.settings.connections => self.on_connection(conn, is_held, now, packets),
+            Packet::Report(report) => self.add(&report),
+            Packet::Conn(_) | Packet::Message(_) | Packet::Sub(_) => {}
+        }
+    }
+
+    fn on_connection(&mut self, conn: Conn<'_>, is_held: bool, now: Instant, packets: &mut Packets) {
+        if conn.unavailable {
+            // What has been handed over is ours to end.
+            if !is_held {
+                self.end(&conn.id, packets);
+            }
+            return;
+        }
+        let repeat_at = now + self.settings.connection_ttl * 3 / 4;
+        let packet = Conn {
+            from: Cow::Borrowed(""),
+            id: conn.id.into_owned().into(),
+            route: conn.route.map(|route| route.into_owned().into()),
+            peer_address: conn.peer_address.map(|address| address.into_owned().into()),
+            ..conn
+        };
+        packets.push(Packet::Conn(packet.clone()));
+        let has_room = self.connections.len() < MAX_CONNECTIONS;
+        match self.connections.get_mut(&*packet.id) {
+            Some(known) => *known = Connection { packet, named_at: now, repeat_at, counted_at: known.counted_at },
+            None if has_room => {
+                self.report.minutes += 1;
+                let id = packet.id.to_string().into();
+                self.connections.insert(id, Connection { packet, named_at: now, repeat_at, counted_at: now });
+                self.most = self.most.max(self.connections.len());
+            }
+            None => {}
+        }
+    }
+
+    /// A connection has ended.
+    pub fn end(&mut self, id: &str, packets: &mut Packets) {
+        if self.settings.connections {
+            self.connections.remove(id);
+            let id = Cow::Owned(id.to_string());
+            packets.push(Packet::Conn(Conn { id, unavailable: true, ..Conn::default() }));
+        }
+    }
+
+    fn count(&mut self, route: Option<&str>, count: u32, now: Instant) {
+        let total = self.activity.entry(route.filter(|route| !route.is_empty()).map(Into::into)).or_default();
+        *total = total.saturating_add(count);
+        self.activity_at.get_or_insert(now + ACTIVITY);
+    }
+
+    fn add(&mut self, other: &Report<'_>) {
+        let own = &mut self.report;
+        for (own, other) in [
+            (&mut own.client_header_bytes_received, other.client_header_bytes_received),
+            (&mut own.client_header_bytes_sent, other.client_header_bytes_sent),
+            (&mut own.client_content_bytes_received, other.client_content_bytes_received),
+            (&mut own.client_content_bytes_sent, other.client_content_bytes_sent),
+            (&mut own.client_messages_received, other.client_messages_received),
+            (&mut own.client_messages_sent, other.client_messages_sent),
+            (&mut own.server_header_bytes_received, other.server_header_bytes_received),
+            (&mut own.server_header_bytes_sent, other.server_header_bytes_sent),
+            (&mut own.server_content_bytes_received, other.server_content_bytes_received),
+            (&mut own.server_content_bytes_sent, other.server_content_bytes_sent),
+            (&mut own.server_messages_received, other.server_messages_received),
+            (&mut own.server_messages_sent, other.server_messages_sent),
+        ] {
+            *own = own.wrapping_add(other);
+        }
+    }
+
+    /// When [`Statistics::on_timer`] has something to do.
+    pub fn next_due(&self) -> Instant {
+        let report = self.settings.report_interval.map(|interval| self.reported_at + interval);
+        [self.activity_at, report].into_iter().flatten().fold(self.tick_at, Instant::min)
+    }
+
+    /// Tells what is due. `is_held`: this handler has the connection.
+    pub fn on_timer(
+        &mut self,
+        channels: &Channels,
+        is_held: impl Fn(&str) -> bool,
+        counters: Counters,
+        now: Instant,
+        packets: &mut Packets,
+    ) {
+        if self.activity_at.is_some_and(|due| due <= now) {
+            self.activity_at = None;
+            for (route, count) in std::mem::take(&mut self.activity) {
+                let route = route.map(|route| String::from(route).into());
+                packets.push(Packet::Activity(Activity { route, count, ..Activity::default() }));
+            }
+            let requests_received = std::mem::take(&mut self.requests);
+            if requests_received > 0 {
+                packets.push(Packet::Counts(Counts { requests_received, ..Counts::default() }));
+            }
+        }
+        if self.tick_at <= now {
+            self.tick_at = now + TICK;
+            self.repeat_subscriptions(channels, now, packets);
+            self.repeat_connections(is_held, now, packets);
+        }
+        self.most = self.most.max(counters.connections);
+        if self.settings.report_interval.is_some_and(|interval| self.reported_at + interval <= now) {
+            self.report(counters, now, packets);
+        }
+    }
+
+    fn repeat_subscriptions(&mut self, channels: &Channels, now: Instant, packets: &mut Packets) {
+        let due = self.subscriptions.iter().filter(|(_, told)| told.stale || told.repeat_at <= now);
+        let due: Vec<(Mode, Box<str>)> = due.map(|(key, _)| key.clone()).collect();
+        for key in due {
+            let found = channels.find(&key.1);
+            let subscribers = found.map_or(0, |found| channels.count(found, key.0)) as u32;
+            let lingers = found.is_some_and(|found| channels.channel(found).lingers_until.is_some());
+            if subscribers == 0 && !(key.0 == Mode::Response && lingers) {
+                self.subscriptions.remove(&key);
+                packets.push(self.subscription(&key, None));
+                continue;
+            }
+            packets.push(self.subscription(&key, Some(subscribers)));
+            let repeat_at = now + self.settings.subscription_ttl * 3 / 4;
+            self.subscriptions.insert(key, Told { subscribers, stale: false, repeat_at });
+        }
+    }
+
+    /// Those that the proxy has handed over are ours to repeat; it repeats the others.
+    fn repeat_connections(&mut self, is_held: impl Fn(&str) -> bool, now: Instant, packets: &mut Packets) {
+        let ttl = self.settings.connection_ttl;
+        self.connections.retain(|id, connection| {
+            while connection.counted_at + Duration::from_secs(60) <= now {
+                connection.counted_at += Duration::from_secs(60);
+                self.report.minutes += 1;
+            }
+            if connection.repeat_at > now {
+                return true;
+            }
+            if !is_held(id) {
+                return connection.named_at + ttl > now;
+            }
+            connection.named_at = now;
+            connection.repeat_at = now + ttl * 3 / 4;
+            packets.push(Packet::Conn(connection.packet.clone()));
+            true
+        });
+    }
+
+    fn report(&mut self, counters: Counters, now: Instant, packets: &mut Packets) {
+        let since = |now: u64, before: u64| (now - before) as u32;
+        let report = Report {
+            connections: self.most as u32,
+            received: since(counters.received, self.reported.received),
+            sent: since(counters.sent, self.reported.sent),
+            http_response_sent: since(counters.responses_sent, self.reported.responses_sent),
+            duration: now.saturating_duration_since(self.reported_at).as_millis() as u32,
+            ..std::mem::take(&mut self.report)
+        };
+        let nothing = Report { duration: report.duration, ..Report::default() };
+        if report != nothing {
+            packets.push(Packet::Report(Box::new(report)));
+        }
+        self.reported = counters;
+        self.reported_at = now;
+        self.most = self.connections.len().max(counters.connections);
+    }
+}
+
+fn seconds(time: Duration) -> u32 {
+    u32::try_from(time.as_secs()).unwrap_or(u32::MAX)
+}
+
+fn name(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Response => "response",
+        Mode::Stream => "stream",
+        Mode::Socket => "ws",
+    }
+}
+
+fn transport(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Response => "http-response",
+        Mode::Stream => "http-stream",
+        Mode::Socket => "ws-message",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::subscribe::channels::Kin;
+
+    const SETTINGS: settings::Statistics = settings::Statistics {
+        connections: true,
+        connection_ttl: Duration::from_secs(120),
+        subscription_ttl: Duration::from_secs(60),
+        report_interval: Some(Duration::from_secs(10)),
+        json: false,
+    };
+
+    struct Bed {
+        statistics: Statistics,
+        channels: Channels,
+        counters: Counters,
+        now: Instant,
+        packets: Packets,
+    }
+
+    impl Bed {
+        fn new() -> Self {
+            let now = Instant::now();
+            let statistics = Statistics::new(SETTINGS, now);
+            Bed { statistics, channels: Channels::default(), counters: Counters::default(), now, packets: Vec::new() }
+        }
+
+        fn change(&mut self, mode: Mode) -> Vec<String> {
+            let notes = Notes { changed: vec![(mode, "c".into())], ..Notes::default() };
+            self.statistics.on_notes(notes, &self.channels, self.now, &mut self.packets);
+            self.told()
+        }
+
+        fn proxy(&mut self, packet: Packet<'_>, is_held: bool) -> Vec<String> {
+            self.statistics.on_proxy(packet, is_held, self.now, &mut self.packets);
+            self.told()
+        }
+
+        fn pass(&mut self, ms: u64, held: bool) -> Vec<String> {
+            self.now += Duration::from_millis(ms);
+            self.statistics.on_timer(&self.channels, |_| held, self.counters, self.now, &mut self.packets);
+            self.told()
+        }
+
+        fn told(&mut self) -> Vec<String> {
+            let text = |packet: Packet<'_>| String::from_utf8(packet.encode_json()).unwrap();
+            std::mem::take(&mut self.packets).into_iter().map(text).collect()
+        }
+    }
+
+    fn sub(mode: &str, subscribers: u32) -> String {
+        format!(r#"sub J{{"channel":"c","from":"","mode":"{mode}","subscribers":{subscribers},"ttl":60}}"#)
+    }
+
+    #[test]
+    fn the_first_and_the_last_subscriber_are_told_at_once_and_others_in_a_second() {
+        let mut bed = Bed::new();
+        let (first, _) = bed.channels.add("c", Kin::default(), Mode::Socket, 1);
+        assert_eq!(bed.change(Mode::Socket), [sub("ws", 1)]);
+        bed.channels.add("c", Kin::default(), Mode::Socket, 2);
+        assert_eq!(bed.change(Mode::Socket), [""; 0]);
+        assert_eq!(bed.pass(1000, false), [sub("ws", 2)]);
+        assert_eq!(bed.pass(1000, false), [""; 0]);
+        bed.channels.remove(first, Mode::Socket);
+        bed.channels.remove(first, Mode::Socket);
+        assert_eq!(bed.change(Mode::Socket), [r#"sub J{"channel":"c","from":"","mode":"ws","unavailable":true}"#]);
+    }
+
+    #[test]
+    fn a_subscription_is_repeated_before_its_time_is_over() {
+        let mut bed = Bed::new();
+        bed.channels.add("c", Kin::default(), Mode::Stream, 1);
+        bed.change(Mode::Stream);
+        assert_eq!(bed.pass(44_000, false), [""; 0]);
+        assert_eq!(bed.pass(1_000, false), [sub("stream", 1)]);
+    }
+
+    #[test]
+    fn the_subscription_of_a_long_poll_that_is_expected_back_goes_on() {
+        let mut bed = Bed::new();
+        let (place, _) = bed.channels.add("c", Kin::default(), Mode::Response, 1);
+        bed.change(Mode::Response);
+        bed.channels.remove(place, Mode::Response);
+        let channel = bed.channels.find("c").unwrap();
+        bed.channels.channel_mut(channel).lingers_until = Some(bed.now);
+        assert_eq!(bed.change(Mode::Response), [""; 0]);
+        bed.channels.forget(channel);
+        let end = r#"sub J{"channel":"c","from":"","mode":"response","unavailable":true}"#;
+        assert_eq!(bed.change(Mode::Response), [end]);
+    }
+
+    #[test]
+    fn activity_of_a_moment_is_one_packet_a_route() {
+        let mut bed = Bed::new();
+        for (route, count) in [(None, 2), (Some("r"), 1), (None, 3)] {
+            let route = route.map(Cow::Borrowed);
+            bed.proxy(Packet::Activity(Activity { route, count, ..Activity::default() }), false);
+            bed.proxy(Packet::Counts(Counts { requests_received: count, ..Counts::default() }), false);
+        }
+        assert_eq!(bed.pass(99, false), [""; 0]);
+        let expected = [
+            r#"activity J{"count":5,"from":""}"#,
+            r#"activity J{"count":1,"from":"","route":"r"}"#,
+            r#"counts J{"from":"","requests-received":6}"#,
+        ];
+        assert_eq!(bed.pass(1, false), expected);
+    }
+
+    #[test]
+    fn a_connection_is_told_of_as_long_as_it_is_there_whoever_has_it() {
+        let mut bed = Bed::new();
+        let conn = |unavailable| Packet::Conn(Conn { id: "a:1".into(), unavailable, ..Conn::default() });
+        let there = r#"conn J{"from":"","id":"a:1"}"#;
+        let gone = r#"conn J{"from":"","id":"a:1","unavailable":true}"#;
+        assert_eq!(bed.proxy(conn(false), false), [there]);
+        assert_eq!(bed.proxy(conn(true), true), [""; 0]);
+        assert!(bed.pass(90_000, true).contains(&there.to_string()));
+        bed.statistics.end("a:1", &mut bed.packets);
+        assert_eq!(bed.told(), [gone]);
+        // One that the proxy has forgotten.
+        bed.proxy(conn(false), false);
+        bed.pass(121_000, false);
+        assert!(bed.statistics.connections.is_empty());
+    }
+
+    #[test]
+    fn a_report_has_what_was_counted_since_the_last_one() {
+        let mut bed = Bed::new();
+        bed.counters = Counters { received: 3, sent: 7, responses_sent: 2, connections: 4 };
+        let told = bed.pass(10_000, false).concat();
+        for part in
+            [r#""received":3"#, r#""sent":7"#, r#""http-response-sent":2"#, r#""connections":4"#, r#""duration":10000"#]
+        {
+            assert!(told.contains(part), "{part} in {told}");
+        }
+        bed.counters.connections = 0;
+        assert_eq!(bed.pass(10_000, false).len(), 1, "there were some in the interval");
+        assert_eq!(bed.pass(10_000, false), [""; 0]);
+    }
+}

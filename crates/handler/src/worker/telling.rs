@@ -1,0 +1,79 @@
+//! Tells statistics to whoever listens, and listens to the proxy's meanwhile.
+
+use std::time::Instant;
+
+use rpc::stats::Packet;
+
+use super::{MESSAGES_A_TURN, Worker};
+use crate::statistics::Packets;
+
+impl Worker {
+    /// Begins or ends, as listeners come and go.
+    pub(super) fn look_for_listeners(&mut self, now: Instant) {
+        let heard = self.stats.as_ref().is_some_and(|stats| stats.is_heard());
+        if heard == self.engine.takes_notes() {
+            return;
+        }
+        self.engine.take_notes_for_statistics(heard);
+        self.statistics.begin_anew(self.engine.counters(), now);
+        let changed = match heard {
+            true => self.proxy_stats.subscribe(b""),
+            false => self.proxy_stats.unsubscribe(b""),
+        };
+        if let Err(error) = changed {
+            self.outputs.warnings.warn(
+                "stats",
+                now,
+                format_args!("statistics of the proxy are not to be had: {error}"),
+            );
+        }
+    }
+
+    /// Takes in statistics of the proxy.
+    pub(super) fn take_proxy_statistics(&mut self, now: Instant) {
+        let mut packets = Packets::new();
+        for _ in 0..MESSAGES_A_TURN {
+            let Some(message) = self.proxy_stats.recv() else { break };
+            match Packet::decode(&message) {
+                Ok(packet) => {
+                    let is_held = match &packet {
+                        Packet::Conn(conn) => self.engine.is_request(conn.id.as_bytes(), &self.outputs.peers),
+                        _ => false,
+                    };
+                    self.statistics.on_proxy(packet, is_held, now, &mut packets);
+                }
+                Err(error) => {
+                    let text = format_args!("IN proxy stats: received message with invalid format, skipping: {error}");
+                    self.outputs.warnings.warn("stats", now, text);
+                }
+            }
+        }
+        self.tell(packets);
+    }
+
+    /// Tells what has happened in this turn, and what is due.
+    pub(super) fn tell_statistics(&mut self, now: Instant) {
+        let Some(notes) = self.engine.notes() else { return };
+        let mut packets = Packets::new();
+        let ended = notes.ended.clone();
+        let (engine, peers) = (&self.engine, &self.outputs.peers);
+        self.statistics.on_notes(notes, engine.channels(), now, &mut packets);
+        for (peer, id) in ended {
+            let id = [peers.name(peer), &b":"[..], id.as_bytes()].concat();
+            self.statistics.end(&String::from_utf8_lossy(&id), &mut packets);
+        }
+        let is_held = |id: &str| engine.is_request(id.as_bytes(), peers);
+        self.statistics.on_timer(engine.channels(), is_held, engine.counters(), now, &mut packets);
+        self.tell(packets);
+    }
+
+    fn tell(&self, packets: Packets) {
+        let Some(stats) = &self.stats else { return };
+        for mut packet in packets {
+            packet.set_from(&self.instance);
+            let message = if self.json { packet.encode_json() } else { packet.encode().unwrap_or_default() };
+            // Who does not keep up with statistics misses some.
+            let _ = stats.send(&message);
+        }
+    }
+}
