@@ -115,9 +115,9 @@ const plain = (onMessage) =>
         socket.on('open', () => go(socket));
         socket.on('error', refuse);
     });
-const sockjs = (onMessage) =>
+const sockjs = (transport) => (onMessage) =>
     new Promise((go, refuse) => {
-        const socket = new SockJS(`${url}/sock`, null, { transports: ['websocket'] });
+        const socket = new SockJS(`${url}/sock`, null, { transports: [transport] });
         socket.onmessage = ({ data }) => onMessage(data);
         socket.onopen = () => go(socket);
         socket.onclose = refuse;
@@ -129,8 +129,8 @@ const closed = (socket) =>
         socket.close(1000);
     });
 
-{
-    const [a, b] = [await chat(plain), await chat(sockjs)];
+for (const transport of ['websocket', 'xhr-polling']) {
+    const [a, b] = [await chat(plain), await chat(sockjs(transport))];
     a.socket.send('who am i');
     const name = await a.inbox.next();
     assert.match(name, /^user-/);
@@ -147,7 +147,7 @@ const closed = (socket) =>
     b.socket.send('still here');
     assert.equal(await b.inbox.next(), 'still here');
     assert.equal(await closed(b.socket), 1000);
-    console.log('chat by WebSocket-over-HTTP, with ws and sockjs-client: passed');
+    console.log(`chat by WebSocket-over-HTTP, with ws and sockjs-client (${transport}): passed`);
 }
 
 suite.kill();

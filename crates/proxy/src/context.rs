@@ -98,6 +98,8 @@ pub struct Shared {
     /// Sessions that have ended because a packet of theirs was not taken, and whose other side is to hear of it as soon as it
     /// takes packets again.
     pub cut: Vec<Cut>,
+    /// What concerns SockJS sessions that talk by polls, until the engine comes to it.
+    pub polls: crate::sockjs::table::Events,
     /// Calls to the handler are written here one after the other.
     call_buffer: Vec<u8>,
     serials: u64,
@@ -117,6 +119,7 @@ impl Shared {
             config,
             availability: Availability::default(),
             cut: Vec::new(),
+            polls: crate::sockjs::table::Events::new(),
             call_buffer: Vec::new(),
             serials: 0,
         }

@@ -2,6 +2,8 @@
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_macros))]
 
+mod polls;
+
 use std::collections::HashMap;
 use std::fmt::Display;
 use std::sync::Arc;
@@ -22,7 +24,8 @@ use crate::context::{Config, Context, Links, Note, Shared, Side, Way};
 use crate::exchange::{Exchange, KeepAlive};
 use crate::handler::accept::Verdict;
 use crate::request::uri::Uri;
-use crate::websocket;
+use crate::sockjs::table::Event;
+use crate::{sockjs, websocket};
 
 /// How exactly deadlines are kept.
 const TICK: Duration = Duration::from_millis(5);
@@ -33,6 +36,7 @@ pub struct Engine {
     routes: Arc<Table>,
     exchanges: Slab<Entry>,
     websockets: websocket::table::Table,
+    polls: sockjs::table::Table,
     by_client: HashMap<(PeerId, Id), usize, RandomState>,
     timers: Wheel<Timer>,
     /// What the clock showed when the engine was told the time in seconds since 1970.
@@ -57,6 +61,7 @@ impl Engine {
     pub fn new(instance: &str, config: Config, routes: Arc<Table>, now: Instant, unix: u64) -> Self {
         Engine {
             websockets: websocket::table::Table::new(config.session_queue_bytes, now),
+            polls: sockjs::table::Table::new(config.max_open_requests, now),
             shared: Shared::new(instance, config),
             routes,
             exchanges: Slab::new(),
@@ -89,7 +94,11 @@ impl Engine {
         act: impl FnOnce(&mut websocket::table::Table, &mut Context<'_>) -> R,
     ) -> R {
         let unix = self.unix(now);
-        act(&mut self.websockets, &mut Context { shared: &mut self.shared, links, now, unix })
+        let mut kept = polls::Kept { links, packets: Vec::new() };
+        let result = act(&mut self.websockets, &mut Context { shared: &mut self.shared, links: &mut kept, now, unix });
+        self.shared.polls.extend(kept.packets.into_iter().map(Event::Packet));
+        self.work_on_polls(now, links);
+        result
     }
 
     /// Uses other routes from now on. Requests under way keep theirs.
@@ -160,9 +169,11 @@ impl Engine {
         };
         let routes = self.routes.clone();
         if websocket {
-            let unix = self.unix(now);
-            let context = &mut Context { shared: &mut self.shared, links, now, unix };
-            return self.websockets.open(session, message, &packet, &uri, &routes, context);
+            return self.with_websockets(now, links, |websockets, context| {
+                websockets.open(session, message, &packet, uri.scheme, context, |relay, scene| {
+                    relay.begin(&packet, &uri, &routes, scene);
+                });
+            });
         }
         let index =
             self.insert(|index, serial| Exchange::new(index, serial, session, message, &packet, uri.scheme, now));
@@ -229,6 +240,7 @@ impl Engine {
             }
             Some(_) => {}
         }
+        self.work_on_polls(now, links);
     }
 
     /// Takes in a later packet from a client's instance.
@@ -445,7 +457,7 @@ impl Engine {
 
     /// When [`Engine::on_timer`] has something to do.
     pub fn next_due(&self) -> Option<Instant> {
-        [self.timers.next(), self.websockets.next_due()].into_iter().flatten().min()
+        [self.timers.next(), self.websockets.next_due(), self.polls.next_due()].into_iter().flatten().min()
     }
 
     /// Does what is due.
@@ -465,6 +477,7 @@ impl Engine {
                 });
             });
         }
+        self.poll_timers(now, links);
         self.with_websockets(now, links, |websockets, context| {
             websockets.on_timer(&mut clients, &mut origins, context);
         });

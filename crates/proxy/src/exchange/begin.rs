@@ -10,7 +10,7 @@ use rpc::RequestState;
 use rpc::inspect::{Inspect, Inspected};
 use rpc::passthrough::Passthrough;
 use rpc::retry::Retry;
-use zhttp::{Ext, Headers, Kind, Packet};
+use zhttp::{Ext, Kind, Packet};
 
 use super::{Call, Exchange, Phase};
 use crate::body::upload::Upload;
@@ -22,7 +22,6 @@ use crate::request::jsonp::{self, Invalid};
 use crate::request::uri::Uri;
 use crate::response::answer::Answer;
 use crate::response::cross_origin::Fitting;
-use crate::sockjs::page;
 use crate::sockjs::place::Place;
 
 /// The index that calls have whose answers nobody waits for.
@@ -63,19 +62,6 @@ impl Exchange {
             Ok(true) => self.with_request(|this, packet| this.read_ahead(packet, context)),
             Err(invalid) => self.answer(&Answer::new(400, "Bad Request", invalid.to_string()), context),
         }
-    }
-
-    /// Answers a request below the prefix of SockJS.
-    fn answer_sockjs(&mut self, place: Place<'_>, packet: &Packet<'_>, context: &mut Context<'_>) {
-        use std::hash::BuildHasher;
-        let entropy = std::hash::RandomState::new().hash_one(context.shared.serial()) as u32;
-        let script = &context.shared.config.sockjs_url;
-        let page = page::answer(packet.method.unwrap_or_default(), place, packet.headers, entropy, script);
-        let headers: Vec<_> = page.headers.iter().map(|(name, value)| (*name, &value[..])).collect();
-        self.upload.unclaim();
-        self.phase = Phase::Waiting;
-        let head = (page.code, page.reason.as_bytes(), Headers::Pairs(&headers));
-        self.response_begins(head, &page.body, false, context);
     }
 
     /// Makes ready for a response to scripts of other sites, if the route wants that. `true`: the request is another one

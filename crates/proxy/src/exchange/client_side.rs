@@ -142,6 +142,7 @@ impl Exchange {
             Phase::Reading => self.with_request(|this, packet| this.read_ahead(packet, context)),
             Phase::Gathering => self.with_request(|this, packet| this.open_origin(packet, context)),
             Phase::Withholding => self.withhold(context),
+            Phase::Calling => self.call_session(context),
             Phase::Collecting | Phase::Completing if self.upload.is_too_large() => {
                 return self.fail(&ProxyError::TooLargeToHold, context);
             }

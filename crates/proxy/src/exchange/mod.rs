@@ -13,6 +13,7 @@ mod begin;
 mod client_side;
 mod hold;
 mod origin_side;
+mod polled;
 #[cfg(test)]
 mod tests;
 
@@ -117,6 +118,10 @@ enum Phase {
     Withholding,
     /// The backend wants the request in one packet, so all of the body is needed.
     Gathering,
+    /// All of the body is needed, for a SockJS session.
+    Calling,
+    /// A SockJS session has the request.
+    Polling,
     /// A backend has the request and has not answered.
     Waiting,
     /// The response goes to the client as it comes.
@@ -295,6 +300,9 @@ impl Exchange {
         }
         if let Phase::Asking(_) = self.phase {
             context.shared.availability.done_waiting();
+        }
+        if let Phase::Polling = self.phase {
+            self.poll_lost(context);
         }
         self.outcome = Some(Outcome::Failed);
         let unknown = self.origin.as_ref().is_some_and(|origin| !origin.session.is_answered());

@@ -247,7 +247,7 @@ impl Exchange {
     }
 
     /// The head of a response has come.
-    pub(super) fn response_begins(
+    fn response_begins(
         &mut self,
         head: super::client_side::Head<'_>,
         body: &[u8],

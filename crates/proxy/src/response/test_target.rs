@@ -54,7 +54,7 @@ pub fn channels(query: &[u8]) -> Vec<Vec<u8>> {
 }
 
 /// Decodes `%xx` and `+`; what is no escape stays.
-fn percent_decoded(text: &[u8]) -> Vec<u8> {
+pub(crate) fn percent_decoded(text: &[u8]) -> Vec<u8> {
     let digit = |byte: Option<&u8>| byte.and_then(|b| (*b as char).to_digit(16));
     let mut decoded = Vec::with_capacity(text.len());
     let mut at = 0;

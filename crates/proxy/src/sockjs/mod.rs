@@ -5,9 +5,13 @@
 //! - [`place`]: what a path below the prefix means.
 //! - [`page`]: what is answered at once.
 //! - [`framing`]: messages inside the messages of a WebSocket.
+//! - [`call`]: what a poll asks for; [`session`]: a session of polls; [`table`]: all of these.
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_macros))]
 
+pub mod call;
 pub mod framing;
 pub mod page;
 pub mod place;
+pub mod session;
+pub mod table;

@@ -1,8 +1,9 @@
 //! What is answered at once, without a backend.
 
+use std::borrow::Cow;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use zhttp::Headers;
+use zhttp::{Headers, Packet};
 
 use super::place::Place;
 
@@ -12,9 +13,9 @@ pub struct Page {
     /// Status.
     pub code: u16,
     /// Status text.
-    pub reason: &'static str,
+    pub reason: Cow<'static, str>,
     /// Names and values.
-    pub headers: Vec<(&'static [u8], Vec<u8>)>,
+    pub headers: Vec<(Cow<'static, [u8]>, Vec<u8>)>,
     /// Content.
     pub body: Vec<u8>,
 }
@@ -25,7 +26,7 @@ const CACHE_CONTROL: &[u8] = b"Cache-Control";
 /// Answers a request for a place. `entropy` is a number that nobody can guess, `script` the address of the client's
 /// script.
 pub fn answer(method: &[u8], place: Place<'_>, headers: Headers<'_>, entropy: u32, script: &str) -> Page {
-    let mut page = match (method, place) {
+    let page = match (method, place) {
         (b"OPTIONS", _) => text(204, "No Content", ""),
         (b"GET" | b"HEAD", Place::Info) => {
             let info =
@@ -35,17 +36,50 @@ pub fn answer(method: &[u8], place: Place<'_>, headers: Headers<'_>, entropy: u3
         (b"GET" | b"HEAD", Place::Iframe) => iframe(headers, script),
         _ => text(404, "Not Found", "Not Found\n"),
     };
-    if page.headers.iter().all(|(name, _)| *name != CACHE_CONTROL) {
-        page.headers.push((CACHE_CONTROL, b"no-store, no-cache, must-revalidate, max-age=0".to_vec()));
+    page.for_site(headers)
+}
+
+impl Page {
+    /// With the headers that let scripts of other sites read it; `headers` are those of the request.
+    pub fn for_site(mut self, headers: Headers<'_>) -> Self {
+        if self.headers.iter().all(|(name, _)| !name.eq_ignore_ascii_case(CACHE_CONTROL)) {
+            self.headers.push((CACHE_CONTROL.into(), b"no-store, no-cache, must-revalidate, max-age=0".to_vec()));
+        }
+        let origin = headers.get("Origin").unwrap_or(b"*").to_vec();
+        self.headers.push((b"Access-Control-Allow-Origin"[..].into(), origin));
+        self.headers.push((b"Access-Control-Allow-Credentials"[..].into(), b"true".to_vec()));
+        self
     }
-    page.headers.push((b"Access-Control-Allow-Origin", headers.get("Origin").unwrap_or(b"*").to_vec()));
-    page.headers.push((b"Access-Control-Allow-Credentials", b"true".to_vec()));
-    page
+
+    /// What a client gets instead of a WebSocket.
+    pub fn rejection(packet: &Packet<'_>) -> Self {
+        let headers = packet.headers.iter().map(|(name, value)| (name.to_vec().into(), value.to_vec()));
+        Page {
+            code: packet.code.unwrap_or(502),
+            reason: String::from_utf8_lossy(packet.reason.unwrap_or_default()).into_owned().into(),
+            headers: headers.collect(),
+            body: packet.body.to_vec(),
+        }
+    }
+}
+
+/// A frame as the answer of a poll: a line, or a call of a script's function.
+pub fn frame(frame: &str, callback: Option<&[u8]>) -> Page {
+    let Some(callback) = callback else { return text(200, "OK", &format!("{frame}\n")) };
+    let mut body = [b"/**/", callback, b"("].concat();
+    body.extend_from_slice(serde_json::json!(frame).to_string().as_bytes());
+    body.extend_from_slice(b");\n");
+    Page { headers: vec![(CONTENT_TYPE.into(), b"application/javascript".to_vec())], body, ..text(200, "OK", "") }
 }
 
 /// A response of plain text.
 pub fn text(code: u16, reason: &'static str, body: &str) -> Page {
-    Page { code, reason, headers: vec![(CONTENT_TYPE, b"text/plain".to_vec())], body: body.into() }
+    Page {
+        code,
+        reason: reason.into(),
+        headers: vec![(CONTENT_TYPE.into(), b"text/plain".to_vec())],
+        body: body.into(),
+    }
 }
 
 /// The page does not change as long as the script's address does not, and says so.
@@ -61,12 +95,17 @@ fn iframe(headers: Headers<'_>, script: &str) -> Page {
     html.hash(&mut hasher);
     let tag = format!("\"{:016x}\"", hasher.finish()).into_bytes();
     let known = headers.get("If-None-Match") == Some(&tag);
-    let cache = (CACHE_CONTROL, b"public, max-age=31536000".to_vec());
+    let cache = (CACHE_CONTROL.into(), b"public, max-age=31536000".to_vec());
     if known {
-        return Page { code: 304, reason: "Not Modified", headers: vec![(b"ETag", tag), cache], body: Vec::new() };
+        return Page {
+            code: 304,
+            reason: "Not Modified".into(),
+            headers: vec![(b"ETag"[..].into(), tag), cache],
+            body: Vec::new(),
+        };
     }
-    let headers = vec![(CONTENT_TYPE, b"text/html; charset=UTF-8".to_vec()), (b"ETag", tag), cache];
-    Page { code: 200, reason: "OK", headers, body: html.into_bytes() }
+    let headers = vec![(CONTENT_TYPE.into(), b"text/html; charset=UTF-8".to_vec()), (b"ETag"[..].into(), tag), cache];
+    Page { code: 200, reason: "OK".into(), headers, body: html.into_bytes() }
 }
 
 #[cfg(test)]
@@ -74,7 +113,7 @@ mod tests {
     use super::*;
 
     fn header<'a>(page: &'a Page, name: &str) -> Option<&'a str> {
-        let found = page.headers.iter().find(|(other, _)| *other == name.as_bytes());
+        let found = page.headers.iter().find(|(other, _)| **other == *name.as_bytes());
         found.map(|(_, value)| std::str::from_utf8(value).unwrap())
     }
 

@@ -209,10 +209,6 @@ impl Relay {
                 return self.fail(&error, scene);
             }
         };
-        self.debug = config.debug || route.debug;
-        if let Some(key) = &scene.cx.shared.upstream {
-            self.trusted = packet.headers.get("Grip-Sig").is_some_and(|token| key.accepts(token, scene.cx.unix));
-        }
         match Place::of(&route, path) {
             None => {}
             Some(Place::Raw) => self.backend_path = Some(place::backend_path(&route, true).into()),
@@ -222,10 +218,19 @@ impl Relay {
             }
             Some(_) => {
                 let page = page::text(404, "Not Found", "Not Found\n");
-                let headers: Vec<_> = page.headers.iter().map(|(name, value)| (*name, &value[..])).collect();
+                let headers: Vec<_> = page.headers.iter().map(|(name, value)| (&**name, &value[..])).collect();
                 self.route = Some(route);
                 return self.reject((404, b"Not Found", Headers::Pairs(&headers)), &page.body, scene);
             }
+        }
+        self.begin_on(route, packet, scene);
+    }
+
+    /// Begins on a route that is known.
+    pub fn begin_on(&mut self, route: Arc<Route>, packet: &Packet<'_>, scene: &mut Scene<'_, '_>) {
+        self.debug = scene.cx.shared.config.debug || route.debug;
+        if let Some(key) = &scene.cx.shared.upstream {
+            self.trusted = packet.headers.get("Grip-Sig").is_some_and(|token| key.accepts(token, scene.cx.unix));
         }
         self.route = Some(route);
         self.connect(scene);

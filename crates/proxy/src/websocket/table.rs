@@ -6,7 +6,6 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use foldhash::fast::RandomState;
-use routes::Table as Routes;
 use rpc::ws_control::{self, Item, Kind as ItemKind};
 use slab::Slab;
 use zhttp::session::server;
@@ -17,7 +16,7 @@ use super::pipe::Frame;
 use super::relay::{self, Arrival, Relay, Scene};
 use crate::context::{Context, Note, Way};
 use crate::exchange::KeepAlive;
-use crate::request::uri::Uri;
+use crate::request::uri::Scheme;
 
 /// How exactly deadlines are kept.
 const TICK: Duration = Duration::from_millis(20);
@@ -92,28 +91,27 @@ impl Table {
         self.by_cid.contains_key(cid)
     }
 
-    /// Takes in the first packet of a WebSocket.
+    /// Takes in the first packet of a WebSocket, which `begin` makes begin.
     pub fn open(
         &mut self,
         session: server::Session,
         message: &[u8],
         packet: &Packet<'_>,
-        uri: &Uri<'_>,
-        routes: &Routes,
+        scheme: Scheme,
         cx: &mut Context<'_>,
+        begin: impl FnOnce(&mut Relay, &mut Scene<'_, '_>),
     ) {
         let serial = cx.shared.serial();
         let cid = self.name(serial);
         let vacant = self.relays.vacant_entry();
         let index = vacant.key();
-        let scheme = uri.scheme;
         let client = (session.client(), *session.id());
         let arrival = Arrival { index, serial, cid: cid.clone(), client: session, message, packet, scheme };
         vacant.insert(Entry { relay: Relay::new(arrival, cx.now), timer: None });
         self.by_client.insert(client, index);
         self.by_cid.insert(cid, index);
         let mut items = Items::new();
-        self.with(index, &mut items, cx, |relay, scene| relay.begin(packet, uri, routes, scene));
+        self.with(index, &mut items, cx, begin);
         tell(items, cx);
     }
 
