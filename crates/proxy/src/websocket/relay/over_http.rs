@@ -2,12 +2,15 @@
 
 use std::time::Instant;
 
+use bytes::Bytes;
 use routes::{Route, TargetKind};
 use zhttp::session::client::{self, Grant, Outgoing};
 use zhttp::{Ext, Headers, INITIAL_BODY, Id, Ids, Kind, Packet, PeerId};
 
 use super::super::over_http::asking::{Asking, Head, Step};
+use super::super::over_http::queue::Overflow;
 use super::super::over_http::{Ask, Conversation, Failure, MAX_REFUSAL, answer, request};
+use super::super::pipe::Status;
 use super::super::table::origin_index;
 use super::closing::Closing;
 use super::origin::Origin;
@@ -71,8 +74,16 @@ impl Relay {
     pub(super) fn flush_over_http(&mut self, scene: &mut Scene<'_, '_>) {
         while let Some(leaving) = self.up.next(usize::MAX) {
             let Some(over_http) = self.conversation() else { return };
-            if let Err(overflow) = over_http.conversation.push(leaving.frame) {
-                return self.fail(&ProxyError::Events(overflow.to_string()), scene);
+            match over_http.conversation.push(leaving.frame) {
+                Ok(()) => {}
+                Err(failure @ Failure::Overflow(Overflow::Message)) => {
+                    self.warn(&ProxyError::Events(failure.to_string()), scene);
+                    // Nothing that waits can follow a message that has no end.
+                    self.up = Default::default();
+                    let reason = Bytes::from_static(b"message too large");
+                    return self.close(Some(Status { code: 1009, reason }), scene);
+                }
+                Err(failure) => return self.fail(&ProxyError::Events(failure.to_string()), scene),
             }
         }
         self.ask(scene);
@@ -124,7 +135,7 @@ impl Relay {
         let Some(target) = route.targets.get(self.target) else { return false };
         let Origin::OverHttp(over_http) = &self.origin else { return false };
         let shared = &mut scene.cx.shared;
-        let token = shared.signatures.token(route, scene.cx.unix);
+        let token = shared.signatures.token_for_events(route, scene.cx.unix);
         let what = Circumstances {
             rules: &shared.config.rules,
             route,
@@ -265,7 +276,7 @@ impl Relay {
     }
 
     /// An answer is there.
-    fn answered(&mut self, head: &Head, body: bytes::Bytes, scene: &mut Scene<'_, '_>) {
+    fn answered(&mut self, head: &Head, body: Bytes, scene: &mut Scene<'_, '_>) {
         let Some(over_http) = self.conversation() else { return };
         let opening = over_http.conversation.is_opening();
         let heard = over_http.conversation.on_answer(&head.answer(), body.clone(), scene.cx.now);
