@@ -38,9 +38,9 @@ fn a_broken_file_is_refused_with_line_and_the_word_meant_and_a_mended_one_taken(
 
 #[test]
 fn a_file_that_is_broken_at_the_start_is_used_as_far_as_it_goes() {
-    let suite = Suite::start("*,path_beg=/good test\n*,path_beg=/bad 127.0.0.1:port\n*,path_beg=/aco,aco test");
+    let suite = Suite::start("*,path_beg=/good test\n*,path_beg=/bad 127.0.0.1:port\n*,path_beg=/aco,session test");
     assert_eq!((status(&suite, "/good/"), status(&suite, "/bad/"), status(&suite, "/aco/")), (200, 502, 200));
-    for mistake in ["routes:2: target invalid port", "routes:3: `aco` is not supported"] {
+    for mistake in ["routes:2: target invalid port", "routes:3: `session` is not supported"] {
         until("the mistake is in the log", || suite.logs().contains(mistake));
     }
 }
