@@ -3,7 +3,7 @@
 #![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_macros))]
 
 use std::fmt::Display;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use grip::signature::VerifyingKey;
 use zhttp::{Id, Packet, PeerId, Peers};
@@ -12,6 +12,7 @@ use crate::access_log::Line;
 use crate::handler::inspect::Availability;
 use crate::request::headers::Rules;
 use crate::request::signatures::{Signatures, verifying_key};
+use crate::statistics::Statistics;
 
 /// Where an engine's packets go: the sockets, or in tests a list.
 pub trait Links {
@@ -77,6 +78,8 @@ pub struct Config {
     pub max_open_requests: usize,
     /// Bytes of messages from the handler that may wait for the client of a WebSocket.
     pub session_queue_bytes: usize,
+    /// How long a connection counts in statistics after the last word of it; none: they do not tell of connections.
+    pub stats_connection_ttl: Option<Duration>,
     /// Outbound processes answer through our ROUTER: one link in order, whose end comes behind the last response.
     pub router_resp: bool,
 }
@@ -95,6 +98,8 @@ pub struct Shared {
     pub upstream: Option<VerifyingKey>,
     /// Whether the handler answers.
     pub availability: Availability,
+    /// What handlers are told of connections and requests.
+    pub statistics: Statistics,
     /// Sessions that have ended because a packet of theirs was not taken, and whose other side is to hear of it as soon as it
     /// takes packets again.
     pub cut: Vec<Cut>,
@@ -116,6 +121,7 @@ impl Shared {
             peers: Peers::default(),
             signatures: Signatures::new(&config),
             upstream: config.upstream_key.as_ref().and_then(|key| verifying_key(key).ok()),
+            statistics: Statistics::new(config.stats_connection_ttl),
             config,
             availability: Availability::default(),
             cut: Vec::new(),

@@ -25,6 +25,7 @@ use crate::exchange::{Exchange, KeepAlive};
 use crate::handler::accept::Verdict;
 use crate::request::uri::Uri;
 use crate::sockjs::table::Event;
+use crate::statistics::Statistics;
 use crate::{sockjs, websocket};
 
 /// How exactly deadlines are kept.
@@ -172,13 +173,17 @@ impl Engine {
             return self.with_websockets(now, links, |websockets, context| {
                 websockets.open(session, message, &packet, uri.scheme, context, |relay, scene| {
                     relay.begin(&packet, &uri, &routes, scene);
+                    relay.note_arrival(packet.peer_address, scene);
                 });
             });
         }
         let index =
             self.insert(|index, serial| Exchange::new(index, serial, session, message, &packet, uri.scheme, now));
         self.with_exchange(index, now, links, |exchange, context| match &passthrough {
-            None => exchange.begin(&packet, &uri, &routes, context),
+            None => {
+                exchange.begin(&packet, &uri, &routes, context);
+                exchange.note_arrival(packet.peer_address, context);
+            }
             Some(passthrough) => exchange.begin_internal(&packet, &uri, passthrough, &routes, context),
         });
     }
@@ -221,6 +226,7 @@ impl Engine {
         act(exchange, context);
         exchange.end_refused(context);
         if let Some(outcome) = exchange.take_outcome() {
+            exchange.note_end(outcome, context);
             exchange.log(outcome, context);
         }
         if exchange.is_abandoned() {
@@ -387,6 +393,7 @@ impl Engine {
                 self.insert(|index, serial| Exchange::new(index, serial, session, message, &packet, uri.scheme, now));
             self.with_exchange(index, now, links, |exchange, context| {
                 exchange.begin_again(&packet, &uri, client, &retry, &routes, context);
+                exchange.note_arrival(packet.peer_address, context);
             });
         }
     }
@@ -455,9 +462,15 @@ impl Engine {
         peer.zip(id).is_some_and(|key| self.by_client.contains_key(&key))
     }
 
+    /// What handlers are told.
+    pub fn statistics(&mut self) -> &mut Statistics {
+        &mut self.shared.statistics
+    }
+
     /// When [`Engine::on_timer`] has something to do.
     pub fn next_due(&self) -> Option<Instant> {
-        [self.timers.next(), self.websockets.next_due(), self.polls.next_due()].into_iter().flatten().min()
+        let own = [self.timers.next(), self.shared.statistics.next_due()];
+        own.into_iter().chain([self.websockets.next_due(), self.polls.next_due()]).flatten().min()
     }
 
     /// Does what is due.

@@ -25,6 +25,7 @@ pub mod handler;
 pub mod request;
 pub mod response;
 pub mod sockjs;
+pub mod statistics;
 pub mod websocket;
 pub mod worker;
 

@@ -186,6 +186,10 @@ fn proxy(
         intreq_in_spec: bound("intreq_in_specs")?,
         intreq_in_stream_spec: bound("intreq_in_stream_specs")?,
         intreq_out_spec: bound("intreq_out_specs")?,
+        stats_connection_ttl: values
+            .bool("global", "stats_connection_send")?
+            .then(|| values.seconds("global", "stats_connection_ttl"))
+            .transpose()?,
         ws_control_in_spec: bound("handler_ws_control_in_spec")?,
         ws_control_out_spec: bound("handler_ws_control_out_spec")?,
         session_queue_bytes: values.int("handler", "session_queue_bytes")?,

@@ -24,6 +24,7 @@ use std::time::{Duration, Instant};
 
 use routes::{Route, Target};
 use rpc::inspect::Inspected;
+use rpc::stats::ConnKind;
 use zhttp::session::{client, server};
 use zhttp::{Id, Kind, Packet, PeerId};
 
@@ -37,6 +38,7 @@ use crate::request::headers::target_name;
 use crate::request::uri::{Scheme, Uri};
 use crate::response::answer::Answer;
 use crate::response::cross_origin::Fitting;
+use crate::statistics::Arrival;
 use hold::Instruct;
 pub(crate) use origin_side::{MAX_FOREIGN_HEADERS, failure, to_host};
 
@@ -459,6 +461,36 @@ impl Exchange {
                 self.origin_failed(&ProxyError::OutboundLeft, context);
             }
             Some(_) => {}
+        }
+    }
+
+    /// The connection's id in statistics.
+    fn connection_id(&self, context: &Context<'_>) -> Vec<u8> {
+        let (peer, id) = self.client_key();
+        [context.shared.peers.name(peer), &b":"[..], id.as_bytes()].concat()
+    }
+
+    /// Notes for statistics that the client is here.
+    pub fn note_arrival(&mut self, peer_address: Option<&[u8]>, context: &mut Context<'_>) {
+        if !context.shared.statistics.is_heard() {
+            return;
+        }
+        let arrival = Arrival {
+            id: &self.connection_id(context),
+            kind: ConnKind::Http,
+            route: self.route.as_ref().filter(|route| route.explicit_id).map(|route| route.id.as_str()),
+            peer_address,
+            secure: self.scheme.is_secure(),
+            again: self.retry,
+        };
+        context.shared.statistics.begin(&arrival, context.now);
+    }
+
+    /// Notes for statistics that the client is not here any more.
+    pub fn note_end(&mut self, outcome: Outcome, context: &mut Context<'_>) {
+        if context.shared.statistics.is_heard() {
+            let id = self.connection_id(context);
+            context.shared.statistics.end(&id, outcome == Outcome::Accepted);
         }
     }
 

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use routes::{ById, Protocol, Route, Table as Routes};
+use rpc::stats::ConnKind;
 use rpc::ws_control::{Item, Kind as ItemKind};
 use zhttp::session::server::{self, Outcome as Told, Outgoing};
 use zhttp::{Ext, Headers, Id, Ids, Kind, Packet, PeerId};
@@ -29,6 +30,7 @@ use crate::response::answer::Answer;
 use crate::sockjs::framing::{self, Framing};
 use crate::sockjs::page;
 use crate::sockjs::place::{self, Place};
+use crate::statistics;
 
 /// How long the other end of a connection may take to answer a close.
 const CLOSE_WAIT: Duration = Duration::from_secs(10);
@@ -622,6 +624,19 @@ impl Relay {
             None => whole.extend_from_slice(text),
         }
         whole
+    }
+
+    /// Notes for statistics that the client is here.
+    pub fn note_arrival(&self, peer_address: Option<&[u8]>, scene: &mut Scene<'_, '_>) {
+        let arrival = statistics::Arrival {
+            id: &self.cid,
+            kind: ConnKind::Ws,
+            route: self.route.as_ref().filter(|route| route.explicit_id).map(|route| route.id.as_str()),
+            peer_address,
+            secure: self.scheme.is_secure(),
+            again: false,
+        };
+        scene.cx.shared.statistics.begin(&arrival, scene.cx.now);
     }
 
     /// Writes the line to the log, once there is something to say.

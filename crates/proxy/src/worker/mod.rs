@@ -150,8 +150,10 @@ pub struct Worker {
     /// From handlers, about WebSockets.
     control_in: Pull,
     command: Replier,
-    /// Statistics come later; the socket is there because handlers connect to it.
-    _stats: Feed,
+    /// Statistics for handlers.
+    stats: Feed,
+    /// Our instance id.
+    instance: String,
     sockets: Sockets,
     engine: Engine,
     signals: Signals,
@@ -242,7 +244,8 @@ impl Worker {
             internal,
             control_in,
             command,
-            _stats: stats,
+            stats,
+            instance,
             sockets,
             engine,
             signals,
@@ -273,6 +276,7 @@ impl Worker {
                 }
             }
             self.engine.on_timer(now, &mut self.sockets);
+            self.tell_statistics(now);
             // While there is no room, requests wait where they are: at the frontends, which may ask another proxy.
             let full = !self.engine.has_room();
             if full != self.full {
@@ -308,6 +312,20 @@ impl Worker {
                     self.reload();
                 }
             }
+        }
+    }
+
+    /// Tells handlers what has happened, if one listens.
+    fn tell_statistics(&mut self, now: Instant) {
+        let statistics = self.engine.statistics();
+        statistics.set_heard(self.stats.is_heard());
+        if !statistics.is_heard() {
+            return;
+        }
+        for mut packet in statistics.take(now) {
+            packet.set_from(&self.instance);
+            // Who does not keep up with statistics misses some.
+            let _ = self.stats.send(&packet.encode().unwrap_or_default());
         }
     }
 
@@ -526,6 +544,7 @@ fn config(settings: &settings::Proxy) -> Config {
     }
     let origin_specs = [&settings.origin_out_specs, &settings.origin_out_stream_specs, &settings.origin_in_specs];
     Config {
+        stats_connection_ttl: settings.stats_connection_ttl,
         rules: Rules {
             accept_protocol: settings.accept_x_forwarded_protocol,
             set_protocol: settings.set_x_forwarded_protocol,
