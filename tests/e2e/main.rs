@@ -12,5 +12,6 @@ mod operator;
 mod proxy;
 mod publish;
 mod routes;
+mod smuggling;
 mod stopped;
 mod tls;
