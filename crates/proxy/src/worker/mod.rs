@@ -475,7 +475,10 @@ impl Worker {
                     let message = sockets.zmq_backends.streaming.get(index).and_then(|known| known.responses.recv());
                     let Some(message) = message else { return };
                     let Some((_, packet)) = transport::split_address(&message) else { continue };
-                    if let Ok(decoded) = Packet::decode(packet) {
+                    // Nobody else's packets go to one that calls itself as an outbound process does.
+                    if let Ok(decoded) = Packet::decode(packet)
+                        && !sockets.origin_stream.is_present(decoded.from)
+                    {
                         sockets.zmq_backends.learn(index, decoded.from);
                     }
                     engine.origin_packet(packet, now, sockets);
