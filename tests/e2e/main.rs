@@ -12,6 +12,7 @@ mod operator;
 mod proxy;
 mod publish;
 mod routes;
+mod sharing;
 mod smuggling;
 mod stopped;
 mod tls;

@@ -62,6 +62,9 @@ pub struct GivenBack<'a> {
     pub last_ids: &'a [(String, String)],
     /// The ids of the channels' last items, as far as they are known here.
     pub known: &'a [(String, String)],
+    /// The turn in which it was decided. Those of one turn may share a request, because the backend is asked after all that has
+    /// led to it; an earlier request may not know of it yet.
+    pub round: u64,
 }
 
 /// See the module.

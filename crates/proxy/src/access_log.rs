@@ -36,6 +36,8 @@ pub struct Line<'a> {
     pub duration: Duration,
     /// It came from the handler.
     pub retry: bool,
+    /// It shares the request of another client.
+    pub shared: bool,
     /// Whether the User-Agent is to be logged.
     pub user_agent: bool,
 }
@@ -77,6 +79,9 @@ impl fmt::Display for Line<'_> {
         if self.retry {
             f.write_str(" retry")?;
         }
+        if self.shared {
+            f.write_str(" shared")?;
+        }
         if let Some(agent) = self.request.headers.get("User-Agent").filter(|_| self.user_agent) {
             write!(f, " ua={}", Text(agent))?;
         }
@@ -117,6 +122,7 @@ mod tests {
             outcome: Outcome::Responded(200, 6),
             duration: Duration::from_micros(12_345),
             retry: false,
+            shared: false,
             user_agent: true,
         };
         assert_eq!(
@@ -129,9 +135,13 @@ mod tests {
             route: None,
             outcome: Outcome::Accepted,
             retry: true,
+            shared: true,
             user_agent: false,
             ..line
         };
-        assert_eq!(line.to_string(), "GET http://127.0.0.1:7999/rt?x=1 ref=http://ref/ accept retry time=0.012 #c=5");
+        assert_eq!(
+            line.to_string(),
+            "GET http://127.0.0.1:7999/rt?x=1 ref=http://ref/ accept retry shared time=0.012 #c=5"
+        );
     }
 }

@@ -76,8 +76,11 @@ pub struct Config {
     pub upstream_key: Option<settings::keys::Key>,
     /// Requests under way at a time.
     pub max_open_requests: usize,
-    /// Bytes of messages from the handler that may wait for the client of a WebSocket.
+    /// Bytes that may wait for a client that is slower than others: of messages from the handler for a WebSocket, of a
+    /// response that it shares.
     pub session_queue_bytes: usize,
+    /// How long there may be more of a shared response.
+    pub session_queue_time: Duration,
     /// How long a connection counts in statistics after the last word of it; none: they do not tell of connections.
     pub stats_connection_ttl: Option<Duration>,
     /// Outbound processes answer through our ROUTER: one link in order, whose end comes behind the last response.
@@ -105,6 +108,8 @@ pub struct Shared {
     pub cut: Vec<Cut>,
     /// What concerns SockJS sessions that talk by polls, until the engine comes to it.
     pub polls: crate::sockjs::table::Events,
+    /// What concerns groups that share a request, until the engine comes to it.
+    pub sharing: crate::sharing::Events,
     /// Calls to the handler are written here one after the other.
     call_buffer: Vec<u8>,
     serials: u64,
@@ -126,6 +131,7 @@ impl Shared {
             availability: Availability::default(),
             cut: Vec::new(),
             polls: crate::sockjs::table::Events::new(),
+            sharing: crate::sharing::Events::new(),
             call_buffer: Vec::new(),
             serials: 0,
         }

@@ -3,6 +3,7 @@
 #![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_macros))]
 
 mod polls;
+mod sharing;
 
 use std::collections::HashMap;
 use std::fmt::Display;
@@ -26,7 +27,7 @@ use crate::handler::accept::Verdict;
 use crate::request::uri::Uri;
 use crate::sockjs::table::Event;
 use crate::statistics::Statistics;
-use crate::{sockjs, websocket};
+use crate::{sharing as shared_requests, sockjs, websocket};
 
 /// How exactly deadlines are kept.
 const TICK: Duration = Duration::from_millis(5);
@@ -38,6 +39,9 @@ pub struct Engine {
     exchanges: Slab<Entry>,
     websockets: websocket::table::Table,
     polls: sockjs::table::Table,
+    groups: shared_requests::table::Table,
+    /// What comes up for groups waits: for what is being done for them, or for keep-alives whose numbers are taken already.
+    groups_wait: bool,
     by_client: HashMap<(PeerId, Id), usize, RandomState>,
     timers: Wheel<Timer>,
     /// What the clock showed when the engine was told the time in seconds since 1970.
@@ -63,6 +67,8 @@ impl Engine {
         Engine {
             websockets: websocket::table::Table::new(config.session_queue_bytes, now),
             polls: sockjs::table::Table::new(config.max_open_requests, now),
+            groups: shared_requests::table::Table::new(config.session_queue_bytes, config.session_queue_time),
+            groups_wait: false,
             shared: Shared::new(instance, config),
             routes,
             exchanges: Slab::new(),
@@ -77,9 +83,9 @@ impl Engine {
         self.len() < self.shared.config.max_open_requests
     }
 
-    /// Requests under way, and WebSockets.
+    /// Requests of clients and handlers under way, and WebSockets.
     pub fn len(&self) -> usize {
-        self.exchanges.len() + self.websockets.len()
+        (self.exchanges.len() + self.websockets.len()).saturating_sub(self.groups.count())
     }
 
     /// Whether nothing is under way.
@@ -247,6 +253,7 @@ impl Engine {
             Some(_) => {}
         }
         self.work_on_polls(now, links);
+        self.work_on_groups(now, links);
     }
 
     /// Takes in a later packet from a client's instance.
@@ -470,11 +477,20 @@ impl Engine {
     /// When [`Engine::on_timer`] has something to do.
     pub fn next_due(&self) -> Option<Instant> {
         let own = [self.timers.next(), self.shared.statistics.next_due()];
-        own.into_iter().chain([self.websockets.next_due(), self.polls.next_due()]).flatten().min()
+        let others = [self.websockets.next_due(), self.polls.next_due(), self.groups.next_due()];
+        own.into_iter().chain(others).flatten().min()
     }
 
     /// Does what is due.
     pub fn on_timer(&mut self, now: Instant, links: &mut dyn Links) {
+        self.groups_wait = true;
+        self.exchange_timers(now, links);
+        self.groups_wait = false;
+        self.poll_timers(now, links);
+        self.group_timers(now, links);
+    }
+
+    fn exchange_timers(&mut self, now: Instant, links: &mut dyn Links) {
         let mut clients: Bulk<Way> = Bulk::default();
         let mut origins: Bulk<()> = Bulk::default();
         while let Some(timer) = self.timers.pop(now) {
@@ -490,7 +506,6 @@ impl Engine {
                 });
             });
         }
-        self.poll_timers(now, links);
         self.with_websockets(now, links, |websockets, context| {
             websockets.on_timer(&mut clients, &mut origins, context);
         });

@@ -8,6 +8,7 @@
 //! - [`exchange`]: one request, from its first packet to its end.
 //! - [`request`]: what a backend gets. [`body`]: bytes in both directions. [`response`]: what a client gets.
 //! - [`websocket`]: connections on which both sides speak at any time.
+//! - [`sharing`]: clients that share one request.
 //! - [`handler`]: talking to the handler process.
 //! - [`access_log`]: the line for each request.
 //!
@@ -24,6 +25,7 @@ pub mod exchange;
 pub mod handler;
 pub mod request;
 pub mod response;
+pub mod sharing;
 pub mod sockjs;
 pub mod statistics;
 pub mod websocket;

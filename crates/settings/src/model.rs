@@ -267,8 +267,10 @@ pub struct Proxy {
     pub ws_control_in_spec: String,
     /// Bind PUSH: what the handler is told about them.
     pub ws_control_out_spec: String,
-    /// Bytes of messages from the handler that may wait for the client of a WebSocket.
+    /// Bytes that may wait for one slow client.
     pub session_queue_bytes: usize,
+    /// How long there may be more of a shared response.
+    pub session_queue_time: Duration,
 }
 
 /// `set_x_forwarded_protocol`.
@@ -388,6 +390,8 @@ pub struct Handler {
     pub link_requests_max: usize,
     /// Requests for gone links that may wait.
     pub gone_requests_max: usize,
+    /// Clients that ask for the same share one request.
+    pub share_all: bool,
     /// Channels a connection may be subscribed to.
     pub connection_subscription_max: usize,
     /// How long a long-poll's subscription stays after the response.

@@ -193,6 +193,7 @@ fn proxy(
         ws_control_in_spec: bound("handler_ws_control_in_spec")?,
         ws_control_out_spec: bound("handler_ws_control_out_spec")?,
         session_queue_bytes: values.int("handler", "session_queue_bytes")?,
+        session_queue_time: values.seconds("handler", "session_queue_time")?,
     })
 }
 
@@ -253,6 +254,7 @@ fn handler(values: &Values, frontend: &Frontend, proxy: &Proxy) -> Result<Handle
         },
         link_requests_max: values.int(H, "link_requests_max")?,
         gone_requests_max: values.int(H, "gone_requests_max")?,
+        share_all: values.bool(H, "share_all")?,
         connection_subscription_max: values.int(H, "connection_subscription_max")?,
         subscription_linger: values.seconds(H, "subscription_linger")?,
         session_queue_bytes: values.int(H, "session_queue_bytes")?,

@@ -245,7 +245,7 @@ pub const SETTINGS: &[Setting] = &[
     row(H, "stats_format", Choice(&["tnetstring", "json"]), "tnetstring", "1.20", Used, "Format of statistics."),
     row(H, "prometheus_port", Text, "", "1.35", Planned, "Where metrics are served."),
     row(H, "prometheus_prefix", Text, "", "1.35", Planned, "Begins the name of every metric."),
-    row(H, "share_all", Bool, "false", "", Planned, "Whether requests with the same method and address share one request to the backend."),
+    row(H, "share_all", Bool, "false", "", Used, "Whether clients that ask for the same at the same time share one request to the backend: by method, address, and all headers but those that only tell who asks. Requests with a body, and methods other than GET, HEAD, OPTIONS, TRACE and QUERY, are never shared."),
     row(H, "connmgr_in_stream_specs", Specs, "", "1.38", Ignored, "The key of the same name in `[proxy]` counts."),
     row(H, "connmgr_out_specs", Specs, "", "1.38", Ignored, "The key of the same name in `[proxy]` counts."),
     row(H, "condure_in_stream_specs", Specs, "", "1.30", Ignored, "The key of the same name in `[proxy]` counts."),

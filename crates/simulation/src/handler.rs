@@ -62,8 +62,7 @@ impl Actions for Outputs<'_> {
     }
 
     fn give_back(&mut self, poll: &GivenBack<'_>) -> bool {
-        let packet = asked::give_back(poll.asked, poll.session, poll.last_ids, poll.known, self.peers)
-            .expect("it came in a call");
+        let packet = asked::give_back(poll, self.name, self.peers).expect("it came in a call");
         self.net.send(Part::Handler, Part::Proxy, Lane::Retry, &packet).is_some()
     }
 

@@ -117,7 +117,24 @@ pub struct Engine {
     /// Channels that the backend may give one WebSocket.
     max_channels: usize,
     update_on_first_subscription: FirstSubscription,
+    rounds: Rounds,
     totals: Totals,
+}
+
+/// Numbers turns in which long-polls are given back.
+struct Rounds {
+    last: u64,
+    at: Instant,
+}
+
+impl Rounds {
+    /// The number of the turn that is now.
+    fn at(&mut self, now: Instant) -> u64 {
+        if self.at != now {
+            (self.at, self.last) = (now, self.last + 1);
+        }
+        self.last
+    }
 }
 
 impl Engine {
@@ -142,6 +159,7 @@ impl Engine {
             schedule: Schedule::default(),
             max_channels: limits.subscriptions,
             update_on_first_subscription: limits.update_on_first_subscription,
+            rounds: Rounds { last: 0, at: now },
             totals: Totals::default(),
         }
     }

@@ -52,7 +52,8 @@ impl Engine {
             route: &site.route,
             prefer_internal: grip::link::same_site(&site.root, &uri),
             trusted: site.trusted,
-            auto_share: true,
+            // A cohort has one request for all of its holds. Who else has asked before does not know what has led to this one.
+            auto_share: false,
         };
         let passthrough = passthrough.encode();
         let ask = Ask { purpose: Purpose::Page(key), uri: uri.clone(), grip_last: cohort.grip_last(), passthrough };

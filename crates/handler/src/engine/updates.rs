@@ -169,6 +169,7 @@ impl Engine {
             return;
         }
         (poll.renewal, poll.ends_at) = (Renewal::Offered, None);
+        poll.round = self.rounds.at(cx.now);
         let cohort = hold.membership.and_then(|membership| self.audience.cohorts.get(membership.cohort));
         let ids = cohort.into_iter().flat_map(|cohort| cohort.last_ids());
         poll.last_ids = ids.map(|(name, id)| (name.to_string(), id.to_string())).collect();
@@ -185,7 +186,8 @@ impl Engine {
         let hold = &mut self.audience.holds[key];
         let session = hold.session.hand_over();
         let Kind::Response(poll) = &hold.kind else { return };
-        let given = GivenBack { session: &session, asked: &poll.asked, last_ids: &poll.last_ids, known: &known };
+        let (asked, last_ids, round) = (&poll.asked, &poll.last_ids, poll.round);
+        let given = GivenBack { session: &session, asked, last_ids, known: &known, round };
         let taken = cx.actions.give_back(&given);
         self.totals.given_back += u64::from(taken);
         if !taken {
@@ -225,8 +227,9 @@ impl Engine {
         let last_ids: Vec<(String, String)> =
             position.filter_map(|t| Some((t.name().to_string(), t.prev_id.clone()?))).collect();
         let known = self.last_known(prepared.course.as_ref().map_or(&[], |course| &course.like.position));
+        let round = self.rounds.at(cx.now);
         for (request, asked) in prepared.requests.iter().zip(&prepared.asked) {
-            let given = GivenBack { session: &request.state, asked, last_ids: &last_ids, known: &known };
+            let given = GivenBack { session: &request.state, asked, last_ids: &last_ids, known: &known, round };
             let taken = cx.actions.give_back(&given);
             self.totals.given_back += u64::from(taken);
             if !taken {

@@ -18,6 +18,8 @@ pub struct ResponseHold {
     /// Channels as the backend names them with the ids of the last messages that the client has, once it is on its way back:
     /// what comes later it does not get.
     pub last_ids: Box<[(String, String)]>,
+    /// The turn in which its frontend was asked to pause it.
+    pub round: u64,
 }
 
 /// How far a long-poll is on its way back to the proxy.
@@ -40,6 +42,7 @@ impl ResponseHold {
             asked: Box::default(),
             renewal: Renewal::None,
             last_ids: Box::default(),
+            round: 0,
         }
     }
 }

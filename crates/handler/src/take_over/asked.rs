@@ -10,7 +10,8 @@ use rpc::{Octets, RequestData, RequestState};
 use serde::Deserialize;
 use tnetstring::{Item, Kind, Value};
 use zhttp::Peers;
-use zhttp::session::HandedOver;
+
+use crate::context::GivenBack;
 
 /// The same, decoded.
 #[derive(Deserialize)]
@@ -87,20 +88,16 @@ fn append(out: &mut Vec<u8>, item: Item<'_>) {
     });
 }
 
-/// The packet that gives a request back, with the session as it is now, the last messages that the client has, and those that
-/// are known. The latter come back as [`known`] should the backend want a hold again.
+/// The packet by which `instance` gives a request back, with the session as it is now, the last messages that the client has,
+/// and those that are known. The latter come back as [`known`] should the backend want a hold again. Equal requests of the
+/// same round may be sent to the backend as one, of whatever key they were before.
 ///
 /// # Errors
 /// What was kept is not what [`keep`] has made of a call that could be read, or the client's own data are nested too deep.
-pub fn give_back(
-    kept: &[u8],
-    session: &HandedOver,
-    last_ids: &[(String, String)],
-    known: &[(String, String)],
-    peers: &Peers,
-) -> Result<Vec<u8>, tnetstring::Error> {
+pub fn give_back(poll: &GivenBack<'_>, instance: &[u8], peers: &Peers) -> Result<Vec<u8>, tnetstring::Error> {
+    let GivenBack { asked: kept, last_ids, known, .. } = *poll;
     let asked: Asked<'_> = tnetstring::from_item(Item { kind: Kind::Map, payload: kept })?;
-    let state = RequestState::of(session, peers);
+    let state = RequestState::of(poll.session, peers);
     let request = RequestState {
         response_code: None,
         is_retry: false,
@@ -122,6 +119,8 @@ pub fn give_back(
         let known = known.iter().map(|(name, id)| (name.as_bytes().to_vec(), Value::Bytes(id.as_bytes().to_vec())));
         inspect.get_or_insert_default().user_data = Some(Value::Map(known.collect()));
     }
+    let key = [b"again|", instance, b"|", poll.round.to_string().as_bytes()].concat();
+    inspect.get_or_insert_default().sharing_key = Some(key.as_slice().into());
     Retry { requests: vec![request], request_data: asked.request_data, inspect, route: asked.route, retry_seq: None }
         .encode()
 }

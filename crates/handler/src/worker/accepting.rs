@@ -6,14 +6,14 @@ use grip::Instruct;
 use rpc::Call;
 use rpc::accept::Accepted;
 use rpc::call::{condition, failure, success};
-use rpc::inspect::Inspected;
+use rpc::inspect::{Inspect, Inspected};
 
 use super::{MESSAGES_A_TURN, Worker};
 use crate::context::Context;
 use crate::take_over::accept::{self, Accept};
 use crate::take_over::admission::{Decision, Prepared};
 
-/// How long the proxy need not ask `inspect` again, in ms: this handler has no sharing and no sessions to tell of.
+/// How long the proxy need not ask `inspect` again, in ms, unless clients share requests: there are no sessions to tell of.
 const INSPECT_AGAIN: u64 = 10_000;
 
 impl Worker {
@@ -21,12 +21,11 @@ impl Worker {
         for _ in 0..MESSAGES_A_TURN {
             let Some((envelope, message)) = self.inspect.recv() else { return };
             let Ok(request) = Call::decode(&message) else { continue };
-            let answer = if request.method == b"inspect" {
-                let inspected = Inspected { inspect_again: Some(INSPECT_AGAIN), ..Inspected::default() };
+            let answer = match request.args::<Inspect<'_>>() {
+                _ if request.method != b"inspect" => failure(request.id, condition::METHOD_NOT_FOUND, None),
                 // Nothing in it is nested.
-                success(request.id, &inspected).unwrap_or_default()
-            } else {
-                failure(request.id, condition::METHOD_NOT_FOUND, None)
+                Ok(asked) => success(request.id, &inspect(&asked, self.share_all)).unwrap_or_default(),
+                Err(_) => failure(request.id, condition::BAD_REQUEST, None),
             };
             // A proxy that is gone needs no answer.
             let _ = self.inspect.reply(&envelope, &answer);
@@ -81,5 +80,30 @@ impl Worker {
             }
             Decision::Refuse(refusal) => (failure(request.id, condition::BAD_FORMAT, Some(&refusal.to_string())), None),
         }
+    }
+}
+
+/// What there is to know of a request before it is proxied. Whether two of one key are the same in all that matters is for the
+/// proxy to see.
+fn inspect<'a>(asked: &Inspect<'_>, share_all: bool) -> Inspected<'a> {
+    let key = || [&*asked.method, b"|", &*asked.uri].concat();
+    Inspected {
+        sharing_key: share_all.then(|| key().into()),
+        inspect_again: (!share_all).then_some(INSPECT_AGAIN),
+        ..Inspected::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_share_by_method_and_address_if_they_are_to() {
+        let asked = Inspect { method: b"GET"[..].into(), uri: b"http://h/a?b"[..].into(), ..Inspect::default() };
+        let shared = inspect(&asked, true);
+        assert_eq!((shared.sharing_key.as_deref(), shared.inspect_again), (Some(&b"GET|http://h/a?b"[..]), None));
+        let alone = inspect(&asked, false);
+        assert_eq!((alone.sharing_key, alone.inspect_again), (None, Some(INSPECT_AGAIN)));
     }
 }

@@ -81,6 +81,8 @@ pub struct Worker {
     submissions: Receiver<Submission>,
     sender: SyncSender<Submission>,
     uris: ZmqUris,
+    /// Clients that ask for the same share one request.
+    share_all: bool,
     /// Nothing is published for now.
     paused: bool,
     /// Nothing is taken from PULL and SUB for now.
@@ -197,6 +199,7 @@ impl Worker {
             submissions,
             sender,
             uris,
+            share_all: settings.share_all,
             paused: false,
             inputs_paused: false,
             next_second: now + SECOND,

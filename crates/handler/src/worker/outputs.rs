@@ -238,7 +238,7 @@ impl Actions for Outputs {
     }
 
     fn give_back(&mut self, poll: &GivenBack<'_>) -> bool {
-        match asked::give_back(poll.asked, poll.session, poll.last_ids, poll.known, &self.peers) {
+        match asked::give_back(poll, &self.instance, &self.peers) {
             Ok(packet) => self.retry.send(&packet).is_ok(),
             Err(error) => {
                 let text = format_args!("a long-poll can not be given back: {error}");

@@ -22,6 +22,7 @@ use crate::request::jsonp::{self, Invalid};
 use crate::request::uri::Uri;
 use crate::response::answer::Answer;
 use crate::response::cross_origin::Fitting;
+use crate::sharing::Part;
 use crate::sockjs::place::Place;
 
 /// The index that calls have whose answers nobody waits for.
@@ -147,6 +148,9 @@ impl Exchange {
         context: &mut Context<'_>,
     ) {
         self.internal = true;
+        if passthrough.auto_share {
+            self.part = Part::Wanted;
+        }
         let route = match routes.by_id(passthrough.route) {
             ById::Found(route) => Ok(route.clone()),
             ById::Shared | ById::Unknown => Err(ProxyError::NoSuchRoute),

@@ -21,6 +21,9 @@ impl Exchange {
 
     /// Sends a packet whose address and number have been taken.
     pub(super) fn send_numbered(&mut self, to: Outgoing, packet: Packet<'_>, context: &mut Context<'_>) {
+        if self.is_source() {
+            return self.send_to_group(&packet, context);
+        }
         let first = to.seq == 0;
         let packet = Packet {
             from: &context.shared.instance,

@@ -11,7 +11,7 @@ use crate::context::Context;
 use crate::error::ProxyError;
 use crate::handler::accept::Verdict;
 use crate::request::forwarded::logical_address;
-use crate::request::headers::{Additions, Circumstances, authority, origin_uri, target_name};
+use crate::request::headers::{Additions, origin_uri, target_name};
 use crate::request::uri::Uri;
 use crate::response::backend::{self, INSTRUCT_LIMIT};
 
@@ -141,26 +141,17 @@ impl Exchange {
         let Some(route) = self.route.clone() else { return false };
         let Some(target) = route.targets.get(self.target) else { return false };
         let Some(uri) = Uri::parse(packet.uri.unwrap_or_default()) else { return false };
+        let session = self.client.hand_over();
         let mut call = context.shared.take_call_buffer();
         let shared = &mut *context.shared;
-        let what = Circumstances {
-            rules: &shared.config.rules,
-            route: &route,
-            trusted: self.trusted,
-            internal: self.internal,
-            scheme: self.scheme,
-            peer: packet.peer_address,
-            token: shared.signatures.token(&route, context.unix),
-            inspected: self.inspected.as_deref(),
-            authority: authority(&uri, &route, target),
-        };
+        let token = shared.signatures.token(&route, context.unix);
+        let what = self.circumstances(packet, &uri, &route, target, &shared.config.rules, token);
         let additions = Additions::new(packet.headers, &what);
         let headers = additions.headers(packet.headers, &what);
         let sent_uri = origin_uri(&uri, &route, target);
         let body = self.upload.kept().unwrap_or_default();
         let method = packet.method.unwrap_or_default();
         let rule = shared.config.rules.forwarded_for(self.trusted);
-        let session = self.client.hand_over();
         let jsonp = self.fitting.as_ref().and_then(|fitting| fitting.jsonp());
         let state = RequestState {
             user_data: packet.user_data.and_then(|data| tnetstring::from_item(data).ok()),

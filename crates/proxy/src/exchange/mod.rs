@@ -14,6 +14,7 @@ mod client_side;
 mod hold;
 mod origin_side;
 mod polled;
+mod shared;
 #[cfg(test)]
 mod tests;
 
@@ -38,6 +39,7 @@ use crate::request::headers::target_name;
 use crate::request::uri::{Scheme, Uri};
 use crate::response::answer::Answer;
 use crate::response::cross_origin::Fitting;
+use crate::sharing::Part;
 use crate::statistics::Arrival;
 use hold::Instruct;
 pub(crate) use origin_side::{MAX_FOREIGN_HEADERS, failure, to_host};
@@ -73,6 +75,10 @@ pub struct Exchange {
     /// The request was sent again, because the outbound process that had it ended. That is done once.
     resent: bool,
     inspected: Option<Box<Inspected<'static>>>,
+    /// Its part in a request that several clients share.
+    part: Part,
+    /// It has joined others that had asked for the same.
+    is_copy: bool,
     upload: Upload,
     download: Download,
     origin: Option<Origin>,
@@ -187,6 +193,8 @@ impl Exchange {
             proxied: false,
             resent: false,
             inspected: None,
+            part: Part::None,
+            is_copy: false,
             upload: Upload::new(packet.body, packet.more),
             download: Download::default(),
             origin: None,
@@ -397,6 +405,10 @@ impl Exchange {
         loop {
             match self.client.on_timer(context.now) {
                 server::Due::Nothing => return,
+                // A group is in this process: it need not hear that we live, and does not say so.
+                server::Due::KeepAlive(_) | server::Due::Expired if self.is_source() => {
+                    self.client.resume(context.now);
+                }
                 server::Due::KeepAlive(to) if self.client.takes_multi() && to.seq > 0 => {
                     keep_alive(KeepAlive::Client { to, way: self.way(), id: *self.client.id() });
                 }
@@ -497,7 +509,11 @@ impl Exchange {
     /// Writes the exchange's line to the log.
     pub fn log(&mut self, outcome: Outcome, context: &mut Context<'_>) {
         let level = self.route.as_ref().and_then(|route| route.log_level);
-        if self.internal || level.is_some_and(|level| level < 2) || !context.shared.config.log_requests {
+        if self.internal
+            || self.is_source()
+            || level.is_some_and(|level| level < 2)
+            || !context.shared.config.log_requests
+        {
             return;
         }
         self.with_request(|this, packet| {
@@ -511,6 +527,7 @@ impl Exchange {
                 outcome,
                 duration: context.now.saturating_duration_since(this.started),
                 retry: this.retry,
+                shared: this.is_copy,
                 user_agent: context.shared.config.log_user_agent,
             };
             context.links.log(&Note::Request(&line));

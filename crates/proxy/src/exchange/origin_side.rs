@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use routes::{Target, TargetKind};
+use routes::{Route, Target, TargetKind};
 use zhttp::session;
 use zhttp::session::client::{Grant, Outcome as Told, Outgoing, Session};
 use zhttp::{Ext, Headers, INITIAL_BODY, Id, Ids, Kind, Packet, PeerId};
@@ -14,11 +14,14 @@ use crate::body::upload::KEEP;
 use crate::context::{Context, Cut, Side};
 use crate::error::{ProxyError, Retry, only_asks};
 use crate::handler::TIMEOUT;
-use crate::request::headers::{Additions, Circumstances, authority, claims_websocket_events, origin_uri, target_name};
+use crate::request::headers::{
+    Additions, Circumstances, Rules, authority, claims_websocket_events, origin_uri, target_name,
+};
 use crate::request::uri::Uri;
 use crate::response::answer::Answer;
 use crate::response::backend::{self, Traits};
 use crate::response::test_target;
+use crate::sharing::{Event, Part};
 
 /// Headers that a response may have for Pushpin's own frontends. With more they drop the packet, and their client waits for
 /// a response that never comes (ZHTTP, size limits).
@@ -35,11 +38,14 @@ impl Exchange {
         let Some(route) = self.route.clone() else { return self.fail(&ProxyError::NoRoute, context) };
         self.phase = Phase::Waiting;
         let Some(target) = route.targets.get(self.target) else { return };
-        self.proxied = true;
+        let first = !std::mem::replace(&mut self.proxied, true);
         // A backend that is signed to takes what comes with our signature for ours.
         let believed = target.over_http || context.shared.signatures.token(&route, context.unix).is_some();
         if believed && !self.trusted && claims_websocket_events(request.headers) {
             return self.fail(&ProxyError::ClaimedEvents, context);
+        }
+        if first && self.share(request, context) {
+            return;
         }
         let serial = context.shared.serial();
         let whole = match &target.kind {
@@ -57,17 +63,8 @@ impl Exchange {
         let Some(uri) = Uri::parse(request.uri.unwrap_or_default()) else {
             return self.fail(&ProxyError::NoRoute, context);
         };
-        let what = Circumstances {
-            rules: &context.shared.config.rules,
-            route: &route,
-            trusted: self.trusted,
-            internal: self.internal,
-            scheme: self.scheme,
-            peer: request.peer_address,
-            token: context.shared.signatures.token(&route, context.unix),
-            inspected: self.inspected.as_deref(),
-            authority: authority(&uri, &route, target),
-        };
+        let token = context.shared.signatures.token(&route, context.unix);
+        let what = self.circumstances(request, &uri, &route, target, &context.shared.config.rules, token);
         let additions = Additions::new(request.headers, &what);
         let headers = additions.headers(request.headers, &what);
         let target_uri = origin_uri(&uri, &route, target);
@@ -117,6 +114,29 @@ impl Exchange {
         });
     }
 
+    /// Everything that decides what the request looks like to a target.
+    pub(super) fn circumstances<'a>(
+        &'a self,
+        request: &Packet<'a>,
+        uri: &Uri<'a>,
+        route: &'a Route,
+        target: &'a Target,
+        rules: &'a Rules,
+        token: Option<&'a str>,
+    ) -> Circumstances<'a> {
+        Circumstances {
+            rules,
+            route,
+            trusted: self.trusted,
+            internal: self.internal,
+            scheme: self.scheme,
+            peer: request.peer_address,
+            inspected: self.inspected.as_deref(),
+            token,
+            authority: authority(uri, route, target),
+        }
+    }
+
     /// Whether its request is at this instance.
     pub fn is_at(&self, peer: PeerId) -> bool {
         self.origin.as_ref().is_some_and(|origin| origin.session.server() == Some(peer))
@@ -151,6 +171,7 @@ impl Exchange {
             self.note_cut_origin(context);
         }
         self.origin = None;
+        self.leave_group(context);
     }
 
     /// The outbound process is told of the end as soon as it takes packets again.
@@ -178,6 +199,10 @@ impl Exchange {
 
     /// Counts response bytes that have left, and grants as many to the backend once that is worth a packet.
     pub(super) fn grant_origin(&mut self, count: usize, context: &mut Context<'_>) {
+        if let Part::In(group) = self.part {
+            context.shared.sharing.push_back(Event::Passed(group, self.member(), count));
+            return;
+        }
         let Some(origin) = &mut self.origin else { return };
         if let Grant::Now(to, credits) = origin.session.pass_on(count, context.now) {
             self.send_credits(to, credits, context);
@@ -223,11 +248,15 @@ impl Exchange {
         self.origin_failed(&ProxyError::OutboundViolation(violation.to_string()), context);
     }
 
-    fn origin_data(&mut self, packet: &Packet<'_>, context: &mut Context<'_>) {
+    /// Takes in a piece of the response.
+    pub(super) fn origin_data(&mut self, packet: &Packet<'_>, context: &mut Context<'_>) {
         if !packet.more {
             // Complete: there is nobody to send anything to any more. A client that reads the response only after it has
             // sent its request must be able to get rid of the rest.
             self.origin = None;
+            if let Part::In(_) = self.part {
+                self.part = Part::None;
+            }
             self.upload.unclaim();
             self.grant_client(context);
         }
@@ -256,7 +285,8 @@ impl Exchange {
     ) {
         let (code, reason, headers) = head;
         let traits = Traits::of(headers);
-        let grip = !self.trusted && !self.internal && self.route.as_ref().is_some_and(|route| route.grip);
+        let grip =
+            !self.trusted && !self.internal && !self.is_source() && self.route.as_ref().is_some_and(|route| route.grip);
         if grip && traits.instruct {
             if self.upload.is_too_large() {
                 return self.fail(&ProxyError::TooLargeToHold, context);

@@ -15,7 +15,7 @@ use crate::response::backend::is_grip;
 pub const FEATURES: &str = "status, session, link:next, link:gone, filter:skip-self, filter:skip-users, filter:require-sub, filter:build-id, filter:var-subst";
 
 /// Begins the names of headers that tell what a client really sent.
-const MARK: &[u8] = b"eb9bf0f5-";
+pub const MARK: &[u8] = b"eb9bf0f5-";
 
 /// The settings that concern headers.
 #[derive(Clone, Debug)]

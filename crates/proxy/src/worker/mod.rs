@@ -567,6 +567,7 @@ fn config(settings: &settings::Proxy) -> Config {
         upstream_key: settings.upstream_key.clone(),
         max_open_requests: settings.max_open_requests,
         session_queue_bytes: settings.session_queue_bytes,
+        session_queue_time: settings.session_queue_time,
         router_resp: origin_specs.into_iter().flatten().all(|spec| spec.starts_with("ipc:")),
     }
 }

@@ -162,6 +162,7 @@ impl Bench {
             max_open_requests: 10,
             log_requests: true,
             session_queue_bytes: 1_000_000,
+            session_queue_time: Duration::from_secs(5),
             ..Config::default()
         };
         let now = Instant::now();
@@ -218,6 +219,11 @@ impl Bench {
     /// What has been sent since the last look, as it is.
     pub(super) fn raw(&mut self) -> Vec<Sent> {
         std::mem::take(&mut self.recorded.sent)
+    }
+
+    /// The frontend wants to be answered through its ROUTER.
+    pub(super) fn by_router(&mut self) {
+        self.recorded.by_router = true;
     }
 
     pub(super) fn request(&mut self, packet: Packet<'_>) {

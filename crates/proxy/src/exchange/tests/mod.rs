@@ -5,4 +5,5 @@ mod holding;
 mod internal;
 mod proxying;
 mod random;
+mod sharing;
 mod websockets;
