@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream as StdUnixStream;
+use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Instant;
@@ -17,8 +18,9 @@ use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
 
 use crate::listeners::{Listeners, Passed};
+use crate::originals::launch;
 use crate::output;
-use crate::services::{OWN_FILE, Service};
+use crate::services::{OWN_FILE, Program, Service};
 
 /// A program that cannot be started.
 #[derive(Debug, thiserror::Error)]
@@ -81,21 +83,20 @@ pub fn start(
         _ => tracing::info!("starting {} from {}", service.name(), program.display()),
     }
     let spawn_error = |reason| SpawnError { name: service.name(), program: program.display().to_string(), reason };
+    let own = service.program == Program::Own;
     let passed = Passed::new(service.listeners(listeners)).map_err(spawn_error)?;
     let (ours, theirs) = line().map_err(spawn_error)?;
-    let mut child = Command::new(&program)
-        .arg0(service.part.program())
-        .args(&service.arguments)
-        .env(inherit::LISTEN_FDS, passed.variable())
-        .env(RUNNER, std::process::id().to_string())
-        .stdin(theirs)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        // A group of its own, so that Ctrl-C reaches the runner only.
-        .process_group(0)
-        .kill_on_drop(true)
-        .spawn()
-        .map_err(spawn_error)?;
+    let mut command = if own { Command::new(&program) } else { Command::new(OWN_FILE) };
+    command.env(RUNNER, std::process::id().to_string()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    // A group of its own, so that Ctrl-C reaches the runner only.
+    command.process_group(0).kill_on_drop(true);
+    if own {
+        command.arg0(service.part.program()).args(&service.arguments).stdin(theirs);
+        command.env(inherit::LISTEN_FDS, passed.variable());
+    } else {
+        other(&mut command, &program, service).map_err(spawn_error)?;
+    }
+    let mut child = command.spawn().map_err(spawn_error)?;
     drop(passed);
     let pid = child.id().unwrap_or_default();
     let (signals, received) = mpsc::unbounded_channel();
@@ -114,6 +115,19 @@ pub fn start(
         }
     });
     Ok(Handle { pid, signals })
+}
+
+/// The command of a program that is not ours: it gets neither sockets nor a line to the runner.
+fn other(command: &mut Command, program: &Path, service: &Service) -> io::Result<()> {
+    command.arg0(launch::NAME).arg(program).args(&service.arguments).stdin(Stdio::null());
+    if let Some(name) = service.instance_option {
+        command.arg(format!("--{name}={}", process::instance_id(&service.name())));
+    }
+    if let Some(file) = &service.output {
+        let file = std::fs::File::options().create(true).append(true).open(file)?;
+        command.stdout(file.try_clone()?).stderr(file);
+    }
+    Ok(())
 }
 
 /// Both ends of the line to a child: ours, and what becomes its stdin.

@@ -1,5 +1,6 @@
 //! The configuration in force: what the files said when they were last read and good, and what the command line adds.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use settings::{Error, Raw, Settings, Source, Warning};
@@ -71,6 +72,11 @@ impl Configuration {
             return Err(RereadError::Structure { file: self.raw.name().into() });
         }
         Ok(Change::Later(Box::new(new)))
+    }
+
+    /// The same for Pushpin's own proxy and handler, as a file; `here` is the current directory.
+    pub fn for_pushpin(&self, here: &Path) -> Result<String, Error> {
+        settings::pushpin_conf::text(&self.raw, &self.source, &self.settings, here)
     }
 
     /// Where it comes from.

@@ -2,11 +2,15 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, PermissionsExt as _};
+use std::io::Write as _;
+use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg};
-use settings::{Settings, specs};
+use settings::original::Original;
+use settings::{Part, Settings, specs};
+
+use crate::originals::mongrel2;
 
 /// A directory that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -37,12 +41,17 @@ pub enum FilesError {
     },
 }
 
+/// Files that are made for programs of Pushpin's, but for those of each port.
+const GENERATED: [&str; 5] = ["pushpin.conf", "m2adapter.conf", "mongrel2.conf", "mongrel2.sqlite", "zurl.conf"];
+
 /// Directories of this instance, locked against another one.
 #[derive(Debug)]
 pub struct RunFiles {
     rundir: PathBuf,
     logdir: Option<PathBuf>,
     prefix: String,
+    /// Begins the names of sockets and generated files.
+    socket_prefix: String,
     /// Socket files of all processes.
     sockets: Vec<PathBuf>,
     lock: (PathBuf, Flock<fs::File>),
@@ -64,12 +73,36 @@ impl RunFiles {
         warn_of_strangers(&rundir);
         let lock = lock(&rundir, &settings.global.ipc_prefix)?;
         let sockets = bound_specs(settings).iter().filter_map(|s| specs::ipc_path(s)).map(Path::to_path_buf).collect();
-        Ok(Self { rundir, logdir, prefix, sockets, lock })
+        let socket_prefix = settings.global.ipc_prefix.clone();
+        Ok(Self { rundir, logdir, prefix, socket_prefix, sockets, lock })
     }
 
     /// Log file of a program; none when logs are merged.
     pub fn log(&self, name: &str) -> Option<PathBuf> {
         Some(self.logdir.as_ref()?.join(format!("{}{name}.log", self.prefix)))
+    }
+
+    /// A file that is made for a program of Pushpin's.
+    pub fn generated(&self, name: &str) -> PathBuf {
+        self.rundir.join(format!("{}{name}", self.socket_prefix))
+    }
+
+    /// Makes one. It may have keys in it, so nobody else may read it.
+    pub fn generate(&self, name: &str, text: &str) -> Result<(), FilesError> {
+        let path = self.generated(name);
+        let write = || {
+            let mut options = fs::File::options();
+            let mut file = options.create(true).truncate(true).write(true).mode(0o600).open(&path)?;
+            file.write_all(text.as_bytes())
+        };
+        write().map_err(|reason| FilesError::Write { path: path.clone(), reason })
+    }
+
+    /// Has nobody else read one that another program has made.
+    pub fn protect(&self, name: &str) -> Result<(), FilesError> {
+        let path = self.generated(name);
+        let set = fs::set_permissions(&path, fs::Permissions::from_mode(0o600));
+        set.map_err(|reason| FilesError::Write { path, reason })
     }
 
     /// Notes the process id of a program.
@@ -95,6 +128,10 @@ impl RunFiles {
             if fs::symlink_metadata(socket).is_ok_and(|m| m.file_type().is_socket()) {
                 let _ = fs::remove_file(socket);
             }
+        }
+        for name in GENERATED {
+            // Most suites have none of them.
+            let _ = fs::remove_file(self.generated(name));
         }
         let _ = fs::remove_file(&self.lock.0);
     }
@@ -124,6 +161,9 @@ fn bound_specs(settings: &Settings) -> Vec<String> {
     let mut specs = Vec::new();
     for frontend in &settings.frontend.processes {
         specs.extend([&frontend.out, &frontend.out_stream, &frontend.input].map(String::clone));
+    }
+    if settings.runner.originals.of(Part::Frontend) == Some(Original::Mongrel2) {
+        specs.extend(mongrel2::internal_specs(settings));
     }
     let outbound = &settings.outbound.specs;
     specs.extend([&outbound.input, &outbound.in_stream, &outbound.out].map(String::clone));

@@ -7,6 +7,7 @@
 //! - [`arguments`]: the command line.
 //! - [`configuration`]: what the files say, handed to the processes; read again on HUP.
 //! - [`services`]: which programs to start, with which arguments.
+//! - [`originals`]: programs of Pushpin's in the place of ours, with the files that they read.
 //! - [`listeners`]: the sockets of the outside world.
 //! - [`supervise`]: the loop: start, restart, stop. [`asked`] are the signals to it, [`backoff`] decides
 //!   when to start again, [`child`] is one process.
@@ -22,6 +23,7 @@ pub mod child;
 pub mod configuration;
 pub mod files;
 pub mod listeners;
+pub mod originals;
 pub mod output;
 pub mod services;
 pub mod supervise;
@@ -53,6 +55,9 @@ pub fn main() -> ExitCode {
             return component();
         }
     }
+    if called == originals::launch::NAME {
+        return originals::launch::main();
+    }
     let code = run(&Arguments::parse()).unwrap_or_else(|failure| process::fail(NAME, failure));
     log::flush();
     code
@@ -81,6 +86,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     if !merge {
         tracing::info!("logs are in {}", settings.runner.logdir.display());
     }
+    originals::write_files(&configuration, &files)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let outcome = runtime.block_on(supervise::run(configuration, arguments, &listeners, &files));
     files.remove();

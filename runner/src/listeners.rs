@@ -37,9 +37,10 @@ pub struct Listener {
 }
 
 impl Listeners {
-    /// Opens the sockets of those parts that will be started: where nobody accepts, callers must be refused.
+    /// Opens the sockets of those parts of ours that will be started: where nobody accepts, callers must be refused, and
+    /// programs of others open theirs.
     pub fn open(settings: &Settings) -> Result<Self, ListenersError> {
-        let starts = |part| settings.runner.parts.contains(&part);
+        let starts = |part| settings.runner.own_parts().any(|own| own == part);
         let frontends = if starts(Part::Frontend) { Self::of_frontends(settings)? } else { Vec::new() };
         let publish = settings.handler.push_in_http.filter(|_| starts(Part::Handler));
         let open = |address| Listener::open(inherit::PUBLISH, address, false);

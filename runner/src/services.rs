@@ -4,12 +4,14 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use settings::routes::RoutesSource;
 use settings::{Origin, Part};
 
 use crate::arguments::Arguments;
 use crate::configuration::Configuration;
 use crate::files::RunFiles;
 use crate::listeners::{Listener, Listeners};
+use crate::originals;
 
 /// What a program runs.
 pub type Main = fn() -> ExitCode;
@@ -31,14 +33,21 @@ pub struct Service {
     pub number: usize,
     /// Program to start.
     pub program: Program,
+    /// Name of pid and log files: `pushpin-proxy`, `pushpin-frontend-1`.
+    pub file_name: String,
     /// Its arguments.
     pub arguments: Vec<OsString>,
+    /// The log file of a program that has no option for one: it gets its output.
+    pub output: Option<PathBuf>,
+    /// The option by which a program is told its instance id, which must be another one at each start: peers of one that
+    /// died still have sessions with it.
+    pub instance_option: Option<&'static str>,
 }
 
 /// Where a program is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Program {
-    /// Named by a setting.
+    /// Named by a setting, or one of Pushpin's.
     Other(PathBuf),
     /// Ours: looked for at each start.
     Own,
@@ -47,16 +56,12 @@ pub enum Program {
 impl Service {
     /// Name in log lines: `proxy`, `frontend-1`.
     pub fn name(&self) -> String {
-        let file = self.file_name();
-        file.strip_prefix("pushpin-").unwrap_or(&file).into()
+        self.file_name.strip_prefix("pushpin-").unwrap_or(&self.file_name).into()
     }
 
-    /// Name of pid and log files: `pushpin-proxy`, `pushpin-frontend-1`.
-    pub fn file_name(&self) -> String {
-        match self.number {
-            0 => self.part.program().into(),
-            n => format!("{}-{n}", self.part.program()),
-        }
+    /// Whether a signal that ours know is good for it. Condure ends when it gets HUP.
+    pub fn knows_hup(&self) -> bool {
+        self.instance_option.is_none()
     }
 
     /// Whether it tells when it serves, as ours do.
@@ -67,6 +72,7 @@ impl Service {
     /// Sockets that it serves.
     pub fn listeners<'a>(&self, all: &'a Listeners) -> &'a [Listener] {
         match self.part {
+            _ if self.program != Program::Own => &[],
             Part::Frontend => all.frontend(self.number),
             Part::Handler => all.handler(),
             Part::Outbound | Part::Proxy => &[],
@@ -79,10 +85,26 @@ pub fn of(configuration: &Configuration, arguments: &Arguments, files: &RunFiles
     let runner = &configuration.settings.runner;
     let mut services = Vec::new();
     for part in runner.parts.iter().copied() {
+        if let Some(original) = runner.originals.of(part) {
+            services.extend(originals::services(original, part, configuration, files));
+            continue;
+        }
         let count = if part == Part::Frontend { runner.frontend_processes } else { 1 };
         for number in 0..count {
             let program = runner.programs.of(part).cloned().map_or(Program::Own, Program::Other);
-            let mut service = Service { part, number, program, arguments: Vec::new() };
+            let file_name = match number {
+                0 => part.program().into(),
+                n => format!("{}-{n}", part.program()),
+            };
+            let mut service = Service {
+                part,
+                number,
+                program,
+                file_name,
+                arguments: Vec::new(),
+                output: None,
+                instance_option: None,
+            };
             service.arguments = command_line(&service, configuration, arguments, files);
             services.push(service);
         }
@@ -103,15 +125,19 @@ fn command_line(
         text
     };
     let mut line = Vec::new();
-    if let Origin::File(path) = &configuration.source().origin {
-        line.push(option("config", path));
+    let own = service.program == Program::Own;
+    match &configuration.source().origin {
+        _ if !own => line.push(option("config", &originals::pushpin_conf(files))),
+        Origin::File(path) => line.push(option("config", path)),
+        _ => {}
     }
-    if let Some(file) = files.log(&service.file_name()) {
+    if let Some(file) = files.log(&service.file_name) {
         line.push(option("logfile", &file));
     }
     line.push(option("loglevel", &settings.runner.log_levels.of(service.part.program()).to_string()));
     line.push(option("ipc-prefix", &settings.global.ipc_prefix));
-    if arguments.id.is_some() {
+    // The file that is made for others has the offset in it.
+    if arguments.id.is_some() && own {
         line.push(option("port-offset", &settings.global.port_offset.to_string()));
     }
     if service.number > 0 {
@@ -119,6 +145,9 @@ fn command_line(
     }
     if service.part == Part::Proxy {
         line.extend(arguments.route.iter().map(|route| option("route", route)));
+        if !own && settings.proxy.routes == RoutesSource::BuiltIn {
+            line.push(option("route", &"* test"));
+        }
     }
     line
 }

@@ -17,6 +17,7 @@ use crate::child::{self, Ended, Handle, News, SpawnError};
 use crate::configuration::{Change, Configuration};
 use crate::files::RunFiles;
 use crate::listeners::Listeners;
+use crate::originals;
 use crate::services::{self, Program, Service};
 
 /// How long services may take to stop before they are killed.
@@ -135,7 +136,7 @@ impl Supervisor<'_> {
     fn start(&mut self, index: usize) -> Result<(), SpawnError> {
         let slot = &mut self.slots[index];
         let handle = child::start(index, &slot.service, self.handed_down.clone(), self.listeners, self.news.clone())?;
-        self.files.write_pid(&slot.service.file_name(), handle.pid);
+        self.files.write_pid(&slot.service.file_name, handle.pid);
         slot.state = State::Running(handle);
         if !slot.service.tells_when_ready() {
             self.serves(index);
@@ -187,7 +188,7 @@ impl Supervisor<'_> {
     fn ended(&mut self, end: Ended) -> Result<(), StartError> {
         let slot = &mut self.slots[end.service];
         let name = slot.service.name();
-        self.files.remove_pid(&slot.service.file_name());
+        self.files.remove_pid(&slot.service.file_name);
         slot.state = State::Stopped;
         let lived = end.started.elapsed();
         if let Some(code) = end.status.code().filter(|code| *code != 0)
@@ -219,6 +220,9 @@ impl Supervisor<'_> {
                 for warning in &new.warnings {
                     tracing::warn!("{warning}");
                 }
+                if let Err(error) = originals::write_files(&new, self.files) {
+                    tracing::error!("{error}");
+                }
                 let services = services::of(&new, self.arguments, self.files);
                 for (slot, service) in self.slots.iter_mut().zip(services) {
                     slot.service = service;
@@ -228,7 +232,12 @@ impl Supervisor<'_> {
             }
             Err(error) => tracing::error!("{error}; the configuration that was read before stays in force"),
         }
-        self.signal(Signal::SIGHUP);
+        let slots = self.slots.iter().filter(|slot| slot.service.knows_hup());
+        for slot in slots {
+            if let State::Running(handle) = &slot.state {
+                handle.signal(Signal::SIGHUP);
+            }
+        }
     }
 
     fn reopen(&self) {
@@ -279,7 +288,7 @@ impl Supervisor<'_> {
     fn stopped(&mut self, end: &Ended) {
         let slot = &mut self.slots[end.service];
         slot.state = State::Stopped;
-        self.files.remove_pid(&slot.service.file_name());
+        self.files.remove_pid(&slot.service.file_name);
         // TERM may have come before it was ready to take it.
         if !end.status.success() && end.status.signal() != Some(Signal::SIGTERM as i32) {
             self.unclean = true;

@@ -20,7 +20,7 @@ use std::time::Duration;
 
 pub use arguments::{Arguments, Component};
 pub use identity::instance_id;
-pub use parent::{READY, RUNNER, name_this_process};
+pub use parent::{READY, RUNNER, die_with_runner, name_this_process};
 pub use signals::{Signal, Signals};
 
 use settings::{Raw, Settings};

@@ -29,8 +29,8 @@ pub(crate) fn started_by_runner() -> bool {
     runner().is_some()
 }
 
-/// Has this process stopped when its runner dies, however it dies: a suite without runner would hold its ports for ever.
-pub(crate) fn die_with_runner() {
+/// Has this process, and what it may become, stopped when its runner dies, however it dies: a suite without runner would hold its ports for ever.
+pub fn die_with_runner() {
     let Some(runner) = runner() else { return };
     // Fails on no system that has the call.
     let _ = prctl::set_pdeathsig(Signal::SIGTERM);

@@ -3,12 +3,13 @@
 use crate::error::Warning;
 use crate::ini::Entry;
 use crate::model::Settings;
+use crate::original::Original;
 use crate::parts::Part;
 use crate::raw::Raw;
 use crate::table::{self, SETTINGS, State};
 
 /// All of it, with the lines.
-pub(crate) fn of(raw: &Raw, settings: &Settings, supervised: bool) -> Vec<Warning> {
+pub(crate) fn of(raw: &Raw, settings: &Settings, missing: &[Original], supervised: bool) -> Vec<Warning> {
     let mut found: Vec<Warning> = raw.main.warnings.iter().chain(&raw.included.warnings).cloned().collect();
     for entry in &raw.main.entries {
         if let Some(text) = about(entry) {
@@ -26,6 +27,11 @@ pub(crate) fn of(raw: &Raw, settings: &Settings, supervised: bool) -> Vec<Warnin
         note("handler", "push_in_http_port", text);
     }
     if supervised {
+        for original in missing {
+            let keys = original.programs().join(", ");
+            let text = format!("{} is not installed ({keys}): ours takes its place", original.name());
+            note("runner", "services", &text);
+        }
         for part in settings.runner.own_parts() {
             let key = socket_keys(part).find(|key| raw.item("proxy", key).is_some());
             if let Some(key) = key {

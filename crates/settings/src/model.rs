@@ -1,11 +1,13 @@
 //! The settings as the processes see them: typed, checked, with all names resolved.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::keys::Key;
 use crate::log_level::LogLevels;
+use crate::original::Originals;
 use crate::parts::Part;
 use crate::routes::RoutesSource;
 use crate::specs::{FrontendSpecs, OutboundSpecs};
@@ -38,7 +40,7 @@ impl Settings {
             (&runner.http_ports, &runner.https_ports),
             &runner.logdir,
             runner.frontend_processes,
-            &runner.programs,
+            (&runner.programs, &runner.originals, &runner.original_programs),
         );
         let clients = (&proxy.client_in_specs, &proxy.client_in_stream_specs, &proxy.client_out_specs);
         let origins = (&proxy.origin_out_specs, &proxy.origin_out_stream_specs, &proxy.origin_in_specs);
@@ -94,14 +96,19 @@ pub struct Runner {
     pub log_levels: LogLevels,
     /// Number of frontend processes, at least 1.
     pub frontend_processes: usize,
-    /// Programs that replace the suite's own.
+    /// Programs that replace the suite's own, with the same command line.
     pub programs: Programs,
+    /// Programs of Pushpin's that replace the suite's own, with a command line of their own.
+    pub originals: Originals,
+    /// Where those are, by the setting that names them.
+    pub original_programs: BTreeMap<String, PathBuf>,
 }
 
 impl Runner {
     /// The parts to start for which there is no other program.
     pub fn own_parts(&self) -> impl Iterator<Item = Part> {
-        self.parts.iter().copied().filter(|part| self.programs.of(*part).is_none())
+        let other = |part: &Part| self.programs.of(*part).is_some() || self.originals.of(*part).is_some();
+        self.parts.iter().copied().filter(move |part| !other(part))
     }
 }
 

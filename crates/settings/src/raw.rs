@@ -13,8 +13,12 @@ use crate::BUILT_IN_CONFIG;
 use crate::error::{Error, Place, Warning};
 use crate::ini::{Document, Entry};
 use crate::keys::KeyFiles;
+use crate::original::{self, Original, Programs};
 use crate::source::{Origin, Source};
 use crate::table::{self, Kind};
+
+/// Where packages of Pushpin put their `internal.conf`.
+const LIBDIRS: [&str; 2] = ["/usr/lib/pushpin", "/usr/local/lib/pushpin"];
 
 /// The texts of a configuration: `pushpin.conf`, what it includes, and the files of its keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +40,10 @@ struct Texts {
     not_included: Option<String>,
     /// What was read for keys that begin with `file:`, by what stands behind it; or why it could not be read.
     key_files: BTreeMap<String, Result<String, String>>,
+    /// Programs of Pushpin's that `services` names, as far as they are installed, by the setting that names them. Only the
+    /// runner looks for them: its parts have to be of one mind.
+    #[serde(default)]
+    programs: Programs,
 }
 
 /// What another process handed down cannot be understood.
@@ -62,6 +70,9 @@ impl Raw {
                 }
             }
             raw = Self::parse(raw.texts);
+        }
+        if source.supervised {
+            raw.texts.programs = raw.find_programs(source);
         }
         raw.texts.key_files = raw.key_files().map(|name| (name.to_string(), directory.read(name))).collect();
         Ok(raw)
@@ -112,14 +123,40 @@ impl Raw {
     }
 
     /// The file to include, if one is named. Pushpin's `internal.conf` describes the sockets between its processes, which
-    /// have other names here; it is read only when somebody says where it is.
+    /// have other names here; our runner's parts read it only when somebody says where it is. Without our runner, the
+    /// processes beside this one may be Pushpin's, and the file means what it means to them.
     fn path_to_include(&self, source: &Source, directory: &Path) -> Option<PathBuf> {
         let named = self.main.find("global", "include")?.items.first().filter(|name| !name.is_empty())?;
-        let variables = crate::values::Variables::of(self, source);
+        let mut variables = crate::values::Variables::of(self, source);
+        if !source.supervised && variables.libdir.is_empty() {
+            let installed = LIBDIRS.into_iter().find(|directory| Path::new(directory).join("internal.conf").is_file());
+            variables.libdir = installed.unwrap_or_default().into();
+        }
         if matches!(named.as_str(), "internal.conf" | "{libdir}/internal.conf") {
             return (!variables.libdir.is_empty()).then(|| Path::new(&variables.libdir).join("internal.conf"));
         }
         Some(directory.join(variables.fill_in(named)))
+    }
+
+    fn find_programs(&self, source: &Source) -> Programs {
+        let variables = crate::values::Variables::of(self, source);
+        let services = self.entry("runner", "services").map(|entry| entry.items.join(",")).unwrap_or_default();
+        let services =
+            services.split(',').filter_map(|name| Original::named(name.trim().trim_start_matches("pushpin-")));
+        let mut found = Programs::new();
+        for key in services.flat_map(Original::programs) {
+            let default = table::find("runner", key).map_or("", |setting| setting.default);
+            let name = variables.fill_in(self.item("runner", key).unwrap_or(default));
+            if let Some(path) = original::find_program(&name) {
+                found.insert(key.to_string(), path.to_string_lossy().into_owned());
+            }
+        }
+        found
+    }
+
+    /// Where programs of Pushpin's are that `services` names, by the setting that names them.
+    pub(crate) fn programs(&self) -> &Programs {
+        &self.texts.programs
     }
 
     fn key_files(&self) -> impl Iterator<Item = &str> {

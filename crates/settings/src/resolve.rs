@@ -10,11 +10,12 @@ use crate::model::{
     FirstSubscription, ForwardedProtocol, Frontend, Global, Handler, Outbound, Programs, Proxy, Runner, Settings,
     Statistics, Zmq,
 };
-use crate::parts::{self, Part};
+use crate::original::Original;
+use crate::parts::{self, Part, Services};
 use crate::raw::Raw;
 use crate::routes::RoutesSource;
 use crate::source::{Origin, Source};
-use crate::specs::{self, FrontendSpecs};
+use crate::specs::{self, FrontendSpecs, OutboundSpecs};
 use crate::values::Values;
 
 impl Settings {
@@ -29,10 +30,12 @@ impl Raw {
     pub fn settings(&self, source: &Source) -> Result<(Settings, Vec<Warning>), Error> {
         let values = Values::new(self, source)?;
         let base = format!("ipc://{}/{}", values.variables.rundir, values.variables.ipc_prefix);
-        let frontend = frontend(&values, &base, source)?;
-        let outbound = outbound(&values, &base, &frontend)?;
-        let runner = runner(&values, &frontend)?;
-        let proxy = proxy(&values, source, &runner, &frontend, &outbound)?;
+        let services = services(&values, self)?;
+        let replaced = replaced(&values, source, &services)?;
+        let frontend = frontend(&values, &base, source, &services, &replaced)?;
+        let outbound = outbound(&values, &base, &frontend, &services, &replaced)?;
+        let runner = runner(&values, &frontend, &services, self)?;
+        let proxy = proxy(&values, source, replaced, &frontend, &outbound)?;
         let settings = Settings {
             global: global(&values, self)?,
             runner,
@@ -41,7 +44,7 @@ impl Raw {
             outbound,
             proxy,
         };
-        let warnings = advice::of(self, &settings, source.supervised);
+        let warnings = advice::of(self, &settings, &services.missing, source.supervised);
         Ok((settings, warnings))
     }
 }
@@ -64,34 +67,67 @@ fn zmq(values: &Values, section: &'static str) -> Result<Zmq, Error> {
     })
 }
 
-fn runner(values: &Values, frontend: &Frontend) -> Result<Runner, Error> {
+/// What to start.
+fn services(values: &Values, raw: &Raw) -> Result<Services, Error> {
     const R: &str = "runner";
-    let program = |key| values.optional_text(R, key).map(|path| path.map(PathBuf::from));
     // What a file includes is the wiring of some package; who names addresses in the file itself means them.
     let elsewhere = ["zurl", "connmgr_client", "condure_client"]
         .iter()
         .any(|name| values.is_in_main_file(&format!("{name}_out_specs")));
-    let parts = parts::named(&values.list(R, "services")?, elsewhere).map_err(|e| values.error(R, "services", e))?;
+    let installed = |original: Original| original.programs().iter().all(|key| raw.programs().contains_key(*key));
+    parts::named(&values.list(R, "services")?, elsewhere, installed).map_err(|e| values.error(R, "services", e))
+}
+
+/// Addresses in the file for the sides of clients and of backends. None for those that our runner starts itself: it gives them
+/// names of its own.
+fn replaced(values: &Values, source: &Source, services: &Services) -> Result<(Replaced, Replaced), Error> {
+    let started = |part, key| -> Result<bool, Error> {
+        let named = values.optional_text("runner", key)?.is_none();
+        Ok(source.supervised && services.parts.contains(&part) && named)
+    };
+    let client = if started(Part::Frontend, "frontend_bin")? { Replaced::default() } else { Replaced::client(values)? };
+    let origin = if started(Part::Outbound, "outbound_bin")? { Replaced::default() } else { Replaced::origin(values)? };
+    Ok((client, origin))
+}
+
+fn runner(values: &Values, frontend: &Frontend, services: &Services, raw: &Raw) -> Result<Runner, Error> {
+    const R: &str = "runner";
+    let program = |key| values.optional_text(R, key).map(|path| path.map(PathBuf::from));
+    let own_frontend = services.originals.of(Part::Frontend).is_none();
     Ok(Runner {
-        parts,
+        parts: services.parts.clone(),
         http_ports: frontend.http_ports.clone(),
         https_ports: frontend.https_ports.clone(),
         logdir: values.text(R, "logdir")?.into(),
         log_buffer_size: values.int(R, "log_buffer_size")?,
         log_levels: values.log_levels(R, "log_level")?,
-        frontend_processes: frontend.processes.len(),
+        frontend_processes: if own_frontend { frontend.processes.len() } else { 1 },
         programs: Programs {
             frontend: program("frontend_bin")?,
             proxy: program("proxy_bin")?,
             handler: program("handler_bin")?,
             outbound: program("outbound_bin")?,
         },
+        originals: services.originals,
+        original_programs: raw.programs().iter().map(|(key, path)| (key.clone(), path.into())).collect(),
     })
 }
 
-fn frontend(values: &Values, base: &str, source: &Source) -> Result<Frontend, Error> {
+fn frontend(
+    values: &Values,
+    base: &str,
+    source: &Source,
+    services: &Services,
+    (client, _): &(Replaced, Replaced),
+) -> Result<Frontend, Error> {
     const R: &str = "runner";
     let processes: usize = values.int(R, "frontend_processes")?;
+    // Where the proxy looks for a frontend, ours is to be found.
+    let own = |number| client.frontend(number).unwrap_or_else(|| FrontendSpecs::own(base, number));
+    let processes = match services.originals.of(Part::Frontend) {
+        Some(original) => original.frontend_specs(base),
+        None => (0..processes).map(own).collect(),
+    };
     Ok(Frontend {
         http_ports: values.ports(R, "http_port")?,
         https_ports: values.ports(R, "https_ports")?,
@@ -107,15 +143,25 @@ fn frontend(values: &Values, base: &str, source: &Source) -> Result<Frontend, Er
         client_linger_time: values.seconds(R, "client_linger_time")?,
         client_linger_timeout: values.seconds(R, "client_linger_timeout")?,
         allow_compression: values.bool(R, "allow_compression")?,
-        processes: (0..processes).map(|number| specs::frontend(base, number)).collect(),
+        processes,
         zmq: zmq(values, "proxy")?,
     })
 }
 
-fn outbound(values: &Values, base: &str, frontend: &Frontend) -> Result<Outbound, Error> {
+fn outbound(
+    values: &Values,
+    base: &str,
+    frontend: &Frontend,
+    services: &Services,
+    (_, origin): &(Replaced, Replaced),
+) -> Result<Outbound, Error> {
     const P: &str = "proxy";
+    let specs = match services.originals.of(Part::Outbound) {
+        Some(original) => original.outbound_specs(base),
+        None => origin.outbound().unwrap_or_else(|| OutboundSpecs::named(base, "outbound")),
+    };
     Ok(Outbound {
-        specs: specs::outbound(base),
+        specs,
         maxconn: frontend.client_maxconn,
         connect_timeout: values.seconds(P, "backend_connect_timeout")?,
         response_timeout: values.seconds(P, "backend_response_timeout")?,
@@ -133,14 +179,11 @@ fn outbound(values: &Values, base: &str, frontend: &Frontend) -> Result<Outbound
 fn proxy(
     values: &Values,
     source: &Source,
-    runner: &Runner,
+    (client, origin): (Replaced, Replaced),
     frontend: &Frontend,
     outbound: &Outbound,
 ) -> Result<Proxy, Error> {
     const P: &str = "proxy";
-    let ours = |part| source.supervised && runner.own_parts().any(|own| own == part);
-    let client = if ours(Part::Frontend) { Replaced::default() } else { Replaced::client(values)? };
-    let origin = if ours(Part::Outbound) { Replaced::default() } else { Replaced::origin(values)? };
     let each = |pick: fn(&FrontendSpecs) -> &String| frontend.processes.iter().map(|p| pick(p).clone()).collect();
     let own_or = |replaced: Vec<String>, own: Vec<String>| if replaced.is_empty() { own } else { replaced };
     let bound = |key| values.spec(P, key).map(Option::unwrap_or_default);
@@ -306,6 +349,18 @@ impl Replaced {
         Self::collect(values, &names, ["out_specs", "out_stream_specs", "in_specs"])
     }
 
+    /// The sockets of frontend process `number`, if there are as many.
+    fn frontend(&self, number: usize) -> Option<FrontendSpecs> {
+        let of = |all: &[String]| all.get(number).cloned();
+        Some(FrontendSpecs { out: of(&self.first)?, out_stream: of(&self.stream)?, input: of(&self.back)? })
+    }
+
+    /// The sockets of the outbound process.
+    fn outbound(&self) -> Option<OutboundSpecs> {
+        let of = |all: &[String]| all.first().cloned();
+        Some(OutboundSpecs { input: of(&self.first)?, in_stream: of(&self.stream)?, out: of(&self.back)? })
+    }
+
     fn collect(values: &Values, names: &[&str], kinds: [&str; 3]) -> Result<Self, Error> {
         let all = |kind: &str| -> Result<Vec<String>, Error> {
             let mut found = Vec::new();
@@ -419,10 +474,14 @@ mod tests {
 
     #[test]
     fn sockets_of_a_part_that_the_runner_starts_itself_are_ours_and_it_is_said() {
-        let (settings, warnings) = supervised(&format!("[runner]\nservices=condure,zurl,proxy,handler\n{ZURL}"));
+        let (settings, warnings) = supervised(&format!(
+            "[runner]\nservices=condure,zurl,proxy,handler\ncondure_bin=/no\nzurl_bin=/no\n{ZURL}"
+        ));
         assert_eq!(settings.proxy.origin_out_specs, ["ipc://run/pushpin-outbound-in"]);
-        assert_eq!(warnings.len(), 1, "{warnings:?}");
-        assert!(warnings[0].to_string().contains("the runner starts pushpin-outbound itself"), "{warnings:?}");
+        assert_eq!(warnings.len(), 3, "{warnings:?}");
+        let warnings: Vec<_> = warnings.iter().map(Warning::to_string).collect();
+        assert_eq!(warnings[0], "text:2: condure is not installed (condure_bin): ours takes its place");
+        assert!(warnings[2].contains("the runner starts pushpin-outbound itself"), "{warnings:?}");
     }
 
     #[test]
@@ -437,6 +496,37 @@ mod tests {
     fn sockets_of_a_part_that_is_another_program_are_used() {
         let (settings, _) = supervised(&format!("[runner]\noutbound_bin=/usr/bin/zurl\n{ZURL}"));
         assert_eq!(settings.proxy.origin_out_specs, ["ipc://z"]);
+    }
+
+    #[test]
+    fn a_program_of_pushpin_that_is_installed_is_used_with_the_names_that_pushpin_has() {
+        // Any program will do to be found.
+        let text = "[runner]\nservices=condure,zurl,proxy,handler\ncondure_bin=/bin/sh\nzurl_bin=sh\n";
+        let (settings, warnings) = supervised(text);
+        assert_eq!(warnings, []);
+        assert_eq!(settings.proxy.client_in_specs, ["ipc://run/pushpin-condure-out"]);
+        assert_eq!(settings.handler.client_out_specs, ["ipc://run/pushpin-condure-in"]);
+        assert_eq!(settings.proxy.origin_out_specs, ["ipc://run/pushpin-zurl-in"]);
+        assert_eq!(settings.runner.own_parts().collect::<Vec<_>>(), [Part::Proxy, Part::Handler]);
+        assert!(settings.runner.original_programs["zurl_bin"].is_absolute());
+        let text = "[runner]\nservices=mongrel2,m2adapter,proxy,handler\nm2sh_bin=sh\nm2adapter_bin=sh\nmongrel2_bin=";
+        let (settings, _) = supervised(&format!("{text}sh\n"));
+        assert_eq!(settings.proxy.client_in_specs, ["ipc://run/pushpin-m2zhttp-out", "ipc://run/pushpin-m2zws-out"]);
+        assert_eq!(settings.proxy.origin_out_specs, ["ipc://run/pushpin-outbound-in"]);
+        let (settings, warnings) = supervised(&format!("{text}/no\n"));
+        assert_eq!(settings.proxy.client_in_specs, ["ipc://run/pushpin-frontend-out"]);
+        assert_eq!(warnings.len(), 1);
+        assert!(warnings[0].to_string().contains("mongrel2 is not installed (mongrel2_bin, m2sh_bin, m2adapter_bin)"));
+    }
+
+    #[test]
+    fn without_our_runner_our_processes_are_where_the_file_says_that_those_are_whose_place_they_take() {
+        let text = "[proxy]\ncondure_in_specs=ipc://a\ncondure_in_stream_specs=ipc://b\ncondure_out_specs=ipc://c\n";
+        let settings = load(&format!("{text}{}", ZURL.replace("[proxy]", "")));
+        let frontend = &settings.frontend.processes[0];
+        assert_eq!([&frontend.out, &frontend.out_stream, &frontend.input], ["ipc://a", "ipc://b", "ipc://c"]);
+        let outbound = &settings.outbound.specs;
+        assert_eq!([&outbound.input, &outbound.in_stream, &outbound.out], ["ipc://z", "ipc://y", "ipc://x"]);
     }
 
     #[test]

@@ -25,24 +25,33 @@ pub struct OutboundSpecs {
     pub out: String,
 }
 
-/// The sockets of frontend process `number` (from 0) under `base`, that is `ipc://{rundir}/{ipc_prefix}`.
-pub(crate) fn frontend(base: &str, number: usize) -> FrontendSpecs {
-    let name = match number {
-        0 => "frontend".to_string(),
-        n => format!("frontend-{n}"),
-    };
-    FrontendSpecs {
-        out: format!("{base}{name}-out"),
-        out_stream: format!("{base}{name}-out-stream"),
-        input: format!("{base}{name}-in"),
+impl FrontendSpecs {
+    /// Those of the program `name` under `base`, that is `ipc://{rundir}/{ipc_prefix}`.
+    pub(crate) fn named(base: &str, name: &str) -> Self {
+        Self {
+            out: format!("{base}{name}-out"),
+            out_stream: format!("{base}{name}-out-stream"),
+            input: format!("{base}{name}-in"),
+        }
+    }
+
+    /// Those of frontend process `number`, from 0.
+    pub(crate) fn own(base: &str, number: usize) -> Self {
+        match number {
+            0 => Self::named(base, "frontend"),
+            n => Self::named(base, &format!("frontend-{n}")),
+        }
     }
 }
 
-pub(crate) fn outbound(base: &str) -> OutboundSpecs {
-    OutboundSpecs {
-        input: format!("{base}outbound-in"),
-        in_stream: format!("{base}outbound-in-stream"),
-        out: format!("{base}outbound-out"),
+impl OutboundSpecs {
+    /// Those of the program `name` under `base`.
+    pub(crate) fn named(base: &str, name: &str) -> Self {
+        Self {
+            input: format!("{base}{name}-in"),
+            in_stream: format!("{base}{name}-in-stream"),
+            out: format!("{base}{name}-out"),
+        }
     }
 }
 
@@ -75,8 +84,8 @@ mod tests {
 
     #[test]
     fn further_frontends_have_a_number() {
-        assert_eq!(frontend("ipc://r/p-", 0).out_stream, "ipc://r/p-frontend-out-stream");
-        assert_eq!(frontend("ipc://r/p-", 2).input, "ipc://r/p-frontend-2-in");
+        assert_eq!(FrontendSpecs::own("ipc://r/p-", 0).out_stream, "ipc://r/p-frontend-out-stream");
+        assert_eq!(FrontendSpecs::own("ipc://r/p-", 2).input, "ipc://r/p-frontend-2-in");
     }
 
     fn shifted(value: &str, offset: u16) -> String {

@@ -89,6 +89,11 @@ impl<'a> Values<'a> {
         self.raw.main.find("proxy", key).is_some_and(|entry| entry.items.iter().any(|item| !item.is_empty()))
     }
 
+    /// Items as they are meant: variables and ports replaced.
+    pub(crate) fn written(&self, section: &str, key: &str, items: Vec<String>) -> Result<Vec<String>, Problem> {
+        self.items(table::find(section, key).map_or(Kind::Text, |setting| setting.kind), items)
+    }
+
     fn items(&self, kind: Kind, items: Vec<String>) -> Result<Vec<String>, Problem> {
         let mut found = Vec::new();
         for item in items {
