@@ -36,8 +36,8 @@ pub struct Line<'a> {
     pub duration: Duration,
     /// It came from the handler.
     pub retry: bool,
-    /// It shares the request of another client.
-    pub shared: bool,
+    /// The group whose request it shares.
+    pub shared: Option<u64>,
     /// Whether the User-Agent is to be logged.
     pub user_agent: bool,
 }
@@ -79,8 +79,8 @@ impl fmt::Display for Line<'_> {
         if self.retry {
             f.write_str(" retry")?;
         }
-        if self.shared {
-            f.write_str(" shared")?;
+        if let Some(group) = self.shared {
+            write!(f, " shared={group:#x}")?;
         }
         if let Some(agent) = self.request.headers.get("User-Agent").filter(|_| self.user_agent) {
             write!(f, " ua={}", Text(agent))?;
@@ -122,7 +122,7 @@ mod tests {
             outcome: Outcome::Responded(200, 6),
             duration: Duration::from_micros(12_345),
             retry: false,
-            shared: false,
+            shared: None,
             user_agent: true,
         };
         assert_eq!(
@@ -135,13 +135,13 @@ mod tests {
             route: None,
             outcome: Outcome::Accepted,
             retry: true,
-            shared: true,
+            shared: Some(26),
             user_agent: false,
             ..line
         };
         assert_eq!(
             line.to_string(),
-            "GET http://127.0.0.1:7999/rt?x=1 ref=http://ref/ accept retry shared time=0.012 #c=5"
+            "GET http://127.0.0.1:7999/rt?x=1 ref=http://ref/ accept retry shared=0x1a time=0.012 #c=5"
         );
     }
 }

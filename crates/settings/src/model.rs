@@ -224,6 +224,8 @@ pub struct Proxy {
     pub x_forwarded_for_trusted: ForwardedFor,
     /// Whether a client may choose a route by id.
     pub accept_pushpin_route: bool,
+    /// Headers that routes with `orig_headers` show to backends only if they come marked.
+    pub orig_headers_need_mark: Vec<String>,
     /// Token for the CDN-Loop header; empty for none.
     pub cdn_loop: String,
     /// Whether request lines in the log have the client's address.

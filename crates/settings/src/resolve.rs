@@ -207,6 +207,7 @@ fn proxy(
         x_forwarded_for: values.forwarded_for(P, "x_forwarded_for")?,
         x_forwarded_for_trusted: values.forwarded_for(P, "x_forwarded_for_trusted")?,
         accept_pushpin_route: values.bool(P, "accept_pushpin_route")?,
+        orig_headers_need_mark: values.list(P, "orig_headers_need_mark")?,
         cdn_loop: values.text(P, "cdn_loop")?,
         log_from: values.bool(P, "log_from")?,
         log_user_agent: values.bool(P, "log_user_agent")?,

@@ -150,7 +150,7 @@ pub const SETTINGS: &[Setting] = &[
     row(P, "set_x_forwarded_protocol", Choice(&["false", "true", "proto-only"]), "false", "1.12", Used, "Whether the backend gets X-Forwarded-Proto (`proto-only`), and X-Forwarded-Protocol with it (`true`)."),
     row(P, "x_forwarded_for", List, "", "", Used, "What happens to X-Forwarded-For: `truncate:N` keeps the last N entries, `append` adds the client's address."),
     row(P, "x_forwarded_for_trusted", List, "", "", Used, "The same for requests that another GRIP proxy has signed."),
-    row(P, "orig_headers_need_mark", List, "", "", Planned, "Headers whose original must be marked for routes with `orig_headers`."),
+    row(P, "orig_headers_need_mark", List, "", "", Used, "Headers of which routes with `orig_headers` show backends no copy of their own. A marked copy that comes from a proxy in front is shown."),
     row(P, "accept_pushpin_route", Bool, "false", "1.35", Used, "Whether a client may choose a route by its id with the Pushpin-Route header."),
     row(P, "cdn_loop", Text, "", "1.37", Used, "Token that is added to the CDN-Loop header; a request that already has it is refused."),
     row(P, "log_from", Bool, "false", "1.16", Used, "Whether request lines in the log have the client's address."),

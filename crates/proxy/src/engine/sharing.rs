@@ -63,7 +63,7 @@ impl Engine {
         }
         if let Some((group, missed)) = self.groups.join(&text, member) {
             return self.with_member(member, now, links, |exchange, context| {
-                exchange.joined(group, true);
+                exchange.joined(group);
                 for (target, message) in missed {
                     exchange.group_packet(&Packet::decode(&message).unwrap_or_default(), target, context);
                 }
@@ -75,7 +75,7 @@ impl Engine {
         let index = self.insert(|index, serial| source.place(index, serial));
         let source = Member { index, serial: self.exchanges[index].exchange.serial() };
         let group = self.groups.found(text, source, member);
-        self.with_member(member, now, links, |exchange, _| exchange.joined(group, false));
+        self.with_member(member, now, links, |exchange, _| exchange.joined(group));
         self.with_member(source, now, links, Exchange::ask_for_group);
     }
 

@@ -39,7 +39,7 @@ use crate::request::headers::target_name;
 use crate::request::uri::{Scheme, Uri};
 use crate::response::answer::Answer;
 use crate::response::cross_origin::Fitting;
-use crate::sharing::Part;
+use crate::sharing::{GroupId, Part};
 use crate::statistics::Arrival;
 use hold::Instruct;
 pub(crate) use origin_side::{MAX_FOREIGN_HEADERS, failure, to_host};
@@ -77,8 +77,8 @@ pub struct Exchange {
     inspected: Option<Box<Inspected<'static>>>,
     /// Its part in a request that several clients share.
     part: Part,
-    /// It has joined others that had asked for the same.
-    is_copy: bool,
+    /// The group that it is or was in.
+    group: Option<GroupId>,
     upload: Upload,
     download: Download,
     origin: Option<Origin>,
@@ -194,7 +194,7 @@ impl Exchange {
             resent: false,
             inspected: None,
             part: Part::None,
-            is_copy: false,
+            group: None,
             upload: Upload::new(packet.body, packet.more),
             download: Download::default(),
             origin: None,
@@ -527,7 +527,7 @@ impl Exchange {
                 outcome,
                 duration: context.now.saturating_duration_since(this.started),
                 retry: this.retry,
-                shared: this.is_copy,
+                shared: this.group,
                 user_agent: context.shared.config.log_user_agent,
             };
             context.links.log(&Note::Request(&line));

@@ -76,9 +76,9 @@ impl Exchange {
     }
 
     /// It waits for what a group gets.
-    pub fn joined(&mut self, group: GroupId, others: bool) {
+    pub fn joined(&mut self, group: GroupId) {
         self.part = Part::In(group);
-        self.is_copy = others;
+        self.group = Some(group);
     }
 
     /// The exchange that asks for a group, whose first member this is. It has no place yet.

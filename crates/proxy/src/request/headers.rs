@@ -10,8 +10,8 @@ use crate::request::forwarded;
 use crate::request::uri::{Scheme, Uri};
 use crate::response::backend::is_grip;
 
-/// What the suite can do, as far as backends need to know. Backends compare it as a whole, so it is what 1.36 says. Of it,
-/// sessions and next links are not there yet; the handler refuses them by name.
+/// What the suite can do, as far as backends need to know: word for word what 1.36 says. `session` has no effect without a state
+/// service (`state_spec`), there as here.
 pub const FEATURES: &str = "status, session, link:next, link:gone, filter:skip-self, filter:skip-users, filter:require-sub, filter:build-id, filter:var-subst";
 
 /// Begins the names of headers that tell what a client really sent.
@@ -32,6 +32,8 @@ pub struct Rules {
     pub accept_route: bool,
     /// Added to CDN-Loop unless it is empty.
     pub cdn_loop: String,
+    /// Headers that routes with `orig_headers` show only if they come marked, from a proxy in front of us.
+    pub need_mark: Vec<String>,
 }
 
 impl Default for Rules {
@@ -43,6 +45,7 @@ impl Default for Rules {
             forwarded_for_trusted: ForwardedFor::default(),
             accept_route: false,
             cdn_loop: String::new(),
+            need_mark: Vec::new(),
         }
     }
 }
@@ -51,6 +54,11 @@ impl Rules {
     /// The rule for X-Forwarded-For.
     pub fn forwarded_for(&self, trusted: bool) -> &ForwardedFor {
         if trusted { &self.forwarded_for_trusted } else { &self.forwarded_for }
+    }
+
+    /// Whether a header is copied under a marked name, where headers are: it has no mark yet, and needs none.
+    fn is_copied(&self, name: &[u8]) -> bool {
+        !is_marked(name) && !self.need_mark.iter().any(|other| name.eq_ignore_ascii_case(other.as_bytes()))
     }
 }
 
@@ -115,8 +123,8 @@ impl Additions {
         }
         let rule = what.rules.forwarded_for(what.trusted);
         let marked = if !what.trusted && what.route.orig_headers {
-            let unmarked = headers.iter().filter(|(name, _)| !is_marked(name));
-            unmarked.map(|(name, _)| [MARK, name].concat()).collect()
+            let copied = headers.iter().filter(|(name, _)| what.rules.is_copied(name));
+            copied.map(|(name, _)| [MARK, name].concat()).collect()
         } else {
             Vec::new()
         };
@@ -152,8 +160,12 @@ impl Additions {
         if route.orig_headers && !what.trusted {
             let mut marked = self.marked.iter();
             for (name, value) in headers.iter() {
-                let name = if is_marked(name) { Some(name) } else { marked.next().map(Vec::as_slice) };
-                list.extend(name.map(|name| (name, value)));
+                let shown = match is_marked(name) {
+                    true => Some(name),
+                    false if what.rules.is_copied(name) => marked.next().map(Vec::as_slice),
+                    false => None,
+                };
+                list.extend(shown.map(|name| (name, value)));
             }
         }
         list.extend(self.cdn_loop.as_deref().map(|value| (&b"CDN-Loop"[..], value)));
@@ -383,6 +395,22 @@ mod tests {
     fn original_headers_are_shown_under_marked_names() {
         let got = plain("*,no_grip,orig_headers h:1", &[("Host", "h:81"), ("eb9bf0f5-Zed", "1"), ("X-Hello", "w")]);
         assert_eq!(got, ["Host: h:81", "X-Hello: w", "eb9bf0f5-Host: h:81", "eb9bf0f5-Zed: 1", "eb9bf0f5-X-Hello: w"]);
+    }
+
+    #[test]
+    fn a_header_that_needs_a_mark_is_shown_only_if_it_has_one() {
+        let rules = Rules { need_mark: vec!["X-User".into()], ..Rules::default() };
+        let headers = [("Host", "h:81"), ("x-user", "forged"), ("X-Hello", "w"), ("EB9BF0F5-X-User", "me")];
+        let got = sent("*,no_grip,orig_headers h:1", &rules, Scheme::Http, &headers);
+        let expected = [
+            "Host: h:81",
+            "x-user: forged",
+            "X-Hello: w",
+            "eb9bf0f5-Host: h:81",
+            "eb9bf0f5-X-Hello: w",
+            "EB9BF0F5-X-User: me",
+        ];
+        assert_eq!(got, expected);
     }
 
     #[test]

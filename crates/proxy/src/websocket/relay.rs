@@ -659,7 +659,7 @@ impl Relay {
             outcome,
             duration: scene.cx.now.saturating_duration_since(self.started),
             retry: false,
-            shared: false,
+            shared: None,
             user_agent: config.log_user_agent,
         };
         scene.cx.links.log(&Note::Request(&line));

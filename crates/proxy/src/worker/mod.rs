@@ -555,6 +555,7 @@ fn config(settings: &settings::Proxy) -> Config {
             forwarded_for_trusted: settings.x_forwarded_for_trusted,
             accept_route: settings.accept_pushpin_route,
             cdn_loop: settings.cdn_loop.clone(),
+            need_mark: settings.orig_headers_need_mark.clone(),
         },
         debug: settings.debug,
         auto_cross_origin: settings.auto_cross_origin,
