@@ -6,6 +6,7 @@ mod edge;
 mod faults;
 mod frontends;
 mod grip;
+mod interim;
 mod lifecycle;
 mod links;
 mod operator;

@@ -10,7 +10,7 @@ use frontend::exchange::{Exchanges, Over, Owed};
 use frontend::http1::{Http1, SharedBody};
 use frontend::uplink::Uplink;
 use wire::http1::Limits;
-use zhttp::{Id, Ids, Kind, Packet, PeerId, Peers};
+use zhttp::{Headers, Id, Ids, Kind, Packet, PeerId, Peers};
 
 /// What went to the servers, written down.
 #[derive(Default)]
@@ -453,4 +453,69 @@ fn a_status_below_200_is_visibly_an_error_of_the_backend() {
         assert_eq!(bench.sent(), ["1 cancel"]);
         assert!(bench.output().starts_with("HTTP/1.1 502 Bad Gateway\r\n"), "{code}");
     }
+}
+
+/// An interim response, as servers send it.
+fn interim<'a>(code: u16, reason: &'a [u8], headers: &'a [(&'a [u8], &'a [u8])]) -> Packet<'a> {
+    let headers = Headers::Pairs(headers);
+    Packet { kind: Kind::KeepAlive, code: Some(code), reason: Some(reason), headers, ..Packet::default() }
+}
+
+const HINT: &[(&[u8], &[u8])] =
+    &[(b"Link", b"</a.css>; rel=preload"), (b"Content-Length", b"5"), (b"Connection", b"close")];
+
+#[test]
+fn interim_responses_come_before_the_response_and_are_none() {
+    let mut bench = Bench::requested("GET / HTTP/1.1\r\nHost: h\r\n\r\n");
+    assert!(bench.server(interim(103, b"Early Hints", HINT)));
+    assert_eq!(bench.output(), "HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\n\r\n");
+    assert!(bench.server(interim(104, b"", &[])) && bench.server(interim(102, b"Processing", &[])));
+    assert_eq!(bench.output(), "HTTP/1.1 104 \r\n\r\nHTTP/1.1 102 Processing\r\n\r\n");
+    assert!(bench.server(Packet { code: Some(200), body: b"ok", ..Packet::default() }));
+    assert_eq!(bench.output(), "HTTP/1.1 200 \r\nContent-Length: 2\r\n\r\nok");
+    assert!(bench.is_idle());
+}
+
+#[test]
+fn interim_responses_that_no_client_may_see_are_left_out() {
+    let splits: &[(&[u8], &[u8])] = &[(b"A", b"b\r\n\r\nHTTP/1.1 200 OK")];
+    for packet in [
+        interim(100, b"Continue", &[]),
+        interim(101, b"Switching Protocols", &[]),
+        interim(99, b"", &[]),
+        interim(200, b"OK", &[]),
+        interim(103, b"a\r\nb", &[]),
+        interim(103, b"", splits),
+    ] {
+        let mut bench = Bench::requested("GET / HTTP/1.1\r\nHost: h\r\n\r\n");
+        assert!(bench.server(packet));
+        assert_eq!(bench.output(), "", "{packet:?}");
+    }
+    let mut old = Bench::requested("GET / HTTP/1.0\r\n\r\n");
+    assert!(old.server(interim(103, b"Early Hints", HINT)));
+    assert_eq!(old.output(), "");
+    let mut begun = Bench::requested("GET / HTTP/1.1\r\nHost: h\r\n\r\n");
+    begun.server(Packet { code: Some(200), more: true, ..Packet::default() });
+    begun.output();
+    assert!(begun.server(interim(103, b"Early Hints", HINT)));
+    assert_eq!(begun.output(), "");
+}
+
+#[test]
+fn a_client_that_waits_with_its_body_hears_100_once() {
+    let request = "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n";
+    let mut bench = Bench::requested(request);
+    assert!(bench.server(interim(100, b"Continue", &[])));
+    assert!(bench.server(interim(100, b"Continue", &[])));
+    assert!(bench.server(Packet { kind: Kind::Credit, credits: Some(100), ..Packet::default() }));
+    assert_eq!(bench.output(), "HTTP/1.1 100 Continue\r\n\r\n");
+}
+
+#[test]
+fn a_client_that_does_not_read_gets_no_flood_of_interim_responses() {
+    let mut bench = Bench::requested("GET / HTTP/1.1\r\nHost: h\r\n\r\n");
+    for _ in 0..10_000 {
+        assert!(bench.server(interim(103, b"Early Hints", HINT)));
+    }
+    assert!(bench.output().len() < 1000, "the window is 1000, and the half of it may wait");
 }

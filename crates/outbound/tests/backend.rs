@@ -265,6 +265,32 @@ fn a_new_connection_that_dies_is_an_error_and_not_tried_again() {
 }
 
 #[test]
+fn interim_responses_go_to_a_requester_that_takes_them() {
+    let (_outbound, mut requester) = start();
+    let uri = backend(|_, mut peer| {
+        while peer.request().is_some() {
+            peer.send(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n");
+            peer.send(OK);
+        }
+    });
+    let ext = zhttp::Ext { interim: true, ..zhttp::Ext::default() };
+    requester.ask("a", Packet { ext, uri: Some(uri.as_bytes()), ..Packet::default() });
+    let codes = [100, 103].map(|code| (Kind::KeepAlive, Some(code)));
+    let mut answers = std::iter::repeat_with(|| requester.next("a")).filter(|answer| answer.code.is_some());
+    for expected in codes {
+        let answer = answers.next().unwrap();
+        assert_eq!((answer.kind, answer.code), expected);
+        assert_eq!(answer.headers.len(), usize::from(answer.code == Some(103)));
+    }
+    let last = answers.next().unwrap();
+    assert_eq!((last.kind, last.code, &last.body[..]), (Kind::Data, Some(200), &b"ok"[..]));
+    drop(answers);
+    // Others see the response alone.
+    requester.get("b", &uri);
+    assert_eq!(requester.response("b"), (200, b"ok".to_vec()));
+}
+
+#[test]
 fn interim_responses_and_bodiless_ones_are_understood() {
     let (_outbound, mut requester) = start();
     let uri = backend(|_, mut peer| {

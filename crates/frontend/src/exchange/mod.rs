@@ -10,7 +10,7 @@ mod table;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use wire::http1::RequestHead;
+use wire::http1::{RequestHead, Version};
 use zhttp::session::client::{Due, Grant, Outcome, Outgoing, Session};
 use zhttp::session::{Protocol, Violation};
 use zhttp::{Ext, Headers, Id, Ids, Kind, Packet, PeerId};
@@ -129,7 +129,7 @@ impl Exchange {
             more: opening.body,
             stream: !opening.websocket,
             router_resp: opening.router_resp,
-            ext: Ext { adopt: true, ..Ext::MULTI },
+            ext: Ext { adopt: true, interim: !opening.websocket && head.version == Version::Http11, ..Ext::MULTI },
             peer_address: address.as_deref(),
             peer_port: opening.peer.map(|peer| peer.port()),
             ..Packet::default()

@@ -7,7 +7,7 @@
 use std::net::SocketAddr;
 
 use bytes::Bytes;
-use wire::http1::{BodyDecoder, BodyError, BodyFraming, RequestHead, Version, parse_request};
+use wire::http1::{BodyDecoder, BodyError, BodyFraming, RequestHead, Version, parse_request, write_interim_response};
 use zhttp::session::Violation;
 use zhttp::{Headers, Kind, Packet, PeerId};
 
@@ -354,7 +354,10 @@ impl Http1 {
         let Some(slot) = self.exchange() else { return Ok(None) };
         let Some(exchange) = cx.exchanges.get_mut(slot) else { return Ok(None) };
         let result = match exchange.receive(packet, from, seq, cx.now, cx.up) {
-            Ok(Event::Nothing) => Ok(()),
+            Ok(Event::Nothing) => {
+                self.pass_interim(packet, cx);
+                Ok(())
+            }
             Ok(Event::Data | Event::Control) if matches!(self.phase, Phase::WebSocket(_)) => {
                 self.frame(packet, body, cx)
             }
@@ -414,6 +417,27 @@ impl Http1 {
             self.phase = self.closing();
         }
         Ok(())
+    }
+
+    /// Puts an interim response into the output, for a client that understands it and reads. `100` is for one that waits with its
+    /// body, and comes once.
+    fn pass_interim(&mut self, packet: &Packet<'_>, cx: &mut Context<'_>) {
+        let (Some(code @ 100..200), Phase::Serving(request)) = (packet.code, &mut self.phase) else { return };
+        let reads = cx.output.len() <= cx.config.low_water();
+        if code == 101 || request.terms.version == Version::Http10 || request.response != Response::Waiting || !reads {
+            return;
+        }
+        if code == 100 {
+            match &mut request.upload {
+                Upload::Running { expects, .. } if *expects => *expects = false,
+                _ => return,
+            }
+        }
+        let mut head = Vec::new();
+        // One that can not be written is left out: the client can do without.
+        if write_interim_response(&mut head, code, packet.reason.unwrap_or_default(), packet.headers.iter()).is_ok() {
+            cx.output.push(head);
+        }
     }
 
     /// Puts a data packet of the response into the output.

@@ -1,4 +1,4 @@
-//! What comes from the backend: the head of its response, interim ones skipped, and the payload of the body.
+//! What comes from the backend: interim responses, the head of its response, and the payload of the body.
 
 use wire::http1::{
     BodyDecoder, BodyError, BodyFraming, HeadError, Limits, ResponseHead, has_blank_line, parse_response,
@@ -32,6 +32,8 @@ const MAX_INTERIM: u8 = 32;
 pub struct Found<'a> {
     /// How many bytes are dealt with; the others must be given again, followed by what comes next.
     pub consumed: usize,
+    /// Interim responses.
+    pub interim: Vec<ResponseHead<'a>>,
     /// The head, once.
     pub head: Option<ResponseHead<'a>>,
     /// Payload.
@@ -88,6 +90,7 @@ impl Download {
         joined: &'a mut Vec<u8>,
     ) -> Result<Found<'a>, DownloadError> {
         let mut consumed = 0;
+        let mut interim = Vec::new();
         let mut found = None;
         let decoder = loop {
             match &mut self.state {
@@ -100,11 +103,11 @@ impl Download {
                     let is_news =
                         searched == 0 || has_blank_line(&unread[searched.saturating_sub(2).min(unread.len())..]);
                     if !is_news && unread.len() < self.limits.head_bytes {
-                        return Ok(Found { consumed, head: None, payload: &[] });
+                        return Ok(Found { consumed, interim, head: None, payload: &[] });
                     }
                     let method = if self.request_is_head { "HEAD" } else { "" };
                     let Some((head, length)) = parse_response(unread, &self.limits, method)? else {
-                        return Ok(Found { consumed, head: None, payload: &[] });
+                        return Ok(Found { consumed, interim, head: None, payload: &[] });
                     };
                     self.searched = 0;
                     consumed += length;
@@ -113,6 +116,7 @@ impl Download {
                         if self.interim > MAX_INTERIM {
                             return Err(DownloadError::Interim);
                         }
+                        interim.push(head);
                         continue;
                     }
                     if head.code == 101 {
@@ -121,7 +125,7 @@ impl Download {
                         }
                         // What follows is not HTTP.
                         self.state = State::Body(BodyDecoder::new(BodyFraming::UntilClose));
-                        return Ok(Found { consumed, head: Some(head), payload: &[] });
+                        return Ok(Found { consumed, interim, head: Some(head), payload: &[] });
                     }
                     self.persistent = head.persistent;
                     self.state = State::Body(BodyDecoder::new(head.framing));
@@ -130,7 +134,7 @@ impl Download {
             }
         };
         let payload = decode(decoder, input, &mut consumed, max, joined)?;
-        Ok(Found { consumed, head: found, payload })
+        Ok(Found { consumed, interim, head: found, payload })
     }
 
     /// The backend has closed, and all it sent has been read.
@@ -234,11 +238,12 @@ mod tests {
     }
 
     #[test]
-    fn interim_responses_are_skipped_but_not_without_end() {
+    fn interim_responses_come_before_the_head_but_not_without_end() {
         let (mut download, mut joined) = (download(), Vec::new());
         let input = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nA: b\r\n\r\nHTTP/1.1 204 No\r\n\r\n";
         let found = download.read(input, 0, &mut joined).unwrap();
-        assert_eq!((found.head.unwrap().code, found.consumed), (204, input.len()));
+        let codes: Vec<u16> = found.interim.iter().map(|head| head.code).collect();
+        assert_eq!((codes, found.head.unwrap().code, found.consumed), (vec![100, 103], 204, input.len()));
         assert!(download.is_done());
 
         let endless = b"HTTP/1.1 100 Continue\r\n\r\n".repeat(100);

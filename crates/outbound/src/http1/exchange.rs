@@ -98,6 +98,8 @@ pub struct Exchange {
     pub leftover: Vec<u8>,
     /// Something has come from the backend, so the request can not be sent again.
     pub answered: bool,
+    /// The requester takes interim responses.
+    pub takes_interim: bool,
     /// Its frames, if it is for a WebSocket.
     pub socket: Option<Box<Socket>>,
     /// The head of an answer that refuses it.
@@ -140,6 +142,7 @@ impl Exchange {
             download,
             leftover: Vec::new(),
             answered: false,
+            takes_interim: packet.ext.interim && request.websocket.is_none(),
             socket: request.websocket.map(|key| Box::new(Socket::new(&key))),
             refusing: None,
             owing: false,

@@ -2,6 +2,7 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 
+use wire::http1::ResponseHead;
 use zhttp::session::server::Outgoing;
 use zhttp::{Headers, Ids, Kind, Packet};
 
@@ -166,6 +167,10 @@ impl Worker {
             let goes_on = self.answer_handshake(index, found.head.as_ref(), found.payload);
             return if goes_on && !self.is_open_socket(index) { Flow::On } else { Flow::Stop };
         }
+        if self.exchanges[index].takes_interim && found.interim.iter().any(|head| !self.send_interim(index, head)) {
+            return Flow::Stop;
+        }
+        let exchange = &mut self.exchanges[index];
         let announced = found.head.as_ref().and_then(announced_length);
         if !exchange.count_body(found.payload.len(), announced) {
             self.fail(index, &Failure::TooLarge);
@@ -202,6 +207,18 @@ impl Worker {
             return Flow::Stop;
         }
         Flow::On
+    }
+
+    /// Sends an interim response, in a keep-alive. `false` if it is lost, and the exchange with it.
+    fn send_interim(&mut self, index: usize, head: &ResponseHead<'_>) -> bool {
+        let headers: Vec<_> = head.headers.iter().map(|field| (field.name.as_bytes(), field.value)).collect();
+        let reason = String::from_utf8_lossy(head.reason);
+        let (code, reason) = (Some(head.code), Some(reason.as_bytes()));
+        self.send(
+            index,
+            Kind::KeepAlive,
+            Packet { code, reason, headers: Headers::Pairs(&headers), ..Packet::default() },
+        )
     }
 
     /// The backend has closed the connection, or it broke.

@@ -121,7 +121,7 @@ impl Requester {
             ids: Ids::One(id.as_bytes(), Some(0)),
             stream: true,
             ignore_policies: true,
-            ext: zhttp::Ext::MULTI,
+            ext: zhttp::Ext { multi: true, ..packet.ext },
             credits: packet.credits.or(Some(100_000)),
             method: packet.method.or(Some(b"GET")),
             ..packet

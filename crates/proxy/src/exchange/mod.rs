@@ -56,6 +56,8 @@ pub struct Exchange {
     client: server::Session,
     /// The client's instance takes an answer from anybody as long as it has not heard from us.
     adopts: bool,
+    /// It takes interim responses.
+    takes_interim: bool,
     /// Goes back with every packet.
     user_data: Option<(tnetstring::Kind, Box<[u8]>)>,
     /// The first packet, or one made up from a retry.
@@ -181,6 +183,7 @@ impl Exchange {
             serial,
             client,
             adopts: packet.ext.adopt,
+            takes_interim: packet.ext.interim,
             user_data: packet.user_data.map(|item| (item.kind, item.payload.into())),
             request: message.into(),
             scheme,

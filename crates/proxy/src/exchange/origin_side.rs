@@ -76,7 +76,7 @@ impl Exchange {
         let packet = Packet {
             from: &context.shared.instance,
             ids: Ids::One(id.as_bytes(), Some(0)),
-            ext: Ext::MULTI,
+            ext: Ext { interim: self.takes_interim, ..Ext::MULTI },
             method: request.method,
             uri: Some(&target_uri),
             headers: Headers::Pairs(&headers),
@@ -229,7 +229,10 @@ impl Exchange {
         }
         match told {
             Ok(Told::Data) => self.origin_data(packet, context),
-            Ok(Told::Alive) => self.grant_origin(0, context),
+            Ok(Told::Alive) => {
+                self.grant_origin(0, context);
+                self.pass_interim(packet, context);
+            }
             Ok(Told::Control) => {}
             Ok(Told::HandOff(_)) => self.origin_violated("a hand-off by the outbound process", context),
             Ok(Told::Ended) => {
@@ -241,6 +244,19 @@ impl Exchange {
         if packet.credits.is_some() {
             self.pump(context);
         }
+    }
+
+    /// Passes an interim response on, to a client whose frontend takes it. A script is no place for one.
+    fn pass_interim(&mut self, packet: &Packet<'_>, context: &mut Context<'_>) {
+        let Some(100..200) = packet.code else { return };
+        let script = self.fitting.as_ref().is_some_and(|fitting| fitting.jsonp().is_some());
+        if !self.takes_interim || script || !matches!(self.phase, Phase::Waiting) {
+            return;
+        }
+        let mut headers = backend::passed_on(packet.headers);
+        headers.retain(|(name, _)| !backend::is_grip(name));
+        let (code, reason, headers) = (packet.code, packet.reason, Headers::Pairs(&headers));
+        self.send(Packet { kind: Kind::KeepAlive, code, reason, headers, ..Packet::default() }, context);
     }
 
     fn origin_violated(&mut self, violation: impl ToString, context: &mut Context<'_>) {

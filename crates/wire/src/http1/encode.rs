@@ -80,6 +80,19 @@ pub fn write_response_head<'a>(
     Ok(())
 }
 
+/// Appends an interim response (1xx), which is a head only.
+///
+/// The given fields are written in their order, without those of the connection and of a body.
+pub fn write_interim_response<'a>(
+    out: &mut Vec<u8>,
+    code: u16,
+    reason: &[u8],
+    headers: impl IntoIterator<Item = (&'a [u8], &'a [u8])>,
+) -> Result<(), EncodeError> {
+    let status = StatusLine { version: Version::Http11, code, reason };
+    write_response_head(out, status, headers, BodyFraming::None, true)
+}
+
 /// Appends the head of a request, in HTTP/1.1, for a connection that is meant to persist.
 ///
 /// `host` is `name[:port]` and becomes the first field. The given fields follow in their order, without `Host`,

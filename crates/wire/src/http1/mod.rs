@@ -2,7 +2,7 @@
 //!
 //! A message is read in two steps: [`parse_request`] or [`parse_response`] gives the head and says how the body is framed,
 //! a [`BodyDecoder`] then gives the payload, piece by piece, as slices of what was read. Writing is [`write_request_head`]
-//! or [`write_response_head`] followed by payload, which for a chunked body is put between [`chunk_prefix`] and
+//! or [`write_interim_response, write_response_head`] followed by payload, which for a chunked body is put between [`chunk_prefix`] and
 //! [`CHUNK_SUFFIX`] and ends with [`LAST_CHUNK`].
 //!
 //! Reading is strict where two readers could disagree about where a message ends, because that is how requests are
@@ -22,7 +22,7 @@ mod response;
 
 pub use body::{BodyDecoder, BodyFraming, Decoded};
 pub use chunked::{CHUNK_SUFFIX, ChunkPrefix, LAST_CHUNK, chunk_prefix};
-pub use encode::{EncodeError, StatusLine, write_request_head, write_response_head};
+pub use encode::{EncodeError, StatusLine, write_interim_response, write_request_head, write_response_head};
 pub use error::{BodyError, HeadError};
 pub use fields::{Field, Version, list_contains, parse_length};
 pub use limits::{Limits, MAX_HEADERS};

@@ -18,6 +18,8 @@ pub struct Ext<'a> {
     /// The sender lets anybody answer as long as it has not heard from whom it asked, so that a request can be handed
     /// over without telling it (ours) (first, from a frontend).
     pub adopt: bool,
+    /// The sender takes interim responses (1xx) before the response: keep-alives with a status and headers (ours) (first).
+    pub interim: bool,
     /// Which of a session's servers the packet is of or for, if there are two (ours). 0 is the first and not written.
     pub lane: u8,
     /// What the client's side is to keep for the server, so that a successor can go on with the session (ours).
@@ -38,7 +40,8 @@ impl<'a> Ext<'a> {
     pub const VERSION: u8 = 1;
 
     /// Nothing but [`Ext::multi`], which stands in most packets.
-    pub const MULTI: Ext<'static> = Ext { multi: true, quiet: false, adopt: false, lane: 0, keep: None };
+    pub const MULTI: Ext<'static> =
+        Ext { multi: true, quiet: false, adopt: false, interim: false, lane: 0, keep: None };
 
     /// Reads the field. A record or lane of a version that is not known is skipped as an unknown key is.
     pub(super) fn decode(value: Item<'a>) -> Result<Self, DecodeError> {
@@ -49,6 +52,7 @@ impl<'a> Ext<'a> {
                 (b"multi", value) => ext.multi = flag(value, "ext")?,
                 (b"quiet", value) => ext.quiet = flag(value, "ext")?,
                 (b"adopt", value) => ext.adopt = flag(value, "ext")?,
+                (b"interim", value) => ext.interim = flag(value, "ext")?,
                 // Another version may write these in another way.
                 (b"lane", value) => ext.lane = number(value, "ext").unwrap_or(0),
                 (b"keep", value) => ext.keep = record(value),
@@ -65,10 +69,17 @@ impl<'a> Ext<'a> {
     /// Writes the field, unless it is empty.
     pub(super) fn encode(self, out: &mut Writer) {
         match self {
-            Ext { multi: false, quiet: false, adopt: false, lane: 0, keep: None } => {}
+            Ext { multi: false, quiet: false, adopt: false, interim: false, lane: 0, keep: None } => {}
             // What all but a few packets have, as it stands.
-            Ext { multi: true, quiet: false, adopt: false, lane: 0, keep: None } => {
+            Ext { multi: true, quiet: false, adopt: false, interim: false, lane: 0, keep: None } => {
                 out.raw(b"3:ext,15:5:multi,4:true!}");
+            }
+            // First packets of a proxy and of a frontend.
+            Ext { multi: true, quiet: false, adopt: false, interim: true, lane: 0, keep: None } => {
+                out.raw(b"3:ext,32:5:multi,4:true!7:interim,4:true!}");
+            }
+            Ext { multi: true, quiet: false, adopt: true, interim: true, lane: 0, keep: None } => {
+                out.raw(b"3:ext,47:5:multi,4:true!7:interim,4:true!5:adopt,4:true!}");
             }
             _ => self.encode_all(out),
         }
@@ -93,7 +104,9 @@ impl<'a> Ext<'a> {
             out.int(i64::from(Self::VERSION));
             out.bytes(b"v");
         }
-        for (set, key) in [(self.adopt, "adopt"), (self.quiet, "quiet"), (self.multi, "multi")] {
+        for (set, key) in
+            [(self.adopt, "adopt"), (self.interim, "interim"), (self.quiet, "quiet"), (self.multi, "multi")]
+        {
             if set {
                 out.bool(true);
                 out.bytes(key.as_bytes());

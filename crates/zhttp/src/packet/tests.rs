@@ -143,6 +143,21 @@ proptest! {
 }
 
 #[test]
+fn first_packets_have_their_extensions_in_the_usual_form() {
+    let mut out = Writer::new(64);
+    for (adopt, quiet, expected) in [
+        (false, false, &b"T42:3:ext,32:5:multi,4:true!7:interim,4:true!}}"[..]),
+        (true, false, b"T57:3:ext,47:5:multi,4:true!7:interim,4:true!5:adopt,4:true!}}"),
+        (true, true, b"T72:3:ext,62:5:multi,4:true!5:quiet,4:true!7:interim,4:true!5:adopt,4:true!}}"),
+    ] {
+        let ext = Ext { adopt, quiet, interim: true, ..Ext::MULTI };
+        let bytes = Packet { ext, ..Packet::default() }.encode(None, &mut out).to_vec();
+        assert_eq!(bytes, expected, "{}", bytes.escape_ascii());
+        assert_eq!(Packet::decode(&bytes).unwrap().ext, ext);
+    }
+}
+
+#[test]
 fn extensions_that_we_do_not_know_are_ignored_and_ours_are_written_after_the_originals() {
     let packet = Packet::decode(b"T47:3:ext,37:5:quiet,4:true!5:adopt,4:true!1:x,0:~}}").unwrap();
     assert_eq!(packet.ext, Ext { quiet: true, adopt: true, ..Ext::default() });

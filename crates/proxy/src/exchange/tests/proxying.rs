@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use zhttp::{EXPIRY, Ids, KEEP_ALIVE, Kind, Packet};
+use zhttp::{EXPIRY, Headers, Ids, KEEP_ALIVE, Kind, Packet};
 
 use super::bench::*;
 
@@ -502,4 +502,40 @@ fn a_backend_with_sockets_of_its_own_that_leaves_takes_only_its_requests_with_it
     bench.origin(ok(b"begun", true));
     bench.engine.backend_left(b"out", bench.now, &mut bench.recorded);
     assert_eq!(bench.sent(), ["client: data 200 [5] more", "client: cancel"]);
+}
+
+#[test]
+fn interim_responses_are_passed_on_to_those_who_take_them() {
+    let headers: &[(&[u8], &[u8])] = &[(b"Link", b"</a>"), (b"Grip-Hold", b"stream"), (b"Connection", b"x")];
+    let early = || Packet {
+        kind: Kind::KeepAlive,
+        code: Some(103),
+        reason: Some(b"Early Hints"),
+        headers: Headers::Pairs(headers),
+        ..Packet::default()
+    };
+    let takes = zhttp::Ext { interim: true, ..zhttp::Ext::default() };
+    let mut bench = Bench::new("* origin:80");
+    bench.request(Packet { ext: takes, ..Packet::default() });
+    let sent = bench.take();
+    let [Sent::Open(message)] = &sent[..] else { panic!("{sent:?}") };
+    assert!(Packet::decode(message).unwrap().ext.interim);
+    bench.origin(early());
+    let sent = bench.take();
+    let [Sent::Client(message)] = &sent[..] else { panic!("{sent:?}") };
+    let packet = Packet::decode(message).unwrap();
+    assert_eq!((packet.kind, packet.code, packet.reason), (Kind::KeepAlive, Some(103), Some(&b"Early Hints"[..])));
+    assert_eq!(packet.headers.iter().collect::<Vec<_>>(), [(&b"Link"[..], &b"</a>"[..])]);
+    bench.origin(ok(b"hello", true));
+    bench.origin(early());
+    bench.origin(data(b"", false));
+    assert_eq!(bench.sent(), ["client: data 200 [5] more", "client: data"]);
+
+    let mut other = Bench::new("* origin:80");
+    other.request(Packet::default());
+    let sent = other.take();
+    let [Sent::Open(message)] = &sent[..] else { panic!("{sent:?}") };
+    assert!(!Packet::decode(message).unwrap().ext.interim);
+    other.origin(early());
+    assert_eq!(other.sent(), [""; 0]);
 }
