@@ -1,47 +1,13 @@
 // Express with @fanoutio/serve-grip, the ws client and sockjs-client, unchanged, with the suite.
 // Argument: the directory of the programs.
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
-import { tmpdir } from 'node:os';
-import { join, resolve } from 'node:path';
 import SockJS from 'sockjs-client';
 import WebSocket from 'ws';
 import { serve } from './site.mjs';
+import { endAfter, freePort, Suite, until } from './suite.mjs';
 
-const programs = resolve(process.argv[2]);
-const PATIENCE = 30_000;
-const directory = mkdtempSync(join(tmpdir(), 'interop-'));
-setTimeout(() => fail('it takes too long'), 4 * PATIENCE).unref();
-
-let suite;
-function fail(error) {
-    console.error(error);
-    suite?.kill();
-    process.exit(1);
-}
-process.on('unhandledRejection', fail);
-process.on('uncaughtException', fail);
-
-async function freePort() {
-    const server = createServer().listen(0, '127.0.0.1');
-    await once(server, 'listening');
-    const { port } = server.address();
-    server.close();
-    return port;
-}
-
-async function until(what, condition) {
-    const deadline = Date.now() + PATIENCE;
-    for (;;) {
-        const result = await condition();
-        if (result) return result;
-        assert(Date.now() < deadline, `waited in vain until ${what}`);
-        await new Promise((go) => setTimeout(go, 20));
-    }
-}
+endAfter(120);
 
 /** What arrives, in order. */
 class Inbox {
@@ -52,31 +18,13 @@ class Inbox {
     }
 }
 
-const [port, publish] = [await freePort(), await freePort()];
+const publish = await freePort();
 const site = serve(publish);
 await once(site, 'listening');
-writeFileSync(join(directory, 'routes'), `*,sockjs=/sock,sockjs_as_path=/chat 127.0.0.1:${site.address().port},over_http\n`);
-writeFileSync(
-    join(directory, 'pushpin.conf'),
-    `[global]
-rundir=${directory}/run
-[runner]
-http_port=127.0.0.1:${port}
-logdir=${directory}/log
-[proxy]
-routesfile=routes
-sig_key=changeme
-[handler]
-push_in_http_addr=127.0.0.1
-push_in_http_port=${publish}
-push_in_spec=ipc://${directory}/pull
-push_in_sub_specs=ipc://${directory}/sub
-command_spec=ipc://${directory}/command
-`,
-);
-suite = spawn(join(programs, 'pushpin-runner'), [`--config=${join(directory, 'pushpin.conf')}`], { stdio: 'inherit' });
+const routes = `*,sockjs=/sock,sockjs_as_path=/chat 127.0.0.1:${site.address().port},over_http`;
+const suite = await Suite.start(process.argv[2], { routes, publish });
+const { port } = suite;
 const url = `http://127.0.0.1:${port}`;
-await until('the suite serves', () => fetch(`${url}/none`).then(() => true, () => false));
 
 const tell = (text) => fetch(`${url}/news`, { method: 'POST', headers: { 'Content-Type': 'text/plain' }, body: text });
 
@@ -150,8 +98,5 @@ for (const transport of ['websocket', 'xhr-polling']) {
     console.log(`chat by WebSocket-over-HTTP, with ws and sockjs-client (${transport}): passed`);
 }
 
-suite.kill();
-await once(suite, 'exit');
-site.close();
-rmSync(directory, { recursive: true });
+await suite.stop();
 process.exit(0);
