@@ -6,6 +6,7 @@ mod edge;
 mod faults;
 mod frontends;
 mod grip;
+mod hostile;
 mod interim;
 mod lifecycle;
 mod links;

@@ -13,7 +13,7 @@ const CANARY: &[u8] = b"GET /canary HTTP/1.1\r\nHost: h\r\nConnection: close\r\n
 const DEADLINE: Duration = Duration::from_secs(10);
 
 /// The bytes of a line of the table, with `\r \n \t \\ \xHH` for those that a text can not show.
-fn bytes(text: &str) -> Vec<u8> {
+pub fn bytes(text: &str) -> Vec<u8> {
     let (mut out, mut rest) = (Vec::new(), text.as_bytes());
     while let [first, tail @ ..] = rest {
         rest = tail;

@@ -155,9 +155,25 @@ impl Client {
         if text == expected { Ok(()) } else { Err(io::Error::other(format!("`{text}` instead of `{expected}`"))) }
     }
 
+    /// Reads the head of the next response that is not an interim one.
+    pub fn final_head(&mut self) -> io::Result<Head> {
+        loop {
+            let head = self.head()?;
+            if head.status >= 200 {
+                return Ok(head);
+            }
+        }
+    }
+
     /// Reads a whole response, whatever its framing.
     pub fn response(&mut self) -> io::Result<Response> {
         let head = self.head()?;
+        let body = self.body(&head)?;
+        Ok(Response { head, body })
+    }
+
+    /// Reads the body behind a head.
+    pub fn body(&mut self, head: &Head) -> io::Result<Vec<u8>> {
         let mut body = Vec::new();
         if head.is_chunked() {
             loop {
@@ -176,7 +192,7 @@ impl Client {
             while self.fill()? > 0 {}
             body.append(&mut self.buffer);
         }
-        Ok(Response { head, body })
+        Ok(body)
     }
 
     /// Reads until the other side closes.
