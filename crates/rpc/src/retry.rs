@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::inspect::Inspected;
-use crate::{Error, RequestData, RequestState};
+use crate::{Error, Octets, RequestData, RequestState};
 
 /// The requests, and what the client sent.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -24,6 +24,9 @@ pub struct Retry<'a> {
     /// Number of the last connection given back to this proxy, for statistics.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_seq: Option<u32>,
+    /// Requests of one round that are the same in all may be sent to the backend as one (ours; originals neither send nor read it).
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    pub round: Option<Octets<'a>>,
 }
 
 impl<'a> Retry<'a> {

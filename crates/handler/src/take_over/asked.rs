@@ -90,7 +90,7 @@ fn append(out: &mut Vec<u8>, item: Item<'_>) {
 
 /// The packet by which `instance` gives a request back, with the session as it is now, the last messages that the client has,
 /// and those that are known. The latter come back as [`known`] should the backend want a hold again. Equal requests of the
-/// same round may be sent to the backend as one, of whatever key they were before.
+/// same round may be sent to the backend as one.
 ///
 /// # Errors
 /// What was kept is not what [`keep`] has made of a call that could be read, or the client's own data are nested too deep.
@@ -119,10 +119,16 @@ pub fn give_back(poll: &GivenBack<'_>, instance: &[u8], peers: &Peers) -> Result
         let known = known.iter().map(|(name, id)| (name.as_bytes().to_vec(), Value::Bytes(id.as_bytes().to_vec())));
         inspect.get_or_insert_default().user_data = Some(Value::Map(known.collect()));
     }
-    let key = [b"again|", instance, b"|", poll.round.to_string().as_bytes()].concat();
-    inspect.get_or_insert_default().sharing_key = Some(key.as_slice().into());
-    Retry { requests: vec![request], request_data: asked.request_data, inspect, route: asked.route, retry_seq: None }
-        .encode()
+    let round = [instance, b"|", poll.round.to_string().as_bytes()].concat();
+    Retry {
+        requests: vec![request],
+        request_data: asked.request_data,
+        inspect,
+        route: asked.route,
+        retry_seq: None,
+        round: Some(round.as_slice().into()),
+    }
+    .encode()
 }
 
 /// The ids of the last items of channels, as they were known when the request was given back the last time. Empty if it

@@ -114,6 +114,7 @@ impl Exchange {
         context: &mut Context<'_>,
     ) {
         self.retry = true;
+        self.round = retry.round.as_deref().map(Into::into);
         self.scheme = uri.scheme.with_tls(client.https || uri.scheme.is_secure());
         self.debug = client.debug;
         self.fitting = match &client.jsonp_callback {

@@ -79,6 +79,8 @@ pub struct Exchange {
     inspected: Option<Box<Inspected<'static>>>,
     /// Its part in a request that several clients share.
     part: Part,
+    /// When the handler gave it back, as it calls that.
+    round: Option<Box<[u8]>>,
     /// The group that it is or was in.
     group: Option<GroupId>,
     upload: Upload,
@@ -197,6 +199,7 @@ impl Exchange {
             resent: false,
             inspected: None,
             part: Part::None,
+            round: None,
             group: None,
             upload: Upload::new(packet.body, packet.more),
             download: Download::default(),

@@ -25,7 +25,6 @@ impl Exchange {
     /// Has the request asked together with those that are the same, if it is to be shared; `false`: it goes its own way. To be
     /// called before its first target is tried.
     pub(super) fn share(&mut self, packet: &Packet<'_>, context: &mut Context<'_>) -> bool {
-        let key = self.inspected.as_ref().and_then(|inspected| inspected.sharing_key.as_deref());
         let exactness = match self.part {
             // What is asked again is asked because something has happened. Only the handler knows whose requests are later
             // than that.
@@ -34,7 +33,7 @@ impl Exchange {
             Part::Wanted => Exactness::All,
             Part::Joining | Part::In(_) | Part::Source => return false,
         };
-        let wanted = key.is_some() || self.part == Part::Wanted;
+        let wanted = self.sharing_key().is_some() || self.part == Part::Wanted;
         let plain = self.upload.is_complete() && self.upload.kept().is_some_and(<[u8]>::is_empty);
         if !wanted || !plain || !only_asks(packet.method.unwrap_or_default()) {
             return false;
@@ -43,6 +42,13 @@ impl Exchange {
         self.part = Part::Joining;
         context.shared.sharing.push_back(Event::Join(self.member(), text));
         true
+    }
+
+    /// What the handler says that others must have in common with it: that they were given back at the same time, or what it
+    /// likes.
+    fn sharing_key(&self) -> Option<&[u8]> {
+        let key = self.inspected.as_ref().and_then(|inspected| inspected.sharing_key.as_deref());
+        self.round.as_deref().or(key)
     }
 
     /// What makes other requests the same.
@@ -58,7 +64,7 @@ impl Exchange {
         let what = self.circumstances(packet, &uri, route, target, &shared.config.rules, token);
         let additions = Additions::new(packet.headers, &what);
         let asked = Asked {
-            key: inspected.and_then(|inspected| inspected.sharing_key.as_deref()).unwrap_or_default(),
+            key: self.sharing_key().unwrap_or_default(),
             known: known.as_deref().unwrap_or_default(),
             method: packet.method.unwrap_or_default(),
             uri: &origin_uri(&uri, route, target),

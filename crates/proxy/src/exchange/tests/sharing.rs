@@ -331,27 +331,24 @@ fn polls_that_are_given_back_at_once_share_a_request_if_they_are_the_same_in_all
             ("headers", Value::List(headers)),
             ("body", text("")),
         ]);
-        let inspect = value(&[
-            ("no-proxy", Value::Bool(false)),
-            ("sharing-key", text(round)),
-            ("last-ids", value(&[("c", text(last))])),
-        ]);
+        let inspect = value(&[("no-proxy", Value::Bool(false)), ("last-ids", value(&[("c", text(last))]))]);
         let retry = value(&[
             ("requests", Value::List(vec![state])),
             ("request-data", data),
             ("inspect", inspect),
+            ("round", text(round)),
             ("route", text("r")),
         ]);
         let message = tnetstring::to_vec(&retry).unwrap();
         crowd.bench.engine.retry(&message, crowd.bench.now, &mut crowd.bench.recorded);
         crowd.look();
     };
-    again(&mut crowd, 1, "again|h|1", "a", "7");
-    again(&mut crowd, 2, "again|h|1", "a", "7");
+    again(&mut crowd, 1, "h|1", "a", "7");
+    again(&mut crowd, 2, "h|1", "a", "7");
     assert_eq!(crowd.opened, 1);
-    again(&mut crowd, 3, "again|h|2", "a", "7");
-    again(&mut crowd, 4, "again|h|1", "b", "7");
-    again(&mut crowd, 5, "again|h|1", "a", "8");
+    again(&mut crowd, 3, "h|2", "a", "7");
+    again(&mut crowd, 4, "h|1", "b", "7");
+    again(&mut crowd, 5, "h|1", "a", "8");
     assert_eq!(crowd.opened, 4);
 }
 
