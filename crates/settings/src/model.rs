@@ -429,6 +429,8 @@ pub struct Handler {
     pub proxy_retry_specs: Vec<String>,
     /// Connect SUB: statistics of the proxy.
     pub proxy_stats_specs: Vec<String>,
+    /// Connect DEALER: commands to the proxy.
+    pub proxy_command_spec: String,
     /// Connect PULL: what the proxy tells about WebSockets.
     pub proxy_ws_control_in_spec: String,
     /// Connect PUSH: what the proxy is told about them.

@@ -102,7 +102,7 @@ fn own_lines(settings: &Settings, directory: &Path) -> Vec<(&'static str, &'stat
         (H, "proxy_ws_control_in_spec", one(&handler.proxy_ws_control_in_spec)),
         (H, "proxy_ws_control_out_spec", one(&handler.proxy_ws_control_out_spec)),
         (H, "proxy_stats_spec", first(&handler.proxy_stats_specs)),
-        (H, "proxy_command_spec", one(&proxy.command_spec)),
+        (H, "proxy_command_spec", one(&handler.proxy_command_spec)),
         (H, "proxy_intreq_out_specs", handler.proxy_intreq_out_specs.clone()),
         (H, "proxy_intreq_out_stream_specs", handler.proxy_intreq_out_stream_specs.clone()),
         (H, "proxy_intreq_in_specs", handler.proxy_intreq_in_specs.clone()),

@@ -312,6 +312,7 @@ fn handler(values: &Values, frontend: &Frontend, proxy: &Proxy) -> Result<Handle
         proxy_inspect_specs: either("proxy_inspect_specs", "proxy_inspect_spec", &proxy.inspect_spec)?,
         proxy_accept_specs: either("proxy_accept_specs", "proxy_accept_spec", &proxy.accept_spec)?,
         proxy_retry_specs: either("proxy_retry_out_specs", "proxy_retry_out_spec", &proxy.retry_spec)?,
+        proxy_command_spec: values.spec(H, "proxy_command_spec")?.unwrap_or_else(|| proxy.command_spec.clone()),
         proxy_ws_control_in_spec: values
             .spec(H, "proxy_ws_control_in_spec")?
             .unwrap_or_else(|| proxy.ws_control_out_spec.clone()),

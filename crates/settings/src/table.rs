@@ -266,7 +266,7 @@ pub const SETTINGS: &[Setting] = &[
     row(H, "proxy_ws_control_out_spec", Spec, "", "", Used, "Where the proxy is told about them. Default: `handler_ws_control_in_spec` of `[proxy]`."),
     row(H, "proxy_stats_specs", Specs, "", "1.39", Used, "Where the proxy tells statistics. Default: `stats_spec` of `[proxy]`."),
     row(H, "proxy_stats_spec", Spec, "", "", Used, "Old name of `proxy_stats_specs`; added to it."),
-    row(H, "proxy_command_spec", Spec, "", "", Planned, "Where the proxy takes commands. Default: `command_spec` of `[proxy]`."),
+    row(H, "proxy_command_spec", Spec, "", "", Used, "Where the proxy takes commands. Default: `command_spec` of `[proxy]`."),
     row(H, "proxy_intreq_out_specs", Specs, "", "", Used, "Where requests of the handler go. Default: `intreq_in_specs` of `[proxy]`."),
     row(H, "proxy_intreq_out_stream_specs", Specs, "", "", Used, "Where further packets of them go. Default: `intreq_in_stream_specs` of `[proxy]`."),
     row(H, "proxy_intreq_in_specs", Specs, "", "", Used, "Where their responses come from. Default: `intreq_out_specs` of `[proxy]`."),

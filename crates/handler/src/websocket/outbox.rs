@@ -108,7 +108,7 @@ impl Outbox {
     /// Adds an item. It leaves with those before it, in order.
     pub fn push(&mut self, cid: &Rc<[u8]>, reply: Reply, cx: &mut Context<'_>) {
         let bytes = cid.len() + reply.len();
-        // Pushpin 1.36 does not know `refresh`, and skips a packet with what it does not know.
+        // `refresh` is a command of its own to the proxy, because Pushpin 1.36 skips a packet with an item that it does not know.
         let apart = |(_, other): &(_, Reply)| (*other == Reply::Refresh) != (reply == Reply::Refresh);
         if self.items.len() == MAX_ITEMS || self.bytes + bytes > MAX_BYTES || self.items.last().is_some_and(apart) {
             self.flush(cx);

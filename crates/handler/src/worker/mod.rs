@@ -17,7 +17,7 @@ use rpc::command::ZmqUris;
 use rpc::ws_control;
 use settings::Handler;
 use transport::{
-    Change, Event, Feed, Incoming, Options, Publisher, Pull, Push, Reactor, Replier, Router, Subscriber, Waker,
+    Change, Dealer, Event, Feed, Incoming, Options, Publisher, Pull, Push, Reactor, Replier, Router, Subscriber, Waker,
 };
 use zhttp::Packet;
 
@@ -45,6 +45,7 @@ const INTERNAL_OUT: usize = 11;
 const CONTROL_IN: usize = 12;
 const CONTROL_OUT: usize = 13;
 const PROXY_STATS: usize = 14;
+const PROXY_COMMAND: usize = 15;
 /// Messages taken from one socket in a turn.
 const MESSAGES_A_TURN: usize = 256;
 /// Deliveries made in a turn before sockets are looked at again; each item counts as one beside.
@@ -120,7 +121,9 @@ impl Worker {
         let proxy_stats = Subscriber::connect(&context, &settings.proxy_stats_specs, &brief)?;
         let control_in = Pull::connect(&context, &[&settings.proxy_ws_control_in_spec], &options)?;
         let control_out = Push::connect(&context, &[&settings.proxy_ws_control_out_spec], &bounded(brief.clone()))?;
+        let commands = Dealer::connect(&context, &[&settings.proxy_command_spec], &bounded(brief.clone()))?;
         let mut reactor = Reactor::new()?;
+        reactor.add(PROXY_COMMAND, &commands)?;
         reactor.add(PROXY_STATS, &proxy_stats)?;
         reactor.add(CONTROL_IN, &control_in)?;
         reactor.add(CONTROL_OUT, &control_out)?;
@@ -178,7 +181,7 @@ impl Worker {
             publish_pull: settings.push_in_spec.clone(),
             publish_sub: bound_sub.cloned(),
         };
-        let sockets = Sockets { out, stream, retry, internal_out, internal_stream, control_out };
+        let sockets = Sockets { out, stream, retry, internal_out, internal_stream, control_out, commands };
         let (sender, submissions) = sync_channel(settings.push_in_http_max_waiting);
         Ok(Worker {
             reactor,
@@ -257,6 +260,10 @@ impl Worker {
         }
         if has(CONTROL_IN) {
             self.take_control(now);
+        }
+        if has(PROXY_COMMAND) {
+            // Answers to commands whose outcome changes nothing.
+            while self.outputs.commands.recv().is_some() {}
         }
         if has(COMMAND) {
             self.take_commands(now);

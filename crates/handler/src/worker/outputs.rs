@@ -5,10 +5,11 @@ use std::time::Instant;
 
 use foldhash::fast::RandomState;
 use limited::Limited;
+use rpc::command::Refresh;
 use rpc::ws_control;
 use tnetstring::Writer;
 use transport::error::SendError;
-use transport::{Change, Publisher, Push, Reason, Router, Subscriber, Taken};
+use transport::{Change, Dealer, Publisher, Push, Reason, Router, Subscriber, Taken};
 use zhttp::{Packet, PeerId, Peers};
 
 use super::pressure::{BUSY, Link, Pressure};
@@ -34,6 +35,8 @@ pub(super) struct Outputs {
     pub(super) internal_stream: Router,
     /// What the proxy is told about WebSockets.
     control_out: Push,
+    /// Commands to the proxy.
+    pub(super) commands: Dealer,
     /// Packets that the link to the proxy has not taken, in order.
     control_overflow: Overflow,
     /// Items of publishers, for the channels that are subscribed to.
@@ -59,6 +62,7 @@ pub(super) struct Sockets {
     pub(super) internal_out: Push,
     pub(super) internal_stream: Router,
     pub(super) control_out: Push,
+    pub(super) commands: Dealer,
 }
 
 impl Outputs {
@@ -69,7 +73,7 @@ impl Outputs {
         publish_queue_bytes: usize,
         now: Instant,
     ) -> Self {
-        let Sockets { out, stream, retry, internal_out, internal_stream, control_out } = sockets;
+        let Sockets { out, stream, retry, internal_out, internal_stream, control_out, commands } = sockets;
         Outputs {
             instance: instance.as_bytes().to_vec(),
             out,
@@ -78,6 +82,7 @@ impl Outputs {
             internal_out,
             internal_stream,
             control_out,
+            commands,
             control_overflow: Overflow::default(),
             sub,
             peers: Peers::default(),
@@ -139,6 +144,17 @@ impl Outputs {
                 Some((address, News::Gone))
             }
             Change::Room(_) => self.send_overflow(address).then_some((address, News::Room)),
+        }
+    }
+
+    /// Has the proxy ask the backend of a WebSocket. It is a command because Pushpin 1.36 knows no such item.
+    fn refresh(&mut self, cid: &[u8]) {
+        let call = Refresh { cid: Some(cid.into()), channel: None };
+        // Nobody waits for the answer; without an id Pushpin does not take the command.
+        let call = rpc::call::encode(None, Some(b"refresh"), &call).unwrap_or_default();
+        if let Err(error) = self.commands.send(&call) {
+            let text = format_args!("a backend is not asked anew, because the proxy takes no more commands: {error}");
+            self.warnings.warn("refresh", self.now, text);
         }
     }
 
@@ -249,6 +265,13 @@ impl Actions for Outputs {
     }
 
     fn control(&mut self, packet: &ws_control::Packet<'_>) -> Sent {
+        // These come in packets of their own.
+        if packet.items.iter().any(|item| item.kind == ws_control::Kind::Refresh) {
+            for item in &packet.items {
+                self.refresh(&item.cid);
+            }
+            return Sent::Taken;
+        }
         // Nothing in it is nested.
         let encoded = packet.encode().unwrap_or_default();
         self.send_control_overflow();

@@ -456,7 +456,7 @@ impl Worker {
             COMMAND => {
                 for _ in 0..PACKETS_A_TURN {
                     let Some((envelope, message)) = self.command.recv() else { break };
-                    if let Some(reply) = command::answer(&message, engine) {
+                    if let Some(reply) = command::answer(&message, now, engine, sockets) {
                         // Whoever asked may be gone.
                         let _ = self.command.reply(&envelope, &reply);
                     }
