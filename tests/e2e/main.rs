@@ -2,6 +2,7 @@
 #![allow(missing_docs)]
 
 mod clients;
+mod differential;
 mod edge;
 mod faults;
 mod frontends;

@@ -8,9 +8,18 @@ use std::time::{Duration, Instant};
 use pushpin_tests::origin::{Origin, Request, respond};
 use pushpin_tests::suite::Suite;
 
-const CANARY: &[u8] = b"GET /canary HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
+pub(crate) const CANARY: &[u8] = b"GET /canary HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
 /// No request of the table may take longer.
 const DEADLINE: Duration = Duration::from_secs(10);
+
+/// Number, expectation and bytes of each line of the table.
+pub(crate) fn table() -> impl Iterator<Item = (usize, &'static str, &'static str)> {
+    let lines = include_str!("smuggling.txt").lines().zip(1..);
+    lines.filter(|(line, _)| !line.is_empty() && !line.starts_with('#')).map(|(line, number)| {
+        let (expected, raw) = line.split_once('\t').unwrap();
+        (number, expected, raw)
+    })
+}
 
 /// The bytes of a line of the table, with `\r \n \t \\ \xHH` for those that a text can not show.
 pub fn bytes(text: &str) -> Vec<u8> {
@@ -36,7 +45,7 @@ pub fn bytes(text: &str) -> Vec<u8> {
 }
 
 /// What came back until the suite closed, and whether it did.
-fn converse(port: u16, sent: &[u8]) -> (Vec<u8>, bool) {
+pub(crate) fn converse(port: u16, sent: &[u8]) -> (Vec<u8>, bool) {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
     stream.set_read_timeout(Some(DEADLINE)).unwrap();
     // It may have been closed in the middle.
@@ -53,7 +62,7 @@ fn converse(port: u16, sent: &[u8]) -> (Vec<u8>, bool) {
 }
 
 /// What a backend saw of a request: as in the table, with a note if another backend could have read it otherwise.
-fn seen(request: &Request) -> String {
+pub(crate) fn seen(request: &Request) -> String {
     let count = |name: &str| request.headers.iter().filter(|(n, _)| n.eq_ignore_ascii_case(name)).count();
     let framings = count("Content-Length") + count("Transfer-Encoding");
     let control = request.headers.iter().any(|(n, v)| n.chars().chain(v.chars()).any(|c| c.is_ascii_control()));
@@ -64,12 +73,12 @@ fn seen(request: &Request) -> String {
 }
 
 /// The status of the first response.
-fn status(received: &[u8]) -> Option<u16> {
+pub(crate) fn status(received: &[u8]) -> Option<u16> {
     std::str::from_utf8(received.get(9..12)?).ok()?.parse().ok()
 }
 
 /// What is wrong with what came of a line, if anything.
-fn complaint(expected: &str, received: &[u8], closed: bool, seen: &[String]) -> Option<String> {
+pub(crate) fn complaint(expected: &str, received: &[u8], closed: bool, seen: &[String]) -> Option<String> {
     let status = status(received);
     let fits = match expected {
         "broken" => seen.is_empty() && status != Some(200),
@@ -94,16 +103,14 @@ fn no_request_hides_another() {
         respond(stream, "200 OK", "", b"ok")
     });
     let suite = Suite::before(origin.port);
-    let table: Vec<(usize, &str)> = include_str!("smuggling.txt").lines().enumerate().collect();
     let (mut cases, mut complaints) = (0, Vec::new());
-    for (number, line) in table.into_iter().filter(|(_, line)| !line.is_empty() && !line.starts_with('#')) {
+    for (number, expected, raw) in table() {
         cases += 1;
-        let (expected, raw) = line.split_once('\t').unwrap();
         let start = Instant::now();
         let (received, closed) = converse(suite.port, &[&bytes(raw), CANARY].concat());
         let saw = std::mem::take(&mut *record.lock().unwrap());
         if let Some(complaint) = complaint(expected, &received, closed, &saw) {
-            complaints.push(format!("line {}: {line}\n  {:?}: {complaint}", number + 1, start.elapsed()));
+            complaints.push(format!("line {number}: {expected}\t{raw}\n  {:?}: {complaint}", start.elapsed()));
         }
     }
     assert!(cases >= 150, "{cases} cases");

@@ -78,6 +78,17 @@ fn read_line(reader: &mut impl BufRead) -> io::Result<String> {
     Ok(line.trim_end().to_string())
 }
 
+fn skip_trailers(reader: &mut impl BufRead) -> io::Result<()> {
+    let mut line = String::new();
+    while line != "\r\n" {
+        line.clear();
+        if reader.read_line(&mut line)? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+    Ok(())
+}
+
 fn read_request(reader: &mut impl BufRead) -> io::Result<Option<Request>> {
     let line = read_line(reader)?;
     let mut words = line.split(' ');
@@ -92,11 +103,12 @@ fn read_request(reader: &mut impl BufRead) -> io::Result<Option<Request>> {
     } else if request.header("Transfer-Encoding").is_some() {
         loop {
             let size = usize::from_str_radix(&read_line(reader)?, 16).map_err(io::Error::other)?;
-            let mut chunk = vec![0; size + 2];
-            reader.read_exact(&mut chunk)?;
             if size == 0 {
+                skip_trailers(reader)?;
                 break;
             }
+            let mut chunk = vec![0; size + 2];
+            reader.read_exact(&mut chunk)?;
             request.body.extend_from_slice(&chunk[..size]);
         }
     }

@@ -42,7 +42,7 @@ pub fn program(name: &str) -> PathBuf {
 
 /// Ports that nobody listens on. They are below those that the kernel gives to outgoing connections, one of which might
 /// else have taken it before the suite does.
-fn free_ports<const N: usize>() -> [u16; N] {
+pub fn free_ports<const N: usize>() -> [u16; N] {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     std::array::from_fn(|_| {
         loop {
