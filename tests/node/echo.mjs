@@ -27,7 +27,9 @@ export const echoOverHttp = () => port(createServer(answer));
 /** Gives its port. */
 export function echo() {
     const server = createServer((request, response) => response.writeHead(426).end());
-    new WebSocketServer({ server, maxPayload: 0 }).on('connection', (socket) => {
+    // No limit of its own: it is to be as patient as the cases are large.
+    const sockets = new WebSocketServer({ server, maxPayload: 0, maxFragments: 0, maxBufferedChunks: 0, perMessageDeflate: true });
+    sockets.on('connection', (socket) => {
         socket.on('message', (data, binary) => socket.send(data, { binary }));
         socket.on('error', () => {}); // many cases break the rules
     });
