@@ -3,6 +3,9 @@
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_macros))]
 
+use routes::Route;
+
+use crate::request::headers::target_name;
 use crate::response::answer::Answer;
 
 /// Whose fault it is.
@@ -137,6 +140,17 @@ impl ProxyError {
             Self::OutboundLeft => Retry::IfItOnlyAsks,
             _ => Retry::Never,
         }
+    }
+
+    /// What the client gets of the route that it took; `debug`: with the details.
+    pub fn answer_of(&self, route: Option<&Route>, debug: bool) -> Answer {
+        let answer = self.answer(debug);
+        if self.retry() != Retry::Safe || !debug {
+            return answer;
+        }
+        let targets = route.into_iter().flat_map(|route| &route.targets).map(target_name);
+        let targets = targets.collect::<Vec<_>>().join(", ");
+        Answer { text: format!("Unable to connect to any targets. Tried: {targets}"), ..answer }
     }
 
     /// What the client gets; `debug`: with the details.

@@ -11,14 +11,11 @@ use super::hold::Instruct;
 use super::{Exchange, Origin, Phase};
 use crate::access_log::Outcome;
 use crate::body::upload::KEEP;
-use crate::context::{Context, Cut, Side};
+use crate::context::{Context, Cut, Links, Side};
 use crate::error::{ProxyError, Retry, only_asks};
 use crate::handler::TIMEOUT;
-use crate::request::headers::{
-    Additions, Circumstances, Rules, authority, claims_websocket_events, origin_uri, target_name,
-};
+use crate::request::headers::{Additions, Circumstances, Rules, authority, claims_websocket_events, origin_uri};
 use crate::request::uri::Uri;
-use crate::response::answer::Answer;
 use crate::response::backend::{self, Traits};
 use crate::response::test_target;
 use crate::sharing::{Event, Part};
@@ -88,17 +85,13 @@ impl Exchange {
             ..Packet::default()
         };
         let sent = match &target.kind {
-            // These answer as all foreign peers do.
-            TargetKind::Zhttp { spec } => {
-                context.links.open_zmq(spec, &Packet { router_resp: false, ext: Ext::MULTI, ..packet })
-            }
             TargetKind::ZhttpRequest { spec } => {
                 let ids = Ids::One(id.as_bytes(), None);
                 let (stream, credits, router_resp) = (false, None, false);
                 let packet = Packet { ids, stream, credits, router_resp, ext: Ext::default(), ..packet };
                 context.links.ask_zmq(spec, &packet)
             }
-            kind => context.links.open_origin(&to_host(kind, target, packet)),
+            _ => open(target, packet, context.links),
         };
         let count = body.len();
         self.upload.sent(count, more);
@@ -338,7 +331,8 @@ impl Exchange {
                 if again {
                     return self.with_request(|this, packet| this.open_origin(packet, context));
                 }
-                self.answer(&self.answer_for(error), context);
+                let answer = error.answer_of(self.route.as_deref(), self.debug);
+                self.answer(&answer, context);
             }
             Phase::Relaying | Phase::Preceding => {
                 // What waits for credits is let go as well: the client's response ends wrongly, and at once.
@@ -366,16 +360,6 @@ impl Exchange {
         !std::mem::replace(&mut self.resent, true) && only_asks && self.upload.rewind()
     }
 
-    fn answer_for(&self, error: &ProxyError) -> Answer {
-        let answer = error.answer(self.debug);
-        if error.retry() != Retry::Safe || !self.debug {
-            return answer;
-        }
-        let targets = self.route.iter().flat_map(|route| &route.targets).map(target_name);
-        let targets = targets.collect::<Vec<_>>().join(", ");
-        Answer { text: format!("Unable to connect to any targets. Tried: {targets}"), ..answer }
-    }
-
     /// The target that is built in answers at once, when all of the body has come.
     pub(super) fn ask_test_target(&mut self, context: &mut Context<'_>) {
         self.upload.unclaim();
@@ -393,8 +377,17 @@ impl Exchange {
     }
 }
 
+/// Sends the first packet of a request or a WebSocket; `false` if there is nobody to take it.
+pub(crate) fn open(target: &Target, packet: Packet<'_>, links: &mut dyn Links) -> bool {
+    match &target.kind {
+        // These answer as all foreign peers do.
+        TargetKind::Zhttp { spec } => links.open_zmq(spec, &Packet { router_resp: false, ext: Ext::MULTI, ..packet }),
+        kind => links.open_origin(&to_host(kind, target, packet)),
+    }
+}
+
 /// What the outbound process needs to know to reach a host.
-pub(crate) fn to_host<'a>(kind: &'a TargetKind, target: &'a Target, packet: Packet<'a>) -> Packet<'a> {
+fn to_host<'a>(kind: &'a TargetKind, target: &'a Target, packet: Packet<'a>) -> Packet<'a> {
     let TargetKind::Host { host, port } = kind else { return packet };
     Packet {
         connect_host: Some(host.as_bytes()),

@@ -26,7 +26,6 @@ use crate::error::ProxyError;
 use crate::request::forwarded;
 use crate::request::headers::target_name;
 use crate::request::uri::{Scheme, Uri};
-use crate::response::answer::Answer;
 use crate::sockjs::framing::{self, Framing};
 use crate::sockjs::page;
 use crate::sockjs::place::{self, Place};
@@ -309,7 +308,7 @@ impl Relay {
         self.warn(error, scene);
         match self.phase {
             Phase::Connecting => {
-                let answer = self.answer_for(error);
+                let answer = error.answer_of(self.route.as_deref(), self.debug);
                 let body = format!("{}\n", answer.text);
                 self.reject((answer.code, answer.reason.as_bytes(), Headers::Absent), body.as_bytes(), scene);
             }
@@ -319,16 +318,6 @@ impl Relay {
             }
             Phase::Over => {}
         }
-    }
-
-    fn answer_for(&self, error: &ProxyError) -> Answer {
-        let answer = error.answer(self.debug);
-        if error.retry() != crate::error::Retry::Safe || !self.debug {
-            return answer;
-        }
-        let targets = self.route.iter().flat_map(|route| &route.targets).map(target_name);
-        let targets = targets.collect::<Vec<_>>().join(", ");
-        Answer { text: format!("Unable to connect to any targets. Tried: {targets}"), ..answer }
     }
 
     fn warn(&self, error: &ProxyError, scene: &mut Scene<'_, '_>) {

@@ -341,29 +341,8 @@ impl Worker {
                     engine.request(&message, now, sockets);
                 }
             }
-            STREAM => {
-                for _ in 0..PACKETS_A_TURN {
-                    match sockets.stream.incoming() {
-                        None => break,
-                        Some(Incoming::Packet(_, message)) => engine.client_packet(&message, now, sockets),
-                        Some(Incoming::Change(Change::Left(name, _))) => {
-                            engine.client_instance_left(&name, now, sockets);
-                        }
-                        Some(Incoming::Change(Change::Room(name))) => engine.room(&name, sockets),
-                        Some(Incoming::Change(Change::Joined(_))) => {}
-                    }
-                }
-            }
-            RESPONSES => {
-                let changes: Vec<_> = sockets.responses.changes().collect();
-                for change in changes {
-                    match change {
-                        Change::Left(name, _) => engine.client_instance_left(&name, now, sockets),
-                        Change::Room(name) => engine.room(&name, sockets),
-                        Change::Joined(_) => {}
-                    }
-                }
-            }
+            STREAM => self.take_further(|sockets| &sockets.stream, now),
+            RESPONSES => self.take_changes(|sockets| &sockets.responses, now),
             ORIGIN_IN => {
                 for _ in 0..PACKETS_A_TURN {
                     let Some(message) = self.origin_in.recv() else { break };
@@ -424,29 +403,8 @@ impl Worker {
                     engine.internal_request(&message, now, sockets);
                 }
             }
-            INTERNAL_STREAM => {
-                for _ in 0..PACKETS_A_TURN {
-                    match sockets.internal_stream.incoming() {
-                        None => break,
-                        Some(Incoming::Packet(_, message)) => engine.client_packet(&message, now, sockets),
-                        Some(Incoming::Change(Change::Left(name, _))) => {
-                            engine.client_instance_left(&name, now, sockets);
-                        }
-                        Some(Incoming::Change(Change::Room(name))) => engine.room(&name, sockets),
-                        Some(Incoming::Change(Change::Joined(_))) => {}
-                    }
-                }
-            }
-            INTERNAL_OUT => {
-                let changes: Vec<_> = sockets.internal_out.changes().collect();
-                for change in changes {
-                    match change {
-                        Change::Left(name, _) => engine.client_instance_left(&name, now, sockets),
-                        Change::Room(name) => engine.room(&name, sockets),
-                        Change::Joined(_) => {}
-                    }
-                }
-            }
+            INTERNAL_STREAM => self.take_further(|sockets| &sockets.internal_stream, now),
+            INTERNAL_OUT => self.take_changes(|sockets| &sockets.internal_out, now),
             CONTROL_IN => {
                 for _ in 0..PACKETS_A_TURN {
                     let Some(message) = self.control_in.recv() else { break };
@@ -464,6 +422,25 @@ impl Worker {
             }
             _ => self.zmq_backend(number, now),
         }
+    }
+
+    /// Takes further packets of requests, and changes among those who send them.
+    fn take_further(&mut self, router: fn(&Sockets) -> &Router, now: Instant) {
+        let (engine, sockets) = (&mut self.engine, &mut self.sockets);
+        for _ in 0..PACKETS_A_TURN {
+            match router(sockets).incoming() {
+                None => break,
+                Some(Incoming::Packet(_, message)) => engine.client_packet(&message, now, sockets),
+                Some(Incoming::Change(change)) => requester_changed(change, engine, now, sockets),
+            }
+        }
+    }
+
+    /// Takes changes among those who listen to responses.
+    fn take_changes(&mut self, publisher: fn(&Sockets) -> &Publisher, now: Instant) {
+        let (engine, sockets) = (&mut self.engine, &mut self.sockets);
+        let changes: Vec<_> = publisher(sockets).changes().collect();
+        changes.into_iter().for_each(|change| requester_changed(change, engine, now, sockets));
     }
 
     /// Something has come from a backend that speaks ZHTTP itself.
@@ -521,6 +498,15 @@ impl Worker {
         self.engine.stop(now, &mut self.sockets);
         self.reactor.drain(DRAIN);
         tracing::info!("stopped");
+    }
+}
+
+/// A frontend, or a handler with requests of its own, has come, has left, or takes packets again.
+fn requester_changed(change: Change, engine: &mut Engine, now: Instant, sockets: &mut Sockets) {
+    match change {
+        Change::Left(name, _) => engine.client_instance_left(&name, now, sockets),
+        Change::Room(name) => engine.room(&name, sockets),
+        Change::Joined(_) => {}
     }
 }
 

@@ -15,9 +15,9 @@ use super::over_http::OverHttp;
 use super::{Phase, Relay, Scene};
 use crate::context::{Cut, Side};
 use crate::error::{ProxyError, Retry};
-use crate::exchange::{KeepAlive, failure, to_host};
+use crate::exchange::{KeepAlive, failure, open};
 use crate::handler::TIMEOUT;
-use crate::request::headers::{Additions, Circumstances, authority, origin_uri, target_name};
+use crate::request::headers::{Additions, Circumstances, Rules, authority, origin_uri, target_name};
 use crate::request::uri::Uri;
 
 /// Who is on the other side.
@@ -90,7 +90,7 @@ impl Relay {
         let path = self.backend_path.clone();
         let uri = Relay::uri_for_backend(uri, path.as_ref());
         match &target.kind {
-            TargetKind::Test => self.connect_test(&packet, &uri, &route, scene),
+            TargetKind::Test => self.connect_test(&uri, &route, scene),
             TargetKind::Host { .. } | TargetKind::Zhttp { .. } if target.over_http => {
                 self.open_over_http(target.one_event, scene);
             }
@@ -111,17 +111,8 @@ impl Relay {
     ) {
         let shared = &mut scene.cx.shared;
         let serial = shared.serial();
-        let what = Circumstances {
-            rules: &shared.config.rules,
-            route,
-            trusted: self.trusted,
-            internal: false,
-            scheme: self.scheme,
-            peer: request.peer_address,
-            token: shared.signatures.token(route, scene.cx.unix),
-            inspected: None,
-            authority: authority(uri, route, target),
-        };
+        let token = shared.signatures.token(route, scene.cx.unix);
+        let what = self.circumstances(request, uri, route, target, &shared.config.rules, token);
         let additions = Additions::new(request.headers, &what);
         let mut headers = additions.headers(request.headers, &what);
         headers.retain(|(name, _)| !name.eq_ignore_ascii_case(b"Sec-WebSocket-Extensions"));
@@ -140,11 +131,7 @@ impl Relay {
             credits: Some(INITIAL_BODY as u32),
             ..Packet::default()
         };
-        let taken = match &target.kind {
-            TargetKind::Zhttp { spec } => scene.cx.links.open_zmq(spec, &Packet { router_resp: false, ..packet }),
-            kind => scene.cx.links.open_origin(&to_host(kind, target, packet)),
-        };
-        if !taken {
+        if !open(target, packet, scene.cx.links) {
             return self.fail(&ProxyError::NoOutbound, scene);
         }
         self.origin = Origin::Direct(Direct {
@@ -155,12 +142,34 @@ impl Relay {
         });
     }
 
+    /// Everything that decides what the request looks like to a target.
+    pub(super) fn circumstances<'a>(
+        &self,
+        request: &Packet<'a>,
+        uri: &Uri<'a>,
+        route: &'a Route,
+        target: &'a Target,
+        rules: &'a Rules,
+        token: Option<&'a str>,
+    ) -> Circumstances<'a> {
+        Circumstances {
+            rules,
+            route,
+            trusted: self.trusted,
+            internal: false,
+            scheme: self.scheme,
+            peer: request.peer_address,
+            token,
+            inspected: None,
+            authority: authority(uri, route, target),
+        }
+    }
+
     /// The test backend accepts at `/ws`, subscribes to the channels of the query if it is asked by GRIP, and sends back
     /// what it gets.
-    fn connect_test(&mut self, request: &Packet<'_>, uri: &Uri<'_>, route: &Route, scene: &mut Scene<'_, '_>) {
+    fn connect_test(&mut self, uri: &Uri<'_>, route: &Route, scene: &mut Scene<'_, '_>) {
         let path = uri.path.get(route.path_beg.len()..).unwrap_or_default();
         let path = path.strip_prefix(b"/").unwrap_or(path);
-        let _ = request;
         if path.strip_suffix(b"/").unwrap_or(path) != b"ws" {
             let headers: [(&[u8], &[u8]); 1] = [(b"Content-Type", b"text/plain")];
             let head = (404, &b"Not Found"[..], Headers::Pairs(&headers));

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use bytes::Bytes;
-use routes::{Route, TargetKind};
+use routes::Route;
 use zhttp::session::client::{self, Grant, Outgoing};
 use zhttp::{Ext, Headers, INITIAL_BODY, Id, Ids, Kind, Packet, PeerId};
 
@@ -17,9 +17,9 @@ use super::origin::Origin;
 use super::{Relay, Scene};
 use crate::context::{Cut, Side};
 use crate::error::{ProxyError, Retry};
-use crate::exchange::{KeepAlive, failure, to_host};
+use crate::exchange::{KeepAlive, failure, open};
 use crate::handler::TIMEOUT;
-use crate::request::headers::{Additions, Circumstances, authority, origin_uri};
+use crate::request::headers::{Additions, origin_uri};
 use crate::request::uri::{Scheme, Uri};
 
 /// While so much waits for the client, the backend is not asked for more.
@@ -136,17 +136,7 @@ impl Relay {
         let Origin::OverHttp(over_http) = &self.origin else { return false };
         let shared = &mut scene.cx.shared;
         let token = shared.signatures.token_for_events(route, scene.cx.unix);
-        let what = Circumstances {
-            rules: &shared.config.rules,
-            route,
-            trusted: self.trusted,
-            internal: false,
-            scheme: self.scheme,
-            peer: request.peer_address,
-            token,
-            inspected: None,
-            authority: authority(uri, route, target),
-        };
+        let what = self.circumstances(request, uri, route, target, &shared.config.rules, token);
         let additions = Additions::new(request.headers, &what);
         let mut headers = additions.headers(request.headers, &what);
         headers.retain(|(name, _)| request::stays(name));
@@ -182,10 +172,7 @@ impl Relay {
             credits: Some(INITIAL_BODY as u32),
             ..Packet::default()
         };
-        match &target.kind {
-            TargetKind::Zhttp { spec } => scene.cx.links.open_zmq(spec, &Packet { router_resp: false, ..packet }),
-            kind => scene.cx.links.open_origin(&to_host(kind, target, packet)),
-        }
+        open(target, packet, scene.cx.links)
     }
 
     /// Takes in a packet of the request under way.
