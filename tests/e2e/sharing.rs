@@ -127,6 +127,27 @@ fn clients_with_other_cookies_methods_or_bodies_have_requests_of_their_own() {
 }
 
 #[test]
+fn a_response_that_sets_a_cookie_is_for_one_client() {
+    let number = AtomicUsize::new(0);
+    let gate = Gate::default();
+    let (origin, count) = counting(
+        &gate,
+        |_, _| Ok(()),
+        move |_, stream| {
+            let session = number.fetch_add(1, Ordering::SeqCst).to_string();
+            respond(stream, "200 OK", &format!("Set-Cookie: session={session}\r\n"), session.as_bytes())
+        },
+    );
+    let suite = sharing(&origin, "");
+    let mut clients: Vec<Client> = (0..10).map(|_| ask(&suite, "GET", "/a", "")).collect();
+    gate.open();
+    let mut sessions: Vec<String> = clients.iter_mut().map(|client| client.response().unwrap().text()).collect();
+    sessions.sort();
+    sessions.dedup();
+    assert_eq!((sessions.len(), count.load(Ordering::SeqCst)), (10, 10));
+}
+
+#[test]
 fn a_hold_is_shared_and_every_client_gets_what_is_published() {
     let gate = Gate::default();
     let (origin, count) = counting(

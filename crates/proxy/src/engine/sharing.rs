@@ -63,7 +63,7 @@ impl Engine {
         }
         if let Some((group, missed)) = self.groups.join(&text, member) {
             return self.with_member(member, now, links, |exchange, context| {
-                exchange.joined(group);
+                exchange.joined(group, false);
                 for (target, message) in missed {
                     exchange.group_packet(&Packet::decode(&message).unwrap_or_default(), target, context);
                 }
@@ -71,12 +71,15 @@ impl Engine {
         }
         let number = self.shared.serial();
         let peer = self.shared.peers.intern(NAME);
-        let Some(source) = peer.and_then(|peer| entry.exchange.source(peer, number, now)) else { return };
+        let Some(source) = peer.and_then(|peer| entry.exchange.source(peer, number, now)) else {
+            // There have been too many peers to know one more.
+            return self.with_member(member, now, links, Exchange::ask_backend);
+        };
         let index = self.insert(|index, serial| source.place(index, serial));
         let source = Member { index, serial: self.exchanges[index].exchange.serial() };
         let group = self.groups.found(text, source, member);
-        self.with_member(member, now, links, |exchange, _| exchange.joined(group));
-        self.with_member(source, now, links, Exchange::ask_for_group);
+        self.with_member(member, now, links, |exchange, _| exchange.joined(group, true));
+        self.with_member(source, now, links, Exchange::ask_backend);
     }
 
     fn work_for_groups(&mut self, work: Vec<Work>, now: Instant, links: &mut dyn Links) {

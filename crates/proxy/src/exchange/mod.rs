@@ -81,8 +81,8 @@ pub struct Exchange {
     part: Part,
     /// When the handler gave it back, as it calls that.
     round: Option<Box<[u8]>>,
-    /// The group that it is or was in.
-    group: Option<GroupId>,
+    /// The group that it is or was in, and whether the request is that of this client.
+    group: Option<(GroupId, bool)>,
     upload: Upload,
     download: Download,
     origin: Option<Origin>,
@@ -533,7 +533,7 @@ impl Exchange {
                 outcome,
                 duration: context.now.saturating_duration_since(this.started),
                 retry: this.retry,
-                shared: this.group,
+                shared: this.group.map(|(group, _)| group),
                 user_agent: context.shared.config.log_user_agent,
             };
             context.links.log(&Note::Request(&line));

@@ -14,7 +14,7 @@ use crate::context::{Context, Note};
 use crate::error::{ProxyError, only_asks};
 use crate::request::headers::{Additions, origin_uri};
 use crate::request::uri::Uri;
-use crate::sharing::alike::{Asked, Exactness};
+use crate::sharing::alike::{Asked, Exactness, is_personal};
 use crate::sharing::{Event, GroupId, Member, NAME, Part};
 
 impl Exchange {
@@ -25,23 +25,24 @@ impl Exchange {
     /// Has the request asked together with those that are the same, if it is to be shared; `false`: it goes its own way. To be
     /// called before its first target is tried.
     pub(super) fn share(&mut self, packet: &Packet<'_>, context: &mut Context<'_>) -> bool {
-        let exactness = match self.part {
-            // What is asked again is asked because something has happened. Only the handler knows whose requests are later
-            // than that.
-            Part::None if self.retry => Exactness::All,
-            Part::None => Exactness::What,
-            Part::Wanted => Exactness::All,
-            Part::Joining | Part::In(_) | Part::Source => return false,
-        };
+        if matches!(self.part, Part::Joining | Part::In(_) | Part::Source) {
+            return false;
+        }
         let wanted = self.sharing_key().is_some() || self.part == Part::Wanted;
         let plain = self.upload.is_complete() && self.upload.kept().is_some_and(<[u8]>::is_empty);
         if !wanted || !plain || !only_asks(packet.method.unwrap_or_default()) {
             return false;
         }
-        let Some(text) = self.asked(packet, exactness, context) else { return false };
+        let Some(text) = self.asked(packet, context) else { return false };
         self.part = Part::Joining;
         context.shared.sharing.push_back(Event::Join(self.member(), text));
         true
+    }
+
+    /// How exactly others must ask the same. What a handler asks, or has asked again, is to be no other than if it were asked
+    /// alone; for clients somebody has decided otherwise.
+    fn exactness(&self) -> Exactness {
+        if self.retry || self.internal { Exactness::All } else { Exactness::What }
     }
 
     /// What the handler says that others must have in common with it: that they were given back at the same time, or what it
@@ -52,7 +53,7 @@ impl Exchange {
     }
 
     /// What makes other requests the same.
-    fn asked(&self, packet: &Packet<'_>, exactness: Exactness, context: &mut Context<'_>) -> Option<Box<[u8]>> {
+    fn asked(&self, packet: &Packet<'_>, context: &mut Context<'_>) -> Option<Box<[u8]>> {
         let route = self.route.as_ref()?;
         let target = route.targets.first()?;
         let uri = Uri::parse(packet.uri?)?;
@@ -71,7 +72,7 @@ impl Exchange {
             headers: &additions.headers(packet.headers, &what),
             route,
             cross_origin: self.fitting.is_some(),
-            exactness,
+            exactness: self.exactness(),
         };
         Some(asked.text())
     }
@@ -82,9 +83,9 @@ impl Exchange {
     }
 
     /// It waits for what a group gets.
-    pub fn joined(&mut self, group: GroupId) {
+    pub fn joined(&mut self, group: GroupId, first: bool) {
         self.part = Part::In(group);
-        self.group = Some(group);
+        self.group = Some((group, first));
     }
 
     /// The exchange that asks for a group, whose first member this is. It has no place yet.
@@ -116,8 +117,11 @@ impl Exchange {
         self
     }
 
-    /// Asks the backend, for a group.
-    pub fn ask_for_group(&mut self, context: &mut Context<'_>) {
+    /// Asks the backend, for a group if it is a source, else for itself.
+    pub fn ask_backend(&mut self, context: &mut Context<'_>) {
+        if !self.is_source() {
+            self.part = Part::None;
+        }
         self.with_request(|this, packet| this.open_origin(packet, context));
     }
 
@@ -131,6 +135,13 @@ impl Exchange {
     pub fn group_packet(&mut self, packet: &Packet<'_>, target: usize, context: &mut Context<'_>) {
         if self.is_abandoned() || !matches!(self.part, Part::In(_)) {
             return;
+        }
+        let first = self.group.is_some_and(|(_, first)| first);
+        if !first && packet.code.is_some() && is_personal(packet.headers, self.exactness()) {
+            // What is for the first alone is asked again for each of the others.
+            self.leave_group(context);
+            self.group = None;
+            return self.ask_backend(context);
         }
         self.target = target;
         if packet.kind == Kind::Data {

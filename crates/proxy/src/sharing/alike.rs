@@ -2,9 +2,10 @@
 //!
 //! Requests are the same if the same would be sent to the same backends. If the handler wants clients to share (`share_all`),
 //! headers that tell who asks and not what for do not count. Cookies and credentials always do: the response is
-//! that of the first who asks.
+//! that of the first who asks. A response that turns out to be for that one alone is not shared.
 
 use routes::{Route, Target};
+use zhttp::Headers;
 
 use crate::request::headers::{MARK, target_name};
 
@@ -69,6 +70,26 @@ impl Asked<'_> {
         is(&"Grip-Sig")
             || (self.exactness == Exactness::What && (WHO.iter().any(is) || (self.cross_origin && SITE.iter().any(is))))
     }
+}
+
+/// Whether a response is for nobody but the one who has asked: it sets a cookie, says that it is private, or depends on headers
+/// that were not compared.
+pub fn is_personal(headers: Headers<'_>, exactness: Exactness) -> bool {
+    headers.iter().any(|(name, value)| {
+        let mut words = value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii);
+        match name.len() {
+            4 if name.eq_ignore_ascii_case(b"Vary") => words.any(|word| {
+                let is = |other: &&str| word.eq_ignore_ascii_case(other.as_bytes());
+                word == b"*" || (exactness == Exactness::What && WHO.iter().chain(&SITE).any(is))
+            }),
+            10 => name.eq_ignore_ascii_case(b"Set-Cookie"),
+            13 if name.eq_ignore_ascii_case(b"Cache-Control") => words.any(|word| {
+                let word = word.split(|&byte| byte == b'=').next().unwrap_or_default();
+                word.eq_ignore_ascii_case(b"private")
+            }),
+            _ => false,
+        }
+    })
 }
 
 /// Headers that tell who asks, by which way, and under which number, but not what for.
@@ -151,6 +172,26 @@ mod tests {
         let of = |site: &str, ours| text(&[("Origin", site)], Exactness::What, |asked| asked.cross_origin = ours);
         assert_ne!(of("a", false), of("b", false));
         assert_eq!(of("a", true), of("b", true));
+    }
+
+    #[test]
+    fn a_response_that_is_for_one_client_is_known_by_its_headers() {
+        let personal = |name: &str, value: &str, exactness| {
+            is_personal(Headers::Pairs(&[(b"A", b"b"), (name.as_bytes(), value.as_bytes())]), exactness)
+        };
+        for (name, value) in [
+            ("set-cookie", "a=b"),
+            ("Cache-Control", "max-age=5, Private"),
+            ("cache-control", "private=\"x\""),
+            ("Vary", "*"),
+        ] {
+            assert!(personal(name, value, Exactness::All), "{name}: {value}");
+        }
+        for (name, value) in [("Cache-Control", "no-store"), ("Vary", "Cookie, Accept"), ("X-Private", "private")] {
+            assert!(!personal(name, value, Exactness::What), "{name}: {value}");
+        }
+        assert!(personal("Vary", "Accept, user-agent", Exactness::What));
+        assert!(personal("Vary", "Origin", Exactness::What) && !personal("Vary", "Origin", Exactness::All));
     }
 
     #[test]

@@ -24,6 +24,12 @@ pub(super) enum Sent {
 }
 
 impl Sent {
+    /// The id of the request that it opens.
+    pub(super) fn opened(&self) -> Option<Vec<u8>> {
+        let Sent::Open(message) = self else { return None };
+        Some(Packet::decode(message).unwrap().ids.single().unwrap().0.to_vec())
+    }
+
     /// A short description: who gets it, and what it is.
     fn name(&self) -> String {
         let describe = |to: &str, bytes: &[u8]| {
@@ -224,6 +230,17 @@ impl Bench {
     /// The frontend wants to be answered through its ROUTER.
     pub(super) fn by_router(&mut self) {
         self.recorded.by_router = true;
+    }
+
+    /// As if it had not been looked at.
+    pub(super) fn put_back(&mut self, sent: Sent) {
+        self.recorded.sent.push(sent);
+    }
+
+    /// The first packet from the outbound side to the request of this id.
+    pub(super) fn origin_answers(&mut self, id: &[u8], packet: Packet<'_>) {
+        let packet = Packet { from: b"out", ids: Ids::One(id, Some(0)), ..packet };
+        self.engine.origin_packet(&bytes(&packet), self.now, &mut self.recorded);
     }
 
     pub(super) fn request(&mut self, packet: Packet<'_>) {

@@ -177,6 +177,27 @@ fn what_is_not_the_same_or_may_do_something_is_not_shared() {
 }
 
 #[test]
+fn a_response_for_the_first_client_alone_is_asked_for_again_for_each_of_the_others() {
+    let mut crowd = Crowd::new("* origin:80");
+    (1..=3).for_each(|client| crowd.ask(client, 1000, Packet::default()));
+    assert_eq!(crowd.opened, 1);
+    let headers: &[(&[u8], &[u8])] = &[(b"Set-Cookie", b"session=1")];
+    crowd.bench.origin(Packet { headers: Headers::Pairs(headers), ..ok(b"one", false) });
+    let opened = crowd.bench.raw();
+    let ids: Vec<Vec<u8>> = opened.iter().filter_map(Sent::opened).collect();
+    opened.into_iter().for_each(|sent| crowd.bench.put_back(sent));
+    crowd.look();
+    assert!(crowd.has(1, 200, b"one") && crowd.got[&2].code.is_none() && crowd.got[&3].code.is_none());
+    assert_eq!((crowd.opened, ids.len()), (3, 2));
+    for id in &ids {
+        crowd.bench.origin_answers(id, ok(b"own", false));
+        crowd.look();
+    }
+    assert!(crowd.has(2, 200, b"own") && crowd.has(3, 200, b"own"));
+    assert!(crowd.bench.engine.is_empty());
+}
+
+#[test]
 fn a_slow_client_waits_for_itself_and_one_that_leaves_takes_nobody_with_it() {
     let mut crowd = Crowd::new("* origin:80");
     (1..=3).for_each(|client| crowd.ask(client, if client == 2 { 1 } else { 1000 }, Packet::default()));
@@ -360,6 +381,7 @@ enum Step {
     Leave(u8),
     Proceed(u8),
     Answer(usize, bool),
+    AnswerOne(usize, bool),
     Instruct(usize, bool),
     Data(usize, bool),
     Fail,
@@ -376,6 +398,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => client.clone().prop_map(Step::Leave),
         1 => client.prop_map(Step::Proceed),
         3 => piece.clone().prop_map(|(size, more)| Step::Answer(size, more)),
+        1 => piece.clone().prop_map(|(size, more)| Step::AnswerOne(size, more)),
         1 => piece.clone().prop_map(|(size, more)| Step::Instruct(size, more)),
         6 => piece.prop_map(|(size, more)| Step::Data(size, more)),
         1 => Just(Step::Fail),
@@ -413,6 +436,10 @@ proptest! {
                     }
                 }
                 Step::Answer(size, more) => crowd.origin(ok(&vec![b'x'; *size], *more)),
+                Step::AnswerOne(size, more) => {
+                    let headers: &[(&[u8], &[u8])] = &[(b"Set-Cookie", b"a=b")];
+                    crowd.origin(Packet { headers: Headers::Pairs(headers), ..ok(&vec![b'x'; *size], *more) });
+                }
                 Step::Instruct(size, more) => crowd.origin(grip_response("stream", &vec![b'x'; *size], *more)),
                 Step::Data(size, more) => crowd.origin(data(&vec![b'x'; *size], *more)),
                 Step::Fail => crowd.origin(error(b"undefined-condition")),
