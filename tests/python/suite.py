@@ -1,0 +1,72 @@
+"""The suite in front of a site, each on ports of its own."""
+
+import contextlib
+import pathlib
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+
+HERE = pathlib.Path(__file__).resolve().parent
+PATIENCE = 30
+
+
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as s:
+        return s.getsockname()[1]
+
+
+def until_open(port):
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        with socket.socket() as s:
+            if s.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        assert time.monotonic() < deadline, f"waited in vain for port {port}"
+        time.sleep(0.02)
+
+
+@contextlib.contextmanager
+def suite_before(programs, site, routes):
+    """Runs a program of this directory, which gets its port and the publish port, behind the suite. Gives the suite's port
+    and the publish port. `routes` has `{site}` for the site's address."""
+    programs = pathlib.Path(programs).resolve()
+    with tempfile.TemporaryDirectory() as directory:
+        port, site_port, publish = free_port(), free_port(), free_port()
+        directory = pathlib.Path(directory)
+        (directory / "routes").write_text(routes.format(site=f"127.0.0.1:{site_port}") + "\n")
+        (directory / "pushpin.conf").write_text(f"""[global]
+rundir={directory}/run
+[runner]
+http_port=127.0.0.1:{port}
+logdir={directory}/log
+[proxy]
+routesfile=routes
+sig_key=changeme
+[handler]
+push_in_http_addr=127.0.0.1
+push_in_http_port={publish}
+push_in_spec=ipc://{directory}/pull
+push_in_sub_specs=ipc://{directory}/sub
+command_spec=ipc://{directory}/command
+""")
+        commands = [
+            [programs / "pushpin-runner", f"--config={directory}/pushpin.conf"],
+            [sys.executable, HERE / site, str(site_port), str(publish)],
+        ]
+        out = open(directory / "out", "w")
+        processes = [subprocess.Popen(command, cwd=directory, stdout=out, stderr=out) for command in commands]
+        try:
+            for waited in (port, site_port, publish):
+                until_open(waited)
+            yield port, publish
+        except BaseException:
+            for file in (directory / "out", *directory.glob("log/*")):
+                print(f"--- {file}\n{file.read_text()[-6000:]}", file=sys.stderr)
+            raise
+        finally:
+            for process in processes:
+                process.terminate()
+            for process in processes:
+                process.wait(PATIENCE)
