@@ -7,7 +7,7 @@ import { createHash, X509Certificate } from 'node:crypto';
 import { mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { chromium } from 'playwright-core';
-import { Site } from './browser_site.mjs';
+import { Site } from './news_site.mjs';
 import { endAfter, freePort, Suite, until } from './suite.mjs';
 
 const [programs, executablePath] = process.argv.slice(2);

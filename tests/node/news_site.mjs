@@ -1,9 +1,10 @@
-// A site of numbered news, for browser.html. It is reliable as GRIP has it: each message tells which one was before it,
+// A site of numbered news, for browser.html and eventsource.mjs. It is reliable as GRIP has it: each message tells which one was before it,
 // each hold which one the client has, and a client that comes back says so too.
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import express from 'express';
 import { WebSocketServer } from 'ws';
+import { HttpResponseFormat, HttpStreamFormat, Item, Publisher, WebSocketMessageFormat } from '@fanoutio/grip';
 import { ServeGrip } from '@fanoutio/serve-grip';
 
 const PAGE = readFileSync(new URL('browser.html', import.meta.url));
@@ -16,7 +17,8 @@ export class Site {
 
     static async start(publishPort) {
         const site = new Site();
-        site.publishPort = publishPort;
+        site.grip = { control_uri: `http://127.0.0.1:${publishPort}/`, control_iss: 'pushpin', key: 'changeme' };
+        site.publisher = new Publisher(site.grip);
         site.server = site.app().listen(0, '127.0.0.1');
         await once(site.server, 'listening');
         site.passThrough();
@@ -25,9 +27,8 @@ export class Site {
     }
 
     app() {
-        const grip = { control_uri: `http://127.0.0.1:${this.publishPort}/`, control_iss: 'pushpin', key: 'changeme' };
         const app = express();
-        app.use(new ServeGrip({ grip }));
+        app.use(new ServeGrip({ grip: this.grip }));
         app.get('/', (req, res) => res.type('html').end(PAGE));
         app.get('/events', (req, res) => this.events(req, res));
         app.get('/poll', (req, res) => this.poll(req, res));
@@ -99,21 +100,15 @@ export class Site {
     /** Publishes the next message, and waits until the suite has taken it. */
     async publish() {
         const number = this.last + 1;
-        const formats = {
-            'http-stream': { content: event(number) },
-            'http-response': { headers: { 'Content-Type': 'application/json' }, body: `[${number}]` },
-            'ws-message': { content: `${number}` },
-        };
-        const item = { channel: 'news', id: `${number}`, 'prev-id': `${number - 1}`, formats };
+        const formats = [
+            new HttpStreamFormat(event(number)),
+            new HttpResponseFormat({ headers: { 'Content-Type': 'application/json' }, body: `[${number}]` }),
+            new WebSocketMessageFormat(`${number}`),
+        ];
+        const item = new Item(formats, `${number}`, `${number - 1}`);
         this.last = number;
         // A handler that has just died takes none: asked again until there is another.
-        for (;;) {
-            const done = await fetch(`http://127.0.0.1:${this.publishPort}/publish/`, {
-                method: 'POST',
-                body: JSON.stringify({ items: [item] }),
-                signal: AbortSignal.timeout(10_000),
-            }).then((response) => response.ok, () => false);
-            if (done) return;
+        while (!(await this.publisher.publish('news', item).then(() => true, () => false))) {
             await new Promise((go) => setTimeout(go, 20));
         }
     }
