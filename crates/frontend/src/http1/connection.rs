@@ -23,6 +23,9 @@ use crate::websocket::{self, WebSocket, handshake};
 /// Upload bytes sent in one packet at most.
 const MAX_UPLOAD: usize = 65_536;
 
+/// What the credits of a WebSocket are short of an even number.
+const UNEVEN: u32 = 7;
+
 /// The HTTP/1.1 side of a client connection.
 pub struct Http1 {
     /// The client's slot.
@@ -263,7 +266,8 @@ impl Http1 {
         None
     }
 
-    /// Opens an exchange for a WebSocket.
+    /// Opens an exchange for a WebSocket. Pushpin's proxy never goes on with one whose credits it has used up to the byte, and
+    /// messages like to have even sizes.
     fn begin_websocket(&mut self, head: &RequestHead<'_>, cx: &mut Context<'_>) -> Option<Refusal> {
         let (Some(key), Ok(deflates)) = (handshake::key(head), handshake::offers_deflate(head)) else {
             return Some(self.refuse(head.version, 400, handshake::INVALID, cx));
@@ -275,7 +279,7 @@ impl Http1 {
             head,
             body: false,
             websocket: true,
-            window: cx.config.window,
+            window: cx.config.window - UNEVEN,
             router_resp: cx.config.router_resp,
         };
         let exchange = cx.exchanges.open(&opening, cx.now, cx.up);

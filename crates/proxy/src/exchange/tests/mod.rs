@@ -1,6 +1,7 @@
 //! Whole flows, without sockets: packets in, packets out.
 
 mod bench;
+mod extensions;
 mod holding;
 mod internal;
 mod proxying;
