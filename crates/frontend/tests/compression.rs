@@ -60,7 +60,8 @@ impl Bench {
     fn new(compression: bool, offer: &str) -> Self {
         let config = Config {
             head: Limits::default(),
-            window: WINDOW,
+            // A WebSocket gets seven less.
+            window: WINDOW + 7,
             router_resp: false,
             compression,
             deadlines: Deadlines::default(),
