@@ -129,3 +129,17 @@ pub fn chunks(data: &[u8]) {
     let whole = body(data, usize::MAX, usize::MAX);
     assert_eq!(body(data, usize::from(*piece), usize::from(*most).max(1)), whole);
 }
+
+/// What a proxy in front says: more bytes never change what has been read, and fewer only make it wait.
+pub fn proxied(data: &[u8]) {
+    use wire::proxied::{MAX_BINARY, read};
+    match read(data) {
+        Ok(Some((length, client))) => {
+            assert!(length <= data.len() && length <= MAX_BINARY);
+            assert_eq!(read(&data[..length]), Ok(Some((length, client))));
+            assert_eq!(read(&data[..length - 1]), Ok(None));
+        }
+        Ok(None) => assert!(data.len() < MAX_BINARY),
+        Err(_) => assert!(read(&[data, b"\r\n"].concat()).is_err()),
+    }
+}

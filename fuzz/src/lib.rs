@@ -26,6 +26,7 @@ pub const TARGETS: &[Target] = &[
     ("request", http1::request),
     ("response", http1::response),
     ("chunks", http1::chunks),
+    ("proxied", http1::proxied),
     ("item", push::item),
     ("instruct", push::instruct),
     ("filter", push::filter),

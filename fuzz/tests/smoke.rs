@@ -103,6 +103,7 @@ fn each_reader_understands_one_of_its_seeds() {
         "request" => matches!(parse_request(input, &Limits::default()), Ok(Some(_))),
         "response" => matches!(parse_response(&input[1..], &Limits::default(), "GET"), Ok(Some(_))),
         "chunks" => input.ends_with(b"0\r\n\r\n"),
+        "proxied" => matches!(wire::proxied::read(input), Ok(Some(_))),
         "item" => grip::item::from_message(input, None).is_ok(),
         "instruct" => input.windows(5).any(|word| word == b"Grip-"),
         "filter" => input.split(|&byte| byte == b'\n').count() > 2,

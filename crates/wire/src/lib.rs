@@ -7,9 +7,11 @@
 //! # Layout
 //!
 //! * [`http1`]: HTTP/1.1 (RFC 9112), server role (used by the frontend) and client role (used by the outbound client).
+//! * [`proxied`]: what a proxy in front says before all of that.
 //! * [`websocket`]: WebSocket frames (RFC 6455), both roles.
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_macros))]
 
 pub mod http1;
+pub mod proxied;
 pub mod websocket;
