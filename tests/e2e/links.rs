@@ -3,8 +3,8 @@
 use std::fs;
 use std::io;
 use std::net::TcpStream;
-use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicUsize, Ordering};
 
 use nix::sys::signal::Signal;
 use pushpin_tests::client::Client;
@@ -155,24 +155,29 @@ fn a_backend_is_told_when_a_client_has_gone() {
 
 #[test]
 fn streams_go_on_when_the_proxy_that_fetches_their_page_is_killed() {
-    let suite: Arc<OnceLock<Suite>> = Arc::default();
-    let (asked, known) = (Arc::new(AtomicUsize::new(0)), suite.clone());
+    let (asked, is_asked) = std::sync::mpsc::channel();
+    let first = AtomicBool::new(true);
     let origin = Origin::start(move |request, stream| {
         if request.target != "/next" {
             return hold(stream, "stream", "c", "Grip-Link: </next>; rel=next\r\n", "hi\n");
         }
-        if asked.fetch_add(1, Ordering::SeqCst) == 0 {
-            known.get().expect("it runs").kill("proxy");
+        if first.swap(false, Ordering::SeqCst) {
+            // The test may be over.
+            let _ = asked.send(());
+            // Until outbound, whose proxy is gone, closes.
+            let _ = std::io::Read::read(stream, &mut [0]);
             return Ok(());
         }
         hold(stream, "stream", "c", "", "page\n")
     });
-    let suite = suite.get_or_init(|| Suite::before(origin.port));
-    let mut client = open(suite, "/s");
+    let suite = Suite::before(origin.port);
+    let mut client = open(&suite, "/s");
     client.head().unwrap();
     client.expect("hi\n").unwrap();
-    hint(suite, "c");
+    hint(&suite, "c");
+    is_asked.recv_timeout(pushpin_tests::PATIENCE).expect("the page is asked for");
+    suite.kill("proxy");
     client.expect("page\n").unwrap();
-    publish::text(suite, "c", "live").unwrap();
+    publish::text(&suite, "c", "live").unwrap();
     client.expect("live").unwrap();
 }
