@@ -29,6 +29,11 @@ const MAX_ANSWER: usize = 1_000_000;
 /// How long such an answer may take.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// Whether this is Zurl. Its instances are called by a UUID in braces, unless somebody gives them a name.
+fn is_zurl(name: &[u8]) -> bool {
+    name.starts_with(b"{")
+}
+
 impl Exchange {
     /// Sends the request to the current target.
     pub(super) fn open_origin(&mut self, request: &Packet<'_>, context: &mut Context<'_>) {
@@ -274,8 +279,13 @@ impl Exchange {
                 let Some(code) = packet.code else {
                     return self.origin_violated("a response without a status", context);
                 };
-                let head = (code, packet.reason.unwrap_or_default(), packet.headers);
-                self.response_begins(head, packet.body, packet.more, context);
+                let reason = packet.reason.unwrap_or_default();
+                if is_zurl(packet.from) && packet.headers.get("Content-Encoding").is_some() {
+                    let kept = backend::without_coding(packet.headers);
+                    let head = (code, reason, Headers::Pairs(&kept));
+                    return self.response_begins(head, packet.body, packet.more, context);
+                }
+                self.response_begins((code, reason, packet.headers), packet.body, packet.more, context);
             }
             Phase::Relaying => self.relay(None, packet.body, packet.more, context),
             Phase::Collecting | Phase::Preceding => self.collect(packet.body, packet.more, context),

@@ -54,6 +54,11 @@ pub fn passed_on<'a>(headers: Headers<'a>) -> Vec<(&'a [u8], &'a [u8])> {
     headers.iter().filter(|(name, _)| !is_hop_by_hop(name)).collect()
 }
 
+/// The headers of a body whose coding Zurl has taken off: it asks every backend for one, and leaves its name in the head.
+pub fn without_coding<'a>(headers: Headers<'a>) -> Vec<(&'a [u8], &'a [u8])> {
+    headers.iter().filter(|(name, _)| !name.eq_ignore_ascii_case(b"Content-Encoding")).collect()
+}
+
 /// Whether a response that is too large to be collected may go to the client at once and be held afterwards: a stream by
 /// headers, without a filter that must see all of it.
 pub fn may_be_sent_before_hold(headers: Headers<'_>) -> bool {

@@ -154,7 +154,7 @@ pub(super) struct Bench {
     /// Number of the frontend's next packet, of the outbound side's next packet, and the id it answers to.
     pub(super) client_seq: u32,
     pub(super) origin_seq: u32,
-    origin_id: Vec<u8>,
+    pub(super) origin_id: Vec<u8>,
     pub(super) call_id: Vec<u8>,
 }
 

@@ -105,3 +105,19 @@ fn the_handler_is_not_asked_again_only_if_it_has_said_so() {
     let again = second(&[no_proxy, ("inspect-again", Value::Int(60_000))]);
     assert!(again[0].starts_with("open:"), "{again:?}");
 }
+
+#[test]
+fn the_coding_of_a_body_is_not_named_when_zurl_has_taken_it_off() {
+    for (from, named) in [(&b"out"[..], true), (b"{0ac1}", false)] {
+        let mut bench = Bench::new(ROUTES);
+        request(&mut bench, b"1", Ext::MULTI, false);
+        bench.take();
+        let headers = Headers::Pairs(&[(b"Content-Encoding", b"gzip"), (b"X", b"y")]);
+        let packet = Packet { from, ids: Ids::One(&bench.origin_id, Some(0)), headers, ..ok(b"x", false) };
+        bench.engine.origin_packet(&bytes(&packet), bench.now, &mut bench.recorded);
+        let sent = bench.raw();
+        let [Sent::Client(answer)] = &sent[..] else { panic!("{sent:?}") };
+        let headers = Packet::decode(answer).unwrap().headers;
+        assert_eq!((headers.get("Content-Encoding").is_some(), headers.get("X")), (named, Some(&b"y"[..])));
+    }
+}
