@@ -18,6 +18,10 @@ pub struct Links {
     full: usize,
     /// Sessions of packets that could not be sent.
     lost: Vec<(Address, Id, u32)>,
+    /// Bytes of heads that have been sent to clients, as statistics count them.
+    pub header_bytes: u64,
+    /// Bytes of content.
+    pub content_bytes: u64,
 }
 
 #[derive(Default)]
@@ -44,6 +48,12 @@ impl Links {
 
     /// Sends a packet, whether there is room or not.
     pub fn send(&mut self, to: Address, packet: &Packet<'_>, cx: &mut Context<'_>) {
+        let clients = packet.ids.len() as u64;
+        if packet.code.is_some() {
+            let headers = packet.headers.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
+            self.header_bytes += clients * (3 + packet.reason.map_or(0, <[u8]>::len) + headers) as u64;
+        }
+        self.content_bytes += clients * packet.body.len() as u64;
         match cx.actions.send(to, packet) {
             Sent::Taken => {}
             Sent::Full => self.mark_full(to.peer),

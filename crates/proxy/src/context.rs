@@ -83,6 +83,8 @@ pub struct Config {
     pub session_queue_time: Duration,
     /// How long a connection counts in statistics after the last word of it; none: they do not tell of connections.
     pub stats_connection_ttl: Option<Duration>,
+    /// How often statistics report; none: never.
+    pub stats_report_interval: Option<Duration>,
     /// Outbound processes answer through our ROUTER: one link in order, whose end comes behind the last response.
     pub router_resp: bool,
 }
@@ -126,7 +128,7 @@ impl Shared {
             peers: Peers::default(),
             signatures: Signatures::new(&config),
             upstream: config.upstream_key.as_ref().and_then(|key| verifying_key(key).ok()),
-            statistics: Statistics::new(config.stats_connection_ttl),
+            statistics: Statistics::new(config.stats_connection_ttl, config.stats_report_interval),
             config,
             availability: Availability::default(),
             cut: Vec::new(),

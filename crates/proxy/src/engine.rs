@@ -179,7 +179,7 @@ impl Engine {
             return self.with_websockets(now, links, |websockets, context| {
                 websockets.open(session, message, &packet, uri.scheme, context, |relay, scene| {
                     relay.begin(&packet, &uri, &routes, scene);
-                    relay.note_arrival(packet.peer_address, scene);
+                    relay.note_arrival(&packet, scene);
                 });
             });
         }
@@ -188,7 +188,7 @@ impl Engine {
         self.with_exchange(index, now, links, |exchange, context| match &passthrough {
             None => {
                 exchange.begin(&packet, &uri, &routes, context);
-                exchange.note_arrival(packet.peer_address, context);
+                exchange.note_arrival(&packet, context);
             }
             Some(passthrough) => exchange.begin_internal(&packet, &uri, passthrough, &routes, context),
         });
@@ -400,7 +400,7 @@ impl Engine {
                 self.insert(|index, serial| Exchange::new(index, serial, session, message, &packet, uri.scheme, now));
             self.with_exchange(index, now, links, |exchange, context| {
                 exchange.begin_again(&packet, &uri, client, &retry, &routes, context);
-                exchange.note_arrival(packet.peer_address, context);
+                exchange.note_arrival(&packet, context);
             });
         }
     }

@@ -7,12 +7,16 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
-use rpc::stats::{Activity, Conn, ConnKind, Counts, Packet};
+use rpc::stats::{Activity, Conn, ConnKind, Counts, Packet, Report};
+use zhttp::Headers;
+
+use crate::request::uri::Uri;
 
 /// Activity of so long is one packet.
 const ACTIVITY: Duration = Duration::from_millis(100);
 /// How often it is looked for what is to be repeated.
 const TICK: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
 
 /// A connection that begins.
 #[derive(Clone, Copy, Debug)]
@@ -31,31 +35,52 @@ pub struct Arrival<'a> {
     pub again: bool,
 }
 
+/// A connection that is here.
+struct Connection {
+    packet: Conn<'static>,
+    repeat_at: Instant,
+    /// Full minutes are counted from here.
+    counted_at: Instant,
+}
+
+/// What has happened on a route since the last report.
+#[derive(Default)]
+struct Tally {
+    report: Report<'static>,
+    /// Connections now.
+    connections: u32,
+}
+
 /// See the module.
 #[derive(Default)]
 pub struct Statistics {
     /// How long a connection counts after the last word of it; none: connections are not told of.
     ttl: Option<Duration>,
+    /// How often is reported; none: never.
+    report_interval: Option<Duration>,
     heard: bool,
     activity: BTreeMap<Option<Box<str>>, u32>,
     requests: u32,
     activity_at: Option<Instant>,
     tick_at: Option<Instant>,
-    /// Those that are here, and when they are repeated. As many as requests and WebSockets may be under way.
-    connections: HashMap<Box<[u8]>, (Conn<'static>, Instant)>,
+    /// By route; of those without an id by the empty text. No more than there are routes.
+    tallies: BTreeMap<Box<str>, Tally>,
+    reported_at: Option<Instant>,
+    /// Those that are here. As many as requests and WebSockets may be under way.
+    connections: HashMap<Box<[u8]>, Connection>,
     packets: Vec<Packet<'static>>,
 }
 
 impl Statistics {
     /// Nothing is known.
-    pub fn new(ttl: Option<Duration>) -> Self {
-        Statistics { ttl, ..Statistics::default() }
+    pub fn new(ttl: Option<Duration>, report_interval: Option<Duration>) -> Self {
+        Statistics { ttl, report_interval, ..Statistics::default() }
     }
 
     /// Somebody listens, or nobody does any more.
     pub fn set_heard(&mut self, heard: bool) {
         if self.heard != heard {
-            *self = Statistics { heard, ..Statistics::new(self.ttl) };
+            *self = Statistics { heard, ..Statistics::new(self.ttl, self.report_interval) };
         }
     }
 
@@ -64,44 +89,67 @@ impl Statistics {
         self.heard
     }
 
+    fn tally(&mut self, route: Option<&str>, now: Instant) -> &mut Tally {
+        let route = route.unwrap_or_default();
+        self.reported_at.get_or_insert(now);
+        self.tallies.entry(route.into()).or_default()
+    }
+
+    /// Counts what passes on a route.
+    pub fn count(&mut self, route: Option<&str>, now: Instant, add: impl FnOnce(&mut Report<'static>)) {
+        if self.heard && self.report_interval.is_some() {
+            add(&mut self.tally(route, now).report);
+        }
+    }
+
     /// A connection begins.
     pub fn begin(&mut self, arrival: &Arrival<'_>, now: Instant) {
         if !self.heard {
             return;
         }
-        if !arrival.again {
-            *self.activity.entry(arrival.route.map(Into::into)).or_default() += 1;
-            self.requests += 1;
-            self.activity_at.get_or_insert(now + ACTIVITY);
-        }
-        let Some(ttl) = self.ttl else { return };
+        *self.activity.entry(arrival.route.map(Into::into)).or_default() += 1;
+        self.requests += u32::from(!arrival.again);
+        self.activity_at.get_or_insert(now + ACTIVITY);
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let conn = Conn {
+        let packet = Conn {
             id: text(arrival.id).into(),
             kind: Some(arrival.kind),
             route: arrival.route.map(|route| route.to_string().into()),
             peer_address: arrival.peer_address.map(|address| text(address).into()),
             ssl: arrival.secure,
-            ttl: Some(u32::try_from(ttl.as_secs()).unwrap_or(u32::MAX)),
+            ttl: self.ttl.map(|ttl| u32::try_from(ttl.as_secs()).unwrap_or(u32::MAX)),
             ..Conn::default()
         };
-        self.packets.push(Packet::Conn(conn.clone()));
-        self.connections.insert(arrival.id.into(), (conn, now + ttl * 3 / 4));
+        if self.ttl.is_some() {
+            self.packets.push(Packet::Conn(packet.clone()));
+        }
+        let repeat_at = now + self.ttl.unwrap_or_default() * 3 / 4;
+        self.connections.insert(arrival.id.into(), Connection { packet, repeat_at, counted_at: now });
         self.tick_at.get_or_insert(now + TICK);
+        let tally = self.tally(arrival.route, now);
+        tally.report.minutes += u32::from(!arrival.again);
+        tally.connections += 1;
+        tally.report.connections = tally.report.connections.max(tally.connections);
     }
 
     /// A connection is not here any more. Of one that was handed over nothing is told: it is the handler's to end.
     pub fn end(&mut self, id: &[u8], handed_over: bool) {
-        if let Some((conn, _)) = self.connections.remove(id)
-            && !handed_over
-        {
-            self.packets.push(Packet::Conn(Conn { id: conn.id, unavailable: true, ..Conn::default() }));
+        let Some(Connection { packet: Conn { id, route, .. }, .. }) = self.connections.remove(id) else { return };
+        if let Some(tally) = self.tallies.get_mut(route.as_deref().unwrap_or_default()) {
+            tally.connections = tally.connections.saturating_sub(1);
+        }
+        if !handed_over && self.ttl.is_some() {
+            self.packets.push(Packet::Conn(Conn { id, route, unavailable: true, ..Conn::default() }));
         }
     }
 
     /// When [`Statistics::take`] has something more.
     pub fn next_due(&self) -> Option<Instant> {
-        [self.activity_at, self.tick_at].into_iter().flatten().min()
+        [self.activity_at, self.tick_at, self.report_at()].into_iter().flatten().min()
+    }
+
+    fn report_at(&self) -> Option<Instant> {
+        Some(self.reported_at? + self.report_interval?)
     }
 
     /// What is to be told now.
@@ -113,18 +161,76 @@ impl Statistics {
                 self.packets.push(Packet::Activity(Activity { route, count, ..Activity::default() }));
             }
             let requests_received = std::mem::take(&mut self.requests);
-            self.packets.push(Packet::Counts(Counts { requests_received, ..Counts::default() }));
+            if requests_received > 0 {
+                self.packets.push(Packet::Counts(Counts { requests_received, ..Counts::default() }));
+            }
         }
         if self.tick_at.is_some_and(|due| due <= now) {
-            let ttl = self.ttl.unwrap_or_default();
-            for (conn, repeat_at) in self.connections.values_mut().filter(|(_, repeat_at)| *repeat_at <= now) {
-                *repeat_at = now + ttl * 3 / 4;
-                self.packets.push(Packet::Conn(conn.clone()));
-            }
-            self.tick_at = (!self.connections.is_empty()).then(|| now + TICK);
+            self.tick(now);
+        }
+        if self.report_at().is_some_and(|due| due <= now) {
+            self.report(now);
         }
         std::mem::take(&mut self.packets)
     }
+
+    /// Repeats connections, and counts their minutes.
+    fn tick(&mut self, now: Instant) {
+        for connection in self.connections.values_mut() {
+            while connection.counted_at + MINUTE <= now {
+                connection.counted_at += MINUTE;
+                if let Some(tally) = self.tallies.get_mut(connection.packet.route.as_deref().unwrap_or_default()) {
+                    tally.report.minutes += 1;
+                }
+            }
+            if let Some(ttl) = self.ttl
+                && connection.repeat_at <= now
+            {
+                connection.repeat_at = now + ttl * 3 / 4;
+                self.packets.push(Packet::Conn(connection.packet.clone()));
+            }
+        }
+        self.tick_at = (!self.connections.is_empty()).then(|| now + TICK);
+    }
+
+    /// Reports on the routes on which something has happened, and forgets the others.
+    fn report(&mut self, now: Instant) {
+        let since = self.reported_at.take().unwrap_or(now);
+        let duration = u32::try_from(now.saturating_duration_since(since).as_millis()).unwrap_or(u32::MAX);
+        self.tallies.retain(|route, tally| {
+            let Tally { report, connections } = tally;
+            if *report == Report::default() {
+                return *connections > 0;
+            }
+            let route = (!route.is_empty()).then(|| route.to_string().into());
+            let next = Report { connections: *connections, ..Report::default() };
+            let report = Report { route, duration, ..std::mem::replace(report, next) };
+            self.packets.push(Packet::Report(Box::new(report)));
+            true
+        });
+        self.reported_at = (!self.tallies.is_empty()).then_some(now);
+    }
+}
+
+/// The size of a request's head, as statistics count it.
+pub fn request_size(method: &[u8], uri: &[u8], headers: Headers<'_>) -> u32 {
+    let target = Uri::parse(uri).map_or(0, |uri| uri.path.len() + uri.query.len());
+    size(method.len() + target, headers)
+}
+
+/// The size of a response's head, as statistics count it: the status has three digits.
+pub fn response_size(reason: &[u8], headers: Headers<'_>) -> u32 {
+    size(3 + reason.len(), headers)
+}
+
+fn size(first: usize, headers: Headers<'_>) -> u32 {
+    let all = headers.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
+    length(first + all)
+}
+
+/// A number of bytes.
+pub fn length(bytes: usize) -> u32 {
+    u32::try_from(bytes).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]
@@ -141,7 +247,7 @@ mod tests {
     };
 
     fn heard() -> (Statistics, Instant) {
-        let mut statistics = Statistics::new(Some(Duration::from_secs(120)));
+        let mut statistics = Statistics::new(Some(Duration::from_secs(120)), None);
         statistics.set_heard(true);
         (statistics, Instant::now())
     }
@@ -205,10 +311,46 @@ mod tests {
     #[test]
     fn connections_are_not_told_of_if_that_is_switched_off() {
         let (_, now) = heard();
-        let mut statistics = Statistics::new(None);
+        let mut statistics = Statistics::new(None, None);
         statistics.set_heard(true);
         statistics.begin(&ARRIVAL, now);
         assert_eq!(told(&mut statistics, now), [""; 0]);
         assert_eq!(told(&mut statistics, now + ACTIVITY).len(), 2);
+    }
+
+    #[test]
+    fn a_report_has_what_a_route_has_seen_since_the_last_one() {
+        let (_, now) = heard();
+        let mut statistics = Statistics::new(None, Some(Duration::from_secs(10)));
+        statistics.count(Some("r"), now, |report| report.server_messages_sent += 1);
+        statistics.set_heard(true);
+        statistics.begin(&Arrival { route: Some("r"), ..ARRIVAL }, now);
+        let headers: [(&[u8], &[u8]); 1] = [(b"Host", b"h")];
+        statistics.count(Some("r"), now, |report| {
+            report.client_header_bytes_received += request_size(b"GET", b"http://h/a?b", Headers::Pairs(&headers));
+            report.client_header_bytes_sent += response_size(b"OK", Headers::Absent);
+        });
+        let reports = |statistics: &mut Statistics, seconds| {
+            let packets = statistics.take(now + Duration::from_secs(seconds)).into_iter();
+            let reports =
+                packets.filter_map(|packet| if let Packet::Report(report) = packet { Some(*report) } else { None });
+            reports.collect::<Vec<_>>()
+        };
+        assert_eq!(reports(&mut statistics, 9), []);
+        let expected = Report {
+            route: Some("r".into()),
+            connections: 1,
+            minutes: 1,
+            duration: 10_000,
+            client_header_bytes_received: 12,
+            client_header_bytes_sent: 5,
+            ..Report::default()
+        };
+        assert_eq!(reports(&mut statistics, 10), [expected]);
+        statistics.end(b"f:1", false);
+        let there = Report { route: Some("r".into()), connections: 1, duration: 10_000, ..Report::default() };
+        assert_eq!(reports(&mut statistics, 20), [there], "it was there in the interval");
+        assert_eq!(reports(&mut statistics, 30), []);
+        assert!(statistics.tallies.is_empty() && statistics.report_at().is_none());
     }
 }

@@ -301,6 +301,28 @@ pub struct Report<'a> {
     pub server_messages_sent: u32,
 }
 
+impl Report<'_> {
+    /// Adds the bytes and messages of another.
+    pub fn add_traffic(&mut self, other: &Report<'_>) {
+        for (own, other) in [
+            (&mut self.client_header_bytes_received, other.client_header_bytes_received),
+            (&mut self.client_header_bytes_sent, other.client_header_bytes_sent),
+            (&mut self.client_content_bytes_received, other.client_content_bytes_received),
+            (&mut self.client_content_bytes_sent, other.client_content_bytes_sent),
+            (&mut self.client_messages_received, other.client_messages_received),
+            (&mut self.client_messages_sent, other.client_messages_sent),
+            (&mut self.server_header_bytes_received, other.server_header_bytes_received),
+            (&mut self.server_header_bytes_sent, other.server_header_bytes_sent),
+            (&mut self.server_content_bytes_received, other.server_content_bytes_received),
+            (&mut self.server_content_bytes_sent, other.server_content_bytes_sent),
+            (&mut self.server_messages_received, other.server_messages_received),
+            (&mut self.server_messages_sent, other.server_messages_sent),
+        ] {
+            *own = own.wrapping_add(other);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

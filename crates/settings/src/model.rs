@@ -272,6 +272,8 @@ pub struct Proxy {
     pub intreq_out_spec: String,
     /// Seconds for which a connection counts in statistics; none: they do not tell of connections.
     pub stats_connection_ttl: Option<Duration>,
+    /// How often statistics report; none: never.
+    pub stats_report_interval: Option<Duration>,
     /// Bind PULL: what the handler tells about WebSockets.
     pub ws_control_in_spec: String,
     /// Bind PUSH: what the handler is told about them.

@@ -176,6 +176,11 @@ fn outbound(
     })
 }
 
+/// How often a part reports.
+fn report_interval(values: &Values, section: &'static str) -> Result<Option<Duration>, Error> {
+    Ok(values.limit::<u32>(section, "stats_report_interval")?.map(|s| Duration::from_secs(s.into())))
+}
+
 fn proxy(
     values: &Values,
     source: &Source,
@@ -234,6 +239,7 @@ fn proxy(
             .bool("global", "stats_connection_send")?
             .then(|| values.seconds("global", "stats_connection_ttl"))
             .transpose()?,
+        stats_report_interval: report_interval(values, P)?,
         ws_control_in_spec: bound("handler_ws_control_in_spec")?,
         ws_control_out_spec: bound("handler_ws_control_out_spec")?,
         session_queue_bytes: values.int("handler", "session_queue_bytes")?,
@@ -281,7 +287,7 @@ fn handler(values: &Values, frontend: &Frontend, proxy: &Proxy) -> Result<Handle
             connections: values.bool("global", "stats_connection_send")?,
             connection_ttl: values.seconds("global", "stats_connection_ttl")?,
             subscription_ttl: values.seconds(H, "stats_subscription_ttl")?,
-            report_interval: values.limit::<u32>(H, "stats_report_interval")?.map(|s| Duration::from_secs(s.into())),
+            report_interval: report_interval(values, H)?,
             json: values.text(H, "stats_format")? == "json",
         },
         command_spec: values.spec(H, "command_spec")?,

@@ -163,7 +163,7 @@ pub const SETTINGS: &[Setting] = &[
     row(P, "max_open_requests", OPTIONAL, "-1", "", Used, "Requests under way at a time; -1: as many as `client_maxconn`."),
     row(P, "ipc_file_mode", Octal, "", "", Used, "Permissions of the socket files that the proxy makes. Empty: only the user of the suite may connect."),
     row(P, "stats_connections_max_ttl", SECONDS, "60", "1.37", Planned, "Seconds for which a count of connections holds."),
-    row(P, "stats_report_interval", Int(-1, MAX), "10", "", Planned, "Seconds between reports; 0: none."),
+    row(P, "stats_report_interval", Int(-1, MAX), "10", "", Used, "Seconds between reports; 0: none."),
     row(P, "prometheus_port", Text, "", "1.35", Planned, "Where metrics are served."),
     row(P, "prometheus_prefix", Text, "", "1.35", Planned, "Begins the name of every metric."),
     row(P, "updates_check", Text, "", "1.13", Ignored, "Pushpin asked for newer versions of itself; we never do."),

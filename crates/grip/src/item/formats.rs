@@ -32,6 +32,25 @@ pub struct Formats {
     pub ws_message: Option<WsMessage>,
 }
 
+impl Formats {
+    /// The length of the content in bytes for long-polls, streams and WebSockets, as far as there is something for them.
+    pub fn lengths(&self) -> [Option<usize>; 3] {
+        let response = self.http_response.as_ref().map(|action| match action {
+            Action::Send(HttpResponse { body: ResponseBody::Whole(body), .. }) => body.len(),
+            _ => 0,
+        });
+        let stream = self.http_stream.as_ref().map(|action| match action {
+            Action::Send(stream) => stream.content.len(),
+            _ => 0,
+        });
+        let socket = self.ws_message.as_ref().map(|message| match message {
+            WsMessage::Send(send) => send.content.as_ref().map_or(0, Bytes::len),
+            _ => 0,
+        });
+        [response, stream, socket]
+    }
+}
+
 /// A whole response.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HttpResponse {

@@ -60,6 +60,10 @@ pub struct Totals {
     pub sent: u64,
     /// Of these, those to long-polls.
     pub responses_sent: u64,
+    /// Blocks of messages, if they are counted.
+    pub blocks_received: u64,
+    /// Blocks of deliveries.
+    pub blocks_sent: u64,
     /// Messages that a class of subscribers did not get because of its filters.
     pub filtered: u64,
     /// Messages that a class did not get because a filter failed, or its content filters are not those of the publisher.
@@ -155,6 +159,8 @@ impl Fanout {
     pub fn deliver(&mut self, item: Item, audience: &mut Audience, cx: &mut Context<'_>) -> usize {
         self.totals.received += 1;
         let mut receivers = 0;
+        let [response, stream, socket] = item.formats.lengths().map(|len| self.blocks(item.size, len));
+        self.totals.blocks_received += u64::from([response, stream, socket].into_iter().flatten().max().unwrap_or(0));
         let number = self.judge(&item, None, audience, cx);
         let message = Message { channel: &item.channel, meta: &item.meta, size: item.size, number, only: None };
         advance(&message, item.id.as_deref(), audience);
@@ -164,21 +170,24 @@ impl Fanout {
         {
             let responses = self.deliver_responses(channel, &message, action, audience, cx);
             self.totals.responses_sent += responses as u64;
-            note(&message, item.id.as_deref(), Mode::Response, responses, audience);
+            self.totals.blocks_sent += responses as u64 * u64::from(response.unwrap_or(0));
+            note(&message, item.id.as_deref(), Mode::Response, responses, response, audience);
             receivers += responses;
         }
         if let Some(channel) = audience.channels.find(&item.channel)
             && let Some(action) = item.formats.http_stream
         {
             let streams = self.deliver_to_streams(channel, &message, action, audience, cx);
-            note(&message, item.id.as_deref(), Mode::Stream, streams, audience);
+            self.totals.blocks_sent += streams as u64 * u64::from(stream.unwrap_or(0));
+            note(&message, item.id.as_deref(), Mode::Stream, streams, stream, audience);
             receivers += streams;
         }
         if let Some(channel) = audience.channels.find(&item.channel)
             && let Some(action) = item.formats.ws_message
         {
             let sockets = self.deliver_to_sockets(channel, &message, action, audience, cx);
-            note(&message, item.id.as_deref(), Mode::Socket, sockets, audience);
+            self.totals.blocks_sent += sockets as u64 * u64::from(socket.unwrap_or(0));
+            note(&message, item.id.as_deref(), Mode::Socket, sockets, socket, audience);
             receivers += sockets;
         }
         self.totals.sent += receivers as u64;
@@ -451,6 +460,13 @@ impl Fanout {
         usize::try_from(size.unwrap_or(len as u64).div_ceil(u64::from(block))).unwrap_or(usize::MAX).max(1)
     }
 
+    /// Blocks of content, if they are counted.
+    fn blocks(&self, size: Option<u64>, len: Option<usize>) -> Option<u32> {
+        let block = self.block_size.filter(|&block| block > 0)?;
+        let bytes = size.unwrap_or(len? as u64);
+        Some(u32::try_from(bytes.div_ceil(u64::from(block))).unwrap_or(u32::MAX))
+    }
+
     /// Whether deliveries that count for so much may leave at once.
     pub(super) fn admits(&mut self, weight: usize, now: Instant) -> bool {
         self.limiter.as_mut().is_none_or(|limiter| limiter.admit(weight, now))
@@ -559,12 +575,29 @@ fn list(audience: &Audience, channel: ChannelKey, message: &Message<'_>) -> Vec<
 }
 
 /// Notes for statistics that an item has met subscribers.
-fn note(message: &Message<'_>, id: Option<&str>, mode: Mode, receivers: usize, audience: &mut Audience) {
+fn note(
+    message: &Message<'_>,
+    id: Option<&str>,
+    mode: Mode,
+    receivers: usize,
+    blocks: Option<u32>,
+    audience: &mut Audience,
+) {
     if receivers > 0
         && let Some(notes) = &mut audience.notes
     {
         let (channel, item_id) = (message.channel.into(), id.map(Into::into));
-        notes.messages.push(Published { channel, item_id, mode, receivers: receivers as u32 });
+        let receivers = receivers as u32;
+        if let (Mode::Socket, Some(channel)) = (mode, audience.channels.find(message.channel)) {
+            let groups = audience.channels.channel(channel).groups.iter();
+            let sockets = groups.flat_map(|&group| &audience.channels.group_at(group).sockets);
+            for route in sockets.filter_map(|&key| audience.sockets[key].bucket.clone()) {
+                let (sent, sent_blocks) = notes.sent_apart.entry(route).or_default();
+                *sent += 1;
+                *sent_blocks = sent_blocks.wrapping_add(blocks.unwrap_or(0));
+            }
+        }
+        notes.messages.push(Published { channel, item_id, mode, receivers, blocks });
     }
 }
 

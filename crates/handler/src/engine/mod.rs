@@ -212,6 +212,9 @@ impl Engine {
                 Kind::Stream(stream) if at_once => stream.be_silent(),
                 Kind::Stream(_) => {}
             }
+            if let Some(notes) = &mut self.audience.notes {
+                notes.begun.push((state.client, state.id));
+            }
             let key = self.audience.holds.insert(hold);
             self.fanout.count_apart(birth, prepared.bucket.clone());
             self.begin(key, prepared.opening.as_ref().filter(|_| !request.responding), cx);
@@ -455,6 +458,9 @@ impl Engine {
 
     /// Streams with equal terms share the bytes of their keep-alives, and so the packets.
     fn send_keep_alives(&mut self, keep_alives: Vec<(Bytes, HoldKey)>, cx: &mut Context<'_>) {
+        if let Some(notes) = self.audience.notes.as_mut().filter(|_| !keep_alives.is_empty()) {
+            *notes.keep_alives.entry(None).or_default() += keep_alives.len() as u32;
+        }
         let mut by_data: Vec<(Bytes, Vec<HoldKey>)> = Vec::new();
         let mut numbers: HashMap<*const u8, usize, RandomState> = HashMap::default();
         for (data, key) in keep_alives {

@@ -38,7 +38,11 @@ impl Engine {
             received: totals.received,
             sent: totals.sent,
             responses_sent: totals.responses_sent,
-            connections: self.audience.holds.len() + self.audience.sockets.len(),
+            blocks_received: totals.blocks_received,
+            blocks_sent: totals.blocks_sent,
+            header_bytes_sent: self.audience.links.header_bytes,
+            content_bytes_sent: self.audience.links.content_bytes,
+            holds: self.audience.holds.len(),
         }
     }
 }

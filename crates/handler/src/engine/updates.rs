@@ -190,10 +190,11 @@ impl Engine {
         let given = GivenBack { session: &session, asked, last_ids, known: &known, round };
         let taken = cx.actions.give_back(&given);
         self.totals.given_back += u64::from(taken);
-        if !taken {
-            cx.report(Notice::NotGivenBack { polls: 1 });
-            self.audience.links.cancel(hold.address(), session.id, session.out_seq, cx);
+        if taken {
+            return self.audience.remove_given_back(key, cx);
         }
+        cx.report(Notice::NotGivenBack { polls: 1 });
+        self.audience.links.cancel(hold.address(), session.id, session.out_seq, cx);
         self.audience.remove(key, cx);
     }
 

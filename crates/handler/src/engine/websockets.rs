@@ -87,6 +87,9 @@ impl Engine {
             Kind::NeedKeepAlive => {
                 if let Some(message) = socket.keep_alive.clone() {
                     let reply = Reply::Send { kind: message.kind, content: Some(message.content), number: None };
+                    if let Some(notes) = &mut self.audience.notes {
+                        *notes.keep_alives.entry(socket.bucket.clone()).or_default() += 1;
+                    }
                     self.audience.outbox.push(&cid, reply, cx);
                 }
             }

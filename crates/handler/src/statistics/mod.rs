@@ -21,6 +21,7 @@ use crate::subscribe::channels::{Channels, Mode};
 const ACTIVITY: Duration = Duration::from_millis(100);
 /// How often it is looked for what has changed or is to be repeated.
 const TICK: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
 /// Connections that are kept at most; of others it is told when they begin and end, but they are not repeated or counted.
 const MAX_CONNECTIONS: usize = 1_000_000;
 
@@ -33,8 +34,16 @@ pub struct Counters {
     pub sent: u64,
     /// Of those, responses of long-polls.
     pub responses_sent: u64,
-    /// Connections now.
-    pub connections: usize,
+    /// Blocks of the items, if they are counted.
+    pub blocks_received: u64,
+    /// Blocks of the deliveries.
+    pub blocks_sent: u64,
+    /// Bytes of heads to clients that are held.
+    pub header_bytes_sent: u64,
+    /// Bytes of content to clients that are held.
+    pub content_bytes_sent: u64,
+    /// Clients that are held over HTTP now.
+    pub holds: usize,
 }
 
 /// Packets to be sent.
@@ -55,6 +64,23 @@ struct Connection {
     repeat_at: Instant,
     /// Full minutes since it was met are counted from here.
     counted_at: Instant,
+    /// It is held here, and counts as one of no route.
+    held: bool,
+}
+
+impl Connection {
+    /// The route in whose report it counts.
+    fn route(&self) -> &str {
+        self.packet.route.as_deref().filter(|_| !self.held).unwrap_or_default()
+    }
+}
+
+/// What has happened on a route since the last report.
+#[derive(Default)]
+struct Tally {
+    report: Report<'static>,
+    /// Connections that others have.
+    connections: u32,
 }
 
 /// See the module.
@@ -67,9 +93,8 @@ pub struct Statistics {
     requests: u32,
     activity_at: Option<Instant>,
     tick_at: Instant,
-    /// What the reports of the proxy add up to since the last report.
-    report: Report<'static>,
-    most: usize,
+    /// By route; of what has no route of its own by the empty text. No more than there are routes.
+    tallies: BTreeMap<Box<str>, Tally>,
     reported: Counters,
     reported_at: Instant,
 }
@@ -85,8 +110,7 @@ impl Statistics {
             requests: 0,
             activity_at: None,
             tick_at: now + TICK,
-            report: Report::default(),
-            most: 0,
+            tallies: BTreeMap::new(),
             reported: Counters::default(),
             reported_at: now,
         }
@@ -99,20 +123,32 @@ impl Statistics {
 
     /// Takes in what the stages have noted.
     pub fn on_notes(&mut self, notes: Notes, channels: &Channels, now: Instant, packets: &mut Packets) {
-        for (mode, channel) in notes.changed {
-            self.on_change(mode, channel, channels, now, packets);
-        }
-        for Published { channel, item_id, mode, receivers } in notes.messages {
+        for Published { channel, item_id, mode, receivers, blocks } in notes.messages {
             packets.push(Packet::Message(Message {
                 channel: String::from(channel).into(),
                 item_id: item_id.map(|id| String::from(id).into()),
                 count: receivers,
                 transport: transport(mode).into(),
+                blocks: blocks.map(|blocks| blocks.saturating_mul(receivers)),
                 ..Message::default()
             }));
         }
-        if notes.keep_alives > 0 {
-            self.count(None, notes.keep_alives, now);
+        for (mode, channel) in notes.changed {
+            self.on_change(mode, channel, channels, now, packets);
+        }
+        for (route, count) in notes.keep_alives {
+            self.count(route.as_deref(), count, now);
+        }
+        for (route, (sent, blocks)) in notes.sent_apart {
+            for (route, sign) in [(&*route, 1), ("", u32::MAX)] {
+                // What counts for a route does not count for those without: it is taken off there.
+                let report = &mut self.tally(route).report;
+                report.sent = report.sent.wrapping_add(sent.wrapping_mul(sign));
+                if blocks > 0 {
+                    let total = report.blocks_sent.get_or_insert(0);
+                    *total = total.wrapping_add(blocks.wrapping_mul(sign));
+                }
+            }
         }
     }
 
@@ -138,6 +174,8 @@ impl Statistics {
                 *told = Told { subscribers, stale: false, repeat_at };
                 packets.push(self.subscription(&key, Some(subscribers)));
             }
+            // As long as it lingers, it is as if the last one were there.
+            Some(told) if subscribers == 0 => *told = Told { subscribers, stale: false, repeat_at },
             Some(told) => told.stale = told.subscribers != subscribers,
         }
     }
@@ -162,7 +200,10 @@ impl Statistics {
                 self.activity_at.get_or_insert(now + ACTIVITY);
             }
             Packet::Conn(conn) if self.settings.connections => self.on_connection(conn, is_held, now, packets),
-            Packet::Report(report) => self.add(&report),
+            Packet::Report(report) => {
+                let tally = self.tally(report.route.as_deref().unwrap_or_default());
+                tally.report.add_traffic(&report);
+            }
             Packet::Conn(_) | Packet::Message(_) | Packet::Sub(_) => {}
         }
     }
@@ -171,7 +212,8 @@ impl Statistics {
         if conn.unavailable {
             // What has been handed over is ours to end.
             if !is_held {
-                self.end(&conn.id, packets);
+                let route = conn.route.map(|route| Cow::Owned(route.into_owned()));
+                self.forget(&conn.id, route, packets);
             }
             return;
         }
@@ -186,23 +228,67 @@ impl Statistics {
         packets.push(Packet::Conn(packet.clone()));
         let has_room = self.connections.len() < MAX_CONNECTIONS;
         match self.connections.get_mut(&*packet.id) {
-            Some(known) => *known = Connection { packet, named_at: now, repeat_at, counted_at: known.counted_at },
+            Some(known) => *known = Connection { packet, named_at: now, repeat_at, ..*known },
             None if has_room => {
-                self.report.minutes += 1;
-                let id = packet.id.to_string().into();
-                self.connections.insert(id, Connection { packet, named_at: now, repeat_at, counted_at: now });
-                self.most = self.most.max(self.connections.len());
+                let connection = Connection { packet, named_at: now, repeat_at, counted_at: now, held: is_held };
+                self.tally(connection.packet.route.as_deref().unwrap_or_default()).report.minutes += 1;
+                if !is_held {
+                    self.add(connection.route().to_string().as_str());
+                }
+                self.connections.insert(connection.packet.id.to_string().into(), connection);
             }
             None => {}
         }
     }
 
-    /// A connection has ended.
+    /// A connection of a route that others have.
+    fn add(&mut self, route: &str) {
+        let tally = self.tally(route);
+        tally.connections += 1;
+        tally.report.connections = tally.report.connections.max(tally.connections);
+    }
+
+    fn subtract(&mut self, route: &str) {
+        if let Some(tally) = self.tallies.get_mut(route) {
+            tally.connections = tally.connections.saturating_sub(1);
+        }
+    }
+
+    fn tally(&mut self, route: &str) -> &mut Tally {
+        self.tallies.entry(route.into()).or_default()
+    }
+
+    /// A connection that the proxy had is held here.
+    pub fn begin(&mut self, id: &str) {
+        if let Some(known) = self.connections.get_mut(id).filter(|known| !known.held) {
+            let route = known.route().to_string();
+            known.held = true;
+            self.subtract(&route);
+        }
+    }
+
+    /// A connection is the proxy's again. Of those who listen none is to take it for gone.
+    pub fn give_back(&mut self, id: &str, packets: &mut Packets) {
+        if let Some(known) = self.connections.get_mut(id).filter(|known| known.held) {
+            known.held = false;
+            packets.push(Packet::Conn(Conn { route: None, ..known.packet.clone() }));
+            let route = known.route().to_string();
+            self.add(&route);
+        }
+    }
+
+    /// A connection that was held has ended.
     pub fn end(&mut self, id: &str, packets: &mut Packets) {
+        self.forget(id, None, packets);
+    }
+
+    fn forget(&mut self, id: &str, route: Option<Cow<'static, str>>, packets: &mut Packets) {
+        if let Some(known) = self.connections.remove(id).filter(|known| !known.held) {
+            self.subtract(known.route());
+        }
         if self.settings.connections {
-            self.connections.remove(id);
             let id = Cow::Owned(id.to_string());
-            packets.push(Packet::Conn(Conn { id, unavailable: true, ..Conn::default() }));
+            packets.push(Packet::Conn(Conn { id, route, unavailable: true, ..Conn::default() }));
         }
     }
 
@@ -210,26 +296,6 @@ impl Statistics {
         let total = self.activity.entry(route.filter(|route| !route.is_empty()).map(Into::into)).or_default();
         *total = total.saturating_add(count);
         self.activity_at.get_or_insert(now + ACTIVITY);
-    }
-
-    fn add(&mut self, other: &Report<'_>) {
-        let own = &mut self.report;
-        for (own, other) in [
-            (&mut own.client_header_bytes_received, other.client_header_bytes_received),
-            (&mut own.client_header_bytes_sent, other.client_header_bytes_sent),
-            (&mut own.client_content_bytes_received, other.client_content_bytes_received),
-            (&mut own.client_content_bytes_sent, other.client_content_bytes_sent),
-            (&mut own.client_messages_received, other.client_messages_received),
-            (&mut own.client_messages_sent, other.client_messages_sent),
-            (&mut own.server_header_bytes_received, other.server_header_bytes_received),
-            (&mut own.server_header_bytes_sent, other.server_header_bytes_sent),
-            (&mut own.server_content_bytes_received, other.server_content_bytes_received),
-            (&mut own.server_content_bytes_sent, other.server_content_bytes_sent),
-            (&mut own.server_messages_received, other.server_messages_received),
-            (&mut own.server_messages_sent, other.server_messages_sent),
-        ] {
-            *own = own.wrapping_add(other);
-        }
     }
 
     /// When [`Statistics::on_timer`] has something to do.
@@ -263,7 +329,11 @@ impl Statistics {
             self.repeat_subscriptions(channels, now, packets);
             self.repeat_connections(is_held, now, packets);
         }
-        self.most = self.most.max(counters.connections);
+        if counters.holds > 0 {
+            let tally = self.tally("");
+            let all = tally.connections.saturating_add(u32::try_from(counters.holds).unwrap_or(u32::MAX));
+            tally.report.connections = tally.report.connections.max(all);
+        }
         if self.settings.report_interval.is_some_and(|interval| self.reported_at + interval <= now) {
             self.report(counters, now, packets);
         }
@@ -281,7 +351,9 @@ impl Statistics {
                 packets.push(self.subscription(&key, None));
                 continue;
             }
-            packets.push(self.subscription(&key, Some(subscribers)));
+            if subscribers > 0 {
+                packets.push(self.subscription(&key, Some(subscribers)));
+            }
             let repeat_at = now + self.settings.subscription_ttl * 3 / 4;
             self.subscriptions.insert(key, Told { subscribers, stale: false, repeat_at });
         }
@@ -290,41 +362,56 @@ impl Statistics {
     /// Those that the proxy has handed over are ours to repeat; it repeats the others.
     fn repeat_connections(&mut self, is_held: impl Fn(&str) -> bool, now: Instant, packets: &mut Packets) {
         let ttl = self.settings.connection_ttl;
+        let mut lost = Vec::new();
+        let tallies = &mut self.tallies;
         self.connections.retain(|id, connection| {
-            while connection.counted_at + Duration::from_secs(60) <= now {
-                connection.counted_at += Duration::from_secs(60);
-                self.report.minutes += 1;
+            while connection.counted_at + MINUTE <= now {
+                connection.counted_at += MINUTE;
+                tallies.entry(connection.route().into()).or_default().report.minutes += 1;
             }
             if connection.repeat_at > now {
                 return true;
             }
             if !is_held(id) {
-                return connection.named_at + ttl > now;
+                let stays = connection.named_at + ttl > now;
+                lost.extend((!stays && !connection.held).then(|| connection.route().to_string()));
+                return stays;
             }
             connection.named_at = now;
             connection.repeat_at = now + ttl * 3 / 4;
-            packets.push(Packet::Conn(connection.packet.clone()));
+            packets.push(Packet::Conn(Conn { route: None, ..connection.packet.clone() }));
             true
         });
+        lost.iter().for_each(|route| self.subtract(route));
     }
 
     fn report(&mut self, counters: Counters, now: Instant, packets: &mut Packets) {
+        let before = self.reported;
         let since = |now: u64, before: u64| (now - before) as u32;
-        let report = Report {
-            connections: self.most as u32,
-            received: since(counters.received, self.reported.received),
-            sent: since(counters.sent, self.reported.sent),
-            http_response_sent: since(counters.responses_sent, self.reported.responses_sent),
-            duration: now.saturating_duration_since(self.reported_at).as_millis() as u32,
-            ..std::mem::take(&mut self.report)
-        };
-        let nothing = Report { duration: report.duration, ..Report::default() };
-        if report != nothing {
-            packets.push(Packet::Report(Box::new(report)));
-        }
+        let own = &mut self.tallies.entry("".into()).or_default().report;
+        own.received = since(counters.received, before.received);
+        own.sent = own.sent.wrapping_add(since(counters.sent, before.sent));
+        own.http_response_sent = since(counters.responses_sent, before.responses_sent);
+        own.client_header_bytes_sent += since(counters.header_bytes_sent, before.header_bytes_sent);
+        own.client_content_bytes_sent += since(counters.content_bytes_sent, before.content_bytes_sent);
+        let received = since(counters.blocks_received, before.blocks_received);
+        own.blocks_received = (received > 0).then_some(received);
+        let sent = own.blocks_sent.unwrap_or(0).wrapping_add(since(counters.blocks_sent, before.blocks_sent));
+        own.blocks_sent = (sent > 0).then_some(sent);
+        let duration = now.saturating_duration_since(self.reported_at).as_millis() as u32;
+        self.tallies.retain(|route, tally| {
+            let held = if route.is_empty() { u32::try_from(counters.holds).unwrap_or(u32::MAX) } else { 0 };
+            let next = Report { connections: tally.connections.saturating_add(held), ..Report::default() };
+            let report = std::mem::replace(&mut tally.report, next);
+            if report == Report::default() {
+                return tally.connections > 0;
+            }
+            let route = (!route.is_empty()).then(|| route.to_string().into());
+            packets.push(Packet::Report(Box::new(Report { route, duration, ..report })));
+            true
+        });
         self.reported = counters;
         self.reported_at = now;
-        self.most = self.connections.len().max(counters.connections);
     }
 }
 
@@ -477,15 +564,73 @@ mod tests {
     #[test]
     fn a_report_has_what_was_counted_since_the_last_one() {
         let mut bed = Bed::new();
-        bed.counters = Counters { received: 3, sent: 7, responses_sent: 2, connections: 4 };
+        bed.counters = Counters { received: 3, sent: 7, responses_sent: 2, holds: 4, ..Counters::default() };
         let told = bed.pass(10_000, false).concat();
         for part in
             [r#""received":3"#, r#""sent":7"#, r#""http-response-sent":2"#, r#""connections":4"#, r#""duration":10000"#]
         {
             assert!(told.contains(part), "{part} in {told}");
         }
-        bed.counters.connections = 0;
+        bed.counters.holds = 0;
         assert_eq!(bed.pass(10_000, false).len(), 1, "there were some in the interval");
         assert_eq!(bed.pass(10_000, false), [""; 0]);
+    }
+
+    #[test]
+    fn a_report_is_of_a_route_and_what_is_held_here_counts_for_none() {
+        let mut bed = Bed::new();
+        let reports = |bed: &mut Bed| {
+            bed.pass(10_000, false).into_iter().filter(|told| told.starts_with("report")).collect::<Vec<_>>()
+        };
+        let conn = Conn { id: "f:1".into(), route: Some("r".into()), ..Conn::default() };
+        bed.proxy(Packet::Conn(conn), false);
+        let traffic = Report { route: Some("r".into()), server_messages_sent: 3, minutes: 9, ..Report::default() };
+        bed.proxy(Packet::Report(Box::new(traffic)), false);
+        let told = reports(&mut bed).concat();
+        for part in [r#""connections":1"#, r#""minutes":1,"#, r#""route":"r""#, r#""server-messages-sent":3"#] {
+            assert!(told.contains(part), "{part} in {told}");
+        }
+        bed.statistics.begin("f:1");
+        bed.counters = Counters { holds: 1, content_bytes_sent: 5, ..Counters::default() };
+        let told = reports(&mut bed);
+        assert_eq!(told.len(), 2, "{told:?}");
+        assert!(told[0].contains(r#""client-content-bytes-sent":5"#) && !told[0].contains("route"), "{told:?}");
+        bed.counters.holds = 0;
+        bed.statistics.end("f:1", &mut bed.packets);
+        assert_eq!(reports(&mut bed).len(), 1, "one of no route was there in the interval");
+        assert_eq!(reports(&mut bed), [""; 0]);
+        assert!(bed.statistics.tallies.is_empty());
+    }
+
+    #[test]
+    fn a_long_poll_that_goes_back_to_the_proxy_is_not_told_to_end() {
+        let mut bed = Bed::new();
+        bed.proxy(Packet::Conn(Conn { id: "f:1".into(), route: Some("r".into()), ..Conn::default() }), false);
+        bed.statistics.begin("f:1");
+        bed.statistics.give_back("f:1", &mut bed.packets);
+        assert_eq!(bed.told(), [r#"conn J{"from":"","id":"f:1"}"#]);
+        let end = Conn { id: "f:1".into(), route: Some("r".into()), unavailable: true, ..Conn::default() };
+        let told = r#"conn J{"from":"","id":"f:1","route":"r","unavailable":true}"#;
+        assert_eq!(bed.proxy(Packet::Conn(end), false), [told]);
+    }
+
+    #[test]
+    fn deliveries_to_websockets_count_for_their_route_only_and_blocks_with_them() {
+        let mut bed = Bed::new();
+        let sent_apart = [("r".into(), (2, 6))].into();
+        let message =
+            Published { channel: "c".into(), item_id: None, mode: Mode::Socket, receivers: 2, blocks: Some(3) };
+        let notes = Notes { sent_apart, messages: vec![message], ..Notes::default() };
+        bed.statistics.on_notes(notes, &bed.channels, bed.now, &mut bed.packets);
+        let told = r#"message J{"blocks":6,"channel":"c","count":2,"from":"","transport":"ws-message"}"#;
+        assert_eq!(bed.told(), [told]);
+        bed.counters = Counters { received: 1, sent: 3, blocks_received: 3, blocks_sent: 9, ..Counters::default() };
+        let reports = bed.pass(10_000, false);
+        for part in [r#""received":1"#, r#""sent":1,"#, r#""blocks-received":3"#, r#""blocks-sent":3,"#] {
+            assert!(reports[0].contains(part), "{part} in {reports:?}");
+        }
+        for part in [r#""received":0"#, r#""sent":2,"#, r#""blocks-sent":6,"#, r#""route":"r""#] {
+            assert!(reports[1].contains(part), "{part} in {reports:?}");
+        }
     }
 }

@@ -1,7 +1,11 @@
 //! What the stages note for statistics, while somebody listens to them.
 
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
 use zhttp::{Id, PeerId};
 
+use crate::order::rate::Bucket;
 use crate::subscribe::channels::Mode;
 
 /// See the module.
@@ -9,12 +13,18 @@ use crate::subscribe::channels::Mode;
 pub struct Notes {
     /// Channels that subscribers of a mode have joined or left.
     pub changed: Vec<(Mode, Box<str>)>,
+    /// Holds that have begun.
+    pub begun: Vec<(PeerId, Id)>,
     /// Holds that have ended.
     pub ended: Vec<(PeerId, Id)>,
+    /// Long-polls that the proxy has again.
+    pub given_back: Vec<(PeerId, Id)>,
     /// Items that have met subscribers.
     pub messages: Vec<Published>,
-    /// Keep-alives sent.
-    pub keep_alives: u32,
+    /// Keep-alives sent, by route if that is counted apart.
+    pub keep_alives: BTreeMap<Bucket, u32>,
+    /// Deliveries to WebSockets whose route is counted apart, and their blocks.
+    pub sent_apart: BTreeMap<Rc<str>, (u32, u32)>,
 }
 
 /// An item that has met subscribers of a mode.
@@ -28,4 +38,6 @@ pub struct Published {
     pub mode: Mode,
     /// How many they are.
     pub receivers: u32,
+    /// Blocks of its content, if they are counted.
+    pub blocks: Option<u32>,
 }

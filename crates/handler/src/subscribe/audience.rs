@@ -166,9 +166,19 @@ impl Audience {
 
     /// Forgets a hold. What its client is told, if anything, has been sent.
     pub fn remove(&mut self, key: HoldKey, cx: &mut Context<'_>) {
+        self.part_with(key, false, cx);
+    }
+
+    /// Forgets a hold that the proxy has again.
+    pub fn remove_given_back(&mut self, key: HoldKey, cx: &mut Context<'_>) {
+        self.part_with(key, true, cx);
+    }
+
+    fn part_with(&mut self, key: HoldKey, given_back: bool, cx: &mut Context<'_>) {
         let Some(hold) = self.holds.remove(key) else { return };
         if let Some(notes) = &mut self.notes {
-            notes.ended.push((hold.session.client(), *hold.session.id()));
+            let list = if given_back { &mut notes.given_back } else { &mut notes.ended };
+            list.push((hold.session.client(), *hold.session.id()));
         }
         let mode = hold.mode().into();
         hold.places.into_iter().for_each(|place| self.leave_place(place, mode, cx));

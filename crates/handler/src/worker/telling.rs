@@ -55,13 +55,15 @@ impl Worker {
     pub(super) fn tell_statistics(&mut self, now: Instant) {
         let Some(notes) = self.engine.notes() else { return };
         let mut packets = Packets::new();
-        let ended = notes.ended.clone();
+        let (begun, ended, given_back) = (notes.begun.clone(), notes.ended.clone(), notes.given_back.clone());
         let (engine, peers) = (&self.engine, &self.outputs.peers);
         self.statistics.on_notes(notes, engine.channels(), now, &mut packets);
-        for (peer, id) in ended {
-            let id = [peers.name(peer), &b":"[..], id.as_bytes()].concat();
-            self.statistics.end(&String::from_utf8_lossy(&id), &mut packets);
-        }
+        let name = |(peer, id): (zhttp::PeerId, zhttp::Id)| {
+            String::from_utf8_lossy(&[peers.name(peer), &b":"[..], id.as_bytes()].concat()).into_owned()
+        };
+        begun.into_iter().for_each(|key| self.statistics.begin(&name(key)));
+        given_back.into_iter().for_each(|key| self.statistics.give_back(&name(key), &mut packets));
+        ended.into_iter().for_each(|key| self.statistics.end(&name(key), &mut packets));
         let is_held = |id: &str| engine.is_request(id.as_bytes(), peers);
         self.statistics.on_timer(engine.channels(), is_held, engine.counters(), now, &mut packets);
         self.tell(packets);

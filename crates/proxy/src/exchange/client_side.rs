@@ -8,6 +8,7 @@ use super::{Exchange, Phase};
 use crate::context::{Context, Note};
 use crate::error::ProxyError;
 use crate::response::cross_origin::Fitted;
+use crate::statistics::{length, response_size};
 
 /// Status, status text, headers.
 pub(super) type Head<'a> = (u16, &'a [u8], Headers<'a>);
@@ -32,6 +33,13 @@ impl Exchange {
             user_data: self.user_data.as_ref().map(|(kind, payload)| Item { kind: *kind, payload }),
             ..packet
         };
+        if !self.internal {
+            context.shared.statistics.count(self.route_id(), context.now, |report| {
+                let head = packet.code.map_or(0, |_| response_size(packet.reason.unwrap_or_default(), packet.headers));
+                report.client_header_bytes_sent += head;
+                report.client_content_bytes_sent += length(packet.body.len());
+            });
+        }
         let taken = self.way().send(context.shared.peers.name(to.to), &packet, context.links);
         self.refused.by_client |= !taken;
     }
@@ -141,6 +149,9 @@ impl Exchange {
 
     fn client_data(&mut self, packet: &Packet<'_>, context: &mut Context<'_>) {
         self.upload.receive(packet.body, packet.more);
+        if !self.internal {
+            self.count(context, |report| report.client_content_bytes_received += length(packet.body.len()));
+        }
         match self.phase {
             Phase::Reading => self.with_request(|this, packet| this.read_ahead(packet, context)),
             Phase::Gathering => self.with_request(|this, packet| this.open_origin(packet, context)),

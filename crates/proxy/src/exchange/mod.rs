@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 
 use routes::{Route, Target};
 use rpc::inspect::Inspected;
-use rpc::stats::ConnKind;
+use rpc::stats::{ConnKind, Report};
 use zhttp::session::{client, server};
 use zhttp::{Id, Kind, Packet, PeerId};
 
@@ -40,7 +40,7 @@ use crate::request::uri::{Scheme, Uri};
 use crate::response::answer::Answer;
 use crate::response::cross_origin::Fitting;
 use crate::sharing::{GroupId, Part};
-use crate::statistics::Arrival;
+use crate::statistics::{self, Arrival};
 use hold::Instruct;
 pub(crate) use origin_side::{MAX_FOREIGN_HEADERS, failure, open};
 
@@ -488,20 +488,37 @@ impl Exchange {
         [context.shared.peers.name(peer), &b":"[..], id.as_bytes()].concat()
     }
 
+    /// The route, if it has an id of its own.
+    fn route_id(&self) -> Option<&str> {
+        self.route.as_ref().filter(|route| route.explicit_id).map(|route| route.id.as_str())
+    }
+
     /// Notes for statistics that the client is here.
-    pub fn note_arrival(&mut self, peer_address: Option<&[u8]>, context: &mut Context<'_>) {
+    pub fn note_arrival(&mut self, request: &Packet<'_>, context: &mut Context<'_>) {
         if !context.shared.statistics.is_heard() {
             return;
         }
         let arrival = Arrival {
             id: &self.connection_id(context),
             kind: ConnKind::Http,
-            route: self.route.as_ref().filter(|route| route.explicit_id).map(|route| route.id.as_str()),
-            peer_address,
+            route: self.route_id(),
+            peer_address: request.peer_address,
             secure: self.scheme.is_secure(),
             again: self.retry,
         };
         context.shared.statistics.begin(&arrival, context.now);
+        if !self.retry {
+            let (method, uri) = (request.method.unwrap_or_default(), request.uri.unwrap_or_default());
+            self.count(context, |report| {
+                report.client_header_bytes_received += statistics::request_size(method, uri, request.headers);
+                report.client_content_bytes_received += statistics::length(request.body.len());
+            });
+        }
+    }
+
+    /// Counts what passes, for statistics.
+    fn count(&self, context: &mut Context<'_>, add: impl FnOnce(&mut Report<'static>)) {
+        context.shared.statistics.count(self.route_id(), context.now, add);
     }
 
     /// Notes for statistics that the client is not here any more.
@@ -529,7 +546,7 @@ impl Exchange {
                 uri: &this.client_uri(packet),
                 target: target.as_deref(),
                 from: packet.peer_address.filter(|_| context.shared.config.log_from),
-                route: this.route.as_ref().filter(|route| route.explicit_id).map(|route| route.id.as_str()),
+                route: this.route_id(),
                 outcome,
                 duration: context.now.saturating_duration_since(this.started),
                 retry: this.retry,

@@ -19,6 +19,7 @@ use crate::request::uri::Uri;
 use crate::response::backend::{self, Traits};
 use crate::response::test_target;
 use crate::sharing::{Event, Part};
+use crate::statistics::{length, request_size, response_size};
 
 /// Headers that a response may have for Pushpin's own frontends. With more they drop the packet, and their client waits for
 /// a response that never comes (ZHTTP, size limits).
@@ -99,6 +100,11 @@ impl Exchange {
             _ => open(target, packet, context.links),
         };
         let count = body.len();
+        context.shared.statistics.count(self.route_id(), context.now, |report| {
+            let method = request.method.unwrap_or_default();
+            report.server_header_bytes_sent += request_size(method, &target_uri, Headers::Pairs(&headers));
+            report.server_content_bytes_sent += length(count);
+        });
         self.upload.sent(count, more);
         if !sent {
             return self.fail(&ProxyError::NoOutbound, context);
@@ -189,6 +195,7 @@ impl Exchange {
         {
             let taken = self.is_taken_by_origin(to, Packet { body, more, ..Packet::default() }, context);
             let count = body.len();
+            self.count(context, |report| report.server_content_bytes_sent += length(count));
             self.refused.by_origin |= !taken;
             self.upload.sent(count, more);
         }
@@ -264,6 +271,11 @@ impl Exchange {
 
     /// Takes in a piece of the response.
     pub(super) fn origin_data(&mut self, packet: &Packet<'_>, context: &mut Context<'_>) {
+        self.count(context, |report| {
+            let head = packet.code.map_or(0, |_| response_size(packet.reason.unwrap_or_default(), packet.headers));
+            report.server_header_bytes_received += head;
+            report.server_content_bytes_received += length(packet.body.len());
+        });
         if !packet.more {
             // Complete: there is nobody to send anything to any more. A client that reads the response only after it has
             // sent its request must be able to get rid of the rest.

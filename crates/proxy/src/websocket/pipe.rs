@@ -50,6 +50,15 @@ impl Frame {
         }
     }
 
+    /// Messages that it is the end of, as statistics count them: pings and pongs are messages, a close is none.
+    pub fn messages(&self) -> u32 {
+        match self {
+            Frame::Data { more, .. } => u32::from(!more),
+            Frame::Ping(_) | Frame::Pong(_) => 1,
+            Frame::Close(_) => 0,
+        }
+    }
+
     /// Whether it takes no credits.
     pub fn is_empty(&self) -> bool {
         self.len() == 0

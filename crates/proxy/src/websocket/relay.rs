@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use routes::{ById, Protocol, Route, Table as Routes};
-use rpc::stats::ConnKind;
+use rpc::stats::{ConnKind, Report};
 use rpc::ws_control::{Item, Kind as ItemKind};
 use zhttp::session::server::{self, Outcome as Told, Outgoing};
 use zhttp::{Ext, Headers, Id, Ids, Kind, Packet, PeerId};
@@ -275,6 +275,10 @@ impl Relay {
         self.phase = Phase::Open;
         let credits = self.client.grant();
         let ext = Ext { multi: self.client.takes_multi(), ..Ext::default() };
+        self.count(scene, |report| {
+            report.server_header_bytes_received += statistics::response_size(reason, headers);
+            report.client_header_bytes_sent += statistics::response_size(reason, Headers::Pairs(&kept));
+        });
         let headers = Headers::Pairs(&kept);
         let packet = Packet { code: Some(101), reason: Some(reason), headers, credits, ext, ..Packet::default() };
         self.send(0, packet, scene);
@@ -288,6 +292,10 @@ impl Relay {
     /// The client does not get a WebSocket, but this response.
     fn reject(&mut self, head: (u16, &[u8], Headers<'_>), body: &[u8], scene: &mut Scene<'_, '_>) {
         let (code, reason, headers) = head;
+        self.count(scene, |report| {
+            report.client_header_bytes_sent += statistics::response_size(reason, headers);
+            report.client_content_bytes_sent += statistics::length(body.len());
+        });
         let headers = if headers == Headers::Absent { Headers::Pairs(&[]) } else { headers };
         let packet = Packet {
             kind: Kind::Error,
@@ -359,6 +367,10 @@ impl Relay {
 
     fn on_client_frame(&mut self, frame: Frame, scene: &mut Scene<'_, '_>) {
         let owed = frame.len();
+        self.count(scene, |report| {
+            report.client_content_bytes_received += statistics::length(owed);
+            report.client_messages_received += frame.messages();
+        });
         if let Frame::Close(_) = frame {
             self.client_closing.received = true;
             self.close_by.get_or_insert(scene.cx.now + CLOSE_WAIT);
@@ -397,6 +409,10 @@ impl Relay {
     /// A frame of the backend has come.
     fn on_origin_frame(&mut self, frame: Frame, scene: &mut Scene<'_, '_>) {
         let owed = frame.len();
+        self.count(scene, |report| {
+            report.server_content_bytes_received += statistics::length(owed);
+            report.server_messages_received += frame.messages();
+        });
         if let Frame::Close(_) = frame {
             self.close_by.get_or_insert(scene.cx.now + CLOSE_WAIT);
         }
@@ -542,7 +558,24 @@ impl Relay {
     fn send_frame(&mut self, frame: &Frame, scene: &mut Scene<'_, '_>) {
         let packet = packet(frame);
         self.client_closing.sent |= matches!(frame, Frame::Close(_));
+        self.count_sent(frame, scene.cx);
         self.send(frame.len(), packet, scene);
+    }
+
+    /// Counts a frame that leaves for the client, for statistics.
+    pub fn count_sent(&self, frame: &Frame, cx: &mut Context<'_>) {
+        self.count_in(cx, |report| {
+            report.client_content_bytes_sent += statistics::length(frame.len());
+            report.client_messages_sent += frame.messages();
+        });
+    }
+
+    /// Counts a frame that leaves for the backend, for statistics.
+    fn count_sent_up(&self, frame: &Frame, scene: &mut Scene<'_, '_>) {
+        self.count(scene, |report| {
+            report.server_content_bytes_sent += statistics::length(frame.len());
+            report.server_messages_sent += frame.messages();
+        });
     }
 
     /// Sends a packet with so many bytes of the client's credits.
@@ -616,16 +649,37 @@ impl Relay {
     }
 
     /// Notes for statistics that the client is here.
-    pub fn note_arrival(&self, peer_address: Option<&[u8]>, scene: &mut Scene<'_, '_>) {
+    pub fn note_arrival(&self, request: &Packet<'_>, scene: &mut Scene<'_, '_>) {
+        if !scene.cx.shared.statistics.is_heard() {
+            return;
+        }
         let arrival = statistics::Arrival {
             id: &self.cid,
             kind: ConnKind::Ws,
-            route: self.route.as_ref().filter(|route| route.explicit_id).map(|route| route.id.as_str()),
-            peer_address,
+            route: self.route_id(),
+            peer_address: request.peer_address,
             secure: self.scheme.is_secure(),
             again: false,
         };
         scene.cx.shared.statistics.begin(&arrival, scene.cx.now);
+        self.count(scene, |report| {
+            let uri = request.uri.unwrap_or_default();
+            report.client_header_bytes_received += statistics::request_size(b"GET", uri, request.headers);
+        });
+    }
+
+    /// The route, if it has an id of its own.
+    fn route_id(&self) -> Option<&str> {
+        self.route.as_ref().filter(|route| route.explicit_id).map(|route| route.id.as_str())
+    }
+
+    /// Counts what passes, for statistics.
+    fn count(&self, scene: &mut Scene<'_, '_>, add: impl FnOnce(&mut Report<'static>)) {
+        self.count_in(scene.cx, add);
+    }
+
+    fn count_in(&self, cx: &mut Context<'_>, add: impl FnOnce(&mut Report<'static>)) {
+        cx.shared.statistics.count(self.route_id(), cx.now, add);
     }
 
     /// Writes the line to the log, once there is something to say.
@@ -644,7 +698,7 @@ impl Relay {
             uri: &self.client_uri(&packet),
             target: target.as_deref(),
             from: packet.peer_address.filter(|_| config.log_from),
-            route: self.route.as_ref().filter(|route| route.explicit_id).map(|route| route.id.as_str()),
+            route: self.route_id(),
             outcome,
             duration: scene.cx.now.saturating_duration_since(self.started),
             retry: false,

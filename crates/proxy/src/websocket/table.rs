@@ -231,7 +231,12 @@ impl Table {
         let mut apart = Vec::new();
         for item in sends {
             let relay = self.by_cid.get(&*item.cid).and_then(|index| self.relays.get_mut(*index));
-            match relay.and_then(|entry| entry.relay.take_turn(frame.len(), cx.now)) {
+            let turn = relay.and_then(|entry| {
+                let turn = entry.relay.take_turn(frame.len(), cx.now)?;
+                entry.relay.count_sent(&frame, cx);
+                Some(turn)
+            });
+            match turn {
                 Some((to, way, id)) => together.push(to.to, way, id, to.seq),
                 None => apart.push(item),
             }

@@ -534,6 +534,7 @@ fn config(settings: &settings::Proxy) -> Config {
     let origin_specs = [&settings.origin_out_specs, &settings.origin_out_stream_specs, &settings.origin_in_specs];
     Config {
         stats_connection_ttl: settings.stats_connection_ttl,
+        stats_report_interval: settings.stats_report_interval,
         rules: Rules {
             accept_protocol: settings.accept_x_forwarded_protocol,
             set_protocol: settings.set_x_forwarded_protocol,

@@ -20,6 +20,21 @@ pub enum Ids<'a> {
 }
 
 impl<'a> Ids<'a> {
+    /// How many sessions a packet to be sent is for; a received list is walked.
+    pub fn len(self) -> usize {
+        match self {
+            Ids::None => 0,
+            Ids::One(..) => 1,
+            Ids::Many(ids) => ids.len(),
+            Ids::Encoded(_) => self.iter().count(),
+        }
+    }
+
+    /// Whether it is for none.
+    pub fn is_empty(self) -> bool {
+        self.len() == 0
+    }
+
     /// Each session with its number.
     pub fn iter(self) -> impl Iterator<Item = Result<(&'a [u8], Option<u32>), DecodeError>> {
         let (one, encoded, many): (_, &[u8], &[_]) = match self {

@@ -19,6 +19,7 @@ use crate::exchange::{KeepAlive, failure, open};
 use crate::handler::TIMEOUT;
 use crate::request::headers::{Additions, Circumstances, Rules, authority, origin_uri, target_name};
 use crate::request::uri::Uri;
+use crate::statistics;
 
 /// Who is on the other side.
 pub enum Origin {
@@ -120,17 +121,21 @@ impl Relay {
             headers.push((b"Sec-WebSocket-Extensions", b"grip"));
         }
         let id = Id::indexed(origin_index(self.index), serial);
+        let target_uri = origin_uri(uri, route, target);
         let packet = Packet {
             from: &shared.instance,
             ids: Ids::One(id.as_bytes(), Some(0)),
             ext: Ext::MULTI,
             method: Some(b"GET"),
-            uri: Some(&origin_uri(uri, route, target)),
+            uri: Some(&target_uri),
             headers: Headers::Pairs(&headers),
             router_resp: shared.config.router_resp,
             credits: Some(INITIAL_BODY as u32),
             ..Packet::default()
         };
+        shared.statistics.count(self.route_id(), scene.cx.now, |report| {
+            report.server_header_bytes_sent += statistics::request_size(b"GET", &target_uri, packet.headers);
+        });
         if !open(target, packet, scene.cx.links) {
             return self.fail(&ProxyError::NoOutbound, scene);
         }
@@ -300,6 +305,7 @@ impl Relay {
             let Some(leaving) = self.up.next(direct.session.credits() as usize) else { return };
             let Some(to) = direct.session.send_body(leaving.frame.len()) else { return };
             direct.closing.sent |= matches!(leaving.frame, Frame::Close(_));
+            self.count_sent_up(&leaving.frame, scene);
             if !self.send_origin(to, super::packet(&leaving.frame), scene) {
                 return self.cut_origin(scene);
             }

@@ -21,6 +21,7 @@ use crate::exchange::{KeepAlive, failure, open};
 use crate::handler::TIMEOUT;
 use crate::request::headers::{Additions, origin_uri};
 use crate::request::uri::{Scheme, Uri};
+use crate::statistics::request_size;
 
 /// While so much waits for the client, the backend is not asked for more.
 const BACKLOG: usize = 200_000;
@@ -73,6 +74,7 @@ impl Relay {
     /// Passes on what the client has said.
     pub(super) fn flush_over_http(&mut self, scene: &mut Scene<'_, '_>) {
         while let Some(leaving) = self.up.next(usize::MAX) {
+            self.count_sent_up(&leaving.frame, scene);
             let Some(over_http) = self.conversation() else { return };
             match over_http.conversation.push(leaving.frame) {
                 Ok(()) => {}
@@ -158,13 +160,17 @@ impl Relay {
         let meta: Vec<_> = meta.map(|(name, value)| ([b"Meta-", &name[..]].concat(), value)).collect();
         headers.extend(meta.iter().map(|(name, value)| (&name[..], &value[..])));
         let uri = Uri { scheme: Scheme::Http, ..*uri };
+        let target_uri = origin_uri(&uri, route, target);
+        shared.statistics.count(self.route_id(), scene.cx.now, |report| {
+            report.server_header_bytes_sent += request_size(b"POST", &target_uri, Headers::Pairs(&headers));
+        });
         let id = Id::indexed(origin_index(self.index), serial);
         let packet = Packet {
             from: &shared.instance,
             ids: Ids::One(id.as_bytes(), Some(0)),
             ext: Ext::MULTI,
             method: Some(b"POST"),
-            uri: Some(&origin_uri(&uri, route, target)),
+            uri: Some(&target_uri),
             headers: Headers::Pairs(&headers),
             more: !ask.body.is_empty(),
             stream: true,
