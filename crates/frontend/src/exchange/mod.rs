@@ -60,6 +60,8 @@ pub enum Over {
     Expired,
     /// It is to be cancelled: the client was served long ago, or the session has no numbers left.
     Unwanted,
+    /// The same because who pushes into it was silent for too long.
+    Unpushed,
 }
 
 /// Whether the server is owed credits that are worth a packet of their own only in a while.
@@ -179,6 +181,16 @@ impl Exchange {
         self.session.server() == Some(peer)
     }
 
+    /// Whether this server pushes into the session, beside its own server.
+    pub fn is_pushed_by(&self, peer: PeerId) -> bool {
+        self.session.second_server() == Some(peer)
+    }
+
+    /// Packets of the session's own server that have come.
+    pub fn received(&self) -> u32 {
+        self.session.received()
+    }
+
     /// Whether there is a server to talk to: one has answered, and is not about to be followed by another.
     pub fn has_server(&self) -> bool {
         self.session.server().is_some()
@@ -215,6 +227,36 @@ impl Exchange {
         })
     }
 
+    /// Takes note of a packet on lane 1, of a server that pushes into the session. The first one lets it in, with a window
+    /// of `window` bytes, which it knows by the session's first packet.
+    ///
+    /// # Errors
+    /// The packet breaks the rules; the session can not go on.
+    pub fn receive_push(
+        &mut self,
+        packet: &Packet<'_>,
+        from: Option<PeerId>,
+        seq: Option<u32>,
+        window: u32,
+        now: Instant,
+    ) -> Result<Event, Violation> {
+        if packet.ext.lane == 1 {
+            self.session.open_second(window, now);
+        }
+        Ok(match self.session.on_packet(packet, from, seq, now)? {
+            Outcome::Alive => Event::Nothing,
+            Outcome::Data => Event::Data,
+            Outcome::Control => Event::Control,
+            Outcome::Ended => Event::Failed,
+            Outcome::HandOff(_) => return Err(Violation::Kind { got: packet.kind, expected: "a push" }),
+        })
+    }
+
+    /// Nobody pushes into the session any more.
+    pub fn close_second(&mut self) {
+        self.session.close_second();
+    }
+
     /// Sends a part of the request's body, which is within the credits.
     pub fn send_body(&mut self, body: &[u8], more: bool, up: &mut dyn Uplink) {
         if let Some(to) = self.session.send_body(body.len()) {
@@ -233,7 +275,18 @@ impl Exchange {
 
     /// Bytes of the response's body have been written. Gives credits back for them, now or later.
     pub fn on_written(&mut self, body: usize, now: Instant, up: &mut dyn Uplink) -> Owed {
-        match self.session.pass_on(body, now) {
+        let grant = self.session.pass_on(body, now);
+        self.give(grant, up)
+    }
+
+    /// The same for bytes that were pushed.
+    pub fn on_push_written(&mut self, bytes: usize, now: Instant, up: &mut dyn Uplink) -> Owed {
+        let grant = self.session.second().map_or(Grant::Nothing, |second| second.pass_on(bytes, now));
+        self.give(grant, up)
+    }
+
+    fn give(&self, grant: Grant, up: &mut dyn Uplink) -> Owed {
+        match grant {
             Grant::Nothing => Owed::Nothing,
             Grant::Later => Owed::Later,
             Grant::Now(Outgoing { to, seq }, credits) => {
@@ -243,9 +296,10 @@ impl Exchange {
         }
     }
 
-    /// Grants what the server is owed.
+    /// Grants what the servers are owed.
     pub fn grant(&mut self, up: &mut dyn Uplink) {
-        if let Some((Outgoing { to, seq }, credits)) = self.session.grant() {
+        let pushed = self.session.second().and_then(|second| second.grant());
+        for (Outgoing { to, seq }, credits) in self.session.grant().into_iter().chain(pushed) {
             up.grant(to, credits, self.id(), seq);
         }
     }
@@ -262,6 +316,14 @@ impl Exchange {
     pub fn on_timer(&mut self, now: Instant, mut keep_alive: impl FnMut(Outgoing, Id)) -> Result<Instant, Over> {
         if matches!(self.audience, Audience::Served(until) if until <= now) {
             return Err(Over::Unwanted);
+        }
+        let id = self.id();
+        while let Some(second) = self.session.second() {
+            match second.on_timer(now) {
+                Due::Nothing => break,
+                Due::KeepAlive(to) => keep_alive(to, id),
+                Due::Expired | Due::Spent => return Err(Over::Unpushed),
+            }
         }
         loop {
             match self.session.on_timer(now) {
@@ -281,9 +343,10 @@ impl Exchange {
         }
     }
 
-    /// Tells the server, if it is known, that nobody wants the response.
+    /// Tells the servers that are known that nobody wants the response.
     pub fn cancel(&mut self, up: &mut dyn Uplink) {
-        if let Some(to) = self.session.send() {
+        let pushing = self.session.second().and_then(|second| second.send());
+        for to in self.session.send().into_iter().chain(pushing) {
             self.send(to, Packet { kind: Kind::Cancel, ..Packet::default() }, up);
         }
     }

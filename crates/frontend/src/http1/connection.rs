@@ -16,8 +16,8 @@ use super::response::{BadResponse, Response, Terms};
 use super::shared_body::SharedBody;
 use crate::client::pacing::Stage;
 use crate::context::Context;
-use crate::exchange::{Event, Exchanges, Opening, Owed};
-use crate::websocket::socket::{BadFrame, Progress};
+use crate::exchange::{Event, Exchange, Exchanges, Opening, Owed};
+use crate::websocket::socket::{BadFrame, Progress, Put};
 use crate::websocket::{self, WebSocket, handshake};
 
 /// Upload bytes sent in one packet at most.
@@ -37,8 +37,9 @@ pub struct Http1 {
     phase: Phase,
     /// Read and not understood yet: a part of a head, upload beyond the credits, or requests sent ahead.
     input: Vec<u8>,
-    /// Body bytes of the exchange in the output, for which credits go back when they have left.
-    unwritten: u32,
+    /// Body bytes of the exchange in the output, for which credits go back when they have left; those that were pushed
+    /// stand second.
+    unwritten: [u32; 2],
 }
 
 enum Phase {
@@ -104,7 +105,7 @@ pub struct Refusal {
 impl Http1 {
     /// A connection that has just been accepted, in slot `client` of the worker's table.
     pub fn new(client: u32, peer: Option<SocketAddr>) -> Self {
-        Http1 { client, peer, tls: false, phase: Phase::Head, input: Vec::new(), unwritten: 0 }
+        Http1 { client, peer, tls: false, phase: Phase::Head, input: Vec::new(), unwritten: [0, 0] }
     }
 
     /// The same with TLS, or without.
@@ -357,6 +358,10 @@ impl Http1 {
     ) -> Result<Option<Refusal>, Fault> {
         let Some(slot) = self.exchange() else { return Ok(None) };
         let Some(exchange) = cx.exchanges.get_mut(slot) else { return Ok(None) };
+        if packet.ext.lane > 0 && matches!(self.phase, Phase::WebSocket(_)) {
+            let result = self.take_push(packet, body, from, seq, cx);
+            return self.after_packet(slot, result, cx);
+        }
         let result = match exchange.receive(packet, from, seq, cx.now, cx.up) {
             Ok(Event::Nothing) => {
                 self.pass_interim(packet, cx);
@@ -377,6 +382,16 @@ impl Http1 {
             }
             Err(violation) => Err(violation.into()),
         };
+        self.let_pushes_go(cx);
+        self.after_packet(slot, result, cx)
+    }
+
+    fn after_packet(
+        &mut self,
+        slot: u32,
+        result: Result<(), Fault>,
+        cx: &mut Context<'_>,
+    ) -> Result<Option<Refusal>, Fault> {
         if let Err(fault) = &result {
             cx.exchanges.cancel(slot, cx.up);
             match fault {
@@ -415,12 +430,62 @@ impl Http1 {
             }
             return Ok(());
         }
-        self.unwritten += socket.on_packet(packet, body, cx.output)? as u32;
-        if socket.is_closed() {
+        let put = socket.on_packet(packet, body, cx.output)?;
+        self.on_put(put, cx);
+        Ok(())
+    }
+
+    /// A packet has come from a server that pushes into a WebSocket.
+    fn take_push(
+        &mut self,
+        packet: &Packet<'_>,
+        body: &SharedBody<'_>,
+        from: Option<PeerId>,
+        seq: Option<u32>,
+        cx: &mut Context<'_>,
+    ) -> Result<(), Fault> {
+        let Phase::WebSocket(socket) = &mut self.phase else { return Ok(()) };
+        let Some(exchange) = cx.exchanges.get_mut(socket.exchange) else { return Ok(()) };
+        if exchange.receive_push(packet, from, seq, cx.config.window, cx.now)? == Event::Failed {
+            self.on_pushes_lost(cx);
+            return Ok(());
+        }
+        let put = socket.on_push(packet, body, exchange.received(), cx.output)?;
+        self.on_put(put, cx);
+        Ok(())
+    }
+
+    /// Something has come from the server of a WebSocket, for which pushes may have waited.
+    fn let_pushes_go(&mut self, cx: &mut Context<'_>) {
+        let Phase::WebSocket(socket) = &mut self.phase else { return };
+        let Some(received) = cx.exchanges.get(socket.exchange).map(Exchange::received) else { return };
+        let put = socket.on_received(received, cx.output);
+        self.on_put(put, cx);
+    }
+
+    /// Frames of a WebSocket have been put into the output.
+    fn on_put(&mut self, [sent, pushed]: Put, cx: &mut Context<'_>) {
+        self.unwritten[0] += sent as u32;
+        self.unwritten[1] += pushed as u32;
+        if let Phase::WebSocket(socket) = &self.phase
+            && socket.is_closed()
+        {
             cx.exchanges.close(socket.exchange);
             self.phase = self.closing();
         }
-        Ok(())
+    }
+
+    /// Who pushed into a WebSocket is gone, or wants no more. A message that it has begun can not be completed, and no other
+    /// could follow it.
+    pub fn on_pushes_lost(&mut self, cx: &mut Context<'_>) {
+        let Phase::WebSocket(socket) = &self.phase else { return };
+        let (exchange, torn) = (socket.exchange, socket.is_within_push());
+        if torn {
+            cx.exchanges.cancel(exchange, cx.up);
+            self.on_lost(None, cx);
+        } else if let Some(exchange) = cx.exchanges.get_mut(exchange) {
+            exchange.close_second();
+        }
     }
 
     /// Puts an interim response into the output, for a client that understands it and reads. `100` is for one that waits with its
@@ -457,7 +522,7 @@ impl Http1 {
         } else {
             request.response.add_body(packet.body.len(), body, cx.output)?;
         }
-        self.unwritten += packet.body.len() as u32;
+        self.unwritten[0] += packet.body.len() as u32;
         if !packet.more {
             request.response.end(cx.output)?;
             cx.exchanges.close(request.exchange);
@@ -467,7 +532,7 @@ impl Http1 {
         } else {
             return Ok(());
         }
-        self.unwritten = 0;
+        self.unwritten = [0, 0];
         self.phase = if request.terms.persistent { Phase::Head } else { self.closing() };
         Ok(())
     }
@@ -479,15 +544,21 @@ impl Http1 {
 
     /// Bytes of the output have been written. Gives credits back for the part of them that was body.
     pub fn on_written(&mut self, bytes: usize, cx: &mut Context<'_>) -> Owed {
-        let body = if cx.output.is_empty() {
-            // Compressed, it was less.
-            self.unwritten
-        } else {
-            self.unwritten.min(u32::try_from(bytes).unwrap_or(u32::MAX))
-        };
-        self.unwritten -= body;
+        let (own, pushed) = (u64::from(self.unwritten[0]), u64::from(self.unwritten[1]));
+        let all = own + pushed;
+        // Compressed, it was less.
+        let left = if cx.output.is_empty() { all } else { all.min(bytes as u64) };
+        // Of two servers each gets its share, whichever bytes they were: none waits for the other.
+        let pushed = (left * pushed).checked_div(all).unwrap_or(0);
+        let own = left - pushed;
+        self.unwritten[0] -= own as u32;
+        self.unwritten[1] -= pushed as u32;
         let Some(exchange) = self.exchange().and_then(|slot| cx.exchanges.get_mut(slot)) else { return Owed::Nothing };
-        exchange.on_written(body as usize, cx.now, cx.up)
+        let owed = exchange.on_written(own as usize, cx.now, cx.up);
+        if pushed > 0 && exchange.on_push_written(pushed as usize, cx.now, cx.up) == Owed::Later {
+            return Owed::Later;
+        }
+        owed
     }
 
     /// The client has sent its end. One that waits for a response is taken to be gone, as Pushpin does; one that has

@@ -4,6 +4,7 @@
 //! - [`extension`]: whether messages are compressed.
 //! - [`deflate`]: compressed content, both ways.
 //! - [`handshake`]: which requests may become one, and how they are answered.
+//! - [`lanes`]: the order of what two servers send.
 //! - [`socket`]: the frames both ways, and how they end.
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_macros))]
@@ -11,6 +12,7 @@
 pub mod deflate;
 pub mod extension;
 pub mod handshake;
+pub mod lanes;
 pub mod socket;
 
 pub use socket::WebSocket;

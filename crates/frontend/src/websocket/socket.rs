@@ -6,6 +6,7 @@ use wire::websocket::{Event as Read, MAX_CONTROL, MAX_HEADER, Message, Opcode, R
 use zhttp::{Kind, Packet};
 
 use super::deflate::{Inflater, without_tail};
+use super::lanes::{Lane, Lanes, Part};
 use super::{extension, handshake};
 use crate::client::output::{Header, Output, Piece};
 use crate::context::Context;
@@ -32,9 +33,24 @@ pub struct WebSocket {
     deflates: bool,
     /// The server is within a message.
     within: bool,
+    /// There, and in use, once a second server has spoken.
+    lanes: Option<Box<Lanes<Frame>>>,
     close_sent: bool,
     close_received: bool,
 }
+
+/// Something for the client, by one of the servers.
+#[derive(Debug)]
+struct Frame {
+    piece: Piece,
+    /// Credits that go back when it has left.
+    credits: usize,
+    /// Nothing follows it.
+    close: bool,
+}
+
+/// Bytes put into the output, by the lane whose server gets credits for them.
+pub type Put = [usize; 2];
 
 /// What becomes of the connection.
 #[derive(Debug, PartialEq, Eq)]
@@ -56,6 +72,9 @@ pub enum BadFrame {
     /// Nothing may follow a close.
     #[error("a message after the close")]
     AfterClose,
+    /// Pushes are frames already.
+    #[error("{0:?} on lane 1, where frames are data")]
+    Pushed(Kind),
 }
 
 impl WebSocket {
@@ -68,6 +87,7 @@ impl WebSocket {
             inflater: None,
             deflates,
             within: false,
+            lanes: None,
             close_sent: false,
             close_received: false,
         }
@@ -199,25 +219,21 @@ impl WebSocket {
         packet: &Packet<'_>,
         body: &SharedBody<'_>,
         output: &mut Output,
-    ) -> Result<usize, BadFrame> {
+    ) -> Result<Put, BadFrame> {
         let len = packet.body.len();
         if self.close_sent {
-            // It may have been under way.
-            return if packet.kind == Kind::Close { Err(BadFrame::AfterClose) } else { Ok(len) };
+            // It may have been under way. With two servers, so may a close.
+            let again = packet.kind == Kind::Close && self.lanes.is_none();
+            return if again { Err(BadFrame::AfterClose) } else { Ok([len, 0]) };
         }
         let (mut message, mut compressed) = (false, false);
         let (opcode, fin) = match packet.kind {
-            Kind::Close => {
-                // Without a status 1000 is what clients of Pushpin know.
-                let reason = String::from_utf8_lossy(packet.body);
-                self.tell(Some((packet.code.unwrap_or(1000), &reason)), output);
-                return Ok(0);
-            }
+            Kind::Close => return Ok(self.put(Lane::First, Part::Control, Frame::close(packet), output)),
             Kind::Ping | Kind::Pong if len > MAX_CONTROL => return Err(BadFrame::LongControl(len)),
             Kind::Ping => (Opcode::Ping, true),
             Kind::Pong => (Opcode::Pong, true),
             // Says nothing.
-            _ if packet.more && len == 0 => return Ok(0),
+            _ if packet.more && len == 0 => return Ok([0, 0]),
             _ => {
                 message = true;
                 // The first frame says it for the whole message.
@@ -236,8 +252,66 @@ impl WebSocket {
         let header = FrameHeader { fin, compressed, ..FrameHeader::whole(opcode) }.encode(content.len());
         // It is shorter than the longest one of HTTP/2 and WebSocket.
         let header = Header::new(&header).unwrap_or_default();
-        output.push(Piece::new(header, content));
-        Ok(len)
+        let part = if message { Part::Message { end: fin } } else { Part::Control };
+        let frame = Frame { piece: Piece::new(header, content), credits: len, close: false };
+        Ok(self.put(Lane::First, part, frame, output))
+    }
+
+    /// Puts what a server has pushed into the output: frames as clients get them. `received` packets of the session's own
+    /// server have come.
+    ///
+    /// # Errors
+    /// It is no push.
+    pub fn on_push(
+        &mut self,
+        packet: &Packet<'_>,
+        body: &SharedBody<'_>,
+        received: u32,
+        output: &mut Output,
+    ) -> Result<Put, BadFrame> {
+        let lanes = self.lanes.get_or_insert_with(|| Box::new(Lanes::new(self.within)));
+        lanes.wait_for(packet.ext.after);
+        let mut put = self.on_received(received, output);
+        let frame = match packet.kind {
+            Kind::Data => Frame { piece: body.plain().into(), credits: packet.body.len(), close: false },
+            Kind::Close => Frame::close(packet),
+            Kind::Credit | Kind::KeepAlive => return Ok(put),
+            kind => return Err(BadFrame::Pushed(kind)),
+        };
+        let part = Part::Message { end: !packet.more || packet.kind == Kind::Close };
+        for (all, more) in put.iter_mut().zip(self.put(Lane::Second, part, frame, output)) {
+            *all += more;
+        }
+        Ok(put)
+    }
+
+    /// So many packets of the session's own server have come: pushes may have waited for that.
+    pub fn on_received(&mut self, packets: u32, output: &mut Output) -> Put {
+        let mut put = [0, 0];
+        // Nothing comes before the answer to the handshake.
+        if !self.is_opening()
+            && let Some(lanes) = &mut self.lanes
+        {
+            let close_sent = &mut self.close_sent;
+            lanes.on_received(packets, &mut |lane, frame| frame.leave(lane, close_sent, output, &mut put));
+        }
+        put
+    }
+
+    /// Whether a message that has been pushed is not complete.
+    pub fn is_within_push(&self) -> bool {
+        self.lanes.as_ref().is_some_and(|lanes| lanes.is_within())
+    }
+
+    fn put(&mut self, lane: Lane, part: Part, frame: Frame, output: &mut Output) -> Put {
+        let mut put = [0, 0];
+        let close_sent = &mut self.close_sent;
+        let mut leave = |lane, frame: Frame| frame.leave(lane, close_sent, output, &mut put);
+        match &mut self.lanes {
+            Some(lanes) => lanes.put(lane, part, frame, &mut leave),
+            None => leave(lane, frame),
+        }
+        put
     }
 
     /// Whether both sides have closed.
@@ -251,6 +325,25 @@ impl WebSocket {
             let mut frame = Vec::new();
             write_close(status, None, &mut frame);
             output.push(Bytes::from(frame));
+        }
+    }
+}
+
+impl Frame {
+    /// Without a status 1000 is what clients of Pushpin know.
+    fn close(packet: &Packet<'_>) -> Self {
+        let mut frame = Vec::new();
+        let reason = String::from_utf8_lossy(packet.body);
+        write_close(Some((packet.code.unwrap_or(1000), &reason)), None, &mut frame);
+        Frame { piece: frame.into(), credits: 0, close: true }
+    }
+
+    /// What comes behind a close is left out.
+    fn leave(self, lane: Lane, close_sent: &mut bool, output: &mut Output, put: &mut Put) {
+        put[lane as usize] += self.credits;
+        if !*close_sent {
+            *close_sent = self.close;
+            output.push(self.piece);
         }
     }
 }

@@ -54,7 +54,7 @@ impl Departure {
     fn includes(&self, exchange: &Exchange) -> bool {
         exchange.serial() < self.before
             && match self.ends {
-                Ends::Of(peer) => exchange.is_served_by(peer),
+                Ends::Of(peer) => exchange.is_served_by(peer) || exchange.is_pushed_by(peer),
                 Ends::Unanswered => !exchange.has_server(),
             }
     }
@@ -104,9 +104,15 @@ impl Worker {
         match exchanges.sweep_on(&mut walk, STEP, |exchange| departure.includes(exchange)) {
             Some(slots) => {
                 departure.walk = Some(walk);
-                departure.ended += slots.len();
-                self.counters.orphaned += slots.len() as u64;
                 for slot in slots {
+                    if let Ends::Of(peer) = departure.ends
+                        && self.core.exchanges.get(slot).is_some_and(|exchange| exchange.is_pushed_by(peer))
+                    {
+                        self.lose_pushes(slot, now);
+                        continue;
+                    }
+                    departure.ended += 1;
+                    self.counters.orphaned += 1;
                     self.lose(slot, Some((502, "The server of this request is gone.\n")), now);
                 }
                 self.departures.waiting.push(departure);
@@ -120,6 +126,17 @@ impl Worker {
                 tracing::warn!("{name} is gone: {ended} {which} are ended");
             }
             None => {}
+        }
+    }
+
+    /// Who pushed into a session has gone. The session goes on without it, as its own server says.
+    fn lose_pushes(&mut self, exchange: u32, now: Instant) {
+        let Some(client) = self.core.exchanges.get(exchange).and_then(|exchange| exchange.client()) else { return };
+        if let Some(client) = self.clients.get_mut(client as usize) {
+            client.http.on_pushes_lost(&mut self.core.context(&mut client.output, now));
+        }
+        if let Some(client) = self.core.exchanges.get(exchange).and_then(|exchange| exchange.client()) {
+            self.touch(client as usize);
         }
     }
 }

@@ -84,6 +84,13 @@ impl Worker {
                 exchange.cancel(links);
                 self.lose(slot, None, now);
             }
+            Err(Over::Unpushed) => {
+                exchange.cancel(links);
+                let text = format_args!("session {} is ended: who pushed into it was silent for 60 s", exchange.id());
+                self.warnings.warn("expired", now, text);
+                self.counters.expired += 1;
+                self.lose(slot, None, now);
+            }
             Err(Over::Expired) => {
                 let text = format_args!("session {} is ended: its server was silent for 60 s", exchange.id());
                 self.warnings.warn("expired", now, text);

@@ -22,6 +22,8 @@ pub struct Ext<'a> {
     pub interim: bool,
     /// Which of a session's servers the packet is of or for, if there are two (ours). 0 is the first and not written.
     pub lane: u8,
+    /// What the second server sends from here on comes after so many packets of the first (ours).
+    pub after: u32,
     /// What the client's side is to keep for the server, so that a successor can go on with the session (ours).
     pub keep: Option<Record<'a>>,
 }
@@ -41,7 +43,7 @@ impl<'a> Ext<'a> {
 
     /// Nothing but [`Ext::multi`], which stands in most packets.
     pub const MULTI: Ext<'static> =
-        Ext { multi: true, quiet: false, adopt: false, interim: false, lane: 0, keep: None };
+        Ext { multi: true, quiet: false, adopt: false, interim: false, lane: 0, after: 0, keep: None };
 
     /// Reads the field. A record or lane of a version that is not known is skipped as an unknown key is.
     pub(super) fn decode(value: Item<'a>) -> Result<Self, DecodeError> {
@@ -55,13 +57,14 @@ impl<'a> Ext<'a> {
                 (b"interim", value) => ext.interim = flag(value, "ext")?,
                 // Another version may write these in another way.
                 (b"lane", value) => ext.lane = number(value, "ext").unwrap_or(0),
+                (b"after", value) => ext.after = number(value, "ext").unwrap_or(0),
                 (b"keep", value) => ext.keep = record(value),
                 (b"v", value) => version = number(value, "ext").unwrap_or(u32::MAX),
                 _ => {}
             }
         }
         if version > u32::from(Self::VERSION) {
-            (ext.lane, ext.keep) = (0, None);
+            (ext.lane, ext.after, ext.keep) = (0, 0, None);
         }
         Ok(ext)
     }
@@ -69,16 +72,16 @@ impl<'a> Ext<'a> {
     /// Writes the field, unless it is empty.
     pub(super) fn encode(self, out: &mut Writer) {
         match self {
-            Ext { multi: false, quiet: false, adopt: false, interim: false, lane: 0, keep: None } => {}
+            Ext { multi: false, quiet: false, adopt: false, interim: false, lane: 0, after: 0, keep: None } => {}
             // What all but a few packets have, as it stands.
-            Ext { multi: true, quiet: false, adopt: false, interim: false, lane: 0, keep: None } => {
+            Ext { multi: true, quiet: false, adopt: false, interim: false, lane: 0, after: 0, keep: None } => {
                 out.raw(b"3:ext,15:5:multi,4:true!}");
             }
             // First packets of a proxy and of a frontend.
-            Ext { multi: true, quiet: false, adopt: false, interim: true, lane: 0, keep: None } => {
+            Ext { multi: true, quiet: false, adopt: false, interim: true, lane: 0, after: 0, keep: None } => {
                 out.raw(b"3:ext,32:5:multi,4:true!7:interim,4:true!}");
             }
-            Ext { multi: true, quiet: false, adopt: true, interim: true, lane: 0, keep: None } => {
+            Ext { multi: true, quiet: false, adopt: true, interim: true, lane: 0, after: 0, keep: None } => {
                 out.raw(b"3:ext,47:5:multi,4:true!7:interim,4:true!5:adopt,4:true!}");
             }
             _ => self.encode_all(out),
@@ -96,11 +99,15 @@ impl<'a> Ext<'a> {
             out.map(keep);
             out.bytes(b"keep");
         }
+        if self.after > 0 {
+            out.int(i64::from(self.after));
+            out.bytes(b"after");
+        }
         if self.lane > 0 {
             out.int(i64::from(self.lane));
             out.bytes(b"lane");
         }
-        if self.lane > 0 || self.keep.is_some() {
+        if self.lane > 0 || self.after > 0 || self.keep.is_some() {
             out.int(i64::from(Self::VERSION));
             out.bytes(b"v");
         }

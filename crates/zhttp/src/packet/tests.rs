@@ -167,6 +167,15 @@ fn extensions_that_we_do_not_know_are_ignored_and_ours_are_written_after_the_ori
 }
 
 #[test]
+fn a_packet_of_a_second_server_says_what_comes_before_it() {
+    let mut out = Writer::new(64);
+    let ext = Ext { lane: 1, after: 12, ..Ext::MULTI };
+    let bytes = Packet { ext, ..Packet::default() }.encode(None, &mut out).to_vec();
+    assert_eq!(String::from_utf8_lossy(&bytes), "T57:3:ext,47:5:multi,4:true!1:v,1:1#4:lane,1:1#5:after,2:12#}}");
+    assert_eq!(Packet::decode(&bytes).unwrap().ext, ext);
+}
+
+#[test]
 fn a_record_is_kept_with_its_owner() {
     let mut out = Writer::new(64);
     let ext = Ext { lane: 1, keep: Some(Record { owner: b"h0", content: b"\x01abc" }), ..Ext::MULTI };

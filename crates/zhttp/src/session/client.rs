@@ -128,6 +128,21 @@ impl Session {
         self.second.as_deref_mut()
     }
 
+    /// The second server has left.
+    pub fn close_second(&mut self) {
+        self.second = None;
+    }
+
+    /// The second server, once it has spoken.
+    pub fn second_server(&self) -> Option<PeerId> {
+        self.second.as_ref().and_then(|second| second.server())
+    }
+
+    /// Numbered packets that have come.
+    pub fn received(&self) -> u32 {
+        self.sequence.next_in
+    }
+
     /// Takes in a packet of the session. `from` is the packet's `from`, `seq` the session's number in it.
     ///
     /// `error` and `cancel` are always accepted: they end the session whatever was lost before.
@@ -278,10 +293,11 @@ impl Session {
         Due::Nothing
     }
 
-    /// When [`Session::on_timer`] has something to say. A keep-alive may wait for up to
+    /// When [`Session::on_timer`] has something to say, that of the second server included. A keep-alive may wait for up to
     /// [`KEEP_ALIVE_SLACK`](super::KEEP_ALIVE_SLACK) after that, for others to share its packet.
     pub fn next_due(&self) -> Instant {
-        self.timing.expires_at().min(self.timing.keep_alive_at())
+        let own = self.timing.expires_at().min(self.timing.keep_alive_at());
+        self.second.as_ref().map_or(own, |second| own.min(second.next_due()))
     }
 
     /// When [`Session::grant`] is due after [`Grant::Later`], for owners that keep no list.
