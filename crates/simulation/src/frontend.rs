@@ -409,7 +409,7 @@ impl Frontend {
             match over {
                 None => {}
                 Some(Over::Expired) => self.lose(slot, None, now, net),
-                Some(Over::Unwanted) => {
+                Some(Over::Unwanted | Over::Unpushed) => {
                     let mut links = links!(self, net);
                     self.exchanges.cancel(slot, &mut links);
                 }

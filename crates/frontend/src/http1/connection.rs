@@ -446,7 +446,7 @@ impl Http1 {
     ) -> Result<(), Fault> {
         let Phase::WebSocket(socket) = &mut self.phase else { return Ok(()) };
         let Some(exchange) = cx.exchanges.get_mut(socket.exchange) else { return Ok(()) };
-        if exchange.receive_push(packet, from, seq, cx.config.window, cx.now)? == Event::Failed {
+        if exchange.receive_push(packet, from, seq, cx.config.window - UNEVEN, cx.now)? == Event::Failed {
             self.on_pushes_lost(cx);
             return Ok(());
         }
