@@ -94,17 +94,17 @@ impl<'a> Node<'a> {
     }
 
     /// Anything that can be taken for a whole number: numbers, booleans, and strings, of which those that are not
-    /// numbers count as 0. Fractions are cut off.
+    /// numbers count as 0. Fractions are rounded, halves up.
     pub fn number(self) -> Option<i64> {
         let of_text = |text: &[u8]| crate::header::integer(text).unwrap_or(0);
         match self {
-            Node::Json(Json::Number(n)) => Some(n.as_i64().unwrap_or_else(|| n.as_f64().unwrap_or(0.0) as i64)),
+            Node::Json(Json::Number(n)) => Some(n.as_i64().unwrap_or_else(|| rounded(n.as_f64().unwrap_or(0.0)))),
             Node::Json(Json::Bool(b)) => Some(i64::from(*b)),
             Node::Json(Json::String(s)) => Some(of_text(s.as_bytes())),
             Node::Json(_) => None,
             Node::Tnet(value) => match value.kind() {
                 Kind::Int => value.item().as_int().ok(),
-                Kind::Float => value.item().as_float().ok().map(|f| f as i64),
+                Kind::Float => value.item().as_float().ok().map(rounded),
                 Kind::Bool => value.item().as_bool().ok().map(i64::from),
                 Kind::Bytes => Some(of_text(value.item().payload)),
                 _ => None,
@@ -241,6 +241,11 @@ fn header_pair(node: Node<'_>) -> Result<(Vec<u8>, Vec<u8>), Malformed> {
     Ok((name.to_vec(), value.to_vec()))
 }
 
+/// The whole number next to this one, the upper of two.
+fn rounded(number: f64) -> i64 {
+    (number + 0.5).floor() as i64
+}
+
 /// Decodes base64 of either alphabet, with or without padding; other characters are skipped.
 pub fn decode_base64(encoded: &[u8]) -> Vec<u8> {
     const ENGINE: GeneralPurpose = GeneralPurpose::new(
@@ -289,7 +294,12 @@ mod tests {
     fn numbers_are_found_in_much() {
         for (json, number) in [
             ("3", Some(3)),
-            ("3.7", Some(3)),
+            ("3.7", Some(4)),
+            ("3.5", Some(4)),
+            ("3.4", Some(3)),
+            ("-0.4", Some(0)),
+            ("-1.5", Some(-1)),
+            ("1e300", Some(i64::MAX)),
             ("true", Some(1)),
             ("\"12\"", Some(12)),
             ("\"x\"", Some(0)),
@@ -300,7 +310,7 @@ mod tests {
             assert_eq!(Node::Json(&value).number(), number, "{json}");
         }
         assert_eq!(tnet(b"2:12,").number(), Some(12));
-        assert_eq!(tnet(b"3:1.9^").number(), Some(1));
+        assert_eq!(tnet(b"3:1.9^").number(), Some(2));
         assert_eq!(tnet(b"4:true!").number(), Some(1));
         assert_eq!(tnet(b"0:~").number(), None);
     }

@@ -101,12 +101,15 @@ enum BadSeconds {
 }
 
 fn seconds(text: &[u8]) -> Result<u32, BadSeconds> {
-    let number = integer(text).ok_or(BadSeconds::NoNumber)?;
-    // The upper bound is that of the originals' integers.
-    u32::try_from(number).ok().filter(|&n| n <= i32::MAX as u32).ok_or(BadSeconds::OutOfRange)
+    // What is no integer of the originals' size is none at all for them.
+    let number = integer(text).and_then(|number| i32::try_from(number).ok()).ok_or(BadSeconds::NoNumber)?;
+    u32::try_from(number).map_err(|_| BadSeconds::OutOfRange)
 }
 
 fn read_keep_alive(value: &[u8], draft: &mut Draft<'_>) -> Result<(), InstructError> {
+    if value.trim_ascii().is_empty() {
+        return Ok(());
+    }
     let data = first(value);
     let Some(parameters) = parameters(value) else { return Ok(()) };
     if data.is_empty() {
@@ -168,14 +171,15 @@ fn unescape(text: &[u8]) -> Option<Vec<u8>> {
 
 fn read_link(element: &[u8], draft: &mut Draft<'_>) -> Result<(), InstructError> {
     let Some(parameters) = parameters(element) else { return Ok(()) };
-    if parameters.is_empty() {
+    let find = |name| parameters.iter().find(|p| p.is(name)).and_then(|p| p.value.as_deref());
+    // Links of other relations are somebody else's, whatever they look like.
+    if !matches!(find("rel"), Some(b"next" | b"gone")) {
         return Ok(());
     }
     let link = first(element).strip_prefix(b"<").and_then(|link| link.strip_suffix(b">"));
     let link = link.filter(|link| !link.is_empty()).ok_or(InstructError::new("failed to parse Grip-Link value"))?;
     let uri = std::str::from_utf8(link).ok().filter(|uri| is_uri_reference(uri));
     let uri = uri.ok_or(InstructError::new("Grip-Link contains invalid link"))?.to_string();
-    let find = |name| parameters.iter().find(|p| p.is(name)).and_then(|p| p.value.as_deref());
     match find("rel") {
         Some(b"next") => {
             let timeout = match parameters.iter().find(|p| p.is("timeout")) {

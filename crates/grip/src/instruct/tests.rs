@@ -109,7 +109,7 @@ fn keep_alives_have_formats_and_modes() {
 #[test]
 fn each_mistake_in_a_keep_alive_has_its_text() {
     for (value, text) in [
-        ("", "Grip-Keep-Alive cannot be empty"),
+        ("; timeout=5", "Grip-Keep-Alive cannot be empty"),
         ("a; mode=x", "no such Grip-Keep-Alive mode 'x'"),
         ("a; timeout=x", "failed to parse Grip-Keep-Alive timeout value"),
         ("a; timeout=-1", "Grip-Keep-Alive timeout has invalid value"),
@@ -195,7 +195,8 @@ fn links_are_next_or_gone() {
         ("<>; rel=next", "failed to parse Grip-Link value"),
         ("<http://[bad>; rel=next; x", ""),
         ("<http://h:port/>; rel=next", "Grip-Link contains invalid link"),
-        ("<a b>; rel=other", "Grip-Link contains invalid link"),
+        ("<a b>; rel=next", "Grip-Link contains invalid link"),
+        ("</a>; rel=next; timeout=2147483648", "failed to parse Grip-Link timeout value"),
         ("</a>; rel=next; timeout=x", "failed to parse Grip-Link timeout value"),
         ("</a>; rel=next; timeout=-1", "Grip-Link timeout has invalid value"),
     ] {
@@ -311,5 +312,24 @@ proptest! {
     ) {
         let _ = read_response(200, &[(name.as_bytes(), &value), (b"Content-Type", b"application/grip-instruct")], &body);
         let _ = read_response(200, &[(name.as_bytes(), &value)], &body);
+    }
+}
+
+#[test]
+fn what_says_nothing_to_us_is_no_mistake() {
+    with(
+        &[("Grip-Link", "a b; rel=prev, no link at all; x=y, </next>; rel=next"), ("Grip-Keep-Alive", "")],
+        |instruct| {
+            let instruct = instruct.unwrap();
+            assert_eq!(instruct.next.unwrap().uri, "/next");
+            assert!(instruct.keep_alive.is_none());
+        },
+    );
+}
+
+#[test]
+fn seconds_beyond_the_originals_integers_are_no_number() {
+    for (value, wanted) in [("2147483648", "failed to parse Grip-Timeout"), ("-1", "Grip-Timeout has invalid value")] {
+        with(&[("Grip-Timeout", value)], |instruct| assert_eq!(instruct.unwrap_err().to_string(), wanted));
     }
 }
