@@ -14,6 +14,7 @@ mod links;
 mod operator;
 mod proxy;
 mod publish;
+mod recovery;
 mod routes;
 mod sharing;
 mod smuggling;

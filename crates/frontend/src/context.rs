@@ -2,7 +2,7 @@
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_macros))]
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use wire::http1::Limits;
 
@@ -22,6 +22,8 @@ pub struct Config {
     pub router_resp: bool,
     /// WebSocket messages are compressed for clients that offer it.
     pub compression: bool,
+    /// How long sessions whose server has ended wait for its successor.
+    pub recover_wait: Duration,
     /// How long clients may take.
     pub deadlines: Deadlines,
 }

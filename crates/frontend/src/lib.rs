@@ -8,6 +8,7 @@
 //! - [`client`]: one client: transport, output, deadlines, and when to read, pause and close.
 //! - [`http1`]: what a client sends becomes exchanges, what servers send becomes its output.
 //! - [`exchange`]: one request and its response, as a ZHTTP session; their table.
+//! - [`keep`]: what is kept for servers, so that their successors can go on.
 //! - [`uplink`]: the way of packets to proxy and handler.
 //! - [`worker`]: the loop that joins them with sockets and clock. Only it asks for the time, and what is not a socket
 //!   itself (`accept::listeners`, `client::io`, the sockets in `uplink`) does no I/O.
@@ -19,6 +20,7 @@ pub mod client;
 pub mod context;
 pub mod exchange;
 pub mod http1;
+pub mod keep;
 pub mod uplink;
 pub mod websocket;
 pub mod worker;
@@ -82,6 +84,7 @@ fn serve(mut started: Started) -> Result<(), Failure> {
         window: u32::try_from(settings.client_send_window).unwrap_or(u32::MAX),
         router_resp: false,
         compression: settings.allow_compression,
+        recover_wait: settings.recover_wait,
         deadlines: Deadlines {
             head: settings.client_header_timeout,
             body: settings.client_body_timeout,

@@ -68,6 +68,7 @@ impl Frontend {
                 window: 1_000_000,
                 router_resp: false,
                 compression: false,
+                recover_wait: std::time::Duration::from_secs(10),
                 deadlines: Deadlines::default(),
             },
             servers: Servers { writer: Writer::new(16_384), opened: 0 },
@@ -166,10 +167,10 @@ fn a_packet_for_128_streams() {
     }
 }
 
-/// What a held connection takes in the two tables; it has nothing on the heap.
+/// What a held connection takes in the two tables, 40 bytes of it for a successor of its handler; it has nothing on the heap.
 #[test]
 fn the_tables_entries_of_a_held_connection() {
     let client = size_of::<frontend::client::Client>();
     let exchange = size_of::<frontend::exchange::Exchange>();
-    assert!(client + exchange <= 400, "{client} + {exchange} bytes");
+    assert!(client + exchange <= 432, "{client} + {exchange} bytes");
 }

@@ -64,6 +64,7 @@ impl Bench {
             window: WINDOW + 7,
             router_resp: false,
             compression,
+            recover_wait: std::time::Duration::from_secs(10),
             deadlines: Deadlines::default(),
         };
         let mut bench = Bench {

@@ -58,8 +58,14 @@ struct Bench {
 impl Bench {
     fn new() -> Self {
         let head = Limits { head_bytes: 500, ..Limits::default() };
-        let config =
-            Config { head, window: 1000, router_resp: false, compression: false, deadlines: Deadlines::default() };
+        let config = Config {
+            head,
+            window: 1000,
+            router_resp: false,
+            compression: false,
+            recover_wait: std::time::Duration::from_secs(10),
+            deadlines: Deadlines::default(),
+        };
         let server = Peers::default().intern(b"proxy").unwrap();
         Bench {
             http: Http1::new(7, None),

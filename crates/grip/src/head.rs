@@ -170,7 +170,7 @@ pub(crate) fn is_for_the_hop(name: &[u8]) -> bool {
 }
 
 /// Whether a header is for the proxy.
-pub(crate) fn starts_with_grip(name: &[u8]) -> bool {
+pub fn starts_with_grip(name: &[u8]) -> bool {
     name.len() >= 5 && name[..5].eq_ignore_ascii_case(b"grip-")
 }
 

@@ -166,6 +166,8 @@ pub struct Frontend {
     pub client_linger_time: Duration,
     /// Time between two reads of that.
     pub client_linger_timeout: Duration,
+    /// Time for which sessions of a server that has ended wait for its successor.
+    pub recover_wait: Duration,
     /// WebSocket messages are compressed for clients that offer it.
     pub allow_compression: bool,
     /// Sockets of each frontend process.

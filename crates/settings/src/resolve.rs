@@ -142,6 +142,7 @@ fn frontend(
         client_idle_timeout: values.seconds(R, "client_idle_timeout")?,
         client_linger_time: values.seconds(R, "client_linger_time")?,
         client_linger_timeout: values.seconds(R, "client_linger_timeout")?,
+        recover_wait: values.seconds(R, "recover_wait")?,
         allow_compression: values.bool(R, "allow_compression")?,
         processes,
         zmq: zmq(values, "proxy")?,

@@ -161,6 +161,7 @@ impl Frontend {
             head: Limits::default(),
             window: WINDOW,
             compression: false,
+            recover_wait: std::time::Duration::from_secs(10),
             deadlines: Deadlines::default(),
             // One of each kind.
             router_resp: part == Part::Frontend(0),

@@ -190,6 +190,12 @@ impl Reactor {
         report.then_some(*number)
     }
 
+    /// Sends what has been collected, as far as peers take it; otherwise it leaves with the next [`Reactor::wait`].
+    pub fn flush(&self) {
+        let now = Instant::now();
+        self.sockets.iter().for_each(|socket| socket.core.flush(now));
+    }
+
     /// Sends what waits, for at most `patience`; whether all of it has left. For an orderly end. What peers send in the
     /// meantime is not read.
     pub fn drain(&mut self, patience: Duration) -> bool {

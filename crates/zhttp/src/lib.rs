@@ -8,6 +8,7 @@
 //! # Layout
 //! - [`packet`]: bytes to [`Packet`] and back, with what our own parts add ([`Ext`]); [`id`]: who and which session.
 //! - [`session`]: one session seen from either end: numbers, credits, hand-off from proxy to handler, and time.
+//! - [`recovery`]: how the successor of a server comes to its sessions.
 //! - [`bulk`]: one packet for many sessions; [`wheel`]: when sessions have something to do.
 //! - `testing` (feature): two ends joined by a wire that loses packets, and a clock turned by hand.
 
@@ -17,6 +18,7 @@
 pub mod bulk;
 pub mod id;
 pub mod packet;
+pub mod recovery;
 pub mod session;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
@@ -24,7 +26,7 @@ pub mod wheel;
 
 pub use bulk::Bulk;
 pub use id::{Id, PeerId, Peers};
-pub use packet::{Ext, Headers, Ids, Kind, Packet};
+pub use packet::{Ext, Headers, Ids, Kind, Packet, Record, Run};
 pub use session::Violation;
 pub use session::credits::Window;
 pub use session::sequence::Sequence;

@@ -11,11 +11,12 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use wire::http1::{RequestHead, Version};
-use zhttp::session::client::{Due, Grant, Outcome, Outgoing, Session};
+use zhttp::session::client::{Due, Grant, Outcome, Outgoing, Session, Standing};
 use zhttp::session::{Protocol, Violation};
 use zhttp::{Ext, Headers, Id, Ids, Kind, Packet, PeerId};
 
 pub use self::table::{Exchanges, Sweep};
+use crate::keep::Kept;
 use crate::uplink::Uplink;
 
 /// How long the server of a response that the client has got already may take to end it.
@@ -29,6 +30,8 @@ pub struct Exchange {
     serial: u64,
     audience: Audience,
     session: Session,
+    /// What is kept for its server.
+    pub(crate) kept: Kept,
 }
 
 /// Who waits for the response.
@@ -140,6 +143,7 @@ impl Exchange {
             slot,
             serial,
             audience: Audience::Client(opening.client),
+            kept: Kept::default(),
             session: Session::start(
                 if opening.websocket { Protocol::WebSocket } else { Protocol::Http },
                 opening.window,
@@ -196,6 +200,16 @@ impl Exchange {
         self.session.server().is_some()
     }
 
+    /// Whether its server has ended, and a successor may take it up.
+    pub fn is_orphan(&self) -> bool {
+        self.kept.orphan != 0
+    }
+
+    /// Numbers and credits, as a successor of its server must know them.
+    pub(crate) fn standing(&self) -> Standing {
+        self.session.standing()
+    }
+
     /// Takes note of a packet.
     ///
     /// # Errors
@@ -209,7 +223,9 @@ impl Exchange {
         up: &mut dyn Uplink,
     ) -> Result<Event, Violation> {
         let was_known = self.has_server();
-        Ok(match self.session.on_packet(packet, from, seq, now)? {
+        let outcome = self.session.on_packet(packet, from, seq, now)?;
+        self.kept.orphan = 0;
+        Ok(match outcome {
             Outcome::Alive => {
                 if !was_known {
                     // What was written during a hand-off.

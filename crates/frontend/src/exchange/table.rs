@@ -3,9 +3,12 @@
 use std::time::Instant;
 
 use slab::Slab;
+use zhttp::recovery::MAX_RECORD;
 use zhttp::{Id, Kind, Packet, PeerId};
 
 use super::{Audience, ENDING, Event, Exchange, Opening};
+use crate::keep::places::Places;
+use crate::keep::records::{RecordKey, Records};
 use crate::uplink::Uplink;
 
 /// All exchanges of a worker: those that a client waits for, and those whose server has not ended them yet.
@@ -15,6 +18,12 @@ pub struct Exchanges {
     /// Exchanges without a client, and how many there may be.
     unheard: usize,
     max_unheard: usize,
+    /// Records of the exchanges.
+    pub(crate) records: Records,
+    /// Whose they are.
+    pub(crate) places: Places,
+    /// Times of records count from here; set by the first.
+    origin: Option<Instant>,
 }
 
 /// A walk over the table in steps, so that it never takes long.
@@ -28,7 +37,15 @@ impl Exchanges {
     /// For so many clients. Memory is reserved at once, because a table that grows moves all of its entries; the system
     /// gives it only what is used.
     pub fn for_clients(clients: usize) -> Self {
-        Exchanges { slots: Slab::with_capacity(2 * clients), serials: 0, unheard: 0, max_unheard: clients }
+        Exchanges {
+            slots: Slab::with_capacity(2 * clients),
+            serials: 0,
+            unheard: 0,
+            max_unheard: clients,
+            records: Records::default(),
+            places: Places::default(),
+            origin: None,
+        }
     }
 
     /// Opens a session for a request; gives the slot of its exchange.
@@ -79,11 +96,60 @@ impl Exchanges {
 
     /// The session is over on both sides.
     pub fn close(&mut self, slot: u32) {
-        if let Some(exchange) = self.slots.try_remove(slot as usize)
-            && exchange.client().is_none()
-        {
-            self.unheard -= 1;
+        let Some(exchange) = self.slots.try_remove(slot as usize) else { return };
+        self.unheard -= usize::from(exchange.client().is_none());
+        if let Some(record) = exchange.kept.record {
+            self.records.release(record);
         }
+    }
+
+    /// The time in ms, as it is kept with records.
+    pub(crate) fn ms(&mut self, now: Instant) -> u32 {
+        let origin = *self.origin.get_or_insert(now);
+        now.saturating_duration_since(origin).as_millis() as u32
+    }
+
+    /// Keeps what a packet says for the successor of its server. Called for each of its sessions that goes on.
+    pub(crate) fn keep(&mut self, slot: u32, packet: &Packet<'_>, from: Option<PeerId>, now: Instant) {
+        let ms = self.ms(now);
+        let Some(exchange) = self.slots.get_mut(slot as usize) else { return };
+        let kept = &mut exchange.kept;
+        if packet.ext.keep.is_some() || packet.kind == Kind::HandoffStart {
+            // Whoever goes on after a hand-off has something else to say.
+            kept.record.take().into_iter().for_each(|old| self.records.release(old));
+        }
+        let record = packet.ext.keep.filter(|record| (1..=MAX_RECORD).contains(&record.content.len()));
+        if let Some((record, server)) = record.zip(from)
+            && let Some(number) = self.places.find(record.owner)
+        {
+            self.places.take(number, server);
+            kept.record = self.records.add(number, record.content);
+            let run = self.places.get(number).map_or(0, |place| place.sent.run);
+            (kept.since, kept.since_run, kept.run, kept.lags) = (ms, run, run, false);
+        }
+        if let Some(run) = packet.ext.run {
+            (kept.run, kept.lags) = (run.number, false);
+        }
+        kept.lags |= packet.ext.lag;
+    }
+
+    /// The server of an exchange in this place has ended. Whether its successor can go on with it; it is an orphan then.
+    pub(crate) fn orphan(&mut self, slot: u32, place: usize, departure: u32) -> bool {
+        let Some(exchange) = self.slots.get_mut(slot as usize) else { return false };
+        let is_kept = exchange.kept.record.and_then(|record| self.records.place(record)) == Some(place);
+        if !is_kept || exchange.client().is_none() {
+            return false;
+        }
+        exchange.session.orphan();
+        exchange.kept.orphan = departure;
+        true
+    }
+
+    /// The orphans of a place, with their records. Looks at all exchanges.
+    pub(crate) fn orphans_of(&self, place: usize) -> Vec<(RecordKey, u32)> {
+        let orphans = self.slots.iter().filter(|(_, exchange)| exchange.is_orphan());
+        let with_record = orphans.filter_map(|(slot, exchange)| Some((exchange.kept.record?, slot as u32)));
+        with_record.filter(|(record, _)| self.records.place(*record) == Some(place)).collect()
     }
 
     /// The client is gone, or wants no more: tells the server. One that has not spoken yet is told when it does, as for

@@ -67,6 +67,11 @@ impl Links {
         self.grants = grants;
     }
 
+    /// Sends what is no packet of a session; whether it is taken.
+    pub(crate) fn send_raw(&mut self, to: PeerId, packet: &[u8]) -> bool {
+        self.stream.send(self.peers.name(to), packet).is_ok()
+    }
+
     /// Sends a packet without content for many sessions.
     pub(crate) fn send_bulk(&mut self, kind: Kind, mut sessions: Bulk<()>) {
         sessions.drain(|peer, (), ids| {

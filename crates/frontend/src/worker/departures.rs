@@ -1,4 +1,5 @@
-//! Servers that have gone: their sessions end at once, instead of when they would time out.
+//! Servers that have gone: their sessions end at once, instead of when they would time out, or are kept for a successor that can
+//! go on with them (`recovery`).
 //!
 //! The transport tells of a server's end when all that it sent through the ROUTER has been read, so the sessions of one
 //! that answers through it end in the same turn. What an original has published may be on its way still, so there is a
@@ -29,6 +30,8 @@ enum Ends {
     Of(PeerId),
     /// Those that no server has answered or taken over.
     Unanswered,
+    /// Those that this departure has orphaned and no successor has taken up.
+    Orphans(u32),
 }
 
 #[derive(Debug)]
@@ -40,6 +43,8 @@ struct Departure {
     due: Instant,
     walk: Option<Sweep>,
     ended: usize,
+    /// The place of the server, if it has left records, the number of the departure, and how many sessions are kept.
+    kept: Option<(usize, u32, usize)>,
 }
 
 /// Servers whose sessions are being ended.
@@ -48,6 +53,8 @@ pub(super) struct Departures {
     waiting: Vec<Departure>,
     /// By the number of a server: whether it answers through the ROUTER.
     by_router: Vec<bool>,
+    /// Departures so far.
+    count: u32,
 }
 
 impl Departure {
@@ -55,7 +62,8 @@ impl Departure {
         exchange.serial() < self.before
             && match self.ends {
                 Ends::Of(peer) => exchange.is_served_by(peer) || exchange.is_pushed_by(peer),
-                Ends::Unanswered => !exchange.has_server(),
+                Ends::Unanswered => !exchange.has_server() && !exchange.is_orphan(),
+                Ends::Orphans(departure) => exchange.kept.orphan == departure,
             }
     }
 }
@@ -89,9 +97,17 @@ impl Worker {
         tracing::debug!("{name} has left: {reason:?}");
         let before = self.core.exchanges.next_serial();
         let wait = self.departures.wait_for(peer);
-        for (ends, wait) in [(Ends::Of(peer), wait), (Ends::Unanswered, UNANSWERED)] {
+        let places = &mut self.core.exchanges.places;
+        places.forget(peer);
+        let place = places.of(peer);
+        self.departures.count += 1;
+        let number = self.departures.count;
+        // Requests to hold wait in the proxy for the successor.
+        let unanswered = if place.is_some() { self.core.config.recover_wait } else { UNANSWERED };
+        for (ends, wait) in [(Ends::Of(peer), wait), (Ends::Unanswered, unanswered)] {
             let (name, due) = (name.clone(), now + wait);
-            self.departures.waiting.push(Departure { name, ends, before, due, walk: None, ended: 0 });
+            let kept = place.filter(|_| matches!(ends, Ends::Of(_))).map(|place| (place, number, 0));
+            self.departures.waiting.push(Departure { name, ends, before, due, walk: None, ended: 0, kept });
         }
     }
 
@@ -111,21 +127,45 @@ impl Worker {
                         self.lose_pushes(slot, now);
                         continue;
                     }
+                    if let Some((place, number, kept)) = &mut departure.kept
+                        && self.core.exchanges.orphan(slot, *place, *number)
+                    {
+                        *kept += 1;
+                        continue;
+                    }
                     departure.ended += 1;
                     self.counters.orphaned += 1;
                     self.lose(slot, Some((502, "The server of this request is gone.\n")), now);
                 }
                 self.departures.waiting.push(departure);
             }
-            None if departure.ended > 0 => {
-                let (name, ended) = (&departure.name, departure.ended);
-                let which = match departure.ends {
-                    Ends::Of(_) => "sessions with it",
-                    Ends::Unanswered => "requests that it had not answered",
-                };
-                tracing::warn!("{name} is gone: {ended} {which} are ended");
+            None => self.on_departed(departure, now),
+        }
+    }
+
+    /// All sessions of a server that has gone are ended, or kept for its successor.
+    fn on_departed(&mut self, departure: Departure, now: Instant) {
+        if departure.ended > 0 {
+            let (name, ended) = (&departure.name, departure.ended);
+            let which = match departure.ends {
+                Ends::Of(_) => "sessions with it",
+                Ends::Unanswered => "requests that it had not answered",
+                Ends::Orphans(_) => "sessions that no successor has taken up",
+            };
+            tracing::warn!("{name} is gone: {ended} {which} are ended");
+        }
+        let Some((place, number, kept)) = departure.kept else { return };
+        if kept > 0 {
+            tracing::warn!("{} is gone: {kept} sessions are kept for its successor", departure.name);
+            let due = now + self.core.config.recover_wait;
+            let ends = Ends::Orphans(number);
+            self.departures.waiting.push(Departure { ends, due, walk: None, ended: 0, kept: None, ..departure });
+        }
+        if let Some(place_of) = self.core.exchanges.places.get_mut(place) {
+            place_of.is_vacant = true;
+            if let Some(successor) = place_of.waits.take() {
+                self.offer(place, successor, now);
             }
-            None => {}
         }
     }
 

@@ -8,12 +8,13 @@
 //! - `packets`: what servers send goes to the clients it is for.
 //! - `clients`: accepting, reading, writing, closing.
 //! - `due`, `timers`: deadlines of clients, keep-alives and expiry of exchanges.
-//! - `departures`: servers that have gone.
+//! - `departures`: servers that have gone; `recovery`: their sessions are offered to their successors.
 
 mod clients;
 mod departures;
 mod due;
 mod packets;
+mod recovery;
 mod timers;
 
 use std::time::{Duration, Instant};
@@ -143,6 +144,10 @@ impl Worker {
         let named = options.clone().named(&specs.instance);
         let responses = Subscriber::bind(&context, &specs.responses, &options)?;
         responses.subscribe_instance(&specs.instance)?;
+        if config.router_resp {
+            // What servers leave to their successors is of use only if their end is known.
+            responses.subscribe_instance(&zhttp::recovery::topic(&specs.instance))?;
+        }
         let stream = Router::bind(&context, &specs.out_stream, &named)?;
         // Requests that no proxy has taken yet are of no use once the frontend is gone.
         let requests = Push::bind(&context, &specs.out, &Options { linger: 0, ..options })?;

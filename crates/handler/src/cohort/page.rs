@@ -18,6 +18,8 @@ pub struct HoldAfter {
     pub channels: Vec<(String, Option<Rc<Class>>)>,
     /// The same as a position.
     pub position: Vec<Tracked>,
+    /// What their frontends are to keep.
+    pub record: Option<Rc<[u8]>>,
 }
 
 /// See the module.

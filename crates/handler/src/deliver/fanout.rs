@@ -11,6 +11,7 @@ use bytes::Bytes;
 use foldhash::fast::RandomState;
 use grip::item::HttpStream;
 use grip::{Action, Formats, HoldMode, HttpResponse, Item, Meta, ResponseBody};
+use zhttp::Run;
 
 use super::messages;
 use super::responses::{self, Target};
@@ -22,6 +23,7 @@ use crate::context::Context;
 use crate::hold::terms::ResponseTerms;
 use crate::hold::{Hold, Kind};
 use crate::notice::Notice;
+use crate::order::owed::Owed;
 use crate::order::rate::{Bucket, Limiter};
 use crate::statistics::notes::Published;
 use crate::subscribe::audience::Audience;
@@ -114,6 +116,9 @@ pub(super) struct Message<'a> {
     number: u64,
     /// It has been kept for this cohort and is for nobody else.
     only: Option<CohortKey>,
+    id: Option<&'a str>,
+    /// It is a repetition, for those who have not got it from a predecessor.
+    owed: Option<&'a Owed>,
 }
 
 impl Message<'_> {
@@ -121,6 +126,17 @@ impl Message<'_> {
     fn is_for(&self, group: &Group, cohorts: &Cohorts) -> bool {
         (self.only.is_none() || self.only == group.kin.cohort)
             && group.kin.cohort.is_none_or(|cohort| cohorts.delivers(cohort, self.number))
+    }
+
+    /// Whether it is for a hold of such a group.
+    fn is_owed_to(&self, hold: &Hold) -> bool {
+        self.owed.is_none_or(|owed| owed.is_for(hold))
+    }
+
+    /// Names it in the packet that is being put together.
+    fn name_in(&self, items: &mut Vec<u8>) {
+        items.clear();
+        self.id.into_iter().for_each(|id| Run::push(items, self.channel, id));
     }
 }
 
@@ -157,12 +173,38 @@ impl Fanout {
 
     /// Delivers an item; returns for how many holds it was.
     pub fn deliver(&mut self, item: Item, audience: &mut Audience, cx: &mut Context<'_>) -> usize {
+        self.deliver_to(item, None, audience, cx)
+    }
+
+    /// Delivers a repeated item to those who are owed it.
+    pub fn deliver_owed(&mut self, item: Item, owed: &Owed, audience: &mut Audience, cx: &mut Context<'_>) -> usize {
+        // What was published before comes first.
+        self.flush(audience, cx);
+        let receivers = self.deliver_to(item, Some(owed), audience, cx);
+        self.runs.begin();
+        self.flush(audience, cx);
+        receivers
+    }
+
+    fn deliver_to(&mut self, item: Item, owed: Option<&Owed>, audience: &mut Audience, cx: &mut Context<'_>) -> usize {
         self.totals.received += 1;
         let mut receivers = 0;
         let [response, stream, socket] = item.formats.lengths().map(|len| self.blocks(item.size, len));
         self.totals.blocks_received += u64::from([response, stream, socket].into_iter().flatten().max().unwrap_or(0));
-        let number = self.judge(&item, None, audience, cx);
-        let message = Message { channel: &item.channel, meta: &item.meta, size: item.size, number, only: None };
+        let number = match owed {
+            None => self.judge(&item, None, audience, cx),
+            // Cohorts that have not got it from a predecessor ask their backend.
+            Some(_) => audience.cohorts.number(),
+        };
+        let message = Message {
+            channel: &item.channel,
+            meta: &item.meta,
+            size: item.size,
+            number,
+            only: None,
+            id: item.id.as_deref(),
+            owed,
+        };
         advance(&message, item.id.as_deref(), audience);
         // The channel may be gone with the last of its long-polls, hence it is looked for each time.
         if let Some(channel) = audience.channels.find(&item.channel)
@@ -202,7 +244,9 @@ impl Fanout {
     pub fn deliver_kept(&mut self, item: Item, cohort: CohortKey, audience: &mut Audience, cx: &mut Context<'_>) {
         let number = self.judge(&item, Some(cohort), audience, cx);
         let only = Some(cohort);
-        let message = Message { channel: &item.channel, meta: &item.meta, size: item.size, number, only };
+        let id = item.id.as_deref();
+        let message =
+            Message { channel: &item.channel, meta: &item.meta, size: item.size, number, only, id, owed: None };
         advance(&message, item.id.as_deref(), audience);
         if let Some(channel) = audience.channels.find(&item.channel)
             && let Some(action) = item.formats.http_stream
@@ -324,6 +368,15 @@ impl Fanout {
             let class = group.kin.class.as_deref();
             let content = self.evaluate(class, message, &stream.content_filters, &stream.content, cx);
             let Some(content) = content else { continue };
+            if let Some(owed) = message.owed {
+                let (holds, links) = (&mut audience.holds, &mut audience.links);
+                message.name_in(&mut self.sender.items);
+                let streams = audience.channels.group_at(key).streams.iter().filter(|&&key| owed.is_for(&holds[key]));
+                let streams: Vec<HoldKey> = streams.copied().collect();
+                streams.into_iter().for_each(|key| self.sender.give(key, &content, holds, links, cx));
+                self.sender.finish(&content, links, cx);
+                continue;
+            }
             if !now {
                 for key in group.streams.clone() {
                     self.limit_hold(key, weight, Delivery::Content(content.clone()), audience, cx);
@@ -333,7 +386,7 @@ impl Fanout {
             let same = content.as_ptr() == stream.content.as_ptr() && content.len() == stream.content.len();
             let piece = match unchanged.filter(|_| same) {
                 Some(piece) => piece,
-                None => self.runs.add(content),
+                None => self.runs.add(content, message.channel, message.id),
             };
             unchanged = unchanged.or(same.then_some(piece));
             self.runs.extend(key, piece, &mut audience.channels);
@@ -408,7 +461,7 @@ impl Fanout {
             }
             // What the class gets, by the body that it is made of.
             let mut evaluated: HashMap<*const u8, Option<Bytes>, RandomState> = HashMap::default();
-            for &key in &group.polls {
+            for &key in group.polls.iter().filter(|&&key| message.is_owed_to(&audience.holds[key])) {
                 let body = patched.body(&audience.holds[key], &response.body, message.channel, cx);
                 let class = group.kin.class.as_deref();
                 let body = match evaluated.get(&body.as_ptr()) {
@@ -429,7 +482,10 @@ impl Fanout {
         };
         let weight = self.weight(message.size, size);
         if self.admits(receivers.saturating_mul(weight), cx.now) {
+            message.name_in(&mut self.sender.items);
+            self.runs.begin();
             responses::respond(targets, Some(&response), &mut self.sender, audience, cx);
+            self.sender.items.clear();
         } else {
             let response = Rc::new(response);
             for Target { key, body, .. } in targets {
@@ -571,7 +627,8 @@ impl Patched {
 /// The streams that a message is for.
 fn list(audience: &Audience, channel: ChannelKey, message: &Message<'_>) -> Vec<HoldKey> {
     let groups = audience.channels.channel(channel).groups.iter().map(|&group| audience.channels.group_at(group));
-    groups.filter(|group| message.is_for(group, &audience.cohorts)).flat_map(|group| &group.streams).copied().collect()
+    let streams = groups.filter(|group| message.is_for(group, &audience.cohorts)).flat_map(|group| &group.streams);
+    streams.filter(|&&key| message.is_owed_to(&audience.holds[key])).copied().collect()
 }
 
 /// Notes for statistics that an item has met subscribers.

@@ -6,9 +6,11 @@
 //! which filters have changed nothing share their packets.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use bytes::Bytes;
 use foldhash::fast::RandomState;
+use zhttp::Run;
 
 use super::sender::Sender;
 use crate::context::Context;
@@ -24,19 +26,30 @@ const MAX_PIECES: usize = 4_096;
 /// See the module.
 #[derive(Default)]
 pub struct Runs {
-    /// By number.
-    pieces: Vec<Bytes>,
+    /// By number, each with where in `items` the message is that it is of; nowhere if that has no id.
+    pieces: Vec<(Bytes, Range<usize>)>,
+    /// Messages as they stand in packets.
+    items: Vec<u8>,
     bytes: usize,
     /// Groups with a run; some may be gone.
     touched: Vec<GroupKey>,
     full: bool,
+    /// Answers to long-polls have left with the number of the run.
+    begun: bool,
 }
 
 impl Runs {
-    /// Adds a piece of content; returns its number.
-    pub fn add(&mut self, content: Bytes) -> u32 {
+    /// Answers to long-polls leave with the number of the run.
+    pub fn begin(&mut self) {
+        self.begun = true;
+    }
+
+    /// Adds a piece of content, and of which message it is; returns its number.
+    pub fn add(&mut self, content: Bytes, channel: &str, id: Option<&str>) -> u32 {
         self.bytes += content.len();
-        self.pieces.push(content);
+        let start = self.items.len();
+        id.into_iter().for_each(|id| Run::push(&mut self.items, channel, id));
+        self.pieces.push((content, start..self.items.len()));
         self.full |= self.bytes >= MAX_BYTES || self.pieces.len() >= MAX_PIECES;
         self.pieces.len() as u32 - 1
     }
@@ -49,7 +62,8 @@ impl Runs {
             group.run_bytes = 0;
         }
         group.run.push(piece);
-        group.run_bytes += self.pieces[piece as usize].len();
+        let (content, item) = &self.pieces[piece as usize];
+        group.run_bytes += content.len() + item.len();
         self.full |= group.run_bytes >= MAX_RUN;
     }
 
@@ -69,7 +83,7 @@ impl Runs {
         }
         let mut several = Several::default();
         for equal in touched.chunk_by(|a, b| run(a) == run(b)) {
-            let content = self.join(run(&equal[0]));
+            let content = self.join(run(&equal[0]), &mut sender.items);
             let (holds, links) = (&mut audience.holds, &mut audience.links);
             for &group in equal {
                 for &key in &channels.group_at(group).streams {
@@ -83,7 +97,7 @@ impl Runs {
         }
         several.holds.sort_by_key(|(list, _)| *list);
         for equal in several.holds.chunk_by(|a, b| a.0 == b.0) {
-            let content = self.join(&several.lists[equal[0].0 as usize]);
+            let content = self.join(&several.lists[equal[0].0 as usize], &mut sender.items);
             let (holds, links) = (&mut audience.holds, &mut audience.links);
             equal.iter().for_each(|&(_, key)| sender.give(key, &content, holds, links, cx));
             sender.finish(&content, links, cx);
@@ -94,17 +108,23 @@ impl Runs {
                 group.run.shrink_to(64);
             }
         }
+        if std::mem::take(&mut self.begun) || !touched.is_empty() {
+            sender.run += 1;
+        }
         touched.clear();
         self.touched = touched;
         self.pieces.clear();
+        self.items.clear();
         (self.bytes, self.full) = (0, false);
     }
 
-    fn join(&self, list: &[u32]) -> Bytes {
+    fn join(&self, list: &[u32], items: &mut Vec<u8>) -> Bytes {
+        items.clear();
+        list.iter().for_each(|&piece| items.extend_from_slice(&self.items[self.pieces[piece as usize].1.clone()]));
         if let [one] = list {
-            return self.pieces[*one as usize].clone();
+            return self.pieces[*one as usize].0.clone();
         }
-        let pieces = || list.iter().map(|&piece| &self.pieces[piece as usize]);
+        let pieces = || list.iter().map(|&piece| &self.pieces[piece as usize].0);
         let mut joined = Vec::with_capacity(pieces().map(Bytes::len).sum());
         pieces().for_each(|piece| joined.extend_from_slice(piece));
         joined.into()

@@ -7,7 +7,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use foldhash::fast::RandomState;
 use grip::StatusCode;
-use zhttp::{Bulk, Headers, Ids, Packet};
+use zhttp::{Bulk, Ext, Headers, Ids, Kind, Packet, Run};
 
 use super::slow::{Slow, Verdict};
 use crate::context::{Address, Context};
@@ -20,6 +20,8 @@ use crate::subscribe::channels::HoldKey;
 
 /// In the key of a packet that is the last of its response.
 const LAST: PieceKey = (usize::MAX, 0);
+/// In that of a packet after which nothing waits for a hold whose frontend was told that something does.
+const DRAINED: PieceKey = (usize::MAX, 1);
 
 /// How a response begins.
 #[derive(Clone, Copy)]
@@ -45,6 +47,10 @@ pub struct Sender {
     /// Holds that are too far behind, with their births.
     too_slow: Vec<(HoldKey, u64)>,
     slow: Slow,
+    /// The number of the run that is being put together (ZHTTP, `ext.run`).
+    pub run: u64,
+    /// Messages in the packet that is being put together, as they stand in it. Empty: none that has an id.
+    pub items: Vec<u8>,
     /// Clients closed because they read too slowly.
     pub slow_closed: u64,
 }
@@ -52,7 +58,15 @@ pub struct Sender {
 impl Sender {
     /// A sender to which nothing has been given.
     pub fn new(slow: Slow) -> Self {
-        Sender { group: Bulk::default(), ready: Vec::new(), too_slow: Vec::new(), slow, slow_closed: 0 }
+        Sender {
+            group: Bulk::default(),
+            ready: Vec::new(),
+            too_slow: Vec::new(),
+            slow,
+            run: 1,
+            items: Vec::new(),
+            slow_closed: 0,
+        }
     }
 
     /// Gives content to a stream: with the next packet of this content, or, if the client does not take all of it now, to
@@ -62,7 +76,9 @@ impl Sender {
         hold.on_content(cx.now);
         if hold.takes(content.len()) && links.has_room(hold.session.client()) {
             let seq = hold.session.send_body(content.len()).seq;
-            let send = |peer, by_router, ids: Ids<'_>| send_content(peer, by_router, ids, content, true, links, cx);
+            let ext = ext(self.run, &self.items);
+            let send =
+                |peer, by_router, ids: Ids<'_>| send_content(peer, by_router, ids, content, true, ext, links, cx);
             return self.group.push_or_send(
                 hold.session.client(),
                 hold.session.by_router(),
@@ -81,7 +97,9 @@ impl Sender {
 
     /// Sends the content that has been given.
     pub fn finish(&mut self, content: &Bytes, links: &mut Links, cx: &mut Context<'_>) {
-        self.group.drain(|peer, by_router, ids| send_content(peer, by_router, ids, content, true, links, cx));
+        let ext = ext(self.run, &self.items);
+        self.group.drain(|peer, by_router, ids| send_content(peer, by_router, ids, content, true, ext, links, cx));
+        self.items.clear();
     }
 
     /// Begins the responses of holds in the same way. What is to follow must be let wait by the caller.
@@ -98,9 +116,11 @@ impl Sender {
             let seq = hold.session.send_body(start.body.len()).seq;
             self.group.push(hold.session.client(), hold.session.by_router(), *hold.session.id(), seq);
         }
+        let ext = ext(self.run, &self.items);
         self.group.drain(|peer, by_router, ids| {
             let packet = Packet {
                 ids,
+                ext,
                 code: Some(start.code.get()),
                 reason: Some(start.reason),
                 headers: Headers::Pairs(start.headers),
@@ -148,6 +168,7 @@ impl Sender {
             }
             seen.extend(ready);
         }
+        self.tell_of_lag(&seen, audience, cx);
         for key in seen {
             if let Some(hold) = audience.holds.get_mut(key)
                 && self.slow.judge(key, hold, cx.now) == Verdict::Close
@@ -158,11 +179,41 @@ impl Sender {
         self.close_slow(audience, cx);
     }
 
+    /// Tells frontends for which of their sessions something waits here.
+    fn tell_of_lag(&mut self, seen: &[HoldKey], audience: &mut Audience, cx: &mut Context<'_>) {
+        let Audience { holds, links, .. } = audience;
+        let mut any = false;
+        for &key in seen {
+            if let Some(hold) =
+                holds.get_mut(key).filter(|hold| hold.is_recorded && !hold.lags && hold.queue().is_some())
+                && links.has_room(hold.session.client())
+            {
+                (hold.lags, any) = (true, true);
+                let to = hold.session.send();
+                self.group.push(to.to, to.by_router, *hold.session.id(), to.seq);
+            }
+        }
+        if !any {
+            return;
+        }
+        self.group.drain(|peer, by_router, ids| {
+            let ext = Ext { lag: true, ..Ext::default() };
+            links.send(
+                Address { peer, by_router },
+                &Packet { ids, kind: Kind::KeepAlive, ext, ..Packet::default() },
+                cx,
+            );
+        });
+    }
+
     /// Sends the same packet to holds whose queues begin with the same content.
     fn send_equal(&mut self, holds_of_packet: &[Next], audience: &mut Audience, cx: &mut Context<'_>) {
         let Some(first) = holds_of_packet.first() else { return };
         let content = audience.holds[first.key].queue().map(|queue| queue.peek(first.len)).unwrap_or_default();
         let mut ended = Vec::new();
+        // It has got all that has left so far.
+        let run = Run { number: self.run - 1, items: &[] };
+        let ext = Ext { run: first.drained.then_some(run), ..Ext::default() };
         let Audience { holds, links, .. } = audience;
         for next in holds_of_packet {
             let hold = &mut holds[next.key];
@@ -173,8 +224,9 @@ impl Sender {
                 continue;
             }
             let seq = hold.send_queued(next.len);
+            hold.lags &= !next.drained;
             let send = |peer, by_router, ids: Ids<'_>| {
-                send_content(peer, by_router, ids, &content, !first.last, links, cx);
+                send_content(peer, by_router, ids, &content, !first.last, ext, links, cx);
             };
             self.group.push_or_send(peer, by_router, *hold.session.id(), seq, send);
             if next.last {
@@ -184,7 +236,7 @@ impl Sender {
             }
         }
         self.group.drain(|peer, by_router, ids| {
-            send_content(peer, by_router, ids, &content, !first.last, links, cx);
+            send_content(peer, by_router, ids, &content, !first.last, ext, links, cx);
         });
         ended.into_iter().for_each(|key| audience.remove(key, cx));
     }
@@ -223,6 +275,8 @@ struct Next {
     key: HoldKey,
     len: usize,
     last: bool,
+    /// Nothing waits any more for one whose frontend was told that something does.
+    drained: bool,
 }
 
 /// The next packets of holds, equal ones beside each other. Holds without credits are left out; those whose link has no
@@ -248,9 +302,11 @@ fn next_packets(ready: &[HoldKey], audience: &mut Audience) -> Vec<Next> {
             continue;
         }
         let last = hold.ending && len == hold.queued();
+        let drained = hold.lags && !hold.ending && len == hold.queued();
         keys.clear();
         hold.queue().into_iter().for_each(|queue: &Queue| queue.keys(len, &mut keys));
         keys.extend(last.then_some(LAST));
+        keys.extend(drained.then_some(DRAINED));
         let number = match numbers.get(&keys[..]) {
             Some(&number) => number,
             None => {
@@ -259,20 +315,27 @@ fn next_packets(ready: &[HoldKey], audience: &mut Audience) -> Vec<Next> {
                 number
             }
         };
-        all.push(Next { number, key, len, last });
+        all.push(Next { number, key, len, last, drained });
     }
     all.sort_by_key(|next| next.number);
     all
 }
 
+/// Says which messages a packet brings, if any of them has an id.
+fn ext(number: u64, items: &[u8]) -> Ext<'_> {
+    Ext { run: (!items.is_empty()).then_some(Run { number, items }), ..Ext::default() }
+}
+
+#[allow(clippy::too_many_arguments)]
 fn send_content(
     peer: zhttp::PeerId,
     by_router: bool,
     ids: Ids<'_>,
     content: &Bytes,
     more: bool,
+    ext: Ext<'_>,
     links: &mut Links,
     cx: &mut Context<'_>,
 ) {
-    links.send(Address { peer, by_router }, &Packet { ids, body: content, more, ..Packet::default() }, cx);
+    links.send(Address { peer, by_router }, &Packet { ids, ext, body: content, more, ..Packet::default() }, cx);
 }

@@ -5,11 +5,12 @@
 //! [`audience`](crate::subscribe::audience).
 //!
 //! `pages` has next links fetched, `updates` decides when backends are asked again,
-//! `websockets` takes what the proxy tells of WebSockets.
+//! `recovery` goes on with the holds of a predecessor, `websockets` takes what the proxy tells of WebSockets.
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_macros))]
 
 mod pages;
+mod recovery;
 mod telling;
 mod updates;
 mod websockets;
@@ -22,7 +23,7 @@ use foldhash::fast::RandomState;
 use grip::{HoldMode, Instruct, Item};
 use settings::FirstSubscription;
 use zhttp::session::server::{self, Due, Outcome};
-use zhttp::{Bulk, Ext, Headers, Id, Ids, Kind as PacketKind, Packet, PeerId};
+use zhttp::{Bulk, Ext, Headers, Id, Ids, Kind as PacketKind, Packet, PeerId, Record};
 
 use crate::cohort::Urgency;
 use crate::cohort::schedule::Schedule;
@@ -37,11 +38,13 @@ use crate::hold::timers::Timers;
 use crate::hold::{Hold, Kind};
 use crate::notice::Notice;
 use crate::order::dedup::{Dedup, Seen};
+use crate::order::owed::Sent;
 use crate::order::sequencer::{Pushed, Sequencer};
 use crate::subscribe::audience::Audience;
 use crate::subscribe::channels::HoldKey;
 use crate::take_over::accept::Accept;
 use crate::take_over::admission::{Admission, Decision, Prepared};
+use crate::take_over::record::PLACE;
 
 /// Settings of the engine.
 #[derive(Clone, Debug)]
@@ -91,6 +94,10 @@ pub struct Totals {
     pub out_of_order: u64,
     /// Ids forgotten before their time.
     pub ids_forgotten: u64,
+    /// Holds of a predecessor that were taken up.
+    pub taken_up: u64,
+    /// Such for which something was lost with it, so that they were ended.
+    pub behind: u64,
     /// Long-polls given back to the proxy.
     pub given_back: u64,
     /// WebSockets forgotten because the proxy had not named them for too long.
@@ -109,6 +116,8 @@ pub struct Engine {
     dedup: Dedup,
     id_cache_max: usize,
     sequencer: Sequencer,
+    /// What a predecessor has sent.
+    sent: Sent,
     audience: Audience,
     timers: Timers,
     fanout: Fanout,
@@ -146,6 +155,7 @@ impl Engine {
             dedup: Dedup::new(limits.id_cache_ttl, limits.id_cache_max),
             id_cache_max: limits.id_cache_max,
             sequencer: Sequencer::new(limits.message_wait),
+            sent: Sent::default(),
             audience: Audience::new(limits.linger, now),
             timers: Timers::new(now),
             fanout: Fanout::new(
@@ -194,7 +204,8 @@ impl Engine {
             return self.give_back_at_once(&prepared, cx);
         }
         let mut asked = std::mem::take(&mut prepared.asked).into_iter();
-        for request in &prepared.requests {
+        let records = std::mem::take(&mut prepared.records);
+        for (number, request) in prepared.requests.iter().enumerate() {
             let asked = asked.next().unwrap_or_default();
             let state = &request.state;
             if self.audience.holds.find(state.client, state.id).is_some() {
@@ -217,7 +228,10 @@ impl Engine {
             }
             let key = self.audience.holds.insert(hold);
             self.fanout.count_apart(birth, prepared.bucket.clone());
-            self.begin(key, prepared.opening.as_ref().filter(|_| !request.responding), cx);
+            let record = records.get(number).or(records.first()).filter(|_| request.state.by_router);
+            let record = record.map(|content| Record { owner: PLACE, content });
+            self.audience.holds[key].is_recorded = record.is_some();
+            self.begin(key, prepared.opening.as_ref().filter(|_| !request.responding), record, cx);
             self.timers.watch(key, &mut self.audience.holds[key]);
             if let Some(course) = &prepared.course {
                 let like = course.like.clone();
@@ -245,19 +259,20 @@ impl Engine {
     }
 
     /// Sends what a held client gets at once. The first packet tells the frontend whom the session belongs to now.
-    fn begin(&mut self, key: HoldKey, opening: Option<&Opening>, cx: &mut Context<'_>) {
+    fn begin(&mut self, key: HoldKey, opening: Option<&Opening>, keep: Option<Record<'_>>, cx: &mut Context<'_>) {
+        let ext = Ext { keep, ..Ext::MULTI };
         let hold = &mut self.audience.holds[key];
         let (to, id) = (hold.address(), *hold.session.id());
         let Some(Opening { head, body }) = opening else {
             let ids = Ids::One(id.as_bytes(), Some(hold.session.send().seq));
-            let packet = Packet { ids, kind: PacketKind::KeepAlive, ext: Ext::MULTI, ..Packet::default() };
+            let packet = Packet { ids, kind: PacketKind::KeepAlive, ext, ..Packet::default() };
             return self.audience.links.send(to, &packet, cx);
         };
         let len = body.len().min(hold.session.credits() as usize);
         let headers: Vec<_> = head.headers.iter().collect();
         let packet = Packet {
             ids: Ids::One(id.as_bytes(), Some(hold.session.send_body(len).seq)),
-            ext: Ext::MULTI,
+            ext,
             code: Some(head.code.get()),
             reason: Some(head.reason.as_bytes()),
             headers: Headers::Pairs(&headers),
@@ -333,6 +348,7 @@ impl Engine {
 
     /// Takes a published item; returns how many deliveries it has led to.
     pub fn publish(&mut self, item: Item, cx: &mut Context<'_>) -> usize {
+        let owed = item.id.as_ref().and_then(|id| self.sent.take(&item.channel, id, cx.now));
         if let Some(id) = &item.id {
             match self.dedup.note(&item.channel, id, cx.now) {
                 Seen::New => {}
@@ -342,6 +358,9 @@ impl Engine {
                     return 0;
                 }
             }
+        }
+        if let Some(owed) = owed {
+            return self.fanout.deliver_owed(item, &owed, &mut self.audience, cx);
         }
         let subscribed = self.audience.channels.find(&item.channel).is_some();
         let mut due = Vec::new();
@@ -477,10 +496,10 @@ impl Engine {
         }
     }
 
-    /// Ends all holds, telling the frontends, many sessions a packet.
+    /// Ends all holds, telling the frontends, many sessions a packet, but for those that a successor can go on with.
     pub fn shut_down(&mut self, cx: &mut Context<'_>) {
         let mut cancels: Bulk<bool> = Bulk::default();
-        for hold in self.audience.holds.iter_mut() {
+        for hold in self.audience.holds.iter_mut().filter(|hold| !hold.is_recorded) {
             let seq = hold.session.send().seq;
             cancels.push(hold.session.client(), hold.session.by_router(), *hold.session.id(), seq);
         }

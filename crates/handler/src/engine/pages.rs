@@ -17,6 +17,7 @@ use crate::notice::Notice;
 use crate::subscribe::channels::{CohortKey, HoldKey};
 use crate::subscribe::classes::filters_of;
 use crate::take_over::admission::{self, Refusal};
+use crate::take_over::record;
 
 /// Bytes of a page that filters change, so that it must be there as a whole.
 const MAX_COLLECTED: usize = 1_000_000;
@@ -147,7 +148,8 @@ impl Engine {
         page.collected = page.filters.contains(&Filter::BuildId).then(Vec::new);
         page.meta = instruct.meta.clone();
         if instruct.hold.is_some() {
-            page.hold = Some(self.admission.after_page(&site, &instruct, &page.uri, cx)?);
+            let hold = self.admission.after_page(&site, &instruct, &page.uri, cx)?;
+            page.hold = Some(HoldAfter { record: record::after_page(&site, &page.uri, &response), ..hold });
         }
         Ok(())
     }
@@ -175,6 +177,9 @@ impl Engine {
     fn write_page(&mut self, key: CohortKey, body: Bytes, cx: &mut Context<'_>) {
         // What was published before comes first.
         self.fanout.flush(&mut self.audience, cx);
+        let Some(cohort) = self.audience.cohorts.get(key) else { return };
+        // What a successor would know is no longer so: it can not go on in the middle of a page.
+        self.keep(&cohort.members.clone(), b"", cx);
         let Some(cohort) = self.audience.cohorts.get_mut(key) else { return };
         let members = std::mem::take(&mut cohort.members);
         if let Some(page) = &mut cohort.page {
@@ -251,7 +256,7 @@ impl Engine {
         next: Option<Link>,
         cx: &mut Context<'_>,
     ) -> Result<(), PageError> {
-        let HoldAfter { terms, channels, position } = hold;
+        let HoldAfter { terms, channels, position, record } = hold;
         if next.is_none()
             && let Some(tracked) = position.iter().find(|tracked| tracked.prev_id.is_some())
         {
@@ -275,6 +280,7 @@ impl Engine {
                 cx.report(Notice::Subscribed { uri: "a page", channel });
             }
         }
+        self.keep(&members, record.as_deref().unwrap_or_default(), cx);
         self.deliver_kept(key, cx);
         if !goes_on {
             self.fanout.flush(&mut self.audience, cx);

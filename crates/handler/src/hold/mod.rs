@@ -53,6 +53,12 @@ pub struct Hold {
     pub membership: Option<Membership>,
     /// What its backend is told when it ends.
     pub farewell: Option<Box<Ask>>,
+    /// Its frontend keeps what a successor of this handler must know.
+    pub is_recorded: bool,
+    /// Its frontend has been told that something waits here.
+    pub lags: bool,
+    /// The last run that it had from a predecessor; those that are new here have none to come.
+    pub run: u64,
 }
 
 /// What depends on how a request is held.
@@ -81,6 +87,9 @@ impl Hold {
             watch: 0,
             membership: None,
             farewell: None,
+            is_recorded: false,
+            lags: false,
+            run: u64::MAX,
         }
     }
 

@@ -7,5 +7,6 @@
 
 pub mod backlog;
 pub mod dedup;
+pub mod owed;
 pub mod rate;
 pub mod sequencer;

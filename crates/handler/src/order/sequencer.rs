@@ -125,6 +125,13 @@ impl Sequencer {
         self.last.get(channel).map(String::as_str)
     }
 
+    /// A channel's last item was sent by a predecessor of this handler.
+    pub fn note_last_id(&mut self, channel: String, id: String) {
+        if self.last.len() < MAX_CHANNELS && !self.last.contains_key(&channel) {
+            self.last.insert(channel, id);
+        }
+    }
+
     /// Forgets it; items that wait still wait.
     pub fn forget_last_id(&mut self, channel: &str) {
         self.last.remove(channel);

@@ -38,6 +38,8 @@ pub struct Accept<'a> {
     pub trusted: bool,
     /// What it takes to have the requests proxied anew.
     pub members: Option<Members<'a>>,
+    /// The requests are those of a predecessor.
+    pub is_taken_up: bool,
 }
 
 /// A request to be taken over.
@@ -114,6 +116,7 @@ impl<'a> Accept<'a> {
             route_id: call.route.unwrap_or_default(),
             trusted: call.trusted,
             members,
+            is_taken_up: false,
         })
     }
 }

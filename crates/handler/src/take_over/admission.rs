@@ -12,7 +12,7 @@ use grip::{HoldMode, Instruct};
 use rpc::passthrough::Passthrough;
 
 use super::accept::{Accept, Request};
-use super::asked;
+use super::{asked, record};
 use crate::cohort::page::HoldAfter;
 use crate::cohort::{Likeness, Link, Site, Tracked};
 use crate::context::Context;
@@ -74,6 +74,8 @@ pub struct Prepared {
     pub farewell: Option<Ask>,
     /// What is kept of each request to have it proxied anew; of none for streams.
     pub asked: Vec<Box<[u8]>>,
+    /// What their frontends are to keep, of each request or one for all; none if no successor can go on with them.
+    pub records: Vec<Rc<[u8]>>,
 }
 
 /// How a hold goes on.
@@ -127,6 +129,8 @@ impl Admission {
             (_, true) | (Some(HoldMode::Response), _) => Bytes::copy_from_slice(&instruct.response.body),
             _ => Bytes::from(filter::response(&filters, &instruct.meta, &instruct.response.body)?.into_owned()),
         };
+        // One that is taken up again has its record already.
+        let records = if accept.is_taken_up { Vec::new() } else { record::records(&accept, instruct) };
         let at_once = instruct.hold.is_none();
         let streams = streams || at_once;
         if at_once && instruct.next.is_none() {
@@ -175,6 +179,7 @@ impl Admission {
             course,
             farewell,
             asked,
+            records,
         }))
     }
 
@@ -190,7 +195,7 @@ impl Admission {
         let plan = Plan { prefix: &site.prefix, implicit: &implicit, uri };
         let channels = self.channels(&plan, instruct, cx)?;
         let position = position(&site.prefix, instruct, &channels);
-        Ok(HoldAfter { terms: self.recent.stream_terms(instruct), channels, position })
+        Ok(HoldAfter { terms: self.recent.stream_terms(instruct), channels, position, record: None })
     }
 
     /// The channels of a hold: those of the route, and those that the backend names, each once.

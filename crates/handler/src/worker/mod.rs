@@ -8,6 +8,7 @@ mod accepting;
 mod outputs;
 mod pressure;
 mod publishing;
+mod recovering;
 mod telling;
 
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -19,11 +20,12 @@ use settings::Handler;
 use transport::{
     Change, Dealer, Event, Feed, Incoming, Options, Publisher, Pull, Push, Reactor, Replier, Router, Subscriber, Waker,
 };
-use zhttp::Packet;
+use zhttp::{Packet, recovery};
 
 use self::outputs::{News, Outputs, Sockets};
 use self::pressure::LOOK_AGAIN;
 use self::publishing::{Input, Ticket};
+use self::recovering::Recovering;
 use crate::context::Context;
 use crate::engine::{Engine, Limits};
 use crate::order::backlog::Backlog;
@@ -89,6 +91,9 @@ pub struct Worker {
     /// Nothing is taken from PULL and SUB for now.
     inputs_paused: bool,
     next_second: Instant,
+    recovering: Recovering,
+    /// Publishers whose items have been given to the links, but have not left yet.
+    leaving: Vec<Ticket>,
 }
 
 impl Worker {
@@ -130,9 +135,10 @@ impl Worker {
         reactor.add(INTERNAL_IN, &internal_in)?;
         reactor.add(INTERNAL_STREAM, &internal_stream)?;
         reactor.add(INTERNAL_OUT, &internal_out)?;
+        // Before the answers to `accept`, so that a request that the proxy knows to be taken is known to its frontend too.
+        reactor.add(STREAM, &stream)?;
         reactor.add(ACCEPT, &accept)?;
         reactor.add(INSPECT, &inspect)?;
-        reactor.add(STREAM, &stream)?;
         reactor.add(OUT, &out)?;
         reactor.add(RETRY, &retry)?;
 
@@ -160,6 +166,10 @@ impl Worker {
             Ok::<_, transport::Error>(stats)
         });
         let now = Instant::now();
+        let recovering = Recovering::new(&settings.client_in_stream_specs, now);
+        if recovering.is_under_way() {
+            [ACCEPT, COMMAND].into_iter().for_each(|socket| reactor.pause(socket, true));
+        }
         let limits = Limits {
             subscriptions: settings.connection_subscription_max,
             linger: settings.subscription_linger,
@@ -206,6 +216,8 @@ impl Worker {
             paused: false,
             inputs_paused: false,
             next_second: now + SECOND,
+            recovering,
+            leaving: Vec::new(),
         })
     }
 
@@ -231,7 +243,7 @@ impl Worker {
         let goes_on = !self.backlog.is_empty() && !self.paused;
         let wait = match due.saturating_duration_since(Instant::now()) {
             _ if goes_on => Duration::ZERO,
-            wait if self.paused || self.outputs.control_waits() => wait.min(LOOK_AGAIN),
+            wait if self.paused || self.outputs.control_waits() || !self.leaving.is_empty() => wait.min(LOOK_AGAIN),
             wait => wait,
         };
         self.reactor.wait(Some(wait), ready)?;
@@ -244,6 +256,7 @@ impl Worker {
         if has(STREAM) {
             self.take_packets(now);
         }
+        self.end_recovery(now);
         if has(INTERNAL_IN) || has(INTERNAL_STREAM) {
             self.take_responses(now);
         }
@@ -293,7 +306,7 @@ impl Worker {
 
     /// Makes publishers wait while frontends do not keep up, or items wait that have been taken already.
     fn apply_back_pressure(&mut self) {
-        self.paused = self.outputs.must_wait(Instant::now());
+        self.paused = self.outputs.must_wait(Instant::now()) || self.recovering.is_under_way();
         let pause = self.paused || self.backlog.is_full();
         if pause != self.inputs_paused {
             self.inputs_paused = pause;
@@ -310,6 +323,9 @@ impl Worker {
 
     /// A frontend has come or gone, as the ROUTER or the PUB socket sees it.
     fn on_change(&mut self, change: Change, by_router: bool, now: Instant) {
+        if self.note_for_recovery(&change, by_router) {
+            return;
+        }
         let Some((address, news)) = self.outputs.note(change, by_router) else { return };
         let cx = &mut Context::new(now, &mut self.outputs);
         match news {
@@ -322,6 +338,10 @@ impl Worker {
         for _ in 0..MESSAGES_A_TURN {
             let message = match self.outputs.stream.incoming() {
                 None => return,
+                Some(Incoming::Packet(from, message)) if message.first() == Some(&recovery::MARK) => {
+                    self.on_recovery(&from, &message, now);
+                    continue;
+                }
                 Some(Incoming::Packet(_, message)) => message,
                 Some(Incoming::Change(change)) => {
                     self.on_change(change, true, now);
@@ -391,7 +411,8 @@ impl Worker {
         }
     }
 
-    /// Ends all holds and tells the frontends.
+    /// Ends all holds and tells the frontends, but leaves those to a successor that it can go on with: if there is none, their
+    /// frontends end them.
     pub fn shut_down(&mut self) {
         self.engine.shut_down(&mut Context::new(self.outputs.now, &mut self.outputs));
         self.reactor.drain(SECOND);

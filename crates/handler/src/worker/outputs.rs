@@ -115,6 +115,16 @@ impl Outputs {
         must_wait
     }
 
+    /// Whether all packets for frontends have left this process, but for links that do not keep up.
+    pub(super) fn have_left(&self) -> bool {
+        self.any_lags() || self.out.load().messages == 0 && self.stream.load().messages == 0 && self.overflow.is_empty()
+    }
+
+    /// Whether a link does not keep up.
+    pub(super) fn any_lags(&self) -> bool {
+        self.pressure.lagging() > 0
+    }
+
     /// Frontends that have come or gone, or have room again, as PUB sees them.
     pub(super) fn changes(&mut self) -> Vec<Change> {
         self.out.changes().collect()

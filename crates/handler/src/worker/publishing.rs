@@ -137,10 +137,18 @@ impl Worker {
         }
     }
 
-    /// Tells publishers whose items have been handed to the links of the frontends.
+    /// Tells publishers whose items have left for the frontends: they are not lost if this process ends. A frontend that does
+    /// not keep up is not waited for.
     pub(super) fn answer_publishers(&mut self) {
-        let finished: Vec<Ticket> = self.backlog.finished().collect();
-        for ticket in finished {
+        self.leaving.extend(self.backlog.finished());
+        if self.leaving.is_empty() {
+            return;
+        }
+        self.reactor.flush();
+        if !self.outputs.have_left() || self.engine.waits_for_room() && !self.outputs.any_lags() {
+            return;
+        }
+        for ticket in std::mem::take(&mut self.leaving) {
             match ticket {
                 Ticket::Http(receipt) => receipt.complete(),
                 Ticket::Command(envelope, answer) => self.answer_command(&envelope, &answer),

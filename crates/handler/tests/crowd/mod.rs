@@ -100,6 +100,7 @@ impl Crowd {
             .map(|(n, v)| (n.as_bytes(), v.as_bytes()));
         let response = BackendResponse { code: 200, reason: b"OK", headers: &headers, body: b"hello\n" };
         let accept = Accept {
+            is_taken_up: false,
             requests: vec![Request { state, responding: false, debug: false, cross_origin: None }],
             uri: b"http://example.com/path",
             method: b"GET",

@@ -264,6 +264,7 @@ impl Desk {
         let response = BackendResponse { code: self.code, reason: b"", headers: &headers, body: body.as_bytes() };
         let members = Members::find(tnetstring::split(&self.call).unwrap().0);
         let accept = Accept {
+            is_taken_up: false,
             requests: requests.collect(),
             uri: self.uri.as_bytes(),
             method: self.method.as_bytes(),

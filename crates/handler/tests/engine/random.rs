@@ -119,6 +119,7 @@ fn join(engine: &mut Engine, peer: PeerId, name: &str, channels: u8, credits: u3
     let headers = [(&b"Grip-Hold"[..], &b"stream"[..]), (b"Grip-Channel", names.as_bytes())];
     let response = BackendResponse { code: 200, reason: b"OK", headers: &headers, body: b"hello" };
     let accept = Accept {
+        is_taken_up: false,
         requests: vec![Request { state, responding: false, debug: false, cross_origin: None }],
         uri: b"",
         method: b"GET",

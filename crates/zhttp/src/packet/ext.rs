@@ -26,6 +26,42 @@ pub struct Ext<'a> {
     pub after: u32,
     /// What the client's side is to keep for the server, so that a successor can go on with the session (ours).
     pub keep: Option<Record<'a>>,
+    /// Which messages the packet brings, so that the client's side knows what each of its sessions has (ours).
+    pub run: Option<Run<'a>>,
+    /// Something for the session waits with its server, which would be lost with that: until the next [`Ext::run`] (ours).
+    pub lag: bool,
+}
+
+/// A step of a fan-out: what was published in one turn. A session gets all that it gets of it in one packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Run<'a> {
+    /// Counts up, with every successor of a server too.
+    pub number: u64,
+    /// Channels and ids of the messages that have one, by turns, each a tnetstring ([`Run::push`]).
+    pub items: &'a [u8],
+}
+
+impl<'a> Run<'a> {
+    /// Appends a message to what becomes [`Run::items`].
+    pub fn push(items: &mut Vec<u8>, channel: &str, id: &str) {
+        for text in [channel, id] {
+            items.extend_from_slice(text.len().to_string().as_bytes());
+            items.push(b':');
+            items.extend_from_slice(text.as_bytes());
+            items.push(b',');
+        }
+    }
+
+    /// Channels and ids. What can not be read ends them.
+    pub fn iter(self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
+        let mut rest = self.items;
+        let mut next = move || {
+            let (item, after) = tnetstring::split(rest).ok()?;
+            rest = after;
+            item.as_bytes().ok()
+        };
+        std::iter::from_fn(move || Some((next()?, next()?)))
+    }
 }
 
 /// What one server wants to leave to its successor.
@@ -42,8 +78,17 @@ impl<'a> Ext<'a> {
     pub const VERSION: u8 = 1;
 
     /// Nothing but [`Ext::multi`], which stands in most packets.
-    pub const MULTI: Ext<'static> =
-        Ext { multi: true, quiet: false, adopt: false, interim: false, lane: 0, after: 0, keep: None };
+    pub const MULTI: Ext<'static> = Ext {
+        multi: true,
+        quiet: false,
+        adopt: false,
+        interim: false,
+        lane: 0,
+        after: 0,
+        keep: None,
+        run: None,
+        lag: false,
+    };
 
     /// Reads the field. A record or lane of a version that is not known is skipped as an unknown key is.
     pub(super) fn decode(value: Item<'a>) -> Result<Self, DecodeError> {
@@ -59,12 +104,14 @@ impl<'a> Ext<'a> {
                 (b"lane", value) => ext.lane = number(value, "ext").unwrap_or(0),
                 (b"after", value) => ext.after = number(value, "ext").unwrap_or(0),
                 (b"keep", value) => ext.keep = record(value),
+                (b"run", value) => ext.run = run(value),
+                (b"lag", value) => ext.lag = flag(value, "ext").unwrap_or(false),
                 (b"v", value) => version = number(value, "ext").unwrap_or(u32::MAX),
                 _ => {}
             }
         }
         if version > u32::from(Self::VERSION) {
-            (ext.lane, ext.after, ext.keep) = (0, 0, None);
+            (ext.lane, ext.after, ext.keep, ext.run, ext.lag) = (0, 0, None, None, false);
         }
         Ok(ext)
     }
@@ -72,16 +119,56 @@ impl<'a> Ext<'a> {
     /// Writes the field, unless it is empty.
     pub(super) fn encode(self, out: &mut Writer) {
         match self {
-            Ext { multi: false, quiet: false, adopt: false, interim: false, lane: 0, after: 0, keep: None } => {}
+            Ext {
+                multi: false,
+                quiet: false,
+                adopt: false,
+                interim: false,
+                lane: 0,
+                after: 0,
+                keep: None,
+                run: None,
+                lag: false,
+            } => {}
             // What all but a few packets have, as it stands.
-            Ext { multi: true, quiet: false, adopt: false, interim: false, lane: 0, after: 0, keep: None } => {
+            Ext {
+                multi: true,
+                quiet: false,
+                adopt: false,
+                interim: false,
+                lane: 0,
+                after: 0,
+                keep: None,
+                run: None,
+                lag: false,
+            } => {
                 out.raw(b"3:ext,15:5:multi,4:true!}");
             }
             // First packets of a proxy and of a frontend.
-            Ext { multi: true, quiet: false, adopt: false, interim: true, lane: 0, after: 0, keep: None } => {
+            Ext {
+                multi: true,
+                quiet: false,
+                adopt: false,
+                interim: true,
+                lane: 0,
+                after: 0,
+                keep: None,
+                run: None,
+                lag: false,
+            } => {
                 out.raw(b"3:ext,32:5:multi,4:true!7:interim,4:true!}");
             }
-            Ext { multi: true, quiet: false, adopt: true, interim: true, lane: 0, after: 0, keep: None } => {
+            Ext {
+                multi: true,
+                quiet: false,
+                adopt: true,
+                interim: true,
+                lane: 0,
+                after: 0,
+                keep: None,
+                run: None,
+                lag: false,
+            } => {
                 out.raw(b"3:ext,47:5:multi,4:true!7:interim,4:true!5:adopt,4:true!}");
             }
             _ => self.encode_all(out),
@@ -103,11 +190,22 @@ impl<'a> Ext<'a> {
             out.int(i64::from(self.after));
             out.bytes(b"after");
         }
+        if let Some(run) = self.run {
+            let list = out.mark();
+            out.raw(run.items);
+            out.int(i64::try_from(run.number).unwrap_or(i64::MAX));
+            out.list(list);
+            out.bytes(b"run");
+        }
+        if self.lag {
+            out.bool(true);
+            out.bytes(b"lag");
+        }
         if self.lane > 0 {
             out.int(i64::from(self.lane));
             out.bytes(b"lane");
         }
-        if self.lane > 0 || self.after > 0 || self.keep.is_some() {
+        if self.lane > 0 || self.after > 0 || self.keep.is_some() || self.run.is_some() || self.lag {
             out.int(i64::from(Self::VERSION));
             out.bytes(b"v");
         }
@@ -135,4 +233,11 @@ fn record(value: Item<'_>) -> Option<Record<'_>> {
         }
     }
     Some(Record { owner: owner?, content: content? })
+}
+
+/// One that is not as it must be is skipped too.
+fn run(value: Item<'_>) -> Option<Run<'_>> {
+    value.items().ok()?;
+    let (number, items) = tnetstring::split(value.payload).ok()?;
+    Some(Run { number: u64::try_from(number.as_int().ok()?).ok()?, items })
 }

@@ -17,7 +17,7 @@ mod ids;
 mod tests;
 
 pub use decode::DecodeError;
-pub use ext::{Ext, Record};
+pub use ext::{Ext, Record, Run};
 pub use headers::Headers;
 pub use ids::Ids;
 

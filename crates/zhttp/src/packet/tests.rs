@@ -188,6 +188,30 @@ fn a_record_is_kept_with_its_owner() {
 }
 
 #[test]
+fn a_run_names_its_messages_and_one_that_is_none_is_skipped() {
+    let mut items = Vec::new();
+    Run::push(&mut items, "a", "1");
+    Run::push(&mut items, "ü,", "");
+    let run = Run { number: 7, items: &items };
+    let mut out = Writer::new(64);
+    for ext in [Ext { run: Some(run), ..Ext::default() }, Ext { run: Some(run), lag: true, ..Ext::MULTI }] {
+        let bytes = Packet { ext, ..Packet::default() }.encode(None, &mut out).to_vec();
+        let read = Packet::decode(&bytes).unwrap().ext;
+        assert_eq!(read, ext);
+        let pairs: Vec<_> = read.run.unwrap().iter().collect();
+        assert_eq!(pairs, [(&b"a"[..], &b"1"[..]), ("ü,".as_bytes(), b"")]);
+    }
+    for foreign in ["1:x,", "5:1:x,]", "8:2:-1#1:a]", "0:]"] {
+        let ext = format!("3:run,{foreign}1:v,1:1#");
+        let ext = format!("3:ext,{}:{ext}}}", ext.len());
+        let message = format!("T{}:{ext}}}", ext.len());
+        if let Ok(packet) = Packet::decode(message.as_bytes()) {
+            assert_eq!(packet.ext.run, None, "{foreign}");
+        }
+    }
+}
+
+#[test]
 fn what_another_version_means_by_our_keys_is_skipped() {
     for ext in [
         // A version that we do not know, before or behind the keys that it applies to.

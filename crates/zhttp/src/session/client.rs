@@ -39,6 +39,17 @@ pub struct Outgoing {
     pub seq: u32,
 }
 
+/// A session as its next server must take it up (see [`Session::standing`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// Number of the next packet from the client.
+    pub in_seq: u32,
+    /// Number of the next packet to the client.
+    pub out_seq: u32,
+    /// Body bytes that may be sent.
+    pub credits: u32,
+}
+
 /// What a packet means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -266,6 +277,18 @@ impl Session {
             Server::At(peer) => Some(peer),
             Server::Unknown | Server::Moving => None,
         }
+    }
+
+    /// The server has ended, and another is to go on with the session: nothing is sent until that speaks.
+    pub fn orphan(&mut self) {
+        if self.server().is_some() {
+            self.server = Server::Moving;
+        }
+    }
+
+    /// What the next server must know to go on: the numbers of its packets and of ours, and the bytes that it may send.
+    pub fn standing(&self) -> Standing {
+        Standing { in_seq: self.sequence.next_out, out_seq: self.sequence.next_in, credits: self.window.open() }
     }
 
     /// Whether a packet from the server has ever come.

@@ -1,0 +1,29 @@
+//! What is kept for servers beside their sessions, so that the successor of one that died can go on with them.
+//!
+//! A server gives each session a *record* that only it understands ([`records`]). It is kept with the session, and with it which
+//! messages the session has: every step of a server's fan-out has a number ([`places`]). A session whose server ends is an
+//! *orphan* until the successor in the same place takes it up, for `recover_wait` at most.
+
+#![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_macros))]
+
+pub mod places;
+pub mod records;
+
+use self::records::RecordKey;
+
+/// What is kept with one session.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Kept {
+    /// What its server has said about it.
+    pub record: Option<RecordKey>,
+    /// When that came, in ms of the process.
+    pub since: u32,
+    /// The departure that has made it an orphan; 0: it has a server.
+    pub orphan: u32,
+    /// The last run that had come by then.
+    pub since_run: u64,
+    /// The last run that has brought something for it, or `since_run`.
+    pub run: u64,
+    /// Something for it waits with its server.
+    pub lags: bool,
+}
