@@ -106,7 +106,8 @@ impl Worker {
         let unanswered = if place.is_some() { self.core.config.recover_wait } else { UNANSWERED };
         for (ends, wait) in [(Ends::Of(peer), wait), (Ends::Unanswered, unanswered)] {
             let (name, due) = (name.clone(), now + wait);
-            let kept = place.filter(|_| matches!(ends, Ends::Of(_))).map(|place| (place, number, 0));
+            let keeps = matches!(ends, Ends::Of(_)) && !self.core.config.recover_wait.is_zero();
+            let kept = place.filter(|_| keeps).map(|place| (place, number, 0));
             self.departures.waiting.push(Departure { name, ends, before, due, walk: None, ended: 0, kept });
         }
     }

@@ -33,6 +33,8 @@ pub(super) struct Recovering {
     linked: Frontends,
     asked: Frontends,
     done: Frontends,
+    /// Frontends whose link has been lost, with what was on its way: what they have kept has a hole.
+    lost: Frontends,
     holds: usize,
 }
 
@@ -48,6 +50,7 @@ impl Recovering {
             linked: Frontends::default(),
             asked: Frontends::default(),
             done: Frontends::default(),
+            lost: Frontends::default(),
             holds: 0,
         }
     }
@@ -80,6 +83,7 @@ impl Worker {
             Change::Joined(_) if by_router => drop(recovering.linked.insert(frontend)),
             Change::Left(..) if is_topic => drop(recovering.able.remove(&frontend)),
             Change::Left(..) if by_router => {
+                recovering.lost.insert(frontend);
                 for all in [&mut recovering.linked, &mut recovering.asked, &mut recovering.done] {
                     all.remove(&frontend);
                 }
@@ -120,7 +124,10 @@ impl Worker {
     }
 
     fn take_up(&mut self, frontend: PeerId, record: &[u8], sessions: &[Held], now: Instant) {
-        let prepared = self.prepare(record, now);
+        let prepared = match self.recovering.lost.contains(&frontend) {
+            true => Err("the link to their frontend was lost".into()),
+            false => self.prepare(record, now),
+        };
         let cx = &mut Context::new(now, &mut self.outputs);
         match prepared {
             Ok(prepared) => self.recovering.holds += self.engine.take_up(frontend, &prepared, sessions, cx),
