@@ -52,6 +52,7 @@ impl Bench {
     /// A handshake has been passed on.
     fn new() -> Self {
         let config = Config {
+            recover_wait: std::time::Duration::from_secs(10),
             head: Limits::default(),
             // A WebSocket gets seven less.
             window: WINDOW + 7,

@@ -94,6 +94,8 @@ pub struct Worker {
     recovering: Recovering,
     /// Publishers whose items have been given to the links, but have not left yet.
     leaving: Vec<Ticket>,
+    /// Since when something for a frontend has not left. Publishers do not wait for that for long.
+    unsent_since: Option<Instant>,
 }
 
 impl Worker {
@@ -218,6 +220,7 @@ impl Worker {
             next_second: now + SECOND,
             recovering,
             leaving: Vec::new(),
+            unsent_since: None,
         })
     }
 
@@ -295,7 +298,7 @@ impl Worker {
             self.engine.expire_sequences(cx);
         }
         self.tell_statistics(now);
-        self.answer_publishers();
+        self.answer_publishers(now);
         for event in ready.iter() {
             if let Event::Source { token, .. } = event {
                 foreign(*token);

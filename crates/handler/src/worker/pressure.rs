@@ -17,7 +17,7 @@ use crate::context::Address;
 /// meantime is then taken at once and joined: with 1000, deliveries to 10,000 streams are 0.6 as many a second.
 pub(super) const BUSY: usize = 16;
 /// A link that takes nothing for so long lags.
-const STALLED: Duration = Duration::from_millis(200);
+pub(super) const STALLED: Duration = Duration::from_millis(200);
 /// A link that is busy for so long lags, whatever it takes.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// While publishers wait, it is looked again after this time.

@@ -6,6 +6,7 @@ use std::time::Instant;
 use rpc::Call;
 use transport::{Envelope, Pull, Replier, Subscriber};
 
+use super::pressure::STALLED;
 use super::{DELIVERIES_A_TURN, MAX_WAITING_ORDERS, MESSAGES_A_TURN, Worker};
 use crate::context::Context;
 use crate::publish::command::{self, Effect};
@@ -139,14 +140,17 @@ impl Worker {
 
     /// Tells publishers whose items have left for the frontends: they are not lost if this process ends. A frontend that does
     /// not keep up is not waited for.
-    pub(super) fn answer_publishers(&mut self) {
+    pub(super) fn answer_publishers(&mut self, now: Instant) {
         self.leaving.extend(self.backlog.finished());
         if self.leaving.is_empty() {
             return;
         }
         self.reactor.flush();
-        if !self.outputs.have_left() || self.engine.waits_for_room() && !self.outputs.any_lags() {
-            return;
+        let have_left = self.outputs.have_left() && (!self.engine.waits_for_room() || self.outputs.any_lags());
+        match have_left {
+            true => self.unsent_since = None,
+            false if now.duration_since(*self.unsent_since.get_or_insert(now)) < STALLED => return,
+            false => {}
         }
         for ticket in std::mem::take(&mut self.leaving) {
             match ticket {
