@@ -153,7 +153,7 @@ fn a_log_that_nobody_reads_stops_nobody_and_says_what_is_missing_when_it_is_read
 
 #[test]
 fn sockets_of_zurl_do_not_count_when_the_runner_starts_outbound() {
-    let settings = "[runner]\nservices=condure,zurl,pushpin-proxy,pushpin-handler\n[proxy]\n\
+    let settings = "[runner]\nservices=condure,zurl,pushpin-proxy,pushpin-handler\ncondure_bin=/none/condure\nzurl_bin=/none/zurl\n[proxy]\n\
                     zurl_out_specs=ipc://{rundir}/zurl-in\nzurl_out_stream_specs=ipc://{rundir}/zurl-in-stream\n\
                     zurl_in_specs=ipc://{rundir}/zurl-out";
     let origin =
