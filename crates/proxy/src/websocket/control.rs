@@ -107,10 +107,11 @@ impl Control {
         self.unanswered.retain(|(waiting, _)| Some(*waiting) != number);
     }
 
-    /// The handler wants to be told when the client has been sent nothing for so long; zero: no more.
+    /// The handler wants to be told when the client has been sent nothing for so long; zero: no more. `jitter` spreads those of
+    /// many, by an eighth of the time at most.
     pub fn on_keep_alive_setup(&mut self, seconds: u32, by_silence: bool, jitter: Duration, now: Instant) {
         let after = Duration::from_secs(seconds.into());
-        let after = after.saturating_sub(jitter).max(Duration::from_millis(1));
+        let after = after - jitter.min(after / 8);
         self.idle = (seconds > 0).then_some(Idle { after, by_silence, due: Some(now + after) });
     }
 
@@ -197,18 +198,30 @@ mod tests {
     }
 
     #[test]
+    fn keep_alives_are_spread_by_an_eighth_of_their_time_at_most() {
+        let (now, mut items) = (Instant::now(), Items::new());
+        let mut control = open(now, &mut items);
+        control.on_keep_alive_setup(1, true, Duration::from_millis(999), now);
+        items.clear();
+        control.on_timer(b"c", now + Duration::from_millis(874), &mut items);
+        assert!(items.is_empty());
+        control.on_timer(b"c", now + Duration::from_millis(875), &mut items);
+        assert_eq!(items.len(), 1);
+    }
+
+    #[test]
     fn silence_is_told_once_until_something_is_sent_and_an_interval_each_time() {
         let (now, mut items) = (Instant::now(), Items::new());
         let at = |ms| now + Duration::from_millis(ms);
         for (by_silence, expected) in [(true, 2), (false, 3)] {
             let mut control = open(now, &mut items);
             items.clear();
-            control.on_keep_alive_setup(2, by_silence, Duration::from_millis(500), now);
-            control.on_timer(b"c", at(1499), &mut items);
-            control.on_timer(b"c", at(1500), &mut items);
-            control.on_timer(b"c", at(3000), &mut items);
-            control.on_sent(at(3000));
-            control.on_timer(b"c", at(4500), &mut items);
+            control.on_keep_alive_setup(2, by_silence, Duration::from_millis(250), now);
+            control.on_timer(b"c", at(1749), &mut items);
+            control.on_timer(b"c", at(1750), &mut items);
+            control.on_timer(b"c", at(3500), &mut items);
+            control.on_sent(at(3500));
+            control.on_timer(b"c", at(5250), &mut items);
             let asked = items.iter().filter(|item| item.kind == Kind::NeedKeepAlive).count();
             assert_eq!(asked, expected);
             control.on_keep_alive_setup(0, by_silence, Duration::ZERO, at(4500));
