@@ -198,9 +198,7 @@ fn a_client_that_pipelines_and_does_not_read_makes_nobody_produce_much_more() {
 
 #[test]
 fn clients_of_a_handler_that_died_are_told_at_once_and_the_log_says_how_many() {
-    // Without a time for its successor.
-    let mut suite = Suite::prepare("* test", "[runner]\nrecover_wait=0\n");
-    suite.launch();
+    let suite = Suite::start("* test");
     let mut streams: Vec<Client> = (0..5)
         .map(|_| {
             let mut client = Client::connect(suite.port).unwrap();

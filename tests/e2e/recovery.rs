@@ -76,7 +76,8 @@ fn publish(suite: &Suite, number: usize, sent: impl FnOnce()) {
 }
 
 fn nothing_is_lost(signal: Signal) {
-    let suite = Suite::start("* test");
+    let mut suite = Suite::prepare("* test", "[runner]\nrecover_wait=10\n");
+    suite.launch();
     let ready = Arc::new(Barrier::new(STREAMS + POLLS + 1));
     let end = Arc::new(AtomicBool::new(false));
     let port = suite.port;

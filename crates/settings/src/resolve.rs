@@ -298,6 +298,7 @@ fn handler(values: &Values, frontend: &Frontend, proxy: &Proxy) -> Result<Handle
         message_wait: values.int(H, "message_wait").map(Duration::from_millis)?,
         id_cache_ttl: values.seconds(H, "id_cache_ttl")?,
         id_cache_max: values.int(H, "id_cache_max")?,
+        recover_wait: values.seconds("runner", "recover_wait")?,
         update_on_first_subscription: match values.text(H, "update_on_first_subscription")?.as_str() {
             "true" => FirstSubscription::Always,
             "false" => FirstSubscription::Never,

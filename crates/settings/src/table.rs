@@ -128,7 +128,7 @@ pub const SETTINGS: &[Setting] = &[
     row(R, "client_min_rate", Int(0, MAX), "100", "own", Used, "Bytes a second that a client must take on average while it lags behind, from `client_send_timeout` on; 0: no limit."),
     row(R, "client_idle_timeout", SECONDS, "75", "own", Used, "Seconds a connection stays open between two requests; 0: no limit."),
     row(R, "client_linger_time", SECONDS, "30", "own", Used, "Seconds for which at most what a client still sends after its last response is read and ignored, so that the response is not lost to a reset; 0: no limit."),
-    row(R, "recover_wait", SECONDS, "10", "own", Used, "Seconds for which the clients of a handler that has ended are kept for its successor; then they are closed. 0: at once."),
+    row(R, "recover_wait", SECONDS, "0", "own", Used, "Seconds for which the clients of a handler that has ended are kept for its successor, which goes on with them; then they are closed. 10 is a good value. 0: they are closed at once, and nothing is kept that a successor would need."),
     row(R, "client_linger_timeout", SECONDS, "5", "own", Used, "The same, between two reads; 0: no limit."),
     row(R, "frontend_processes", Int(1, 256), "1", "own", Used, "Frontend processes that share the client ports. More of them lift the limits of one core and of open files per process."),
     row(R, "allow_compression", Bool, "false", "1.37", Used, "Whether messages on WebSockets are compressed for clients that offer it (permessage-deflate). A client within a compressed message of its own takes the memory of a window, 32 KB, and more."),

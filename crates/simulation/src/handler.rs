@@ -95,6 +95,7 @@ impl Handler {
     pub fn new(name: &[u8], strict: bool, now: Instant) -> Self {
         let limits = Limits {
             subscriptions: 20,
+            records: true,
             linger: Duration::from_secs(1),
             queue_bytes: QUEUE,
             queue_time: QUEUE_TIME,

@@ -103,7 +103,7 @@ impl Worker {
         self.departures.count += 1;
         let number = self.departures.count;
         // Requests to hold wait in the proxy for the successor.
-        let unanswered = if place.is_some() { self.core.config.recover_wait } else { UNANSWERED };
+        let unanswered = if place.is_some() { self.core.config.recover_wait.max(UNANSWERED) } else { UNANSWERED };
         for (ends, wait) in [(Ends::Of(peer), wait), (Ends::Unanswered, unanswered)] {
             let (name, due) = (name.clone(), now + wait);
             let keeps = matches!(ends, Ends::Of(_)) && !self.core.config.recover_wait.is_zero();

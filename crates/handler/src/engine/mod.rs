@@ -51,6 +51,8 @@ use crate::take_over::record::PLACE;
 pub struct Limits {
     /// Channels that the backend may give one hold.
     pub subscriptions: usize,
+    /// Frontends are given what a successor of this handler needs to go on with its holds.
+    pub records: bool,
     /// How long a channel's subscription outlives its last long-poll.
     pub linger: Duration,
     /// Bytes that may wait for one client for longer than `queue_time`, with what it takes to keep them.
@@ -151,7 +153,7 @@ impl Engine {
     pub fn new(limits: Limits, now: Instant) -> Self {
         let sender = Sender::new(Slow::new(limits.queue_bytes, limits.queue_time, now));
         Engine {
-            admission: Admission::new(limits.subscriptions),
+            admission: Admission::new(limits.subscriptions, limits.records),
             dedup: Dedup::new(limits.id_cache_ttl, limits.id_cache_max),
             id_cache_max: limits.id_cache_max,
             sequencer: Sequencer::new(limits.message_wait),

@@ -149,7 +149,9 @@ impl Engine {
         page.meta = instruct.meta.clone();
         if instruct.hold.is_some() {
             let hold = self.admission.after_page(&site, &instruct, &page.uri, cx)?;
-            page.hold = Some(HoldAfter { record: record::after_page(&site, &page.uri, &response), ..hold });
+            let keeps = self.admission.keeps_records();
+            let record = keeps.then(|| record::after_page(&site, &page.uri, &response)).flatten();
+            page.hold = Some(HoldAfter { record, ..hold });
         }
         Ok(())
     }

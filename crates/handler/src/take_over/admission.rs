@@ -90,14 +90,21 @@ pub struct Course {
 pub struct Admission {
     /// Channels that the backend may give one hold.
     max_channels: usize,
+    /// Frontends are to keep what a successor needs.
+    records: bool,
     recent: Recent,
     standings: Standings,
 }
 
 impl Admission {
-    /// Lets a backend give a hold `max_channels` channels, beside those of its route.
-    pub fn new(max_channels: usize) -> Self {
-        Admission { max_channels, recent: Recent::default(), standings: Standings::default() }
+    /// Lets a backend give a hold `max_channels` channels, beside those of its route. With `records`, a successor can go on with it.
+    pub fn new(max_channels: usize, records: bool) -> Self {
+        Admission { max_channels, records, recent: Recent::default(), standings: Standings::default() }
+    }
+
+    /// Whether frontends keep what a successor needs.
+    pub fn keeps_records(&self) -> bool {
+        self.records
     }
 
     /// Decides about a request.
@@ -130,7 +137,8 @@ impl Admission {
             _ => Bytes::from(filter::response(&filters, &instruct.meta, &instruct.response.body)?.into_owned()),
         };
         // One that is taken up again has its record already.
-        let records = if accept.is_taken_up { Vec::new() } else { record::records(&accept, instruct) };
+        let is_recorded = self.records && !accept.is_taken_up;
+        let records = if is_recorded { record::records(&accept, instruct) } else { Vec::new() };
         let at_once = instruct.hold.is_none();
         let streams = streams || at_once;
         if at_once && instruct.next.is_none() {

@@ -168,12 +168,15 @@ impl Worker {
             Ok::<_, transport::Error>(stats)
         });
         let now = Instant::now();
-        let recovering = Recovering::new(&settings.client_in_stream_specs, now);
+        // Where frontends keep nothing, nobody is asked.
+        let frontends = settings.client_in_stream_specs.as_slice();
+        let recovering = Recovering::new(if settings.recover_wait.is_zero() { &[] } else { frontends }, now);
         if recovering.is_under_way() {
             [ACCEPT, COMMAND].into_iter().for_each(|socket| reactor.pause(socket, true));
         }
         let limits = Limits {
             subscriptions: settings.connection_subscription_max,
+            records: !settings.recover_wait.is_zero(),
             linger: settings.subscription_linger,
             queue_bytes: settings.session_queue_bytes,
             queue_time: settings.session_queue_time,

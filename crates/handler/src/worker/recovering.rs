@@ -41,7 +41,7 @@ pub(super) struct Recovering {
 impl Recovering {
     /// With frontends at these addresses. Only of those on this machine the end of a link is known.
     pub(super) fn new(specs: &[String], now: Instant) -> Self {
-        let local = specs.iter().all(|spec| spec.starts_with("ipc:"));
+        let local = !specs.is_empty() && specs.iter().all(|spec| spec.starts_with("ipc:"));
         Recovering {
             until: local.then(|| now + PATIENCE),
             since: now,

@@ -69,6 +69,7 @@ impl Crowd {
         let now = Instant::now();
         let limits = Limits {
             subscriptions: 20,
+            records: true,
             linger: Duration::ZERO,
             queue_bytes: 1_000_000,
             queue_time: Duration::from_secs(5),

@@ -138,6 +138,7 @@ pub struct Desk {
 
 pub const LIMITS: Limits = Limits {
     subscriptions: 20,
+    records: true,
     linger: Duration::from_secs(60),
     queue_bytes: 200,
     queue_time: Duration::from_secs(5),
