@@ -144,7 +144,7 @@ impl Worker {
         let named = options.clone().named(&specs.instance);
         let responses = Subscriber::bind(&context, &specs.responses, &options)?;
         responses.subscribe_instance(&specs.instance)?;
-        if config.router_resp {
+        if config.router_resp && !config.recover_wait.is_zero() {
             // What servers leave to their successors is of use only if their end is known.
             responses.subscribe_instance(&zhttp::recovery::topic(&specs.instance))?;
         }

@@ -78,7 +78,7 @@ impl Worker {
         now: Instant,
     ) {
         let Some(exchange) = self.core.exchanges.find(id) else {
-            return self.refuse(packet, id, from);
+            return self.refuse(packet, id, seq, from);
         };
         let exchange_slot = exchange.slot();
         let Some(slot) = exchange.client().map(|slot| slot as usize) else {
@@ -119,10 +119,11 @@ impl Worker {
 
     /// A packet for a session that is not known here, any more or at all: its server is told, or it would go on with it
     /// until its time-out.
-    fn refuse(&mut self, packet: &Packet<'_>, id: &[u8], from: Option<PeerId>) {
+    fn refuse(&mut self, packet: &Packet<'_>, id: &[u8], seq: Option<u32>, from: Option<PeerId>) {
         let ends = packet.kind.ends_session() || packet.kind == Kind::Data && !packet.more;
         if let Some(from) = from.filter(|_| !ends) {
-            let ids = Ids::One(id, None);
+            // The server's first packet: its client left while nobody had answered, so ours is the one after the request.
+            let ids = Ids::One(id, (seq == Some(0)).then_some(1));
             self.core.links.send(from, &Packet { ids, kind: Kind::Cancel, ext: Ext::MULTI, ..Packet::default() });
         }
     }
