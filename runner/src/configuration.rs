@@ -53,8 +53,9 @@ impl Configuration {
         let raw = Raw::read(&source)?;
         let (mut settings, warnings) = raw.settings(&source)?;
         if let Some(port) = &arguments.port {
-            settings.runner.http_ports = vec![*port];
+            settings.runner.http_ports = vec![settings::Port { address: *port, proxied: false }];
             settings.runner.https_ports.clear();
+            settings.runner.local_ports.clear();
         }
         if let Some(levels) = &arguments.loglevel {
             settings.runner.log_levels = levels.clone();

@@ -64,7 +64,10 @@ impl RunFiles {
         let logdir = (!merge).then(|| settings.runner.logdir.clone());
         // The parts trust whoever reaches their sockets. Others get in only if a mode of socket files says so.
         let open = [settings.proxy.zmq.ipc_file_mode, settings.handler.zmq.ipc_file_mode];
-        let mode = if open.into_iter().flatten().any(|mode| mode & 0o077 != 0) { 0o755 } else { 0o700 };
+        let inside = settings.runner.local_ports.iter().filter(|port| port.path.starts_with(&rundir));
+        let shared =
+            open.into_iter().flatten().any(|mode| mode & 0o077 != 0) || inside.into_iter().any(|p| p.is_shared());
+        let mode = if shared { 0o755 } else { 0o700 };
         for (path, mode) in [(Some(&rundir), mode), (logdir.as_ref(), 0o755)] {
             let Some(path) = path else { continue };
             let made = fs::DirBuilder::new().recursive(true).mode(mode).create(path);
@@ -202,9 +205,13 @@ mod tests {
 
     #[test]
     fn the_run_directory_is_for_others_only_if_its_sockets_are() {
-        for (setting, mode) in
-            [("", 0o700), ("[handler]\nipc_file_mode=777\n", 0o755), ("[proxy]\nipc_file_mode=600\n", 0o700)]
-        {
+        for (setting, mode) in [
+            ("", 0o700),
+            ("[handler]\nipc_file_mode=777\n", 0o755),
+            ("[proxy]\nipc_file_mode=600\n", 0o700),
+            ("[runner]\nlocal_ports={rundir}/s?mode=666\n", 0o755),
+            ("[runner]\nlocal_ports=/s?mode=666\n", 0o700),
+        ] {
             let directory = tempfile::tempdir().unwrap();
             let rundir = directory.path().join("run");
             let text = format!("[global]\nrundir={}\n{setting}", rundir.display());

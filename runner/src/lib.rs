@@ -78,8 +78,12 @@ fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     }
 
     let merge = arguments.merge(origin);
-    let listeners = Listeners::open(settings)?;
+    let mut listeners = Listeners::open(settings)?;
     let files = RunFiles::prepare(settings, arguments.file_prefix(), merge)?;
+    if let Err(error) = listeners.open_local(settings) {
+        files.remove();
+        return Err(error.into());
+    }
     for address in listeners.client_addresses() {
         tracing::info!("listening on {address}");
     }

@@ -3,22 +3,27 @@
 //! The runner keeps them open for as long as it runs. While a process that serves one is away, connections wait in the
 //! kernel's queue instead of being refused.
 
-use std::net::{SocketAddr, TcpListener};
-use std::os::fd::AsRawFd as _;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::sync::Arc;
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use process::inherit::{self, ListenError};
+use process::local::{self, LocalError, LocalFile};
 use settings::{Part, Settings};
 
 /// No socket to listen on, or none that can be.
 #[derive(Debug, thiserror::Error)]
 pub enum ListenersError {
     /// Nothing is configured.
-    #[error("no server ports configured; set http_port or https_ports in [runner], or use --port")]
+    #[error("no server ports configured; set http_port, https_ports or local_ports in [runner], or use --port")]
     NoPorts,
     /// One cannot be opened.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// The same for a Unix socket.
+    #[error(transparent)]
+    Local(#[from] LocalError),
 }
 
 /// All sockets, by the process that they belong to.
@@ -26,33 +31,39 @@ pub enum ListenersError {
 pub struct Listeners {
     frontends: Vec<Vec<Listener>>,
     handler: Vec<Listener>,
+    /// Files of Unix sockets, removed at the end.
+    files: Vec<LocalFile>,
 }
 
 /// One listening socket.
 #[derive(Debug)]
 pub struct Listener {
     usage: &'static str,
-    address: SocketAddr,
-    socket: TcpListener,
+    /// An address, or the path of a Unix socket.
+    name: String,
+    /// Several frontends have the same Unix socket.
+    socket: Arc<OwnedFd>,
 }
 
 impl Listeners {
-    /// Opens the sockets of those parts of ours that will be started: where nobody accepts, callers must be refused, and
+    /// Opens the TCP sockets of those parts of ours that will be started: where nobody accepts, callers must be refused, and
     /// programs of others open theirs.
     pub fn open(settings: &Settings) -> Result<Self, ListenersError> {
         let starts = |part| settings.runner.own_parts().any(|own| own == part);
         let frontends = if starts(Part::Frontend) { Self::of_frontends(settings)? } else { Vec::new() };
         let publish = settings.handler.push_in_http.filter(|_| starts(Part::Handler));
         let open = |address| Listener::open(inherit::PUBLISH, address, false);
-        Ok(Self { frontends, handler: publish.into_iter().map(open).collect::<Result<_, _>>()? })
+        Ok(Self { frontends, handler: publish.into_iter().map(open).collect::<Result<_, _>>()?, files: Vec::new() })
     }
 
     /// Several frontends get a socket each on the same address, over which the kernel spreads connections. One socket for all
     /// of them would wake all of them for each connection, and favour some.
     fn of_frontends(settings: &Settings) -> Result<Vec<Vec<Listener>>, ListenersError> {
-        let uses = [(inherit::HTTP, &settings.runner.http_ports), (inherit::HTTPS, &settings.runner.https_ports)];
-        let ports: Vec<_> = uses.iter().flat_map(|(usage, ports)| ports.iter().map(|port| (*usage, *port))).collect();
-        if ports.is_empty() {
+        let runner = &settings.runner;
+        let uses = [(inherit::HTTP, &runner.http_ports), (inherit::HTTPS, &runner.https_ports)];
+        let all = uses.iter().flat_map(|(usage, ports)| ports.iter().map(|port| (*usage, port.address)));
+        let ports: Vec<_> = all.collect();
+        if ports.is_empty() && runner.local_ports.is_empty() {
             return Err(ListenersError::NoPorts);
         }
         let count = settings.runner.frontend_processes;
@@ -66,9 +77,30 @@ impl Listeners {
         (0..count).map(|_| ports.iter().map(open).collect()).collect()
     }
 
+    /// Opens the Unix sockets for clients, when the run directory is there and is ours. Several frontends share them: the kernel
+    /// can not spread connections over several sockets with one path.
+    ///
+    /// # Errors
+    /// One cannot be opened.
+    pub fn open_local(&mut self, settings: &Settings) -> Result<(), LocalError> {
+        if self.frontends.is_empty() {
+            return Ok(());
+        }
+        for port in &settings.runner.local_ports {
+            let (socket, file) = local::open(port)?;
+            self.files.push(file);
+            let socket = Arc::new(OwnedFd::from(socket));
+            for listeners in &mut self.frontends {
+                let name = port.path.display().to_string();
+                listeners.push(Listener { usage: inherit::LOCAL, name, socket: socket.clone() });
+            }
+        }
+        Ok(())
+    }
+
     /// Where clients can connect.
-    pub fn client_addresses(&self) -> impl Iterator<Item = SocketAddr> {
-        self.frontend(0).iter().map(|listener| listener.address)
+    pub fn client_addresses(&self) -> impl Iterator<Item = &str> {
+        self.frontend(0).iter().map(|listener| &*listener.name)
     }
 
     /// Those of frontend process `number`.
@@ -84,7 +116,7 @@ impl Listeners {
 
 impl Listener {
     fn open(usage: &'static str, address: SocketAddr, shared: bool) -> Result<Self, ListenError> {
-        Ok(Self { usage, address, socket: inherit::open(address, shared)? })
+        Ok(Self { usage, name: address.to_string(), socket: Arc::new(inherit::open(address, shared)?.into()) })
     }
 }
 
@@ -103,14 +135,14 @@ impl<'a> Passed<'a> {
 
     fn set(&self, flag: FdFlag) -> std::io::Result<()> {
         for listener in self.0 {
-            fcntl(&listener.socket, FcntlArg::F_SETFD(flag))?;
+            fcntl(listener.socket.as_fd(), FcntlArg::F_SETFD(flag))?;
         }
         Ok(())
     }
 
     /// What the process is told about them.
     pub fn variable(&self) -> String {
-        let name = |l: &Listener| format!("{}:{}:{}", l.socket.as_raw_fd(), l.usage, l.address);
+        let name = |l: &Listener| format!("{}:{}:{}", l.socket.as_raw_fd(), l.usage, l.name);
         self.0.iter().map(name).collect::<Vec<_>>().join(",")
     }
 }

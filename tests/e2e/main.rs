@@ -20,3 +20,4 @@ mod sharing;
 mod smuggling;
 mod stopped;
 mod tls;
+mod ways_in;

@@ -31,9 +31,11 @@ use std::process::ExitCode;
 use mio::unix::SourceFd;
 use mio::{Interest, Token};
 use nix::sys::resource::{Resource, getrlimit};
-use process::{Component, Failure, Started, inherit, instance_id};
+use process::{Component, Failure, Started, inherit, instance_id, local};
+use settings::Port;
 use wire::http1::Limits;
 
+use crate::accept::listeners::Terms;
 use crate::accept::tls::Certificates;
 use crate::accept::{Admission, Listeners};
 use crate::client::deadlines::Deadlines;
@@ -68,16 +70,30 @@ fn serve(mut started: Started) -> Result<(), Failure> {
             started.process
         )
     })?;
-    let mut sockets = Vec::new();
-    for &address in &settings.http_ports {
-        sockets.push((inherit::listen(inherit::HTTP, address)?, None));
+    let mut listeners = Listeners::default();
+    for &Port { address, proxied } in &settings.http_ports {
+        listeners.add(inherit::listen(inherit::HTTP, address)?, Terms { tls: None, proxied })?;
         tracing::info!("listening on {address}");
     }
     let certificates = Certificates::new(&settings.certificates);
-    for &address in &settings.https_ports {
+    for &Port { address, proxied } in &settings.https_ports {
         let tls = certificates.for_port(address.port()).map_err(|error| error.to_string())?;
-        sockets.push((inherit::listen(inherit::HTTPS, address)?, Some(tls)));
+        listeners.add(inherit::listen(inherit::HTTPS, address)?, Terms { tls: Some(tls), proxied })?;
         tracing::info!("listening on {address} with TLS");
+    }
+    // Removed at the end; none if the runner has them.
+    let mut files = Vec::new();
+    for port in &settings.local_ports {
+        let socket = match inherit::local(&port.path) {
+            Some(socket) => socket,
+            None => {
+                let (socket, file) = local::open(port)?;
+                files.push(file);
+                socket
+            }
+        };
+        listeners.add_local(socket, Terms { tls: None, proxied: port.proxied })?;
+        tracing::info!("listening on {}", port.path.display());
     }
     let config = Config {
         head: Limits { head_bytes: settings.client_buffer_size, ..Limits::default() },
@@ -107,7 +123,7 @@ fn serve(mut started: Started) -> Result<(), Failure> {
         responses: specs.input.clone(),
         options: process::zmq::options(&settings.zmq),
     };
-    let mut worker = Worker::new(&specs, Listeners::new(sockets)?, admission, config)?;
+    let mut worker = Worker::new(&specs, listeners, admission, config)?;
     let fd = started.signals.as_raw_fd();
     worker.registry().register(&mut SourceFd(&fd), Token(SIGNALS), Interest::READABLE)?;
     started.ready.tell();

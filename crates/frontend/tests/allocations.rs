@@ -172,5 +172,8 @@ fn a_packet_for_128_streams() {
 fn the_tables_entries_of_a_held_connection() {
     let client = size_of::<frontend::client::Client>();
     let exchange = size_of::<frontend::exchange::Exchange>();
-    assert!(client + exchange <= 432, "{client} + {exchange} bytes");
+    // In a build with debug assertions mio's sockets know their selector, and then the choice between two kinds of them takes a
+    // word of its own.
+    let limit = if cfg!(debug_assertions) { 440 } else { 432 };
+    assert!(client + exchange <= limit, "{client} + {exchange} bytes");
 }

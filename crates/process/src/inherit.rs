@@ -2,12 +2,14 @@
 //!
 //! The runner opens the sockets that the outside world connects to and leaves them open to the component, so that
 //! connections wait in the kernel while a component restarts. It names them in the variable [`LISTEN_FDS`]:
-//! `3:http:127.0.0.1:7999,4:publish:127.0.0.1:5561`.
+//! `3:http:127.0.0.1:7999,4:publish:127.0.0.1:5561,5:local:/run/site.sock`.
 
 use std::collections::HashMap;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
 use std::sync::{LazyLock, Mutex, PoisonError};
 
 use nix::sys::socket::{
@@ -23,11 +25,14 @@ pub const HTTP: &str = "http";
 /// The same for clients with TLS.
 pub const HTTPS: &str = "https";
 
+/// The same for clients of Unix sockets.
+pub const LOCAL: &str = "local";
+
 /// What the handler's socket is for.
 pub const PUBLISH: &str = "publish";
 
 /// Connections that may wait to be accepted. The kernel lowers it to net.core.somaxconn.
-const BACKLOG: i32 = 65535;
+pub(crate) const BACKLOG: i32 = 65535;
 
 /// A socket that cannot be listened on.
 #[derive(Debug, thiserror::Error)]
@@ -52,11 +57,32 @@ fn hint(reason: &io::Error) -> &'static str {
 
 /// A non-blocking socket that listens on `address`: the one that was inherited for this use, else a new one.
 pub fn listen(usage: &str, address: SocketAddr) -> Result<TcpListener, ListenError> {
-    let inherited = INHERITED.lock().unwrap_or_else(PoisonError::into_inner).remove(&(usage.to_string(), address));
-    match inherited {
+    match take(usage, &address.to_string()) {
         Some(fd) => Ok(TcpListener::from(fd)),
         None => open(address, false),
     }
+}
+
+/// The Unix socket for clients that was inherited for this path.
+pub fn local(path: &Path) -> Option<UnixListener> {
+    take(LOCAL, path.to_str()?).map(UnixListener::from)
+}
+
+fn take(usage: &str, name: &str) -> Option<OwnedFd> {
+    let mut inherited = INHERITED.lock().unwrap_or_else(PoisonError::into_inner);
+    inherited.remove(&(usage.to_string(), name.to_string()))
+}
+
+/// Whether sockets for clients were inherited: then there are no others.
+pub fn any_for_clients() -> bool {
+    let inherited = INHERITED.lock().unwrap_or_else(PoisonError::into_inner);
+    inherited.keys().any(|(usage, _)| [HTTP, HTTPS, LOCAL].contains(&usage.as_str()))
+}
+
+/// Whether the Unix socket of this path was inherited.
+pub fn has_local(path: &Path) -> bool {
+    let inherited = INHERITED.lock().unwrap_or_else(PoisonError::into_inner);
+    inherited.keys().any(|(usage, name)| usage == LOCAL && Path::new(name) == path)
 }
 
 /// Opens a non-blocking listening socket. With `shared`, others that ask for the same may listen on the address as well, and
@@ -80,22 +106,23 @@ pub fn open(address: SocketAddr, shared: bool) -> Result<TcpListener, ListenErro
 /// Addresses of the inherited sockets for this use that have not been taken yet.
 pub fn addresses(usage: &str) -> Vec<SocketAddr> {
     let inherited = INHERITED.lock().unwrap_or_else(PoisonError::into_inner);
-    let mut found: Vec<_> = inherited.keys().filter(|(u, _)| u == usage).map(|(_, address)| *address).collect();
+    let of_usage = inherited.keys().filter(|(u, _)| u == usage);
+    let mut found: Vec<_> = of_usage.filter_map(|(_, address)| address.parse().ok()).collect();
     found.sort();
     found
 }
 
 /// What the runner left open, by use and address. Read once.
-static INHERITED: LazyLock<Mutex<HashMap<(String, SocketAddr), OwnedFd>>> = LazyLock::new(|| {
+static INHERITED: LazyLock<Mutex<HashMap<(String, String), OwnedFd>>> = LazyLock::new(|| {
     let text = std::env::var(LISTEN_FDS).unwrap_or_default();
     Mutex::new(parse(&text).filter_map(|(fd, usage, address)| Some(((usage, address), adopt(fd)?))).collect())
 });
 
-fn parse(text: &str) -> impl Iterator<Item = (RawFd, String, SocketAddr)> {
+fn parse(text: &str) -> impl Iterator<Item = (RawFd, String, String)> {
     text.split(',').filter_map(|item| {
         let mut parts = item.splitn(3, ':');
         let fd = parts.next()?.parse().ok().filter(|fd| *fd > 2)?;
-        Some((fd, parts.next()?.to_string(), parts.next()?.parse().ok()?))
+        Some((fd, parts.next()?.to_string(), parts.next()?.to_string()))
     })
 }
 
@@ -119,14 +146,15 @@ mod tests {
 
     #[test]
     fn the_variable_names_sockets_by_use_and_address() {
-        let found: Vec<_> = parse("3:http:127.0.0.1:7999,4:publish:[::1]:5561").collect();
-        assert_eq!(found[0], (3, "http".into(), "127.0.0.1:7999".parse().unwrap()));
-        assert_eq!(found[1], (4, "publish".into(), "[::1]:5561".parse().unwrap()));
+        let found: Vec<_> = parse("3:http:127.0.0.1:7999,4:publish:[::1]:5561,5:local:/r/a:b").collect();
+        assert_eq!(found[0], (3, "http".into(), "127.0.0.1:7999".into()));
+        assert_eq!(found[1], (4, "publish".into(), "[::1]:5561".into()));
+        assert_eq!(found[2], (5, "local".into(), "/r/a:b".into()));
     }
 
     #[test]
     fn nonsense_and_the_standard_descriptors_are_skipped() {
-        assert_eq!(parse("x,,1:http:127.0.0.1:1,5:http,6:http:nowhere").count(), 0);
+        assert_eq!(parse("x,,1:http:127.0.0.1:1,5:http").count(), 0);
     }
 
     #[test]

@@ -7,6 +7,7 @@
 pub mod arguments;
 pub mod identity;
 pub mod inherit;
+pub mod local;
 pub mod log;
 mod parent;
 pub mod signals;
@@ -23,7 +24,7 @@ pub use identity::instance_id;
 pub use parent::{READY, RUNNER, die_with_runner, name_this_process};
 pub use signals::{Signal, Signals};
 
-use settings::{Raw, Settings};
+use settings::{Port, Raw, Settings};
 
 use crate::parent::Parent;
 
@@ -85,11 +86,11 @@ fn prepare(component: &Component, arguments: &Arguments) -> Result<Started, Fail
     let raw = handed_down.map_or_else(|| Raw::read(&source), Ok)?;
     let (mut settings, warnings) = raw.settings(&source)?;
     // The runner may have been told other ports than the configuration has.
-    let inherited = inherit::addresses(inherit::HTTP);
-    let with_tls = inherit::addresses(inherit::HTTPS);
-    if !inherited.is_empty() || !with_tls.is_empty() {
-        settings.frontend.http_ports = inherited;
-        settings.frontend.https_ports = with_tls;
+    if inherit::any_for_clients() {
+        let frontend = &mut settings.frontend;
+        frontend.http_ports = inherited(inherit::HTTP, &frontend.http_ports);
+        frontend.https_ports = inherited(inherit::HTTPS, &frontend.https_ports);
+        frontend.local_ports.retain(|port| inherit::has_local(&port.path));
     }
     let level = arguments.level().unwrap_or_else(|| settings.runner.log_levels.of(component.name));
     log::start(level, arguments.logfile.as_deref().map(PathBuf::from), settings.runner.log_buffer_size)?;
@@ -100,6 +101,15 @@ fn prepare(component: &Component, arguments: &Arguments) -> Result<Started, Fail
         }
     }
     Ok(Started { settings, signals, process: arguments.process, ready: Ready(parent) })
+}
+
+/// The ports that were inherited, as the configuration has them.
+fn inherited(usage: &str, written: &[Port]) -> Vec<Port> {
+    let port = |address| {
+        let found = written.iter().find(|port| port.address == address);
+        found.copied().unwrap_or(Port { address, proxied: false })
+    };
+    inherit::addresses(usage).into_iter().map(port).collect()
 }
 
 /// Shows why a program ends, where the user looks: on stderr, and in the log if that is a file.

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::keys::Key;
+use crate::listen::{LocalPort, Port};
 use crate::log_level::LogLevels;
 use crate::original::Originals;
 use crate::parts::Part;
@@ -37,7 +38,7 @@ impl Settings {
         let global = (&self.global.rundir, &self.global.ipc_prefix, self.global.port_offset);
         let started = (
             &runner.parts,
-            (&runner.http_ports, &runner.https_ports),
+            (&runner.http_ports, &runner.https_ports, &runner.local_ports),
             &runner.logdir,
             runner.frontend_processes,
             (&runner.programs, &runner.originals, &runner.original_programs),
@@ -85,9 +86,11 @@ pub struct Runner {
     /// What to start, in this order.
     pub parts: Vec<Part>,
     /// Where clients connect.
-    pub http_ports: Vec<SocketAddr>,
+    pub http_ports: Vec<Port>,
     /// Where clients connect with TLS.
-    pub https_ports: Vec<SocketAddr>,
+    pub https_ports: Vec<Port>,
+    /// Unix sockets where clients connect.
+    pub local_ports: Vec<LocalPort>,
     /// Directory of log files.
     pub logdir: PathBuf,
     /// Bytes of log lines that may wait to be written.
@@ -141,9 +144,11 @@ impl Programs {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frontend {
     /// Where clients connect.
-    pub http_ports: Vec<SocketAddr>,
+    pub http_ports: Vec<Port>,
     /// Where clients connect with TLS.
-    pub https_ports: Vec<SocketAddr>,
+    pub https_ports: Vec<Port>,
+    /// Unix sockets where clients connect.
+    pub local_ports: Vec<LocalPort>,
     /// Directory of certificates.
     pub certificates: PathBuf,
     /// Client connections at a time in one process.

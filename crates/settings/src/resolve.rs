@@ -98,6 +98,7 @@ fn runner(values: &Values, frontend: &Frontend, services: &Services, raw: &Raw) 
         parts: services.parts.clone(),
         http_ports: frontend.http_ports.clone(),
         https_ports: frontend.https_ports.clone(),
+        local_ports: frontend.local_ports.clone(),
         logdir: values.text(R, "logdir")?.into(),
         log_buffer_size: values.int(R, "log_buffer_size")?,
         log_levels: values.log_levels(R, "log_level")?,
@@ -131,6 +132,7 @@ fn frontend(
     Ok(Frontend {
         http_ports: values.ports(R, "http_port")?,
         https_ports: values.ports(R, "https_ports")?,
+        local_ports: values.local_ports(R, "local_ports")?,
         certificates: source.origin.directory().join("runner").join("certs"),
         client_maxconn: values.int(R, "client_maxconn")?,
         client_buffer_size: values.int(R, "client_buffer_size")?,
@@ -385,7 +387,10 @@ impl Replaced {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
+    use crate::listen::Port;
     use crate::model::ForwardedFor;
     use crate::table::{Kind, SETTINGS, State};
 
@@ -405,7 +410,7 @@ mod tests {
     fn the_built_in_configuration_is_good_and_has_no_warnings() {
         let (settings, warnings) = Settings::load(&Source::default()).unwrap();
         assert_eq!(warnings, []);
-        assert_eq!(settings.runner.http_ports, ["0.0.0.0:7999".parse().unwrap()]);
+        assert_eq!(settings.runner.http_ports, [Port::parse("7999").unwrap()]);
         assert_eq!(settings.handler.push_in_http, Some("127.0.0.1:5561".parse().unwrap()));
         assert_eq!(settings.proxy.routes, RoutesSource::BuiltIn);
         assert_eq!((settings.handler.message_rate, settings.handler.message_hwm), (None, None));
@@ -417,6 +422,19 @@ mod tests {
         assert_eq!(settings.handler.push_in_spec, None);
         assert_eq!(settings.proxy.client_in_specs, ["ipc://run/pushpin-frontend-out"]);
         assert_eq!(settings.handler.proxy_inspect_specs, ["ipc://run/pushpin-inspect"]);
+    }
+
+    #[test]
+    fn unix_sockets_for_clients_are_named_with_variables() {
+        let ports = load("[runner]\nlocal_ports={rundir}/{ipc_prefix}server?mode=666, /s\n").frontend.local_ports;
+        assert_eq!(
+            ports.iter().map(|port| &*port.path).collect::<Vec<_>>(),
+            [Path::new("run/pushpin-server"), Path::new("/s")]
+        );
+        assert_eq!((ports[0].mode, ports[1].mode), (Some(0o666), None));
+        assert!(
+            error("[runner]\nlocal_ports=/s?tls\n").contains("text:2: local_ports: `/s?tls`: unknown option `tls`")
+        );
     }
 
     #[test]

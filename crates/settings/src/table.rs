@@ -113,9 +113,9 @@ pub const SETTINGS: &[Setting] = &[
     row(G, "zmq_handshake_timeout", Int(1, MAX), "10", "own", Used, "Seconds within which a ZeroMQ peer must say who it is."),
 
     row(R, "services", List, "", "", Used, "Which processes to start, by our names or Pushpin's. Empty: all four of the suite."),
-    row(R, "http_port", Ports, "", "", Used, "Where clients connect: a list of `[addr:]port`."),
-    row(R, "https_ports", Ports, "", "", Used, "Where clients connect with TLS: a list of `[addr:]port`. Certificates are `runner/certs/NAME.crt` and `.key` beside the configuration file: of the site's name, `_.PARENT` for all names one level below, `default_PORT` for all others."),
-    row(R, "local_ports", List, "", "1.35", Planned, "Unix sockets where clients connect."),
+    row(R, "http_port", Ports, "", "", Used, "Where clients connect: a list of `[addr:]port`. Behind a proxy that tells whose a connection is by the PROXY protocol (version 1 or 2): `port?proxy_protocol=true`; every connection must begin with its header then, so such a port is for the proxy alone."),
+    row(R, "https_ports", Ports, "", "", Used, "Where clients connect with TLS: a list as `http_port`; the header of the PROXY protocol comes before TLS. Certificates are `runner/certs/NAME.crt` and `.key` beside the configuration file: of the site's name, `_.PARENT` for all names one level below, `default_PORT` for all others."),
+    row(R, "local_ports", List, "", "1.35", Used, "Unix sockets where clients connect, without TLS: a list of `path?mode=660&user=U&group=G&proxy_protocol=true`, with those options that are needed. Without `mode` the umask decides who may connect. What is left of a socket at that path is replaced; all frontend processes share it. Clients have no address there, but for what the PROXY protocol says."),
     row(R, "logdir", Path, "log", "", Used, "Directory of the log files, one per process; made by the runner. Not used when logs are merged."),
     row(R, "log_level", Levels, "2", "1.10", Used, "0 errors, 1 warnings, 2 information, 3 debug, 4 trace; `name:N` for one process."),
     row(R, "log_buffer_size", Int(65536, 1073741824), "1048576", "own", Used, "Bytes of log lines that wait, in each process, for a log that is not read or not written. Further lines are lost, and counted in the log."),

@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use crate::error::{Error, Place};
 use crate::keys::Key;
+use crate::listen::{LocalPort, Port};
 use crate::log_level::LogLevels;
 use crate::model::ForwardedFor;
 use crate::raw::Raw;
 use crate::source::Source;
+use crate::specs;
 use crate::table::{self, Kind, Setting};
-use crate::{listen, specs};
 
 /// What the variables stand for.
 #[derive(Clone, Debug)]
@@ -195,8 +196,12 @@ impl<'a> Values<'a> {
         self.get(section, key, |_, items| ForwardedFor::parse(&items))
     }
 
-    pub(crate) fn ports(&self, section: &str, key: &str) -> Result<Vec<std::net::SocketAddr>, Error> {
-        self.get(section, key, |_, items| items.iter().map(|item| listen::parse(item)).collect())
+    pub(crate) fn ports(&self, section: &str, key: &str) -> Result<Vec<Port>, Error> {
+        self.get(section, key, |_, items| items.iter().map(|item| Port::parse(item)).collect())
+    }
+
+    pub(crate) fn local_ports(&self, section: &str, key: &str) -> Result<Vec<LocalPort>, Error> {
+        self.get(section, key, |_, items| items.iter().map(|item| LocalPort::parse(item)).collect())
     }
 
     pub(crate) fn address(&self, section: &str, key: &str) -> Result<std::net::IpAddr, Error> {

@@ -21,10 +21,10 @@ const FIXED: usize = 16;
 pub enum Client {
     /// Of a client with this address.
     At(SocketAddr),
-    /// Of a client whose address is not known, or that has none.
-    Unknown,
-    /// The proxy's own, as for its health checks.
-    Proxy,
+    /// Of a client of a Unix socket, which has no address.
+    Unix,
+    /// The proxy does not say, or asks for itself, as for a health check: the address of the connection counts.
+    Unsaid,
 }
 
 /// Bytes that are no such header.
@@ -82,7 +82,7 @@ fn line_client(line: &str) -> Option<Client> {
     let family = words.next()?;
     if family == "UNKNOWN" {
         // Whatever follows means nothing.
-        return Some(Client::Unknown);
+        return Some(Client::Unsaid);
     }
     let (client, server) = (words.next()?, words.next()?);
     let (client, server): (IpAddr, IpAddr) = match family {
@@ -119,7 +119,7 @@ fn binary(input: &[u8]) -> Result<Option<(usize, Client)>, NoHeader> {
     }
     let Some(rest) = input.get(FIXED..FIXED + length) else { return Ok(None) };
     let client = match (version, family) {
-        (0x20, _) => Client::Proxy,
+        (0x20, _) => Client::Unsaid,
         (_, 0x11) => {
             let bytes: &[u8; 12] = rest.first_chunk().ok_or(NoHeader::Short(length))?;
             let [a, b, c, d, .., high, low, _, _] = *bytes;
@@ -130,8 +130,9 @@ fn binary(input: &[u8]) -> Result<Option<(usize, Client)>, NoHeader> {
             let (address, ports) = (bytes.first_chunk::<16>().copied().unwrap_or_default(), &bytes[32..]);
             Client::At(SocketAddr::new(Ipv6Addr::from(address).into(), u16::from_be_bytes([ports[0], ports[1]])))
         }
-        // Unix sockets, datagrams and what nobody has thought of yet: the connection counts, its address is not to be had.
-        _ => Client::Unknown,
+        (_, 0x31) => Client::Unix,
+        // Datagrams, and what nobody has thought of yet.
+        _ => Client::Unsaid,
     };
     Ok(Some((FIXED + length, client)))
 }
@@ -160,8 +161,8 @@ mod tests {
         assert_eq!(read(line), Ok(Some((45, at("192.0.2.7:56324")))));
         let line = b"PROXY TCP6 2001:db8::1 ::1 1 65535\r\n";
         assert_eq!(read(line), Ok(Some((line.len(), at("[2001:db8::1]:1")))));
-        assert_eq!(read(b"PROXY UNKNOWN\r\n"), Ok(Some((15, Client::Unknown))));
-        assert_eq!(read(b"PROXY UNKNOWN ffff::1 x y z\r\nX"), Ok(Some((29, Client::Unknown))));
+        assert_eq!(read(b"PROXY UNKNOWN\r\n"), Ok(Some((15, Client::Unsaid))));
+        assert_eq!(read(b"PROXY UNKNOWN ffff::1 x y z\r\nX"), Ok(Some((29, Client::Unsaid))));
     }
 
     #[test]
@@ -170,7 +171,7 @@ mod tests {
         line.resize(MAX_TEXT - 2, b'x');
         assert_eq!(read(&line), Ok(None));
         let whole = [&line[..], b"\r\n"].concat();
-        assert_eq!(read(&whole), Ok(Some((MAX_TEXT, Client::Unknown))));
+        assert_eq!(read(&whole), Ok(Some((MAX_TEXT, Client::Unsaid))));
         let longer = [&line[..], b"x\r\n"].concat();
         assert_eq!(read(&longer), Err(NoHeader::Long(MAX_TEXT)));
     }
@@ -217,11 +218,12 @@ mod tests {
 
     #[test]
     fn a_proxy_may_speak_for_itself_or_for_nobody_known() {
-        assert_eq!(read(&header(0x20, 0, &[])), Ok(Some((16, Client::Proxy))));
-        assert_eq!(read(&header(0x20, 0x11, &[1; 12])), Ok(Some((28, Client::Proxy))));
-        for family in [0x00, 0x12, 0x22, 0x31, 0x32, 0xff] {
-            assert_eq!(read(&header(0x21, family, &[0; 216])), Ok(Some((232, Client::Unknown))), "{family:#x}");
+        assert_eq!(read(&header(0x20, 0, &[])), Ok(Some((16, Client::Unsaid))));
+        assert_eq!(read(&header(0x20, 0x11, &[1; 12])), Ok(Some((28, Client::Unsaid))));
+        for family in [0x00, 0x12, 0x22, 0x32, 0xff] {
+            assert_eq!(read(&header(0x21, family, &[0; 216])), Ok(Some((232, Client::Unsaid))), "{family:#x}");
         }
+        assert_eq!(read(&header(0x21, 0x31, &[0; 216])), Ok(Some((232, Client::Unix))));
     }
 
     #[test]

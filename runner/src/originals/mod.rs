@@ -59,8 +59,8 @@ impl Context<'_> {
     /// Where clients connect, and whether with TLS.
     fn ports(&self) -> impl Iterator<Item = (SocketAddr, bool)> {
         let runner = &self.settings.runner;
-        let plain = runner.http_ports.iter().map(|port| (*port, false));
-        plain.chain(runner.https_ports.iter().map(|port| (*port, true)))
+        let plain = runner.http_ports.iter().map(|port| (port.address, false));
+        plain.chain(runner.https_ports.iter().map(|port| (port.address, true)))
     }
 
     fn certificates(&self) -> PathBuf {

@@ -30,7 +30,8 @@ pub fn internal_specs(settings: &Settings) -> Vec<String> {
     let global = &settings.global;
     let base = format!("ipc://{}/{}m2-", global.rundir.display(), global.ipc_prefix);
     let ports = settings.runner.http_ports.iter().chain(&settings.runner.https_ports);
-    let names = |port: &SocketAddr| ["out", "in", "control"].map(|name| format!("{base}{name}-{}", port.port()));
+    let names =
+        |port: &settings::Port| ["out", "in", "control"].map(|name| format!("{base}{name}-{}", port.address.port()));
     ports.flat_map(names).collect()
 }
 

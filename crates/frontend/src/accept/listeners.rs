@@ -7,49 +7,75 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use mio::net::{TcpListener, TcpStream};
+use mio::event::Source;
+use mio::net::{TcpListener, UnixListener};
 use mio::{Interest, Token};
 use nix::sys::socket::{setsockopt, sockopt};
 use rustls::ServerConfig;
 
+use crate::client::stream::Stream;
+
 /// The listening sockets of a worker.
+#[derive(Default)]
 pub struct Listeners {
     sockets: Vec<Listener>,
 }
 
 struct Listener {
-    socket: TcpListener,
-    /// How TLS is spoken, if it is.
-    tls: Option<Arc<ServerConfig>>,
+    socket: Socket,
+    terms: Terms,
     /// There may be connections to accept.
     pending: bool,
+}
+
+enum Socket {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+/// How connections of a port begin.
+#[derive(Clone, Debug, Default)]
+pub struct Terms {
+    /// How TLS is spoken, if it is.
+    pub tls: Option<Arc<ServerConfig>>,
+    /// Each begins with a header of the PROXY protocol, before TLS.
+    pub proxied: bool,
 }
 
 /// A client that has been accepted.
 pub struct Accepted {
     /// Its connection.
-    pub stream: TcpStream,
-    /// Where it comes from.
-    pub address: SocketAddr,
-    /// How TLS is spoken with it, if it is.
-    pub tls: Option<Arc<ServerConfig>>,
+    pub stream: Stream,
+    /// Where it comes from; none on a Unix socket.
+    pub address: Option<SocketAddr>,
+    /// How it begins.
+    pub terms: Terms,
 }
 
 impl Listeners {
-    /// Takes over sockets that listen already.
+    /// Takes over a TCP socket that listens already.
     ///
     /// # Errors
-    /// A socket can not be set up.
-    pub fn new(sockets: Vec<(std::net::TcpListener, Option<Arc<ServerConfig>>)>) -> io::Result<Self> {
-        let mut listeners = Listeners { sockets: Vec::new() };
-        for (socket, tls) in sockets {
-            socket.set_nonblocking(true)?;
-            // Accepted sockets inherit both, which saves two system calls each.
-            setsockopt(&socket, sockopt::TcpNoDelay, &true)?;
-            setsockopt(&socket, sockopt::KeepAlive, &true)?;
-            listeners.sockets.push(Listener { socket: TcpListener::from_std(socket), tls, pending: true });
-        }
-        Ok(listeners)
+    /// It can not be set up.
+    pub fn add(&mut self, socket: std::net::TcpListener, terms: Terms) -> io::Result<()> {
+        socket.set_nonblocking(true)?;
+        // Accepted sockets inherit both, which saves two system calls each.
+        setsockopt(&socket, sockopt::TcpNoDelay, &true)?;
+        setsockopt(&socket, sockopt::KeepAlive, &true)?;
+        let socket = Socket::Tcp(TcpListener::from_std(socket));
+        self.sockets.push(Listener { socket, terms, pending: true });
+        Ok(())
+    }
+
+    /// Takes over a Unix socket that listens already.
+    ///
+    /// # Errors
+    /// It can not be set up.
+    pub fn add_local(&mut self, socket: std::os::unix::net::UnixListener, terms: Terms) -> io::Result<()> {
+        socket.set_nonblocking(true)?;
+        let socket = Socket::Unix(UnixListener::from_std(socket));
+        self.sockets.push(Listener { socket, terms, pending: true });
+        Ok(())
     }
 
     /// Watches the sockets, under tokens from 0.
@@ -58,7 +84,7 @@ impl Listeners {
     /// The system refuses to watch one.
     pub fn register(&mut self, registry: &mio::Registry) -> io::Result<()> {
         for (i, listener) in self.sockets.iter_mut().enumerate() {
-            registry.register(&mut listener.socket, Token(i), Interest::READABLE)?;
+            listener.socket.source().register(registry, Token(i), Interest::READABLE)?;
         }
         Ok(())
     }
@@ -88,7 +114,7 @@ impl Listeners {
             while listener.pending {
                 match listener.socket.accept() {
                     Ok((stream, address)) => {
-                        return Ok(Some(Accepted { stream, address, tls: listener.tls.clone() }));
+                        return Ok(Some(Accepted { stream, address, terms: listener.terms.clone() }));
                     }
                     Err(e) if e.kind() == io::ErrorKind::WouldBlock => listener.pending = false,
                     // The client gave up while it waited.
@@ -99,5 +125,21 @@ impl Listeners {
             }
         }
         Ok(None)
+    }
+}
+
+impl Socket {
+    fn source(&mut self) -> &mut dyn Source {
+        match self {
+            Socket::Tcp(socket) => socket,
+            Socket::Unix(socket) => socket,
+        }
+    }
+
+    fn accept(&self) -> io::Result<(Stream, Option<SocketAddr>)> {
+        match self {
+            Socket::Tcp(socket) => socket.accept().map(|(stream, address)| (Stream::Tcp(stream), Some(address))),
+            Socket::Unix(socket) => socket.accept().map(|(stream, _)| (Stream::Unix(stream), None)),
+        }
     }
 }

@@ -1,18 +1,19 @@
 //! A client's transport.
 
 use std::io::{self, Read, Write};
-use std::net::Shutdown;
 use std::sync::Arc;
 
-use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 use nix::sys::socket::{setsockopt, sockopt};
 use rustls::{ServerConfig, ServerConnection};
+use wire::proxied;
+
+use super::stream::Stream;
 
 /// How bytes get to and from a client.
 pub enum Io {
     /// As they are.
-    Plain(TcpStream),
+    Plain(Stream),
     /// Through TLS, whose state is apart so that clients without it do not pay for it.
     Tls(Box<Tls>),
 }
@@ -20,7 +21,7 @@ pub enum Io {
 /// A connection with TLS.
 pub struct Tls {
     connection: ServerConnection,
-    stream: TcpStream,
+    stream: Stream,
 }
 
 impl Io {
@@ -28,20 +29,20 @@ impl Io {
     ///
     /// # Errors
     /// The configuration can not be used.
-    pub fn new(stream: TcpStream, tls: Option<Arc<ServerConfig>>) -> io::Result<Self> {
+    pub fn new(stream: Stream, tls: Option<Arc<ServerConfig>>) -> io::Result<Self> {
         let Some(config) = tls else { return Ok(Io::Plain(stream)) };
         let connection = ServerConnection::new(config).map_err(io::Error::other)?;
         Ok(Io::Tls(Box::new(Tls { connection, stream })))
     }
 
-    fn stream(&self) -> &TcpStream {
+    fn stream(&self) -> &Stream {
         match self {
             Io::Plain(stream) => stream,
             Io::Tls(tls) => &tls.stream,
         }
     }
 
-    fn stream_mut(&mut self) -> &mut TcpStream {
+    fn stream_mut(&mut self) -> &mut Stream {
         match self {
             Io::Plain(stream) => stream,
             Io::Tls(tls) => &mut tls.stream,
@@ -55,6 +56,25 @@ impl Io {
     /// The system refuses.
     pub fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
         registry.register(self.stream_mut(), token, Interest::READABLE | Interest::WRITABLE)
+    }
+
+    /// Takes the header of the PROXY protocol once it is complete, and leaves what is behind it to TLS or HTTP.
+    ///
+    /// # Errors
+    /// More must come ([`WouldBlock`](io::ErrorKind::WouldBlock)), it is no header
+    /// ([`InvalidData`](io::ErrorKind::InvalidData)), or the connection has ended.
+    pub fn read_header(&mut self, buffer: &mut [u8]) -> io::Result<proxied::Client> {
+        let seen = self.stream().peek(buffer)?;
+        if seen == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let invalid = |wrong| io::Error::new(io::ErrorKind::InvalidData, wrong);
+        // Until it is complete it stays with the system, and further bytes are an edge of their own.
+        let header = proxied::read(&buffer[..seen]).map_err(invalid)?;
+        let (length, client) = header.ok_or(io::Error::from(io::ErrorKind::WouldBlock))?;
+        // What was seen is there.
+        self.stream_mut().read_exact(&mut buffer[..length])?;
+        Ok(client)
     }
 
     /// Ends the watching.
@@ -83,7 +103,7 @@ impl Io {
             // A few bytes; one who has no room for them has been given all else and does not need them.
             let _ = tls.flush();
         }
-        self.stream().shutdown(Shutdown::Write)
+        self.stream().shut_down()
     }
 
     /// Makes the coming close a reset.
@@ -102,7 +122,7 @@ impl Tls {
         Ok(())
     }
 
-    fn both(&mut self) -> rustls::Stream<'_, ServerConnection, TcpStream> {
+    fn both(&mut self) -> rustls::Stream<'_, ServerConnection, Stream> {
         rustls::Stream::new(&mut self.connection, &mut self.stream)
     }
 }

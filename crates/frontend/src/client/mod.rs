@@ -6,9 +6,12 @@ pub mod deadlines;
 pub mod io;
 pub mod output;
 pub mod pacing;
+pub mod stream;
 
 use std::net::SocketAddr;
 use std::time::Instant;
+
+use wire::proxied;
 
 use self::io::Io;
 use self::output::Output;
@@ -49,6 +52,22 @@ impl Client {
             writable: true,
             unread: false,
             dirty: false,
+        }
+    }
+
+    /// The same, of whom a proxy is going to say who it is.
+    pub fn proxied(mut self, proxied: bool) -> Self {
+        self.pacing.unintroduced = proxied;
+        self
+    }
+
+    /// A proxy has said who it is.
+    pub fn introduce(&mut self, client: proxied::Client) {
+        self.pacing.unintroduced = false;
+        match client {
+            proxied::Client::At(address) => self.http.set_address(Some(address)),
+            proxied::Client::Unix => self.http.set_address(None),
+            proxied::Client::Unsaid => {}
         }
     }
 

@@ -75,6 +75,8 @@ pub struct Pacing {
     lag: Option<Box<Lag>>,
     /// The stage that `since` is of.
     wait: Wait,
+    /// A proxy has yet to say who the client is.
+    pub unintroduced: bool,
     /// There was a request before.
     used: bool,
     /// Our side is closed.
@@ -112,6 +114,7 @@ impl Pacing {
             heard: now,
             lag: None,
             wait: Wait::Idle,
+            unintroduced: false,
             used: false,
             shut: false,
             ended: false,

@@ -140,6 +140,11 @@ impl Http1 {
         }
     }
 
+    /// Notes the client's address, before its first request.
+    pub fn set_address(&mut self, address: Option<SocketAddr>) {
+        self.peer = address;
+    }
+
     /// The client's address.
     pub fn address(&self) -> Option<SocketAddr> {
         self.peer

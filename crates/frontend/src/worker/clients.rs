@@ -55,10 +55,10 @@ impl Worker {
         }
     }
 
-    fn admit(&mut self, Accepted { stream, address, tls }: Accepted, now: Instant) {
+    fn admit(&mut self, Accepted { stream, address, terms }: Accepted, now: Instant) {
         let entry = self.clients.vacant_entry();
         let slot = entry.key();
-        let registered = Io::new(stream, tls).and_then(|mut io| {
+        let registered = Io::new(stream, terms.tls).and_then(|mut io| {
             io.register(self.reactor.registry(), Token(FIRST_CLIENT + slot))?;
             Ok(io)
         });
@@ -70,7 +70,7 @@ impl Worker {
             }
         };
         self.counters.clients += 1;
-        let client = entry.insert(Client::new(io, slot as u32, Some(address), now));
+        let client = entry.insert(Client::new(io, slot as u32, address, now).proxied(terms.proxied));
         if let Some((due, _)) = client.pacing.due(&self.core.config.deadlines) {
             self.client_timers.arm(slot as u32, due);
         }
@@ -100,6 +100,10 @@ impl Worker {
     fn read_client(&mut self, slot: usize, now: Instant) {
         let Some(client) = self.clients.get_mut(slot) else { return };
         client.unread = false;
+        if client.pacing.unintroduced && !self.read_header(slot, now) {
+            return;
+        }
+        let Some(client) = self.clients.get_mut(slot) else { return };
         for _ in 0..READS_A_TURN {
             let stage = client.stage(&self.core.exchanges, &self.core.config);
             let Reading::Take(wanted) = client.reading(stage, &self.core.config) else { break };
@@ -121,6 +125,34 @@ impl Worker {
             }
         }
         self.touch(slot);
+    }
+
+    /// Reads what a proxy says of a client. `false`: that is not all, or not right.
+    fn read_header(&mut self, slot: usize, now: Instant) -> bool {
+        let Some(client) = self.clients.get_mut(slot) else { return false };
+        match client.io.read_header(&mut self.buffer) {
+            Ok(who) => {
+                client.introduce(who);
+                return true;
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                client.readable = false;
+                // Nothing can follow the end, and the edge that tells of it has been seen.
+                if client.pacing.ended {
+                    self.close(slot);
+                }
+            }
+            Err(error) => {
+                if error.kind() == ErrorKind::InvalidData {
+                    self.counters.unintroduced += 1;
+                    let address = client.http.address().map_or_else(|| "a Unix socket".to_owned(), |a| a.to_string());
+                    let text = format_args!("a connection of {address} is closed: {error} (proxy_protocol=true)");
+                    self.warnings.warn("proxy header", now, text);
+                }
+                self.close(slot);
+            }
+        }
+        false
     }
 
     pub(super) fn discards_at(&self) -> Option<Instant> {

@@ -100,6 +100,8 @@ pub struct Counters {
     pub clients: u64,
     /// Requests that were refused as malformed or not supported.
     pub refused: u64,
+    /// Clients that were closed because no header of the PROXY protocol came where one must.
+    pub unintroduced: u64,
     /// Clients that were closed because a deadline had passed.
     pub late: u64,
     /// Packets that were none.
