@@ -77,9 +77,9 @@ impl<'a> Ext<'a> {
     /// Of the keys that are ours. Written beside those that mean something to another version.
     pub const VERSION: u8 = 1;
 
-    /// Nothing but [`Ext::multi`], which stands in most packets.
-    pub const MULTI: Ext<'static> = Ext {
-        multi: true,
+    /// Nothing.
+    const NONE: Ext<'static> = Ext {
+        multi: false,
         quiet: false,
         adopt: false,
         interim: false,
@@ -89,6 +89,13 @@ impl<'a> Ext<'a> {
         run: None,
         lag: false,
     };
+
+    /// Nothing but [`Ext::multi`], which stands in most packets.
+    pub const MULTI: Ext<'static> = Ext { multi: true, ..Ext::NONE };
+    /// What the first packet of a proxy has.
+    const OF_A_PROXY: Ext<'static> = Ext { interim: true, ..Ext::MULTI };
+    /// What the first packet of a frontend has.
+    const OF_A_FRONTEND: Ext<'static> = Ext { adopt: true, ..Ext::OF_A_PROXY };
 
     /// Reads the field. A record or lane of a version that is not known is skipped as an unknown key is.
     pub(super) fn decode(value: Item<'a>) -> Result<Self, DecodeError> {
@@ -119,58 +126,11 @@ impl<'a> Ext<'a> {
     /// Writes the field, unless it is empty.
     pub(super) fn encode(self, out: &mut Writer) {
         match self {
-            Ext {
-                multi: false,
-                quiet: false,
-                adopt: false,
-                interim: false,
-                lane: 0,
-                after: 0,
-                keep: None,
-                run: None,
-                lag: false,
-            } => {}
+            Ext::NONE => {}
             // What all but a few packets have, as it stands.
-            Ext {
-                multi: true,
-                quiet: false,
-                adopt: false,
-                interim: false,
-                lane: 0,
-                after: 0,
-                keep: None,
-                run: None,
-                lag: false,
-            } => {
-                out.raw(b"3:ext,15:5:multi,4:true!}");
-            }
-            // First packets of a proxy and of a frontend.
-            Ext {
-                multi: true,
-                quiet: false,
-                adopt: false,
-                interim: true,
-                lane: 0,
-                after: 0,
-                keep: None,
-                run: None,
-                lag: false,
-            } => {
-                out.raw(b"3:ext,32:5:multi,4:true!7:interim,4:true!}");
-            }
-            Ext {
-                multi: true,
-                quiet: false,
-                adopt: true,
-                interim: true,
-                lane: 0,
-                after: 0,
-                keep: None,
-                run: None,
-                lag: false,
-            } => {
-                out.raw(b"3:ext,47:5:multi,4:true!7:interim,4:true!5:adopt,4:true!}");
-            }
+            Ext::MULTI => out.raw(b"3:ext,15:5:multi,4:true!}"),
+            Ext::OF_A_PROXY => out.raw(b"3:ext,32:5:multi,4:true!7:interim,4:true!}"),
+            Ext::OF_A_FRONTEND => out.raw(b"3:ext,47:5:multi,4:true!7:interim,4:true!5:adopt,4:true!}"),
             _ => self.encode_all(out),
         }
     }
