@@ -56,6 +56,11 @@ pub struct Arguments {
     #[arg(long, value_name = "LINE")]
     pub route: Vec<String>,
 
+    /// Say what is wrong with configuration, routes and certificates, print every setting with the place it comes from, and start
+    /// nothing. Ends with status 1 if there is a mistake
+    #[arg(long)]
+    pub check: bool,
+
     /// Pushpin 1.x has -v for the version
     #[arg(short = 'v', hide = true, action = clap::ArgAction::Version)]
     pub old_version: Option<bool>,

@@ -6,6 +6,7 @@
 //! # Layout
 //! - [`arguments`]: the command line.
 //! - [`configuration`]: what the files say, handed to the processes; read again on HUP.
+//! - [`check`]: what is wrong with it, told without starting anything.
 //! - [`services`]: which programs to start, with which arguments.
 //! - [`originals`]: programs of Pushpin's in the place of ours, with the files that they read.
 //! - [`listeners`]: the sockets of the outside world.
@@ -19,6 +20,7 @@
 pub mod arguments;
 pub mod asked;
 pub mod backoff;
+pub mod check;
 pub mod child;
 pub mod configuration;
 pub mod files;
@@ -58,7 +60,11 @@ pub fn main() -> ExitCode {
     if called == originals::launch::NAME {
         return originals::launch::main();
     }
-    let code = run(&Arguments::parse()).unwrap_or_else(|failure| process::fail(NAME, failure));
+    let arguments = Arguments::parse();
+    if arguments.check {
+        return check::run(&arguments);
+    }
+    let code = run(&arguments).unwrap_or_else(|failure| process::fail(NAME, failure));
     log::flush();
     code
 }

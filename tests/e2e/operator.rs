@@ -53,6 +53,24 @@ fn hup_has_a_good_edit_taken_over_by_what_starts_later() {
 }
 
 #[test]
+fn a_configuration_is_checked_without_starting_anything() {
+    let suite = Suite::prepare("* test", "[runner]\nclient_maxconn=100\n[proxy]\nsig_key=mine");
+    let checked = suite.run_with(&["--check"]);
+    let (shown, told) = (String::from_utf8_lossy(&checked.stdout), String::from_utf8_lossy(&checked.stderr));
+    assert_eq!((checked.status.code(), &*told), (Some(0), "the configuration is good\n"));
+    assert!(shown.contains("\nclient_maxconn=100 ; "), "{shown}");
+    assert!(!suite.path("run").exists() && !suite.path("log").exists());
+
+    append(&suite, "[proxy]\ndebug=perhaps\n");
+    fs::write(suite.path("routes"), "* test\n*,ssl=maybe test\n").unwrap();
+    let checked = suite.run_with(&["--check"]);
+    let told = String::from_utf8_lossy(&checked.stderr);
+    assert_eq!(checked.status.code(), Some(1), "{told}");
+    assert!(told.contains(": debug: `perhaps`") && told.contains("routes:2: ssl must be yes or no"), "{told}");
+    assert!(told.ends_with("the configuration is not good: 2 error(s), 0 warning(s)\n"), "{told}");
+}
+
+#[test]
 fn stopping_twice_kills_nobody() {
     let mut suite = Suite::start("* test");
     let parts = suite.children();

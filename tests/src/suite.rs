@@ -115,7 +115,12 @@ impl Suite {
 
     /// Runs it to its end, for starts that must fail.
     pub fn run(&self) -> Output {
-        self.command().output().unwrap()
+        self.run_with(&[])
+    }
+
+    /// The same, with further options.
+    pub fn run_with(&self, options: &[&str]) -> Output {
+        self.command().args(options).output().unwrap()
     }
 
     /// A file in its directory.

@@ -1,7 +1,10 @@
 //! What in a configuration has no effect, or not the one that its writer may expect.
 
-use crate::error::Warning;
+use std::net::IpAddr;
+
+use crate::error::{Place, Warning};
 use crate::ini::Entry;
+use crate::keys::Key;
 use crate::model::Settings;
 use crate::original::Original;
 use crate::parts::Part;
@@ -41,6 +44,62 @@ pub(crate) fn of(raw: &Raw, settings: &Settings, missing: &[Original], supervise
         }
     }
     found
+}
+
+/// What would start as it is written, and is a risk: to be told to who asks, not at every start.
+pub(crate) fn risks(raw: &Raw, settings: &Settings, open_files: u64) -> Vec<Warning> {
+    let mut found = Vec::new();
+    // What stands in no file is a default, and those are harmless but for their number.
+    let place = |section, key| {
+        raw.place_of(section, key).unwrap_or_else(|| Place { file: format!("default of {key}"), line: 0 })
+    };
+    let mut note = |section, key, text: String| found.push(Warning { place: place(section, key), text });
+    let open = "takes what anybody who reaches it sends, without a password";
+    let advice = "write 127.0.0.1, or let a firewall choose who reaches it";
+    let handler = &settings.handler;
+    let addresses = [
+        ("push_in_spec", handler.push_in_spec.as_slice()),
+        ("push_in_sub_specs", &handler.push_in_sub_specs),
+        ("command_spec", handler.command_spec.as_slice()),
+    ];
+    for (key, specs) in addresses {
+        for spec in specs.iter().filter(|spec| listens_beyond_loopback(spec)) {
+            note("handler", key, format!("{key} {open} ({spec}): {advice}"));
+        }
+    }
+    if let Some(address) = handler.push_in_http.filter(|address| !address.ip().is_loopback()) {
+        note("handler", "push_in_http_port", format!("push_in_http_port {open} ({address}): {advice}"));
+    }
+    if settings.proxy.sig_key == Some(Key::Secret(SAMPLE_KEY.into())) {
+        let text = "sig_key is the one of the example, which everybody knows: backends that trust it trust everybody";
+        note("proxy", "sig_key", text.into());
+    }
+    let clients = settings.frontend.client_maxconn as u64;
+    if clients + FILES_KEPT_BACK > open_files {
+        let text = format!(
+            "client_maxconn is {clients}, but a process may open {open_files} files: raise the limit (`ulimit -n`, \
+             LimitNOFILE of systemd) to {} or more",
+            clients + FILES_KEPT_BACK
+        );
+        note("runner", "client_maxconn", text);
+    }
+    found
+}
+
+/// The key in the shipped file, and in Pushpin's.
+const SAMPLE_KEY: &str = "changeme";
+/// Open files that are not for clients, as in the frontend.
+const FILES_KEPT_BACK: u64 = 32;
+
+/// Whether a socket that binds there is reached from other machines.
+fn listens_beyond_loopback(spec: &str) -> bool {
+    let Some(host) = spec.strip_prefix("tcp://").and_then(|rest| rest.rsplit_once(':')).map(|(host, _)| host) else {
+        return false;
+    };
+    match host.trim_matches(['[', ']']).parse::<IpAddr>() {
+        Ok(address) => !address.is_loopback(),
+        Err(_) => !matches!(host, "localhost" | "lo"),
+    }
 }
 
 /// Keys that name the sockets of another program in the place of this part.

@@ -35,6 +35,9 @@ copy that is built in: port 7999, and every request answered by the built-in tes
 A file of Pushpin 1.x or 2.0 can be used as it is. A key that nobody knows is named in a warning with file and line, a value that makes no
 sense is an error with file, line and what to write instead.
 
+`pushpin-runner --check` tells all that is wrong with the file, the routes and the certificates, and starts nothing; its output is every setting as it
+counts, with the line it comes from.
+
 ## Syntax
 
 Keys stand in sections, one a line: `key=value`. Lines that begin with `#` or `;` are comments, and an unquoted `;` starts one inside a

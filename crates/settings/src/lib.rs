@@ -3,7 +3,7 @@
 //! Text comes in from files (or from the copy that is built in), typed and checked values go out to every process.
 //! The way of a value: [`Raw`] is what the files say, which [`ini`] has split into keys with their line numbers; [`table`]
 //! knows what each key may hold; `values` replaces variables and converts, `resolve` puts them together, and [`Settings`] is
-//! what the engines see. `advice` collects the warnings. The routes file is the
+//! what the engines see. `advice` collects the warnings, [`check`] all mistakes at once. The routes file is the
 //! `routes` crate's.
 //!
 //! A mistake is an [`Error`] that names file and line and says what to write instead; what does no harm (an unknown key)
@@ -12,6 +12,7 @@
 #![forbid(unsafe_code)]
 
 mod advice;
+pub mod check;
 pub mod docs;
 mod error;
 pub mod ini;

@@ -263,11 +263,13 @@ fn handler(values: &Values, frontend: &Frontend, proxy: &Proxy) -> Result<Handle
     };
     let mut push_in_sub_specs = values.specs(H, "push_in_sub_specs")?;
     push_in_sub_specs.extend(values.spec(H, "push_in_sub_spec")?);
+    // Looked at even if it is not used, so that a mistake does not wait for the day when it is.
+    let push_in_http_addr = values.address(H, "push_in_http_addr")?;
     let push_in_http = match values.limit::<u16>(H, "push_in_http_port")? {
         Some(port) => {
             let port = specs::offset_port(port, values.port_offset);
             let port = port.map_err(|e| values.error(H, "push_in_http_port", e))?;
-            Some(SocketAddr::new(values.address(H, "push_in_http_addr")?, port))
+            Some(SocketAddr::new(push_in_http_addr, port))
         }
         None => None,
     };

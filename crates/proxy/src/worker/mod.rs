@@ -3,7 +3,7 @@
 //! One thread. A turn takes what has come on each socket, up to a limit so that no peer starves the others, and gives it
 //! to the engine, which sends its packets through the same sockets at once.
 
-mod routes_file;
+pub mod routes_file;
 mod zmq_backends;
 
 use std::os::fd::AsRawFd;

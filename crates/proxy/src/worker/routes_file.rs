@@ -118,6 +118,26 @@ impl RoutesFile {
     }
 }
 
+/// Everything that is wrong with the routes, a line each.
+pub fn mistakes(source: &RoutesSource) -> Vec<String> {
+    match read(source) {
+        Ok((routes, problems)) if problems.is_empty() && routes.is_empty() => {
+            vec![format!("{}: there are no routes: every request is answered with 502", name(source))]
+        }
+        Ok((_, problems)) => problems.iter().map(Problem::to_string).collect(),
+        Err(reason) => vec![reason],
+    }
+}
+
+/// What to call the routes in messages.
+fn name(source: &RoutesSource) -> String {
+    match source {
+        RoutesSource::BuiltIn => "built-in routes".into(),
+        RoutesSource::Lines(_) => "--route".into(),
+        RoutesSource::File(path) => path.display().to_string(),
+    }
+}
+
 /// As many mistakes as fit a line.
 fn summary(problems: &[Problem]) -> String {
     let mut text = String::new();
@@ -135,13 +155,14 @@ fn summary(problems: &[Problem]) -> String {
 /// Reads the routes. Only a file can fail; what is wrong in it comes back beside what is right.
 fn read(source: &RoutesSource) -> Result<(Table, Vec<Problem>), String> {
     let parse = |text: &[u8], file: &str, directory: &Path| Table::parse(text, file, &|key| key_of(key, directory));
+    let file = name(source);
     Ok(match source {
-        RoutesSource::BuiltIn => parse(settings::BUILT_IN_ROUTES.as_bytes(), "built-in routes", Path::new("")),
-        RoutesSource::Lines(lines) => parse(lines.join("\n").as_bytes(), "--route", Path::new("")),
+        RoutesSource::BuiltIn => parse(settings::BUILT_IN_ROUTES.as_bytes(), &file, Path::new("")),
+        RoutesSource::Lines(lines) => parse(lines.join("\n").as_bytes(), &file, Path::new("")),
         RoutesSource::File(path) => {
             let text = std::fs::read(path)
                 .map_err(|reason| format!("unable to open routes file: {}: {reason}", path.display()))?;
-            parse(&text, &path.display().to_string(), path.parent().unwrap_or(Path::new("")))
+            parse(&text, &file, path.parent().unwrap_or(Path::new("")))
         }
     })
 }
