@@ -21,3 +21,4 @@ mod smuggling;
 mod stopped;
 mod tls;
 mod ways_in;
+mod websockets;

@@ -22,6 +22,8 @@ pub struct Config {
     pub router_resp: bool,
     /// WebSocket messages are compressed for clients that offer it.
     pub compression: bool,
+    /// Bytes that a client's WebSocket message may have.
+    pub max_message: u64,
     /// How long sessions whose server has ended wait for its successor.
     pub recover_wait: Duration,
     /// How long clients may take.

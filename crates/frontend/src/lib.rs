@@ -100,6 +100,10 @@ fn serve(mut started: Started) -> Result<(), Failure> {
         window: u32::try_from(settings.client_send_window).unwrap_or(u32::MAX),
         router_resp: false,
         compression: settings.allow_compression,
+        max_message: match settings.client_max_message_size {
+            0 => u64::MAX,
+            max => max,
+        },
         recover_wait: settings.recover_wait,
         deadlines: Deadlines {
             head: settings.client_header_timeout,

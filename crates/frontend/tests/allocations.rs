@@ -68,6 +68,7 @@ impl Frontend {
                 window: 1_000_000,
                 router_resp: false,
                 compression: false,
+                max_message: u64::MAX,
                 recover_wait: std::time::Duration::from_secs(10),
                 deadlines: Deadlines::default(),
             },

@@ -56,17 +56,25 @@ struct Bench {
     seq: u32,
 }
 
+fn config(compression: bool) -> Config {
+    Config {
+        head: Limits::default(),
+        // A WebSocket gets seven less.
+        window: WINDOW + 7,
+        router_resp: false,
+        compression,
+        max_message: u64::MAX,
+        recover_wait: std::time::Duration::from_secs(10),
+        deadlines: Deadlines::default(),
+    }
+}
+
 impl Bench {
     fn new(compression: bool, offer: &str) -> Self {
-        let config = Config {
-            head: Limits::default(),
-            // A WebSocket gets seven less.
-            window: WINDOW + 7,
-            router_resp: false,
-            compression,
-            recover_wait: std::time::Duration::from_secs(10),
-            deadlines: Deadlines::default(),
-        };
+        Self::with(config(compression), offer)
+    }
+
+    fn with(config: Config, offer: &str) -> Self {
         let mut bench = Bench {
             http: Http1::new(0, None),
             output: Output::default(),
@@ -289,6 +297,64 @@ fn what_is_not_compressed_content_or_not_text_ends_the_connection() {
         assert_eq!(bench.server.kinds.last(), Some(&Kind::Cancel));
         assert_eq!(bench.output(), b"\x88\x02\x03\xef");
     }
+}
+
+#[test]
+fn a_message_may_have_so_many_bytes_after_it_is_inflated_and_no_more() {
+    let content = vec![7; 100_000];
+    let payload = compressed(&content, FlushCompress::Sync);
+    let (first, rest) = payload.split_at(payload.len() / 2);
+    let whole = frame(Opcode::Binary, true, true, &payload);
+    let fragments =
+        [frame(Opcode::Binary, false, true, first), frame(Opcode::Continuation, true, false, rest)].concat();
+    for (bytes, max) in [(&whole, 100_000), (&whole, 99_999), (&fragments, 100_000), (&fragments, 99_999)] {
+        let mut bench = Bench::with(Config { max_message: max, ..config(true) }, OFFER);
+        bench.accept();
+        bench.output();
+        bench.credits(200_000);
+        let refused = bench.client(bytes);
+        if max == 100_000 {
+            assert_eq!((refused, bench.server.message.len(), bench.server.ended), (None, 100_000, 1));
+            // Each message counts alone.
+            assert_eq!((bench.client(bytes), bench.server.ended), (None, 2));
+        } else {
+            assert_eq!(refused, Some(1009));
+            assert_eq!((bench.server.kinds.last(), bench.server.ended), (Some(&Kind::Cancel), 0));
+            assert!(bench.server.message.len() < 100_000);
+            assert_eq!(bench.output(), b"\x88\x02\x03\xf1");
+        }
+    }
+}
+
+#[test]
+fn a_message_that_can_not_be_made_smaller_may_have_as_many_bytes_as_others() {
+    // Without any order, so that compressed it is larger than it was.
+    let mut state = 1_u32;
+    let content: Vec<u8> = std::iter::repeat_with(|| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 24) as u8
+    })
+    .take(1000)
+    .collect();
+    let bytes = message(Opcode::Binary, &content);
+    assert!(bytes.len() > content.len() + 8);
+    for (max, refused) in [(1000, None), (999, Some(1009))] {
+        let mut bench = Bench::with(Config { max_message: max, ..config(true) }, OFFER);
+        bench.accept();
+        bench.credits(2000);
+        assert_eq!(bench.client(&bytes), refused);
+    }
+}
+
+#[test]
+fn a_message_of_empty_blocks_that_says_nothing_is_too_large_in_the_end() {
+    let mut bench = Bench::with(Config { max_message: 1000, ..config(true) }, OFFER);
+    bench.accept();
+    bench.credits(2000);
+    let empty = [0, 0, 0, 0xff, 0xff].repeat(100);
+    assert_eq!(bench.client(&frame(Opcode::Binary, false, true, &empty)), None);
+    assert_eq!(bench.client(&frame(Opcode::Continuation, false, false, &empty)), None);
+    assert_eq!(bench.client(&frame(Opcode::Continuation, false, false, &empty)), Some(1009));
 }
 
 #[test]

@@ -63,6 +63,7 @@ impl Bench {
             window: 1000,
             router_resp: false,
             compression: false,
+            max_message: u64::MAX,
             recover_wait: std::time::Duration::from_secs(10),
             deadlines: Deadlines::default(),
         };

@@ -58,6 +58,7 @@ impl Bench {
             window: WINDOW + 7,
             router_resp: false,
             compression: false,
+            max_message: u64::MAX,
             deadlines: Deadlines::default(),
         };
         let mut peers = Peers::default();

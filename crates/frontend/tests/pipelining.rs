@@ -91,6 +91,7 @@ impl Bench {
                 window: WINDOW,
                 router_resp: true,
                 compression: false,
+                max_message: u64::MAX,
                 recover_wait: std::time::Duration::from_secs(10),
                 deadlines: Deadlines::default(),
             },

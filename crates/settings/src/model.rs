@@ -157,6 +157,8 @@ pub struct Frontend {
     pub client_buffer_size: usize,
     /// Bytes of credits granted per connection.
     pub client_send_window: usize,
+    /// Bytes that a message of a client may have on a WebSocket; 0: no limit.
+    pub client_max_message_size: u64,
     /// Time for the head of a request. Zero, here and in those below: no limit.
     pub client_header_timeout: Duration,
     /// Time between two reads of a request's body.

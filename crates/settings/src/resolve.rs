@@ -137,6 +137,7 @@ fn frontend(
         client_maxconn: values.int(R, "client_maxconn")?,
         client_buffer_size: values.int(R, "client_buffer_size")?,
         client_send_window: values.int(R, "client_send_window")?,
+        client_max_message_size: values.int(R, "client_max_message_size")?,
         client_header_timeout: values.seconds(R, "client_header_timeout")?,
         client_body_timeout: values.seconds(R, "client_body_timeout")?,
         client_send_timeout: values.seconds(R, "client_send_timeout")?,

@@ -122,6 +122,7 @@ pub const SETTINGS: &[Setting] = &[
     row(R, "client_buffer_size", Int(1024, 16777216), "8192", "1.20", Used, "Bytes that the head of a client's request may take."),
     row(R, "client_maxconn", Int(1, 10_000_000), "50000", "", Used, "Client connections at a time, per frontend process; fewer if the limit of open files is not 32 above it. Further ones wait until one ends."),
     row(R, "client_send_window", Int(4096, 1073741824), "65536", "own", Used, "Bytes a client connection may have under way inside the suite: what the frontend grants as credits. The next request of a connection begins when less than half of it is still unsent."),
+    row(R, "client_max_message_size", Int(0, MAX), "0", "own", Used, "Bytes that a message of a client may have on a WebSocket, whatever its frames, and after it is inflated if it is compressed; a larger one closes it with 1009. 0: no limit, because messages are passed on as they come and take no more memory than `client_send_window`."),
     row(R, "client_header_timeout", SECONDS, "60", "own", Used, "Seconds a client may take for the head of a request, however it spreads the bytes; 0: no limit."),
     row(R, "client_body_timeout", SECONDS, "60", "own", Used, "Seconds between two reads of a request's body, while the backend waits for it; 0: no limit."),
     row(R, "client_send_timeout", SECONDS, "60", "own", Used, "Seconds between two writes to a client, while more waits for it; 0: no limit. A held stream with nothing to send has no limit."),

@@ -161,6 +161,7 @@ impl Frontend {
             head: Limits::default(),
             window: WINDOW,
             compression: false,
+            max_message: u64::MAX,
             recover_wait: std::time::Duration::from_secs(10),
             deadlines: Deadlines::default(),
             // One of each kind.

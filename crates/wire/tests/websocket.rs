@@ -143,6 +143,18 @@ fn wrong_text_is_noticed_before_the_frame_is_complete() {
 }
 
 #[test]
+fn compressed_a_message_may_be_somewhat_larger_on_the_wire() {
+    for (first, most) in [(0x82, 200), (0xc2, 314)] {
+        for (size, is_allowed) in [(most, true), (most + 1, false)] {
+            let [high, low] = u16::to_be_bytes(size);
+            let said = listen(&mut Reader::new(Role::Client, 200, true), &[&[first, 126, high, low]]);
+            let expected = (!is_allowed).then_some(Said::Broken(Violation::TooLarge(200)));
+            assert_eq!(said.into_iter().next(), expected, "{size}");
+        }
+    }
+}
+
+#[test]
 fn only_the_first_frame_of_a_message_says_that_it_is_compressed() {
     let mut reader = Reader::new(Role::Client, 9, true);
     let mut bytes = [0x41, 1, 0xff, 0x80, 1, 0xff];

@@ -289,7 +289,8 @@ impl Http1 {
             router_resp: cx.config.router_resp,
         };
         let exchange = cx.exchanges.open(&opening, cx.now, cx.up);
-        self.phase = Phase::WebSocket(Box::new(WebSocket::new(exchange, key, deflates && cx.config.compression)));
+        let socket = WebSocket::new(exchange, key, deflates && cx.config.compression, cx.config.max_message);
+        self.phase = Phase::WebSocket(Box::new(socket));
         None
     }
 

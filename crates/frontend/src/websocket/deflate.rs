@@ -55,6 +55,9 @@ pub fn without_tail(mut deflated: Bytes) -> Bytes {
 pub struct Inflater {
     state: Decompress,
     text: Option<Utf8>,
+    max_message: u64,
+    /// Bytes that have been given.
+    given: u64,
     /// Compressed, and not read yet: no more than has been fed at once.
     input: Vec<u8>,
     read: usize,
@@ -76,11 +79,13 @@ pub struct Inflated {
 }
 
 impl Inflater {
-    /// For a message of this kind.
-    pub fn new(message: Message) -> Self {
+    /// For a message of this kind, whose content may have `max_message` bytes.
+    pub fn new(message: Message, max_message: u64) -> Self {
         Inflater {
             state: Decompress::new(false),
             text: (message == Message::Text).then(Utf8::default),
+            max_message,
+            given: 0,
             input: Vec::new(),
             read: 0,
             ahead: None,
@@ -107,7 +112,7 @@ impl Inflater {
     /// Gives up to `max` bytes.
     ///
     /// # Errors
-    /// It is not compressed content, or not text though it should be.
+    /// It is not compressed content, not text though it should be, or too much.
     pub fn take(&mut self, max: usize) -> Result<Inflated, Violation> {
         let mut content = vec![0; max + 1];
         let mut len = 0;
@@ -133,7 +138,12 @@ impl Inflater {
         if len > max {
             self.ahead = Some(content[max]);
         }
+        // The byte ahead is part of the message.
+        if self.given + len as u64 > self.max_message {
+            return Err(Violation::TooLarge(self.max_message));
+        }
         content.truncate(len.min(max));
+        self.given += content.len() as u64;
         self.dry = self.ahead.is_none();
         if self.dry {
             if self.read < self.input.len() {

@@ -78,12 +78,13 @@ pub enum BadFrame {
 }
 
 impl WebSocket {
-    /// A request with this key has been passed on. With `deflates`, the client has offered compression.
-    pub fn new(exchange: u32, key: &[u8], deflates: bool) -> Self {
+    /// A request with this key has been passed on. With `deflates`, the client has offered compression. Its messages may have
+    /// `max_message` bytes.
+    pub fn new(exchange: u32, key: &[u8], deflates: bool, max_message: u64) -> Self {
         WebSocket {
             exchange,
             key: Some(key.into()),
-            reader: Reader::new(Role::Server, u64::MAX, deflates),
+            reader: Reader::new(Role::Server, max_message, deflates),
             inflater: None,
             deflates,
             within: false,
@@ -191,7 +192,8 @@ impl WebSocket {
         let Some(exchange) = cx.exchanges.get_mut(self.exchange) else { return };
         let packet = match *event {
             Read::Data { compressed: true, message, end, payload, .. } => {
-                let begun = self.inflater.get_or_insert_with(|| Box::new((message, Inflater::new(message))));
+                let max = cx.config.max_message;
+                let begun = self.inflater.get_or_insert_with(|| Box::new((message, Inflater::new(message, max))));
                 begun.1.feed(payload, end);
                 return;
             }

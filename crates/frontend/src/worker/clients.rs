@@ -4,6 +4,7 @@ use std::io::{self, ErrorKind, Read, Write as _};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use limited::Limited;
 use mio::Token;
 use zhttp::session::client::GRANT_DELAY;
 
@@ -21,6 +22,9 @@ const READS_A_TURN: usize = 4;
 /// Time between two rounds of throwing away what clients send after their last response. With the reads of a round,
 /// this is 32 MB/s each at most: enough for an upload that nobody wants, and too little to keep a processor busy.
 const DISCARD_PAUSE: Duration = Duration::from_millis(8);
+
+/// The code with which a WebSocket is closed for the size of a message.
+const TOO_LARGE: u16 = 1009;
 
 /// What came of reading.
 enum Got {
@@ -117,7 +121,7 @@ impl Worker {
                 Got::Bytes(n) => {
                     client.pacing.on_read(now);
                     let refusal = client.http.on_input(&self.buffer[..n], &mut cx);
-                    note(refusal, client.http.address(), &mut self.counters);
+                    note(refusal, client.http.address(), &mut self.counters, &mut self.warnings, now);
                 }
                 Got::End => client.http.on_end(&mut cx),
                 Got::Broken => client.http.on_gone(&mut cx),
@@ -145,7 +149,7 @@ impl Worker {
             Err(error) => {
                 if error.kind() == ErrorKind::InvalidData {
                     self.counters.unintroduced += 1;
-                    let address = client.http.address().map_or_else(|| "a Unix socket".to_owned(), |a| a.to_string());
+                    let address = named(client.http.address());
                     let text = format_args!("a connection of {address} is closed: {error} (proxy_protocol=true)");
                     self.warnings.warn("proxy header", now, text);
                 }
@@ -207,7 +211,7 @@ impl Worker {
                     let owed = client.http.on_written(written, &mut cx);
                     // There may be room now for a request that was sent ahead.
                     let refusal = client.http.go_on(&mut cx);
-                    note(refusal, client.http.address(), &mut self.counters);
+                    note(refusal, client.http.address(), &mut self.counters, &mut self.warnings, now);
                     if owed == Owed::Later
                         && let Some(exchange) = client.http.exchange().and_then(|e| self.core.exchanges.get(e))
                     {
@@ -270,12 +274,26 @@ impl Worker {
     }
 }
 
-/// A refusal is the client's fault and of interest only to who looks for it.
-pub(super) fn note(refusal: Option<Refusal>, client: Option<SocketAddr>, counters: &mut Counters) {
-    if let Some(Refusal { code, reason }) = refusal {
-        counters.refused += 1;
-        tracing::debug!(%code, client = client.map(tracing::field::display), "request refused: {reason}");
+/// A refusal is the client's fault and of interest only to who looks for it, unless it is for a limit that can be changed.
+pub(super) fn note(
+    refusal: Option<Refusal>,
+    client: Option<SocketAddr>,
+    counters: &mut Counters,
+    warnings: &mut Limited,
+    now: Instant,
+) {
+    let Some(Refusal { code, reason }) = refusal else { return };
+    counters.refused += 1;
+    if code == TOO_LARGE {
+        counters.oversized += 1;
+        let text = format_args!("the WebSocket of {} is closed: {reason} (client_max_message_size)", named(client));
+        return warnings.warn("message size", now, text);
     }
+    tracing::debug!(%code, client = client.map(tracing::field::display), "request refused: {reason}");
+}
+
+fn named(client: Option<SocketAddr>) -> String {
+    client.map_or_else(|| "a client of a Unix socket".to_owned(), |address| address.to_string())
 }
 
 impl Client {

@@ -100,6 +100,8 @@ pub struct Counters {
     pub clients: u64,
     /// Requests that were refused as malformed or not supported.
     pub refused: u64,
+    /// WebSockets that were closed because a message of the client was larger than allowed.
+    pub oversized: u64,
     /// Clients that were closed because no header of the PROXY protocol came where one must.
     pub unintroduced: u64,
     /// Clients that were closed because a deadline had passed.

@@ -88,7 +88,7 @@ impl Worker {
         let Some(client) = self.clients.get_mut(slot) else { return };
         match client.http.on_packet(packet, body, from, seq, &mut self.core.context(&mut client.output, now)) {
             Ok(refusal) => {
-                note(refusal, client.http.address(), &mut self.counters);
+                note(refusal, client.http.address(), &mut self.counters, &mut self.warnings, now);
                 let Ext { keep, run, lag, .. } = packet.ext;
                 if (keep.is_some() || run.is_some() || lag || packet.kind == Kind::HandoffStart)
                     && self.core.exchanges.find(id).is_some()

@@ -39,6 +39,9 @@ pub enum Message {
     Binary,
 }
 
+/// Bytes that compressed content may take, though it is empty: some blocks that say nothing.
+const EMPTY_DEFLATED: u64 = 64;
+
 /// Reads what one side of a connection sends. Holds no payload: what it needs whole (headers, control frames) must stand in
 /// the caller's buffer, 139 bytes at most.
 #[derive(Debug)]
@@ -75,8 +78,9 @@ struct Begun {
 }
 
 impl Reader {
-    /// A reader for what the other side sends to us in this role. A message may have `max_message` bytes, as they are on the
-    /// wire. With `deflate`, messages may be compressed.
+    /// A reader for what the other side sends to us in this role. A message may have `max_message` bytes. With `deflate`,
+    /// messages may be compressed: then that is for the content, which is not known here, and what is on the wire may be a
+    /// fourth more, as content can be that does not get smaller.
     pub fn new(role: Role, max_message: u64, deflate: bool) -> Self {
         Reader { role, max_message, deflate, frame: None, message: None, closed: false }
     }
@@ -175,7 +179,8 @@ impl Reader {
             (None, Some(begun)) => begun,
         };
         message.size = message.size.saturating_add(length);
-        if message.size > self.max_message {
+        let overhead = if message.compressed { self.max_message / 4 + EMPTY_DEFLATED } else { 0 };
+        if message.size > self.max_message.saturating_add(overhead) {
             return Err(Violation::TooLarge(self.max_message));
         }
         self.frame = Some(Frame { fin: header.fin, key: header.key, read: 0, left: length });
