@@ -6,7 +6,9 @@ use std::process::ExitCode;
 
 use frontend::accept::tls::Certificates;
 use nix::sys::resource::{Resource, getrlimit};
+use proxy::request::signatures::{signing_key, verifying_key};
 use settings::check::Effective;
+use settings::keys::Key;
 use settings::{Raw, Settings};
 
 use crate::arguments::Arguments;
@@ -57,9 +59,23 @@ fn look(arguments: &Arguments, open_files: u64) -> Report {
     };
     if let Some(settings) = &checked.settings {
         report.errors.extend(proxy::worker::routes_file::mistakes(&settings.proxy.routes));
+        report.errors.extend(keys(settings));
         report.errors.extend(certificates(settings));
     }
     report
+}
+
+/// Keys that can be read, but are of a kind that is of no use.
+fn keys(settings: &Settings) -> impl Iterator<Item = String> {
+    let (proxy, handler) = (&settings.proxy, &settings.handler);
+    let signs = |key: &Key| signing_key(key).map(|_| ());
+    let verifies = |key: &Key| verifying_key(key).map(|_| ());
+    let tried = [
+        ("sig_key", proxy.sig_key.as_ref().map(signs)),
+        ("upstream_key", proxy.upstream_key.as_ref().map(verifies)),
+        ("control_key", handler.control_key.as_ref().map(verifies)),
+    ];
+    tried.into_iter().filter_map(|(name, outcome)| Some(format!("{name}: {}", outcome?.err()?)))
 }
 
 /// Ports where no client could be answered.
@@ -96,6 +112,14 @@ mod tests {
         fs::write(&file, config).unwrap();
         fs::write(directory.path().join("routes"), routes).unwrap();
         look(&Arguments::parse_from(["r", "--check", "--config", file.to_str().unwrap()]), 1_000_000)
+    }
+
+    fn report_with_key(pem: &str) -> Report {
+        let directory = tempfile::tempdir().unwrap();
+        let key = directory.path().join("key.pem");
+        fs::write(&key, pem).unwrap();
+        let key = key.display();
+        report(&format!("[runner]\nclient_maxconn=9\n[proxy]\nroutesfile=routes\nsig_key=file:{key}\n"), "* test\n")
     }
 
     /// A line of `pushpin.conf` below its section, a line of routes, and what is said about it.
@@ -143,6 +167,8 @@ mod tests {
         assert!(missing[0].contains("unable to open routes file") && missing[0].contains("elsewhere"), "{missing:?}");
         let empty = report("[runner]\nclient_maxconn=9\n[proxy]\nroutesfile=routes\n", "# nothing\n").errors;
         assert!(empty[0].contains("there are no routes"), "{empty:?}");
+        let key = report_with_key("-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n").errors;
+        assert!(key[0].starts_with("sig_key: the file has no private key"), "{key:?}");
         let tls =
             report("[runner]\nclient_maxconn=9\nhttps_ports=8443\n[proxy]\nroutesfile=routes\n", "* test\n").errors;
         assert!(tls[0].contains("default_8443.crt"), "{tls:?}");

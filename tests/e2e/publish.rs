@@ -129,3 +129,39 @@ fn publishers_that_send_half_a_request_keep_nobody_waiting() {
     assert_eq!(publish::post(&suite, r#"{"items":[]}"#).unwrap().head.status, 200);
     drop(halves);
 }
+
+#[test]
+fn with_a_key_only_tokens_publish_and_only_to_their_channels() {
+    let origin = origin();
+    let mut suite =
+        Suite::prepare(&format!("* 127.0.0.1:{}", origin.port), "[handler]\ncontrol_key=secret\ncontrol_token=plain");
+    suite.launch();
+    let mut client = Client::connect(suite.port).unwrap();
+    client.get("/poll").unwrap();
+    until("the long-poll is held", || suite.logs().contains("channel=c\n"));
+    let spec = format!("http://127.0.0.1:{}", suite.publish_port);
+    let publish_with =
+        |options: &[&str], text: &str| run("pushpin-publish", &[options, &["--spec", &spec, "c", text]].concat());
+    for (options, said) in [
+        (&[][..], "Unauthorized: send a token"),
+        (&["--bearer", "guess"], "Unauthorized: the token is not known"),
+        (&["--user", "a:plain"], "Unauthorized: send a token"),
+        (&["--bearer", EXPIRED], "Unauthorized: the token has run out."),
+        (&["--bearer", ELSEWHERE], "Forbidden: the token does not allow the channel `c`."),
+    ] {
+        let output = publish_with(options, "evil");
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && errors.contains(said), "{options:?}: {errors}");
+    }
+    let output = publish_with(&["--bearer", "plain"], "good");
+    assert!(output.status.success(), "{output:?}");
+    // Nothing else came before it.
+    assert_eq!(client.response().unwrap().text(), "good\n");
+    let warned = |text: &str| suite.logs().contains(&format!("a request to publish is refused: {text}"));
+    until("the first refusal is logged", || warned("Unauthorized: send a token"));
+}
+
+/// `{"exp":1}`, signed by HS256 with the key `secret`.
+const EXPIRED: &str = "eyJ0eXAiOiJKV1QiLCJhbGciOiJIUzI1NiJ9.eyJleHAiOjF9.DXa4jt7yc6ZNlk5EVyJ4qx6AboA20T_YWUOxQzgr4ko";
+/// `{"exp":4102444800,"channels":["other"]}`, signed likewise.
+const ELSEWHERE: &str = "eyJ0eXAiOiJKV1QiLCJhbGciOiJIUzI1NiJ9.eyJleHAiOjQxMDI0NDQ4MDAsImNoYW5uZWxzIjpbIm90aGVyIl19.g1XpexjQ2WPShUZDJNwb0M1tb1ntRy_T8ZgW7ILyE5k";

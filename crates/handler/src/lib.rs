@@ -41,6 +41,7 @@ use mio::{Interest, Token};
 use process::{Component, Failure, Started, inherit, instance_id};
 
 use crate::publish::http::Limits;
+use crate::publish::http::authorization::Gate;
 use crate::worker::Worker;
 
 /// What `--help` says.
@@ -67,7 +68,9 @@ fn serve(mut started: Started) -> Result<(), Failure> {
     if let Some(address) = settings.push_in_http {
         let limits = Limits::of(settings);
         let (submissions, waker) = worker.submissions();
-        publish::http::start(inherit::listen(inherit::PUBLISH, address)?, submissions, waker, limits)?;
+        let (key, token) = (settings.control_key.as_ref(), settings.control_token.as_ref());
+        let gate = Gate::new(key, settings.control_iss.as_deref(), token).map_err(|e| format!("control_key: {e}"))?;
+        publish::http::start(inherit::listen(inherit::PUBLISH, address)?, submissions, waker, limits, gate)?;
         tracing::info!("http control server: {address}");
     }
     let fd = started.signals.as_raw_fd();

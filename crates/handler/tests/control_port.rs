@@ -6,6 +6,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
 
+use handler::publish::http::authorization::Gate;
 use handler::publish::http::connections::Bounds;
 use handler::publish::http::{Limits, start};
 use handler::publish::submission::{Submission, Work};
@@ -27,11 +28,15 @@ struct Port {
 }
 
 fn port(limits: Limits) -> Port {
+    port_behind(Gate::default(), limits)
+}
+
+fn port_behind(gate: Gate, limits: Limits) -> Port {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let (sender, submissions) = sync_channel(10);
     let reactor = Reactor::new().unwrap();
-    start(listener, sender, reactor.waker(), limits).unwrap();
+    start(listener, sender, reactor.waker(), limits, gate).unwrap();
     Port { address, submissions, _reactor: reactor }
 }
 
@@ -164,4 +169,30 @@ fn what_can_not_be_sent_to_clients_is_refused_with_the_item_and_the_field() {
     let expected = "items[1]: 'http-response' cannot be sent: the value of header 'X' has a control character\n";
     assert!(text.starts_with("HTTP/1.1 400 ") && text.ends_with(expected), "{text}");
     assert!(port.submissions.try_recv().is_err());
+}
+
+#[test]
+fn only_who_has_a_token_gets_work_done() {
+    let token = settings::keys::Key::Secret(b"good".to_vec());
+    let port = port_behind(Gate::new(None, None, Some(&token)).unwrap(), limits());
+    let with = |path: &str, headers: &str| {
+        format!("POST {path} HTTP/1.1\r\n{headers}Content-Length: 12\r\n\r\n{{\"items\":[]}}")
+    };
+    let good = "Authorization: Bearer good\r\n";
+    for path in ["/publish/", "/recover/"] {
+        let refused = answer(port.send(&with(path, ""))).to_ascii_lowercase();
+        assert!(
+            refused.starts_with("http/1.1 401") && refused.contains("\r\nwww-authenticate: bearer\r\n"),
+            "{refused}"
+        );
+        let refused = answer(port.send(&with(path, "Authorization: Bearer bad\r\n"))).to_ascii_lowercase();
+        assert!(refused.contains("\r\nwww-authenticate: bearer error=\"invalid_token\"\r\n"), "{refused}");
+        assert_eq!(status(port.send(&with(path, &format!("{good}Authorization: Bearer bad\r\n")))), "401");
+        let client = port.send(&with(path, good));
+        // The first work that comes: nobody else got any done.
+        port.next().begin().unwrap().1.complete();
+        assert_eq!(status(client), "200");
+    }
+    // Health checks need none.
+    assert_eq!(status(port.send("GET / HTTP/1.1\r\n\r\n")), "200");
 }

@@ -75,11 +75,11 @@ pub struct Arguments {
     #[arg(long)]
     pub spec: Option<String>,
 
-    /// Authenticate with name and password, as name:password (https only)
+    /// Authenticate with name and password, as name:password (https, or this machine)
     #[arg(short, long, value_name = "NAME:PASSWORD")]
     pub user: Option<String>,
 
-    /// Authenticate with a token (https only)
+    /// Authenticate with a token (https, or this machine), as control_key and control_token of the configuration want it
     #[arg(short = 'B', long, value_name = "TOKEN")]
     pub bearer: Option<String>,
 }

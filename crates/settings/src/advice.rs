@@ -67,7 +67,9 @@ pub(crate) fn risks(raw: &Raw, settings: &Settings, open_files: u64) -> Vec<Warn
             note("handler", key, format!("{key} {open} ({spec}): {advice}"));
         }
     }
-    if let Some(address) = handler.push_in_http.filter(|address| !address.ip().is_loopback()) {
+    let guarded = handler.control_key.is_some() || handler.control_token.is_some();
+    if let Some(address) = handler.push_in_http.filter(|address| !guarded && !address.ip().is_loopback()) {
+        let advice = format!("{advice}, or set control_key");
         note("handler", "push_in_http_port", format!("push_in_http_port {open} ({address}): {advice}"));
     }
     if settings.proxy.sig_key == Some(Key::Secret(SAMPLE_KEY.into())) {

@@ -173,6 +173,12 @@ mod tests {
     }
 
     #[test]
+    fn a_port_that_wants_a_token_may_be_open() {
+        let text = "[handler]\npush_in_http_port=5561\npush_in_http_addr=0.0.0.0\ncontrol_key=secret\n";
+        assert_eq!(told(text), Vec::<String>::new());
+    }
+
+    #[test]
     fn a_key_that_everybody_knows_is_told() {
         assert!(told("[proxy]\nsig_key=changeme\n")[0].starts_with("text:2: sig_key is the one of the example"));
         assert_eq!(told("[proxy]\nsig_key=mine\n"), Vec::<String>::new());

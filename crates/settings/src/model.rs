@@ -370,6 +370,12 @@ pub struct Handler {
     pub push_in_sub_connect: bool,
     /// HTTP publish port.
     pub push_in_http: Option<SocketAddr>,
+    /// Key that tokens of HTTP publishers are checked with.
+    pub control_key: Option<Key>,
+    /// Issuer that such tokens must name; none: any.
+    pub control_iss: Option<String>,
+    /// A token that lets publish as it is.
+    pub control_token: Option<Key>,
     /// Bytes that the head of a publish request may take.
     pub push_in_http_max_headers_size: usize,
     /// Bytes that the body of a publish request may take.

@@ -35,8 +35,8 @@ impl VerifyingKey {
         claims.and_then(|claims| claims.get("exp")?.as_f64()).is_some_and(|exp| exp > now as f64)
     }
 
-    /// The claims of a token that was signed with the counterpart of this key, whether or not it has run out.
-    fn claims(&self, token: &[u8]) -> Option<serde_json::Value> {
+    /// The claims of a token that was signed with the counterpart of this key, whether or not it has run out: an object.
+    pub fn claims(&self, token: &[u8]) -> Option<serde_json::Value> {
         let token = std::str::from_utf8(token).ok()?.trim();
         let (signed, tag) = token.rsplit_once('.')?;
         let (head, claims) = signed.split_once('.')?;

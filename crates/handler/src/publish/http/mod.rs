@@ -7,6 +7,7 @@
 //! Every wait has an end: for a head, for a body, for the worker, and for the client to take its answer. What waits is
 //! bounded, see [`connections`].
 
+pub mod authorization;
 pub mod connections;
 pub mod head;
 
@@ -16,14 +17,15 @@ use std::convert::Infallible;
 use std::net::TcpListener;
 use std::rc::Rc;
 use std::sync::mpsc::SyncSender;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::{Bytes, BytesMut};
 use grip::header;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::header::{
-    ACCEPT, ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER, TRANSFER_ENCODING,
+    ACCEPT, ALLOW, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER,
+    TRANSFER_ENCODING, WWW_AUTHENTICATE,
 };
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
@@ -35,6 +37,7 @@ use tokio::net::TcpStream;
 use tokio::task::{AbortHandle, LocalSet};
 use transport::Waker;
 
+use self::authorization::{Gate, Grant, Refusal};
 use self::connections::{Bounds, Connections, Key};
 use self::head::Head;
 use crate::publish::submission::{self, Outcome, Submission, Work};
@@ -45,6 +48,9 @@ const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES: usize = 1_000_000;
 /// How long to wait when no connection can be accepted, mostly because there are no descriptors left.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
+
+/// How long whoever has no good token waits for the answer, so that nobody tries many.
+const REFUSED_AFTER: Duration = Duration::from_millis(500);
 
 /// Limits of a request.
 #[derive(Clone, Copy, Debug)]
@@ -95,6 +101,7 @@ pub fn start(
     submissions: SyncSender<Submission>,
     waker: Waker,
     limits: Limits,
+    gate: Gate,
 ) -> std::io::Result<()> {
     listener.set_nonblocking(true)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -103,6 +110,7 @@ pub fn start(
             submissions,
             waker,
             limits,
+            gate,
             connections: RefCell::new(Connections::new(limits.bounds)),
             tasks: RefCell::default(),
             warnings: RefCell::default(),
@@ -117,6 +125,7 @@ struct Port {
     submissions: SyncSender<Submission>,
     waker: Waker,
     limits: Limits,
+    gate: Gate,
     connections: RefCell<Connections>,
     tasks: RefCell<HashMap<Key, AbortHandle>>,
     warnings: RefCell<Limited>,
@@ -234,10 +243,40 @@ async fn answer(request: Request<Incoming>, publisher: &Publisher) -> Result<Res
             response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
             response
         }
-        "/publish" => publish(body, format, publisher).await,
-        "/recover" => conclude(publisher.submit(Work::Recover).await, format, "Updated"),
+        "/publish" => match publisher.port.admit(&head.headers) {
+            Ok(grant) => publish(body, format, publisher, &grant).await,
+            Err(refusal) => publisher.port.refuse(refusal).await,
+        },
+        "/recover" => match publisher.port.admit(&head.headers).and_then(|grant| grant.check_all()) {
+            Ok(()) => conclude(publisher.submit(Work::Recover).await, format, "Updated"),
+            Err(refusal) => publisher.port.refuse(refusal).await,
+        },
         _ => plain(StatusCode::NOT_FOUND, "Not Found\n"),
     })
+}
+
+impl Port {
+    fn admit(&self, headers: &HeaderMap) -> Result<Grant, Refusal> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
+        // Of two, one would be somebody else's: proxies in front do not always replace what the client sent.
+        let mut values = headers.get_all(AUTHORIZATION).iter();
+        let only = values.next().filter(|_| values.next().is_none());
+        self.gate.admit(only.map(HeaderValue::as_bytes), now)
+    }
+
+    async fn refuse(&self, refusal: Refusal) -> Response<Full<Bytes>> {
+        self.warn("unauthorized", format_args!("a request to publish is refused: {refusal}"));
+        let text = format!("{refusal}\n");
+        let challenge = match refusal {
+            Refusal::Forbidden(_) => return plain(StatusCode::FORBIDDEN, text),
+            Refusal::Missing => "Bearer",
+            Refusal::Invalid(_) => "Bearer error=\"invalid_token\"",
+        };
+        tokio::time::sleep(REFUSED_AFTER).await;
+        let mut response = plain(StatusCode::UNAUTHORIZED, text);
+        response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+        response
+    }
 }
 
 /// Bodies must say their length beforehand, and it must be allowed.
@@ -278,7 +317,7 @@ fn negotiate(headers: &HeaderMap) -> Option<Format> {
     chosen
 }
 
-async fn publish(body: Incoming, format: Format, publisher: &Publisher) -> Response<Full<Bytes>> {
+async fn publish(body: Incoming, format: Format, publisher: &Publisher, grant: &Grant) -> Response<Full<Bytes>> {
     let port = &publisher.port;
     let body = match tokio::time::timeout(port.limits.body_time, publisher.read(body)).await {
         Ok(Ok(body)) => body,
@@ -286,7 +325,11 @@ async fn publish(body: Incoming, format: Format, publisher: &Publisher) -> Respo
         Err(_) => return plain(StatusCode::REQUEST_TIMEOUT, "Request body took too long.\n"),
     };
     match grip::item::from_request(&body) {
-        Ok(items) => conclude(publisher.submit(Work::Publish(items)).await, format, "Published"),
+        // All items or none.
+        Ok(items) => match items.iter().try_for_each(|item| grant.check(&item.channel)) {
+            Ok(()) => conclude(publisher.submit(Work::Publish(items)).await, format, "Published"),
+            Err(refusal) => port.refuse(refusal).await,
+        },
         Err(error) => {
             port.warn("refused", format_args!("a publish request is refused: {error}"));
             plain(StatusCode::BAD_REQUEST, format!("{error}\n"))
