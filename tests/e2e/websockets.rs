@@ -8,7 +8,7 @@ use wire::websocket::{Header, Opcode, mask};
 
 const MAX: usize = 1000;
 
-fn suite() -> Suite {
+fn limited() -> Suite {
     let settings = format!("[runner]\nclient_max_message_size={MAX}\nallow_compression=true");
     let mut suite = Suite::prepare("* test", &settings);
     suite.launch();
@@ -56,7 +56,7 @@ fn messages(size: usize) -> [Vec<u8>; 4] {
 
 #[test]
 fn a_message_that_is_too_large_closes_its_connection_with_1009_and_is_named_in_the_log() {
-    let suite = suite();
+    let suite = limited();
     for (fits, exceeds) in messages(MAX).iter().zip(&messages(MAX + 1)) {
         let mut client = open(&suite);
         client.send(fits).unwrap();
@@ -68,4 +68,16 @@ fn a_message_that_is_too_large_closes_its_connection_with_1009_and_is_named_in_t
         assert!(rest.ends_with(b"\x88\x02\x03\xf1"), "{rest:02x?}");
     }
     until("it is logged", || suite.logs().contains("a message is larger than 1000 bytes (client_max_message_size)"));
+}
+
+#[test]
+fn all_websockets_of_a_proxy_that_is_killed_are_closed_with_1012() {
+    let suite = limited();
+    let mut clients: Vec<Client> = std::iter::repeat_with(|| open(&suite)).take(50).collect();
+    suite.kill("proxy");
+    for client in &mut clients {
+        let rest = client.rest().unwrap();
+        assert!(rest.starts_with(b"\x88\x11\x03\xf4service restart"), "{rest:02x?}");
+    }
+    until("it is logged", || suite.logs().contains("50 sessions with it are ended"));
 }

@@ -164,6 +164,11 @@ impl Http1 {
         }
     }
 
+    /// Whether it is a WebSocket on which neither side has closed.
+    pub fn is_open_websocket(&self) -> bool {
+        matches!(&self.phase, Phase::WebSocket(socket) if socket.is_open())
+    }
+
     /// The client has sent bytes. Gives the reason if they are refused.
     pub fn on_input(&mut self, mut bytes: &[u8], cx: &mut Context<'_>) -> Option<Refusal> {
         match &self.phase {

@@ -99,6 +99,11 @@ impl WebSocket {
         self.key.is_some()
     }
 
+    /// Whether the server has accepted and neither side has closed.
+    pub fn is_open(&self) -> bool {
+        !self.is_opening() && !self.close_sent && !self.close_received
+    }
+
     /// Whether the client has said that it closes.
     pub fn is_closing(&self) -> bool {
         self.close_received

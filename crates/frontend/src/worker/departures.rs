@@ -1,5 +1,5 @@
 //! Servers that have gone: their sessions end at once, instead of when they would time out, or are kept for a successor that can
-//! go on with them (`recovery`).
+//! go on with them (`recovery`). WebSockets end one after the other (`spread`).
 //!
 //! The transport tells of a server's end when all that it sent through the ROUTER has been read, so the sessions of one
 //! that answers through it end in the same turn. What an original has published may be on its way still, so there is a
@@ -13,6 +13,7 @@ use transport::Reason;
 use zhttp::PeerId;
 
 use super::Worker;
+use super::spread::Spread;
 use crate::exchange::{Exchange, Sweep};
 
 /// Between the end of a server that publishes its answers and that of its sessions.
@@ -22,6 +23,9 @@ const MOMENT: Duration = Duration::from_millis(100);
 const UNANSWERED: Duration = Duration::from_millis(800);
 /// Slots looked at in a turn.
 const STEP: usize = 4096;
+
+/// What clients are told that have got nothing yet.
+const GONE: Option<(u16, &str)> = Some((502, "The server of this request is gone.\n"));
 
 /// Which sessions end.
 #[derive(Clone, Copy, Debug)]
@@ -47,10 +51,19 @@ struct Departure {
     kept: Option<(usize, u32, usize)>,
 }
 
+/// A session that ends if nobody has taken it over when its time has come.
+#[derive(Clone, Copy, Debug)]
+struct Closing {
+    exchange: u32,
+    serial: u64,
+    ends: Ends,
+}
+
 /// Servers whose sessions are being ended.
-#[derive(Debug, Default)]
 pub(super) struct Departures {
     waiting: Vec<Departure>,
+    /// WebSockets of those servers, one entry for each.
+    closing: Spread<Closing>,
     /// By the number of a server: whether it answers through the ROUTER.
     by_router: Vec<bool>,
     /// Departures so far.
@@ -59,16 +72,25 @@ pub(super) struct Departures {
 
 impl Departure {
     fn includes(&self, exchange: &Exchange) -> bool {
-        exchange.serial() < self.before
-            && match self.ends {
-                Ends::Of(peer) => exchange.is_served_by(peer) || exchange.is_pushed_by(peer),
-                Ends::Unanswered => !exchange.has_server() && !exchange.is_orphan(),
-                Ends::Orphans(departure) => exchange.kept.orphan == departure,
-            }
+        exchange.serial() < self.before && self.ends.include(exchange)
+    }
+}
+
+impl Ends {
+    fn include(self, exchange: &Exchange) -> bool {
+        match self {
+            Ends::Of(peer) => exchange.is_served_by(peer) || exchange.is_pushed_by(peer),
+            Ends::Unanswered => !exchange.has_server() && !exchange.is_orphan(),
+            Ends::Orphans(departure) => exchange.kept.orphan == departure,
+        }
     }
 }
 
 impl Departures {
+    pub(super) fn new(now: Instant) -> Self {
+        Departures { waiting: Vec::new(), closing: Spread::new(now), by_router: Vec::new(), count: 0 }
+    }
+
     /// A packet of this server has come through the ROUTER.
     pub(super) fn on_answer(&mut self, peer: PeerId) {
         match self.by_router.get_mut(peer.index()) {
@@ -85,7 +107,7 @@ impl Departures {
     }
 
     pub(super) fn next_due(&self) -> Option<Instant> {
-        self.waiting.iter().map(|departure| departure.due).min()
+        self.waiting.iter().map(|departure| departure.due).chain(self.closing.next()).min()
     }
 }
 
@@ -114,6 +136,7 @@ impl Worker {
 
     /// Ends a step's worth of sessions whose server has gone.
     pub(super) fn end_departed(&mut self, now: Instant) {
+        self.close_due(now);
         let Some(at) = self.departures.waiting.iter().position(|departure| departure.due <= now) else { return };
         let mut departure = self.departures.waiting.swap_remove(at);
         let exchanges = &self.core.exchanges;
@@ -136,11 +159,38 @@ impl Worker {
                     }
                     departure.ended += 1;
                     self.counters.orphaned += 1;
-                    self.lose(slot, Some((502, "The server of this request is gone.\n")), now);
+                    self.lose_in_turn(slot, departure.ends, now);
                 }
                 self.departures.waiting.push(departure);
             }
             None => self.on_departed(departure, now),
+        }
+    }
+
+    /// Ends a session whose server has gone: a WebSocket within a second, others at once.
+    fn lose_in_turn(&mut self, exchange: u32, ends: Ends, now: Instant) {
+        if let Some(serial) =
+            self.core.exchanges.get(exchange).filter(|e| self.is_open_websocket(e)).map(Exchange::serial)
+        {
+            self.departures.closing.add(Closing { exchange, serial, ends }, serial, now);
+        } else {
+            self.lose(exchange, GONE, now);
+        }
+    }
+
+    fn is_open_websocket(&self, exchange: &Exchange) -> bool {
+        let client = exchange.client().and_then(|slot| self.clients.get(slot as usize));
+        client.is_some_and(|client| client.http.is_open_websocket())
+    }
+
+    /// Closes a step's worth of WebSockets whose time has come.
+    fn close_due(&mut self, now: Instant) {
+        for _ in 0..STEP {
+            let Some(Closing { exchange, serial, ends }) = self.departures.closing.pop(now) else { return };
+            let is_left = |found: &&Exchange| found.serial() == serial && ends.include(found);
+            if self.core.exchanges.get(exchange).filter(is_left).is_some() {
+                self.lose(exchange, GONE, now);
+            }
         }
     }
 

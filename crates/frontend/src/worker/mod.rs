@@ -8,13 +8,15 @@
 //! - `packets`: what servers send goes to the clients it is for.
 //! - `clients`: accepting, reading, writing, closing.
 //! - `due`, `timers`: deadlines of clients, keep-alives and expiry of exchanges.
-//! - `departures`: servers that have gone; `recovery`: their sessions are offered to their successors.
+//! - `departures`: servers that have gone; `recovery`: their sessions are offered to their successors; `spread`: their
+//!   WebSockets are closed one after the other.
 
 mod clients;
 mod departures;
 mod due;
 mod packets;
 mod recovery;
+mod spread;
 mod timers;
 
 use std::time::{Duration, Instant};
@@ -177,7 +179,7 @@ impl Worker {
             discarded: now,
             owing: Vec::new(),
             grants_due: None,
-            departures: Departures::default(),
+            departures: Departures::new(now),
             counters: Counters::default(),
             buffer: vec![0; READ_BUFFER],
             warnings: Limited::default(),
