@@ -12,7 +12,7 @@ use crate::access_log::Line;
 use crate::handler::inspect::Availability;
 use crate::request::headers::Rules;
 use crate::request::signatures::{Signatures, verifying_key};
-use crate::statistics::Statistics;
+use crate::statistics::{Statistics, Telling};
 
 /// Where an engine's packets go: the sockets, or in tests a list.
 pub trait Links {
@@ -81,8 +81,11 @@ pub struct Config {
     pub session_queue_bytes: usize,
     /// How long there may be more of a shared response.
     pub session_queue_time: Duration,
-    /// How long a connection counts in statistics after the last word of it; none: they do not tell of connections.
+    /// How long a connection counts in statistics after the last word of it; none: handlers are told only how many there
+    /// are.
     pub stats_connection_ttl: Option<Duration>,
+    /// How long such a number holds.
+    pub stats_connections_max_ttl: Duration,
     /// How often statistics report; none: never.
     pub stats_report_interval: Option<Duration>,
     /// Outbound processes answer through our ROUTER: one link in order, whose end comes behind the last response.
@@ -128,7 +131,10 @@ impl Shared {
             peers: Peers::default(),
             signatures: Signatures::new(&config),
             upstream: config.upstream_key.as_ref().and_then(|key| verifying_key(key).ok()),
-            statistics: Statistics::new(config.stats_connection_ttl, config.stats_report_interval),
+            statistics: Statistics::new(
+                config.stats_connection_ttl.map_or(Telling::Maxima(config.stats_connections_max_ttl), Telling::Each),
+                config.stats_report_interval,
+            ),
             config,
             availability: Availability::default(),
             cut: Vec::new(),

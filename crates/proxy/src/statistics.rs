@@ -4,12 +4,15 @@
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_macros))]
 
+mod maxima;
+
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
-use rpc::stats::{Activity, Conn, ConnKind, Counts, Packet, Report};
+use rpc::stats::{Activity, Conn, ConnKind, ConnMax, Counts, Packet, Report};
 use zhttp::Headers;
 
+use self::maxima::Maxima;
 use crate::request::uri::Uri;
 
 /// Activity of so long is one packet.
@@ -17,6 +20,15 @@ const ACTIVITY: Duration = Duration::from_millis(100);
 /// How often it is looked for what is to be repeated.
 const TICK: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
+
+/// How handlers are told of connections, and how long that holds.
+#[derive(Clone, Copy, Debug)]
+pub enum Telling {
+    /// Of each, when it begins and ends.
+    Each(Duration),
+    /// How many there are.
+    Maxima(Duration),
+}
 
 /// A connection that begins.
 #[derive(Clone, Copy, Debug)]
@@ -41,6 +53,8 @@ struct Connection {
     repeat_at: Instant,
     /// Full minutes are counted from here.
     counted_at: Instant,
+    /// The handler is asked to take it, and counts it if it does.
+    is_offered: bool,
 }
 
 /// What has happened on a route since the last report.
@@ -52,10 +66,8 @@ struct Tally {
 }
 
 /// See the module.
-#[derive(Default)]
 pub struct Statistics {
-    /// How long a connection counts after the last word of it; none: connections are not told of.
-    ttl: Option<Duration>,
+    telling: Telling,
     /// How often is reported; none: never.
     report_interval: Option<Duration>,
     heard: bool,
@@ -69,24 +81,48 @@ pub struct Statistics {
     /// Those that are here. As many as requests and WebSockets may be under way.
     connections: HashMap<Box<[u8]>, Connection>,
     packets: Vec<Packet<'static>>,
+    maxima: Maxima,
 }
 
 impl Statistics {
     /// Nothing is known.
-    pub fn new(ttl: Option<Duration>, report_interval: Option<Duration>) -> Self {
-        Statistics { ttl, report_interval, ..Statistics::default() }
+    pub fn new(telling: Telling, report_interval: Option<Duration>) -> Self {
+        let (Telling::Each(ttl) | Telling::Maxima(ttl)) = telling;
+        Statistics {
+            telling,
+            report_interval,
+            heard: false,
+            activity: BTreeMap::new(),
+            requests: 0,
+            activity_at: None,
+            tick_at: None,
+            tallies: BTreeMap::new(),
+            reported_at: None,
+            connections: HashMap::new(),
+            packets: Vec::new(),
+            maxima: Maxima::new(ttl),
+        }
     }
 
     /// Somebody listens, or nobody does any more.
     pub fn set_heard(&mut self, heard: bool) {
         if self.heard != heard {
-            *self = Statistics { heard, ..Statistics::new(self.ttl, self.report_interval) };
+            *self = Statistics { heard, ..Statistics::new(self.telling, self.report_interval) };
         }
     }
 
     /// Whether somebody listens.
     pub fn is_heard(&self) -> bool {
         self.heard
+    }
+
+    /// Whether somebody listens who is told only how many connections there are.
+    pub fn counts_maxima(&self) -> bool {
+        self.heard && matches!(self.telling, Telling::Maxima(_))
+    }
+
+    fn ttl(&self) -> Option<Duration> {
+        if let Telling::Each(ttl) = self.telling { Some(ttl) } else { None }
     }
 
     fn tally(&mut self, route: Option<&str>, now: Instant) -> &mut Tally {
@@ -117,14 +153,16 @@ impl Statistics {
             route: arrival.route.map(|route| route.to_string().into()),
             peer_address: arrival.peer_address.map(|address| text(address).into()),
             ssl: arrival.secure,
-            ttl: self.ttl.map(|ttl| u32::try_from(ttl.as_secs()).unwrap_or(u32::MAX)),
+            ttl: self.ttl().map(|ttl| u32::try_from(ttl.as_secs()).unwrap_or(u32::MAX)),
             ..Conn::default()
         };
-        if self.ttl.is_some() {
-            self.packets.push(Packet::Conn(packet.clone()));
+        match self.telling {
+            Telling::Each(_) => self.packets.push(Packet::Conn(packet.clone())),
+            Telling::Maxima(_) => self.maxima.add(arrival.route.unwrap_or_default(), now),
         }
-        let repeat_at = now + self.ttl.unwrap_or_default() * 3 / 4;
-        self.connections.insert(arrival.id.into(), Connection { packet, repeat_at, counted_at: now });
+        let repeat_at = now + self.ttl().unwrap_or_default() * 3 / 4;
+        let connection = Connection { packet, repeat_at, counted_at: now, is_offered: false };
+        self.connections.insert(arrival.id.into(), connection);
         self.tick_at.get_or_insert(now + TICK);
         let tally = self.tally(arrival.route, now);
         tally.report.minutes += u32::from(!arrival.again);
@@ -133,19 +171,48 @@ impl Statistics {
     }
 
     /// A connection is not here any more. Of one that was handed over nothing is told: it is the handler's to end.
-    pub fn end(&mut self, id: &[u8], handed_over: bool) {
-        let Some(Connection { packet: Conn { id, route, .. }, .. }) = self.connections.remove(id) else { return };
+    pub fn end(&mut self, id: &[u8], handed_over: bool, now: Instant) {
+        let Some(connection) = self.connections.remove(id) else { return };
+        let Connection { packet: Conn { id, route, .. }, is_offered, .. } = connection;
         if let Some(tally) = self.tallies.get_mut(route.as_deref().unwrap_or_default()) {
             tally.connections = tally.connections.saturating_sub(1);
         }
-        if !handed_over && self.ttl.is_some() {
-            self.packets.push(Packet::Conn(Conn { id, route, unavailable: true, ..Conn::default() }));
+        match self.telling {
+            Telling::Each(_) if handed_over => {}
+            Telling::Each(_) => {
+                self.packets.push(Packet::Conn(Conn { id, route, unavailable: true, ..Conn::default() }));
+            }
+            Telling::Maxima(_) if is_offered => {}
+            Telling::Maxima(_) => self.maxima.subtract(route.as_deref().unwrap_or_default(), now),
         }
+    }
+
+    /// The handler is asked to take a connection: how many it is to count here before and after that.
+    pub fn offer(&mut self, id: &[u8], from: &str, now: Instant) -> Vec<ConnMax> {
+        let Some(connection) = self.connections.get_mut(id) else { return Vec::new() };
+        let route = connection.packet.route.as_deref().unwrap_or_default();
+        if !std::mem::replace(&mut connection.is_offered, true) {
+            self.maxima.subtract(route, now);
+        }
+        self.maxima.tell(route, from, now)
+    }
+
+    /// The handler does not take it.
+    pub fn keep(&mut self, id: &[u8], now: Instant) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        if std::mem::replace(&mut connection.is_offered, false) {
+            self.maxima.add(connection.packet.route.as_deref().unwrap_or_default(), now);
+        }
+    }
+
+    /// Numbers of connections that are to be told now.
+    pub fn take_maxima(&mut self, from: &str, now: Instant) -> Vec<ConnMax> {
+        self.maxima.take(from, now)
     }
 
     /// When [`Statistics::take`] has something more.
     pub fn next_due(&self) -> Option<Instant> {
-        [self.activity_at, self.tick_at, self.report_at()].into_iter().flatten().min()
+        [self.activity_at, self.tick_at, self.report_at(), self.maxima.next_due()].into_iter().flatten().min()
     }
 
     fn report_at(&self) -> Option<Instant> {
@@ -176,6 +243,7 @@ impl Statistics {
 
     /// Repeats connections, and counts their minutes.
     fn tick(&mut self, now: Instant) {
+        let ttl = self.ttl();
         for connection in self.connections.values_mut() {
             while connection.counted_at + MINUTE <= now {
                 connection.counted_at += MINUTE;
@@ -183,7 +251,7 @@ impl Statistics {
                     tally.report.minutes += 1;
                 }
             }
-            if let Some(ttl) = self.ttl
+            if let Some(ttl) = ttl
                 && connection.repeat_at <= now
             {
                 connection.repeat_at = now + ttl * 3 / 4;
@@ -247,7 +315,7 @@ mod tests {
     };
 
     fn heard() -> (Statistics, Instant) {
-        let mut statistics = Statistics::new(Some(Duration::from_secs(120)), None);
+        let mut statistics = Statistics::new(Telling::Each(Duration::from_secs(120)), None);
         statistics.set_heard(true);
         (statistics, Instant::now())
     }
@@ -267,8 +335,8 @@ mod tests {
         assert_eq!(told(&mut statistics, now), [THERE]);
         told(&mut statistics, now + Duration::from_secs(1));
         assert_eq!(told(&mut statistics, now + Duration::from_secs(90)), [THERE]);
-        statistics.end(b"f:1", false);
-        statistics.end(b"f:1", false);
+        statistics.end(b"f:1", false, now);
+        statistics.end(b"f:1", false, now);
         assert_eq!(told(&mut statistics, now + Duration::from_secs(90)), [GONE]);
     }
 
@@ -276,7 +344,7 @@ mod tests {
     fn the_end_of_one_that_was_handed_over_is_not_told() {
         let (mut statistics, now) = heard();
         statistics.begin(&ARRIVAL, now);
-        statistics.end(b"f:1", true);
+        statistics.end(b"f:1", true, now);
         assert_eq!(told(&mut statistics, now), [THERE]);
         statistics.begin(&Arrival { again: true, ..ARRIVAL }, now);
         let later = told(&mut statistics, now + ACTIVITY);
@@ -311,7 +379,7 @@ mod tests {
     #[test]
     fn connections_are_not_told_of_if_that_is_switched_off() {
         let (_, now) = heard();
-        let mut statistics = Statistics::new(None, None);
+        let mut statistics = Statistics::new(Telling::Maxima(Duration::from_secs(60)), None);
         statistics.set_heard(true);
         statistics.begin(&ARRIVAL, now);
         assert_eq!(told(&mut statistics, now), [""; 0]);
@@ -319,9 +387,28 @@ mod tests {
     }
 
     #[test]
+    fn a_connection_that_the_handler_does_not_take_is_counted_again_and_one_that_it_takes_is_not() {
+        let (_, now) = heard();
+        let mut statistics = Statistics::new(Telling::Maxima(Duration::from_secs(60)), None);
+        statistics.set_heard(true);
+        let numbers = |packets: Vec<ConnMax>| packets.into_iter().map(|packet| packet.max).collect::<Vec<_>>();
+        statistics.begin(&ARRIVAL, now);
+        statistics.begin(&Arrival { id: b"f:2", ..ARRIVAL }, now);
+        assert_eq!(numbers(statistics.offer(b"f:1", "p", now)), [2, 1]);
+        assert_eq!(numbers(statistics.offer(b"f:1", "p", now)), [1], "asked again, it is the same connection");
+        statistics.keep(b"f:1", now);
+        assert_eq!(numbers(statistics.take_maxima("p", now + ACTIVITY)), [2]);
+        assert_eq!(numbers(statistics.offer(b"f:1", "p", now)), [2, 1]);
+        statistics.end(b"f:1", true, now);
+        assert_eq!(numbers(statistics.take_maxima("p", now + ACTIVITY)), [0; 0]);
+        statistics.end(b"f:2", false, now);
+        assert_eq!(numbers(statistics.take_maxima("p", now + ACTIVITY)), [1, 0]);
+    }
+
+    #[test]
     fn a_report_has_what_a_route_has_seen_since_the_last_one() {
         let (_, now) = heard();
-        let mut statistics = Statistics::new(None, Some(Duration::from_secs(10)));
+        let mut statistics = Statistics::new(Telling::Maxima(Duration::from_secs(60)), Some(Duration::from_secs(10)));
         statistics.count(Some("r"), now, |report| report.server_messages_sent += 1);
         statistics.set_heard(true);
         statistics.begin(&Arrival { route: Some("r"), ..ARRIVAL }, now);
@@ -347,7 +434,7 @@ mod tests {
             ..Report::default()
         };
         assert_eq!(reports(&mut statistics, 10), [expected]);
-        statistics.end(b"f:1", false);
+        statistics.end(b"f:1", false, now);
         let there = Report { route: Some("r".into()), connections: 1, duration: 10_000, ..Report::default() };
         assert_eq!(reports(&mut statistics, 20), [there], "it was there in the interval");
         assert_eq!(reports(&mut statistics, 30), []);

@@ -90,6 +90,9 @@ pub struct Offer<'a> {
     /// As [`Accept::response_sent`].
     #[serde(default)]
     pub response_sent: bool,
+    /// As [`Accept::conn_max`].
+    #[serde(default)]
+    pub conn_max: Vec<ConnMax>,
 }
 
 /// Method and URI of a request, without the rest of it.

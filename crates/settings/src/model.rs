@@ -279,8 +279,10 @@ pub struct Proxy {
     pub intreq_in_stream_spec: String,
     /// Bind PUB: their responses.
     pub intreq_out_spec: String,
-    /// Seconds for which a connection counts in statistics; none: they do not tell of connections.
+    /// How long a connection counts in statistics; none: handlers are told only how many there are.
     pub stats_connection_ttl: Option<Duration>,
+    /// How long such a number holds.
+    pub stats_connections_max_ttl: Duration,
     /// How often statistics report; none: never.
     pub stats_report_interval: Option<Duration>,
     /// Bind PULL: what the handler tells about WebSockets.

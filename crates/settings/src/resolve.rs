@@ -243,6 +243,7 @@ fn proxy(
             .bool("global", "stats_connection_send")?
             .then(|| values.seconds("global", "stats_connection_ttl"))
             .transpose()?,
+        stats_connections_max_ttl: values.seconds(P, "stats_connections_max_ttl")?,
         stats_report_interval: report_interval(values, P)?,
         ws_control_in_spec: bound("handler_ws_control_in_spec")?,
         ws_control_out_spec: bound("handler_ws_control_out_spec")?,

@@ -164,7 +164,7 @@ pub const SETTINGS: &[Setting] = &[
     row(P, "workers", Int(1, 256), "1", "1.39", Planned, "Worker threads of the proxy."),
     row(P, "max_open_requests", OPTIONAL, "-1", "", Used, "Requests under way at a time; -1: as many as `client_maxconn`."),
     row(P, "ipc_file_mode", Octal, "", "", Used, "Permissions of the socket files that the proxy makes. Empty: only the user of the suite may connect."),
-    row(P, "stats_connections_max_ttl", SECONDS, "60", "1.37", Planned, "Seconds for which a count of connections holds."),
+    row(P, "stats_connections_max_ttl", SECONDS, "60", "1.37", Used, "Seconds for which the handler keeps a number of connections after the last word of it, with `stats_connection_send=false`."),
     row(P, "stats_report_interval", Int(-1, MAX), "10", "", Used, "Seconds between reports; 0: none."),
     row(P, "prometheus_port", Text, "", "1.35", Planned, "Where metrics are served."),
     row(P, "prometheus_prefix", Text, "", "1.35", Planned, "Begins the name of every metric."),

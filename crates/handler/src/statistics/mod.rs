@@ -5,6 +5,7 @@
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_macros))]
 
+mod maxima;
 pub mod notes;
 
 use std::borrow::Cow;
@@ -12,8 +13,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
 use foldhash::fast::RandomState;
-use rpc::stats::{Activity, Conn, Counts, Message, Packet, Report, Sub};
+use rpc::stats::{Activity, Conn, ConnMax, Counts, Message, Packet, Report, Sub};
 
+use self::maxima::{Change, Maxima};
 use self::notes::{Notes, Published};
 use crate::subscribe::channels::{Channels, Mode};
 
@@ -95,6 +97,8 @@ pub struct Statistics {
     tick_at: Instant,
     /// By route; of what has no route of its own by the empty text. No more than there are routes.
     tallies: BTreeMap<Box<str>, Tally>,
+    /// Connections of proxies that do not tell of each.
+    maxima: Maxima,
     reported: Counters,
     reported_at: Instant,
 }
@@ -111,6 +115,7 @@ impl Statistics {
             activity_at: None,
             tick_at: now + TICK,
             tallies: BTreeMap::new(),
+            maxima: Maxima::default(),
             reported: Counters::default(),
             reported_at: now,
         }
@@ -193,6 +198,7 @@ impl Statistics {
 
     /// Takes in a packet of a proxy. `is_held`: this handler has the connection.
     pub fn on_proxy(&mut self, packet: Packet<'_>, is_held: bool, now: Instant, packets: &mut Packets) {
+        let counts_minutes = self.settings.connections;
         match packet {
             Packet::Activity(activity) => self.count(activity.route.as_deref(), activity.count, now),
             Packet::Counts(counts) => {
@@ -203,6 +209,10 @@ impl Statistics {
             Packet::Report(report) => {
                 let tally = self.tally(report.route.as_deref().unwrap_or_default());
                 tally.report.add_traffic(&report);
+                // Otherwise they are counted here, by connection.
+                if !counts_minutes {
+                    tally.report.minutes = tally.report.minutes.saturating_add(report.minutes);
+                }
             }
             Packet::Conn(_) | Packet::Message(_) | Packet::Sub(_) => {}
         }
@@ -241,6 +251,21 @@ impl Statistics {
         }
     }
 
+    /// Takes in how many connections a proxy has; `false` if that is not counted because too many proxies say so. They must be
+    /// taken in before the connections that the same message hands over.
+    pub fn on_conn_max(&mut self, packet: &ConnMax, now: Instant) -> bool {
+        let change = self.maxima.set(packet, now);
+        let counts = change.is_some();
+        change.into_iter().for_each(|change| self.apply(&change));
+        counts
+    }
+
+    fn apply(&mut self, change: &Change) {
+        let tally = self.tally(&change.route);
+        tally.connections = tally.connections.saturating_sub(change.before).saturating_add(change.after);
+        tally.report.connections = tally.report.connections.max(tally.connections);
+    }
+
     /// A connection of a route that others have.
     fn add(&mut self, route: &str) {
         let tally = self.tally(route);
@@ -259,7 +284,16 @@ impl Statistics {
     }
 
     /// A connection that the proxy had is held here.
-    pub fn begin(&mut self, id: &str) {
+    pub fn begin(&mut self, id: &str, now: Instant) {
+        if !self.settings.connections {
+            // The proxy does not tell of it, and has counted its first minute.
+            if self.connections.len() < MAX_CONNECTIONS {
+                let packet = Conn { id: id.to_string().into(), ..Conn::default() };
+                let connection = Connection { packet, named_at: now, repeat_at: now, counted_at: now, held: true };
+                self.connections.insert(id.into(), connection);
+            }
+            return;
+        }
         if let Some(known) = self.connections.get_mut(id).filter(|known| !known.held) {
             let route = known.route().to_string();
             known.held = true;
@@ -269,6 +303,10 @@ impl Statistics {
 
     /// A connection is the proxy's again. Of those who listen none is to take it for gone.
     pub fn give_back(&mut self, id: &str, packets: &mut Packets) {
+        if !self.settings.connections {
+            self.connections.remove(id);
+            return;
+        }
         if let Some(known) = self.connections.get_mut(id).filter(|known| known.held) {
             known.held = false;
             packets.push(Packet::Conn(Conn { route: None, ..known.packet.clone() }));
@@ -328,6 +366,7 @@ impl Statistics {
             self.tick_at = now + TICK;
             self.repeat_subscriptions(channels, now, packets);
             self.repeat_connections(is_held, now, packets);
+            self.maxima.expire(now).iter().for_each(|change| self.apply(change));
         }
         if counters.holds > 0 {
             let tally = self.tally("");
@@ -361,7 +400,7 @@ impl Statistics {
 
     /// Those that the proxy has handed over are ours to repeat; it repeats the others.
     fn repeat_connections(&mut self, is_held: impl Fn(&str) -> bool, now: Instant, packets: &mut Packets) {
-        let ttl = self.settings.connection_ttl;
+        let (ttl, tells) = (self.settings.connection_ttl, self.settings.connections);
         let mut lost = Vec::new();
         let tallies = &mut self.tallies;
         self.connections.retain(|id, connection| {
@@ -369,7 +408,7 @@ impl Statistics {
                 connection.counted_at += MINUTE;
                 tallies.entry(connection.route().into()).or_default().report.minutes += 1;
             }
-            if connection.repeat_at > now {
+            if connection.repeat_at > now || !tells {
                 return true;
             }
             if !is_held(id) {
@@ -590,7 +629,7 @@ mod tests {
         for part in [r#""connections":1"#, r#""minutes":1,"#, r#""route":"r""#, r#""server-messages-sent":3"#] {
             assert!(told.contains(part), "{part} in {told}");
         }
-        bed.statistics.begin("f:1");
+        bed.statistics.begin("f:1", bed.now);
         bed.counters = Counters { holds: 1, content_bytes_sent: 5, ..Counters::default() };
         let told = reports(&mut bed);
         assert_eq!(told.len(), 2, "{told:?}");
@@ -603,10 +642,42 @@ mod tests {
     }
 
     #[test]
+    fn without_connections_one_by_one_their_number_is_the_sum_of_what_proxies_say_and_what_is_held() {
+        let mut bed = Bed::new();
+        let settings = settings::Statistics { connections: false, ..SETTINGS };
+        bed.statistics = Statistics::new(settings, bed.now);
+        let say = |bed: &mut Bed, from: &str, max| {
+            let packet = ConnMax { from: from.into(), max, ttl: 15, ..ConnMax::default() };
+            assert!(bed.statistics.on_conn_max(&packet, bed.now));
+        };
+        say(&mut bed, "q", 1);
+        // Two of the proxy's are handed over: each time with the number before and after.
+        for (max, holds) in [(3, 0), (2, 1), (2, 1), (1, 2)] {
+            say(&mut bed, "p", max);
+            bed.counters.holds = holds;
+        }
+        bed.statistics.begin("f:1", bed.now);
+        let report = Report { minutes: 3, ..Report::default() };
+        bed.proxy(Packet::Report(Box::new(report)), false);
+        let told = bed.pass(10_000, true);
+        assert!(told.len() == 1 && told[0].contains(r#""connections":4,"#), "{told:?}");
+        assert!(told[0].contains(r#""minutes":3,"#), "{told:?}");
+        // What nobody repeats is not there any more. What is held counts its minutes here.
+        bed.counters.holds = 1;
+        bed.pass(10_000, true);
+        let told = bed.pass(40_000, true);
+        assert!(told[0].contains(r#""connections":1,"#) && told[0].contains(r#""minutes":1,"#), "{told:?}");
+        bed.statistics.end("f:1", &mut bed.packets);
+        bed.counters.holds = 0;
+        bed.pass(10_000, true);
+        assert_eq!(bed.pass(10_000, true), [""; 0]);
+    }
+
+    #[test]
     fn a_long_poll_that_goes_back_to_the_proxy_is_not_told_to_end() {
         let mut bed = Bed::new();
         bed.proxy(Packet::Conn(Conn { id: "f:1".into(), route: Some("r".into()), ..Conn::default() }), false);
-        bed.statistics.begin("f:1");
+        bed.statistics.begin("f:1", bed.now);
         bed.statistics.give_back("f:1", &mut bed.packets);
         assert_eq!(bed.told(), [r#"conn J{"from":"","id":"f:1"}"#]);
         let end = Conn { id: "f:1".into(), route: Some("r".into()), unavailable: true, ..Conn::default() };

@@ -7,6 +7,7 @@ use grip::cross_origin::CrossOrigin;
 use grip::instruct::BackendResponse;
 use grip::jsonp::Jsonp;
 use rpc::accept::Accepted;
+use rpc::stats::ConnMax;
 use rpc::{Headers, Octets, ResponseData, StateError};
 use tnetstring::Item;
 use zhttp::Peers;
@@ -38,6 +39,8 @@ pub struct Accept<'a> {
     pub trusted: bool,
     /// What it takes to have the requests proxied anew.
     pub members: Option<Members<'a>>,
+    /// How many connections the proxy has before and after it gives these away.
+    pub conn_max: Vec<ConnMax>,
     /// The requests are those of a predecessor.
     pub is_taken_up: bool,
 }
@@ -116,6 +119,7 @@ impl<'a> Accept<'a> {
             route_id: call.route.unwrap_or_default(),
             trusted: call.trusted,
             members,
+            conn_max: call.conn_max,
             is_taken_up: false,
         })
     }

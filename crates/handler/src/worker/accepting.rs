@@ -7,6 +7,7 @@ use rpc::Call;
 use rpc::accept::Accepted;
 use rpc::call::{condition, failure, success};
 use rpc::inspect::{Inspect, Inspected};
+use rpc::stats::ConnMaxNotice;
 
 use super::{MESSAGES_A_TURN, Worker};
 use crate::context::Context;
@@ -41,8 +42,17 @@ impl Worker {
             };
             let (answer, prepared) = match request.method {
                 b"accept" => self.decide(&request, now),
-                // Statistics of connections, a notice that wants no answer.
-                b"conn-max" => continue,
+                // A notice that wants no answer.
+                b"conn-max" => {
+                    match request.args::<ConnMaxNotice>() {
+                        Ok(notice) => self.take_conn_max(&notice.conn_max, now),
+                        Err(error) => {
+                            let text = format_args!("numbers of connections are skipped: {error}");
+                            self.outputs.warnings.warn("conn-max", now, text);
+                        }
+                    }
+                    continue;
+                }
                 _ => (failure(request.id, condition::METHOD_NOT_FOUND, None), None),
             };
             // The proxy must hear that the requests are ours before any frontend hears of us.
@@ -62,6 +72,7 @@ impl Worker {
                 return (failure(request.id, condition::BAD_REQUEST, None), None);
             }
         };
+        self.take_conn_max(&accept.conn_max, now);
         let response_sent = accept.response_sent;
         // The instruct borrows from the response, which outlives the decision.
         let response = accept.response.clone();

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use rpc::stats::Packet;
+use rpc::stats::{ConnMax, Packet};
 
 use super::{MESSAGES_A_TURN, Worker};
 use crate::statistics::Packets;
@@ -51,6 +51,19 @@ impl Worker {
         self.tell(packets);
     }
 
+    /// Takes in how many connections a proxy has, if it tells that instead of each.
+    pub(super) fn take_conn_max(&mut self, packets: &[ConnMax], now: Instant) {
+        if !self.engine.takes_notes() {
+            return;
+        }
+        for packet in packets {
+            if !self.statistics.on_conn_max(packet, now) {
+                let text = "a number of connections is not counted: too many proxies and routes have told theirs";
+                self.outputs.warnings.warn("conn-max", now, text);
+            }
+        }
+    }
+
     /// Tells what has happened in this turn, and what is due.
     pub(super) fn tell_statistics(&mut self, now: Instant) {
         let Some(notes) = self.engine.notes() else { return };
@@ -61,7 +74,7 @@ impl Worker {
         let name = |(peer, id): (zhttp::PeerId, zhttp::Id)| {
             String::from_utf8_lossy(&[peers.name(peer), &b":"[..], id.as_bytes()].concat()).into_owned()
         };
-        begun.into_iter().for_each(|key| self.statistics.begin(&name(key)));
+        begun.into_iter().for_each(|key| self.statistics.begin(&name(key), now));
         given_back.into_iter().for_each(|key| self.statistics.give_back(&name(key), &mut packets));
         ended.into_iter().for_each(|key| self.statistics.end(&name(key), &mut packets));
         let is_held = |id: &str| engine.is_request(id.as_bytes(), peers);

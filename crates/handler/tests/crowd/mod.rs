@@ -102,6 +102,7 @@ impl Crowd {
         let response = BackendResponse { code: 200, reason: b"OK", headers: &headers, body: b"hello\n" };
         let accept = Accept {
             is_taken_up: false,
+            conn_max: Vec::new(),
             requests: vec![Request { state, responding: false, debug: false, cross_origin: None }],
             uri: b"http://example.com/path",
             method: b"GET",

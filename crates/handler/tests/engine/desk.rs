@@ -266,6 +266,7 @@ impl Desk {
         let members = Members::find(tnetstring::split(&self.call).unwrap().0);
         let accept = Accept {
             is_taken_up: false,
+            conn_max: Vec::new(),
             requests: requests.collect(),
             uri: self.uri.as_bytes(),
             method: self.method.as_bytes(),

@@ -120,6 +120,7 @@ fn join(engine: &mut Engine, peer: PeerId, name: &str, channels: u8, credits: u3
     let response = BackendResponse { code: 200, reason: b"OK", headers: &headers, body: b"hello" };
     let accept = Accept {
         is_taken_up: false,
+        conn_max: Vec::new(),
         requests: vec![Request { state, responding: false, debug: false, cross_origin: None }],
         uri: b"",
         method: b"GET",

@@ -1,6 +1,7 @@
 //! Responses that are instructions: collected, then handed to the handler together with the client.
 
 use rpc::accept::Accept;
+use rpc::stats::ConnMax;
 use rpc::{RequestData, RequestState, ResponseData};
 use zhttp::{Ext, Headers, Id, Kind, Packet};
 
@@ -141,6 +142,7 @@ impl Exchange {
         let Some(route) = self.route.clone() else { return false };
         let Some(target) = route.targets.get(self.target) else { return false };
         let Some(uri) = Uri::parse(packet.uri.unwrap_or_default()) else { return false };
+        let conn_max = self.offer_count(context);
         let session = self.client.hand_over();
         let mut call = context.shared.take_call_buffer();
         let shared = &mut *context.shared;
@@ -186,13 +188,23 @@ impl Exchange {
             trusted: target.trusted,
             use_session: route.session,
             response_sent: self.is_instruct_sent(),
-            conn_max: Vec::new(),
+            conn_max,
         };
         // Only foreign data that are nested too deep can't be written.
         let sent = rpc::call::append(Some(&shared.instance), Some(id.as_bytes()), &accept, &mut call)
             .is_ok_and(|()| context.links.accept(&call));
         context.shared.keep_call_buffer(call);
         sent
+    }
+
+    /// How many connections the handler is to count here before and after it takes this one, if it wants to know.
+    fn offer_count(&self, context: &mut Context<'_>) -> Vec<ConnMax> {
+        if !context.shared.statistics.counts_maxima() {
+            return Vec::new();
+        }
+        let id = self.connection_id(context);
+        let instance = String::from_utf8_lossy(&context.shared.instance).into_owned();
+        context.shared.statistics.offer(&id, &instance, context.now)
     }
 
     /// The handler that was asked to hold the request is gone. Its successor is asked the same, within the same time. If the
@@ -252,6 +264,10 @@ impl Exchange {
     /// Takes the client back, whose instance is silent until it hears from its owner.
     fn resume(&mut self, context: &mut Context<'_>) {
         self.phase = Phase::Finishing;
+        if context.shared.statistics.counts_maxima() {
+            let id = self.connection_id(context);
+            context.shared.statistics.keep(&id, context.now);
+        }
         let to = self.client.resume(context.now);
         self.send_numbered(to, Packet { kind: Kind::KeepAlive, ext: Ext::MULTI, ..Packet::default() }, context);
     }

@@ -525,7 +525,7 @@ impl Exchange {
     pub fn note_end(&mut self, outcome: Outcome, context: &mut Context<'_>) {
         if context.shared.statistics.is_heard() {
             let id = self.connection_id(context);
-            context.shared.statistics.end(&id, outcome == Outcome::Accepted);
+            context.shared.statistics.end(&id, outcome == Outcome::Accepted, context.now);
         }
     }
 

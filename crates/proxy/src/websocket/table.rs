@@ -149,7 +149,7 @@ impl Table {
         relay.log(scene);
         if relay.is_over() && self.by_cid.remove(relay.cid()).is_some() {
             self.by_client.remove(&relay.client_key());
-            scene.cx.shared.statistics.end(relay.cid(), false);
+            scene.cx.shared.statistics.end(relay.cid(), false, scene.cx.now);
         }
         match relay.next_due() {
             None => {

@@ -14,6 +14,7 @@ use limited::Limited;
 use mio::unix::SourceFd;
 use mio::{Interest, Token};
 use process::{Signal, Signals};
+use rpc::stats::ConnMaxNotice;
 use tnetstring::Writer;
 use transport::{
     Answer, Change, Context, Dealer, Event, Feed, Incoming, Options, Publisher, Pull, Push, Reactor, Replier, Router,
@@ -136,6 +137,14 @@ impl Links for Sockets {
         // Without a handler it waits, unlike a question: the runner is starting one, and the client is better off with a
         // hold a moment later than with an error.
         self.accept.send(call).is_ok()
+    }
+}
+
+impl Sockets {
+    /// Tells a handler of numbers of connections.
+    fn count(&mut self, notice: &[u8]) {
+        let sent = self.accept.writable() && self.accept.send(notice).is_ok();
+        self.lost += u64::from(!sent);
     }
 }
 
@@ -326,6 +335,12 @@ impl Worker {
             packet.set_from(&self.instance);
             // Who does not keep up with statistics misses some.
             let _ = self.stats.send(&packet.encode().unwrap_or_default());
+        }
+        let conn_max = statistics.take_maxima(&self.instance, now);
+        if !conn_max.is_empty() {
+            // Behind the requests that were handed over before. Without a handler it is lost, and repeated in its time.
+            let call = rpc::call::encode(Some(self.instance.as_bytes()), None, &ConnMaxNotice { conn_max });
+            self.sockets.count(&call.unwrap_or_default());
         }
     }
 
@@ -534,6 +549,7 @@ fn config(settings: &settings::Proxy) -> Config {
     let origin_specs = [&settings.origin_out_specs, &settings.origin_out_stream_specs, &settings.origin_in_specs];
     Config {
         stats_connection_ttl: settings.stats_connection_ttl,
+        stats_connections_max_ttl: settings.stats_connections_max_ttl,
         stats_report_interval: settings.stats_report_interval,
         rules: Rules {
             accept_protocol: settings.accept_x_forwarded_protocol,
