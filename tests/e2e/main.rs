@@ -7,6 +7,7 @@ mod edge;
 mod faults;
 mod frontends;
 mod grip;
+mod held_again;
 mod hostile;
 mod interim;
 mod lifecycle;
