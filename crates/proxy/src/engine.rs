@@ -64,8 +64,9 @@ struct Timer {
 impl Engine {
     /// An engine with nothing to do. `unix` is `now` in seconds since 1970.
     pub fn new(instance: &str, config: Config, routes: Arc<Table>, now: Instant, unix: u64) -> Self {
+        let limit = websocket::slow::Limit { bytes: config.session_queue_bytes, time: config.session_queue_time };
         Engine {
-            websockets: websocket::table::Table::new(config.session_queue_bytes, now),
+            websockets: websocket::table::Table::new(limit, now),
             polls: sockjs::table::Table::new(config.max_open_requests, now),
             groups: shared_requests::table::Table::new(config.session_queue_bytes, config.session_queue_time),
             groups_wait: false,

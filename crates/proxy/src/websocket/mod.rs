@@ -16,6 +16,7 @@ pub mod extension;
 pub mod over_http;
 pub mod pipe;
 pub mod relay;
+pub mod slow;
 pub mod table;
 
 /// How long a WebSocket that an outbound process may have taken with it into its end is waited for.

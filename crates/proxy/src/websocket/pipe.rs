@@ -170,6 +170,11 @@ impl Pipe {
         self.bytes
     }
 
+    /// What that takes in memory, about: a frame without content takes some as well.
+    pub fn weight(&self) -> usize {
+        self.bytes + (self.queue.len() + self.held.len()) * size_of::<Leaving>()
+    }
+
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
         self.queue.is_empty() && self.held.is_empty()

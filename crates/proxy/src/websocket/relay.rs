@@ -20,6 +20,7 @@ use self::origin::Origin;
 use super::control::{self, Control, Introduction, Items};
 use super::extension::{Extension, Verdict};
 use super::pipe::{Frame, Pipe, Status};
+use super::slow::{Lag, Limit};
 use crate::access_log::{Line, Outcome};
 use crate::context::{Context, Cut, Note, Side, Way};
 use crate::error::ProxyError;
@@ -66,6 +67,8 @@ pub struct Relay {
     detached: bool,
     /// To the client.
     down: Pipe,
+    /// How long too much has waited there.
+    lag: Lag,
     /// To the backend.
     up: Pipe,
     client_closing: Closing,
@@ -115,8 +118,8 @@ pub struct Scene<'c, 'x> {
     pub cx: &'c mut Context<'x>,
     /// Items for the handler.
     pub items: &'c mut Items,
-    /// Waiting bytes of messages from the handler, beyond which a client is given up.
-    pub limit: usize,
+    /// What of the handler's messages may wait for a client.
+    pub limit: Limit,
     /// There is room for one more backend that is to hear of a client which is gone.
     pub may_part: bool,
 }
@@ -146,6 +149,7 @@ impl Relay {
             control: None,
             detached: false,
             down: Pipe::default(),
+            lag: Lag::default(),
             up: Pipe::default(),
             client_closing: Closing::default(),
             late: Vec::new(),
@@ -484,12 +488,6 @@ impl Relay {
                     Frame::Data { body, .. } if self.framing.is_some() => framing::wrapped(&body),
                     frame => frame,
                 };
-                if self.down.waiting() + frame.len() > scene.limit {
-                    let text = "ending a WebSocket whose client does not read what is published to it";
-                    scene.cx.links.log(&Note::Warning { kind: "slow-client", text: &text });
-                    self.abort(scene);
-                    return number;
-                }
                 self.down.insert(frame, number.map(Into::into));
                 self.flush(scene);
                 return None;
@@ -530,8 +528,22 @@ impl Relay {
     /// Sends what the credits of both sides allow, and sees whether all is over.
     pub fn flush(&mut self, scene: &mut Scene<'_, '_>) {
         self.flush_down(scene);
+        self.end_slow(scene);
         self.flush_up(scene);
         self.settle(scene);
+    }
+
+    /// Gives up a client for which too much has waited for too long.
+    fn end_slow(&mut self, scene: &mut Scene<'_, '_>) {
+        let weight = self.down.weight();
+        if self.phase == Phase::Open && self.lag.is_too_much(weight, &scene.limit, scene.cx.now) {
+            let waiting = self.down.waiting();
+            let text = format!(
+                "ending a WebSocket whose client reads too slowly: {waiting} bytes wait for it (session_queue_bytes)"
+            );
+            scene.cx.links.log(&Note::Warning { kind: "slow-client", text: &text });
+            self.abort(scene);
+        }
     }
 
     fn flush_down(&mut self, scene: &mut Scene<'_, '_>) {

@@ -14,6 +14,7 @@ use zhttp::{Bulk, Ext, Id, Packet, PeerId, Wheel};
 use super::control::{self, Items};
 use super::pipe::Frame;
 use super::relay::{self, Arrival, Relay, Scene};
+use super::slow::Limit;
 use crate::context::{Context, Note, Way};
 use crate::exchange::KeepAlive;
 use crate::request::uri::Scheme;
@@ -42,8 +43,8 @@ pub struct Table {
     timers: Wheel<Timer>,
     /// Makes names that nobody can guess.
     names: std::hash::RandomState,
-    /// Waiting bytes of messages from the handler, beyond which a client is given up.
-    limit: usize,
+    /// What of the handler's messages may wait for a client.
+    limit: Limit,
 }
 
 struct Entry {
@@ -59,8 +60,8 @@ struct Timer {
 }
 
 impl Table {
-    /// Without any. Of what the handler sends to a client, `limit` bytes may wait.
-    pub fn new(limit: usize, now: Instant) -> Self {
+    /// Without any. Of what the handler sends to a client, no more may wait than `limit` says.
+    pub fn new(limit: Limit, now: Instant) -> Self {
         Table {
             relays: Slab::new(),
             by_client: HashMap::default(),

@@ -272,3 +272,51 @@ fn the_test_target_sends_back_what_it_gets() {
     bench.client(close(1000));
     assert_eq!(bench.sent(), ["client: close 1000 [3]", "control: Gone"]);
 }
+
+/// Publishes so many bytes to a client that has granted less, and gives what the client gets.
+fn publish(bench: &mut Bench, cid: &[u8], bytes: usize) -> Vec<String> {
+    let message = vec![b'x'; bytes];
+    let item = Item { message: Some((&message[..]).into()), ..Item::new(ItemKind::Send, cid) };
+    items(bench, vec![item]);
+    client_gets(bench)
+}
+
+fn client_gets(bench: &mut Bench) -> Vec<String> {
+    bench.sent().into_iter().filter(|sent| sent.starts_with("client")).collect()
+}
+
+#[test]
+fn a_client_that_is_behind_is_given_time_to_read() {
+    let (mut bench, cid) = grip();
+    assert_eq!(publish(&mut bench, &cid, 1_100_000), ["client: data [8192] more"]);
+    bench.wait(Duration::from_secs(4));
+    bench.client(credit(200_000));
+    assert_eq!(client_gets(&mut bench), ["client: data [200000] more"]);
+    // It has come below the limit, so the time begins anew when it is above again.
+    bench.wait(Duration::from_secs(2));
+    assert_eq!(publish(&mut bench, &cid, 200_000), [""; 0]);
+    bench.wait(Duration::from_millis(4900));
+    assert_eq!(client_gets(&mut bench), [""; 0]);
+    bench.wait(Duration::from_millis(200));
+    assert_eq!(client_gets(&mut bench), ["client: cancel"]);
+}
+
+#[test]
+fn a_client_that_is_far_behind_is_given_up_at_once() {
+    let (mut bench, cid) = grip();
+    assert_eq!(publish(&mut bench, &cid, 15_000_000), ["client: data [8192] more"]);
+    assert_eq!(publish(&mut bench, &cid, 1_100_000), ["client: cancel"]);
+}
+
+#[test]
+fn messages_without_content_take_room_as_well() {
+    let (mut bench, cid) = grip();
+    // So that nothing can leave.
+    publish(&mut bench, &cid, 8193);
+    let many = || (0..1000).map(|_| Item { message: Some((&b""[..]).into()), ..Item::new(ItemKind::Send, &cid[..]) });
+    for _ in 0..20 {
+        items(&mut bench, many().collect());
+    }
+    bench.wait(Duration::from_secs(6));
+    assert_eq!(client_gets(&mut bench), ["client: cancel"]);
+}

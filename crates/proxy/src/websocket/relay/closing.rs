@@ -132,7 +132,7 @@ impl Relay {
         }
         let control = self.control.as_ref().map(control::Control::next_due);
         let heartbeat = self.framing.as_ref().and_then(|framing| framing.next_due());
-        let ends = [self.close_by, self.orphaned_at];
+        let ends = [self.close_by, self.orphaned_at, self.lag.next_due()];
         let due = [Some(self.client.next_due()), self.origin.next_due(), control, heartbeat].into_iter().chain(ends);
         due.flatten().min()
     }
@@ -156,6 +156,9 @@ impl Relay {
         }
         if let Some(frame) = self.framing.as_mut().and_then(|framing| framing.heartbeat(now)) {
             self.down.insert(frame, None);
+        }
+        if self.lag.next_due().is_some_and(|at| at <= now) {
+            self.end_slow(scene);
         }
         let cid = self.cid.clone();
         if let Some(control) = &mut self.control
