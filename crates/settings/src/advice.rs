@@ -35,6 +35,12 @@ pub(crate) fn of(raw: &Raw, settings: &Settings, missing: &[Original], supervise
             let text = format!("{} is not installed ({keys}): ours takes its place", original.name());
             note("runner", "services", &text);
         }
+        if let Some(original) = settings.runner.originals.of(Part::Frontend)
+            && raw.item("runner", "frontend_processes").is_some_and(|count| count != "1")
+        {
+            let text = format!("frontend_processes has no effect: {} is one process", original.name());
+            note("runner", "frontend_processes", &text);
+        }
         for part in settings.runner.own_parts() {
             let key = socket_keys(part).find(|key| raw.item("proxy", key).is_some());
             if let Some(key) = key {

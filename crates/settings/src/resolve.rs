@@ -543,6 +543,9 @@ mod tests {
         assert_eq!(settings.handler.client_out_specs, ["ipc://run/pushpin-condure-in"]);
         assert_eq!(settings.proxy.origin_out_specs, ["ipc://run/pushpin-zurl-in"]);
         assert_eq!(settings.runner.own_parts().collect::<Vec<_>>(), [Part::Proxy, Part::Handler]);
+        let (settings, warnings) = supervised(&format!("{text}frontend_processes=2\n"));
+        assert_eq!(settings.runner.frontend_processes, 1);
+        assert_eq!(warnings[0].to_string(), "text:5: frontend_processes has no effect: condure is one process");
         assert!(settings.runner.original_programs["zurl_bin"].is_absolute());
         let text = "[runner]\nservices=mongrel2,m2adapter,proxy,handler\nm2sh_bin=sh\nm2adapter_bin=sh\nmongrel2_bin=";
         let (settings, _) = supervised(&format!("{text}sh\n"));
