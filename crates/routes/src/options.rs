@@ -54,7 +54,7 @@ const TARGET: &[(&str, Form)] = &[
     ("sub", MayBeEmpty),
     ("over_http", Flag),
     ("one_event", Flag),
-    ("ipc_file_mode", Planned),
+    ("ipc_file_mode", Value),
     ("client_cert", Planned),
     ("client_key", Planned),
 ];

@@ -117,7 +117,7 @@ pub struct Target {
     pub over_http: bool,
     /// One message per request of these.
     pub one_event: bool,
-    /// Permissions of ZeroMQ socket files.
+    /// Permissions of the socket files that are made for a ZeroMQ target on `ipc:`; none: as the proxy's own.
     pub ipc_file_mode: Option<u32>,
 }
 
@@ -311,8 +311,13 @@ fn target(section: &Section) -> Result<Target, String> {
         subscriptions: section.each("sub").filter(|c| !c.is_empty()).map(String::from).collect(),
         over_http: section.has("over_http"),
         one_event: section.has("one_event"),
-        ipc_file_mode: text("ipc_file_mode").and_then(|mode| u32::from_str_radix(mode, 8).ok()),
+        ipc_file_mode: text("ipc_file_mode").map(file_mode).transpose()?,
     })
+}
+
+fn file_mode(text: &str) -> Result<u32, String> {
+    let mode = u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o777);
+    mode.ok_or_else(|| format!("ipc_file_mode must be octal digits such as 660, not `{text}`"))
 }
 
 fn target_kind(text: &str) -> Result<TargetKind, String> {

@@ -242,12 +242,16 @@ mod tests {
         assert!(problem("* host:0").contains("target invalid port"));
         assert!(problem("* host").contains("target bad format"));
         assert!(problem("*,header=x o:1").contains("header"));
+        for mode in ["rw", "888", "1777", "-1"] {
+            let text = problem(&format!("* zhttp/ipc://x,ipc_file_mode={mode}"));
+            assert!(text.contains("must be octal digits such as 660"), "{text}");
+        }
     }
 
     #[test]
     fn everything_a_line_can_say_is_read() {
         let text = "*,path_beg=/p,replace_beg=/q,as_host=h:1,prefix=pre-,header=\"A: b, c\",header=D:,debug,no_grip,log_level=3 \
-                    [::1]:80,ssl,untrusted,insecure,host=o.com,sub=c1,sub=c2,over_http test zhttpreq/ipc://x";
+                    [::1]:80,ssl,untrusted,insecure,host=o.com,sub=c1,sub=c2,over_http test zhttpreq/ipc://x,ipc_file_mode=660";
         let (routes, problems) = Table::parse(text.as_bytes(), "routes", &no_keys);
         assert!(problems.is_empty(), "{problems:?}");
         let route = routes.lookup(Protocol::Http, false, "h", b"/p/x").unwrap();
@@ -263,6 +267,7 @@ mod tests {
         assert_eq!(target.subscriptions, ["c2", "c1"]);
         assert_eq!(route.targets[1].kind, TargetKind::Test);
         assert_eq!(route.targets[2].kind, TargetKind::ZhttpRequest { spec: "ipc://x".into() });
+        assert_eq!((route.targets[2].ipc_file_mode, target.ipc_file_mode), (Some(0o660), None));
     }
 
     #[test]

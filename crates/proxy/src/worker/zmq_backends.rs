@@ -51,12 +51,14 @@ impl ZmqBackends {
     /// Opens the sockets that the routes name and that are not open yet. What can not be opened is said, and the others are.
     pub(super) fn open(&mut self, routes: &Table, reactor: &mut Reactor) {
         for target in routes.iter().flat_map(|route| &route.targets) {
+            let options =
+                Options { file_mode: target.ipc_file_mode.or(self.options.file_mode), ..self.options.clone() };
             let opened = match &target.kind {
                 TargetKind::Zhttp { spec } if self.streaming.iter().all(|known| known.spec != *spec) => {
-                    self.open_streaming(spec, reactor)
+                    self.open_streaming(spec, &options, reactor)
                 }
                 TargetKind::ZhttpRequest { spec } if self.asked.iter().all(|(known, _)| known != spec) => {
-                    self.open_asked(spec, reactor)
+                    self.open_asked(spec, &options, reactor)
                 }
                 _ => Ok(()),
             };
@@ -66,15 +68,15 @@ impl ZmqBackends {
         }
     }
 
-    fn open_streaming(&mut self, spec: &str, reactor: &mut Reactor) -> Result<(), transport::Error> {
+    fn open_streaming(&mut self, spec: &str, options: &Options, reactor: &mut Reactor) -> Result<(), transport::Error> {
         let [out, stream, responses] = specs(spec);
-        let named = self.options.clone().named(&self.instance);
-        let brief = Options { linger: 0, ..self.options.clone() };
+        let named = options.clone().named(&self.instance);
+        let brief = Options { linger: 0, ..options.clone() };
         let backend = Streaming {
             spec: spec.to_owned(),
             out: Push::bind(&self.context, &out, &brief)?,
             stream: Router::bind(&self.context, &stream, &named)?,
-            responses: Subscriber::bind(&self.context, &responses, &self.options)?,
+            responses: Subscriber::bind(&self.context, &responses, options)?,
         };
         backend.responses.subscribe_instance(&self.instance)?;
         let first = FIRST + EACH * self.streaming.len();
@@ -85,8 +87,8 @@ impl ZmqBackends {
         Ok(())
     }
 
-    fn open_asked(&mut self, spec: &str, reactor: &mut Reactor) -> Result<(), transport::Error> {
-        let dealer = Dealer::bind(&self.context, spec, &Options { linger: 0, ..self.options.clone() })?;
+    fn open_asked(&mut self, spec: &str, options: &Options, reactor: &mut Reactor) -> Result<(), transport::Error> {
+        let dealer = Dealer::bind(&self.context, spec, &Options { linger: 0, ..options.clone() })?;
         reactor.add(FIRST + EACH * self.asked.len() + 3, &dealer)?;
         self.asked.push((spec.to_owned(), dealer));
         Ok(())
@@ -151,6 +153,8 @@ fn specs(spec: &str) -> [String; 3] {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     #[test]
@@ -161,5 +165,25 @@ mod tests {
         );
         assert_eq!(specs("ipc:///run/x"), ["ipc:///run/x-out", "ipc:///run/x-out-stream", "ipc:///run/x-in"]);
         assert_eq!(specs("ipc://x:1"), ["ipc://x:1-out", "ipc://x:1-out-stream", "ipc://x:1-in"]);
+    }
+
+    #[test]
+    fn socket_files_have_the_mode_of_their_target_or_else_that_of_all() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| format!("{}/{name}", directory.path().display());
+        let routes = format!(
+            "* zhttp/ipc://{0},ipc_file_mode=666 zhttpreq/ipc://{1},ipc_file_mode=660 zhttpreq/ipc://{2}",
+            at("a"),
+            at("b"),
+            at("c")
+        );
+        let (table, problems) = Table::parse(routes.as_bytes(), "routes", &|_| Ok(None));
+        assert!(problems.is_empty(), "{problems:?}");
+        let options = Options { file_mode: Some(0o640), ..Options::default() };
+        let mut backends = ZmqBackends::new(Context::new(), "i", options);
+        backends.open(&table, &mut Reactor::new().unwrap());
+        let mode = |name| std::fs::metadata(at(name)).unwrap().permissions().mode() & 0o777;
+        let modes = ["a-out", "a-out-stream", "a-in", "b", "c"].map(mode);
+        assert_eq!(modes, [0o666, 0o666, 0o666, 0o660, 0o640]);
     }
 }
