@@ -109,7 +109,7 @@ fn each_reader_understands_one_of_its_seeds() {
         "filter" => input.split(|&byte| byte == b'\n').count() > 2,
         "events" => grip::websocket::events::Events::new(input.to_vec().into()).all(|event| event.is_ok()),
         "routes" => {
-            let (table, problems) = routes::Table::parse(input, "routes", &|_| Ok(None));
+            let (table, problems) = routes::Table::parse(input, "routes", &());
             problems.is_empty() && !table.is_empty()
         }
         "ini" => !settings::ini::Document::parse(&String::from_utf8_lossy(input), "f").entries.is_empty(),

@@ -5,13 +5,16 @@ use std::net::TcpStream;
 use std::sync::{Arc, Mutex};
 use std::{fs, thread};
 
+use pushpin_tests::client::get;
 use pushpin_tests::origin::{Origin, respond};
 use pushpin_tests::publish;
 use pushpin_tests::suite::Suite;
 use pushpin_tests::until;
 use rcgen::{CertificateParams, KeyPair};
+use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, StreamOwned};
 
 type Client = StreamOwned<ClientConnection, TcpStream>;
 
@@ -144,4 +147,50 @@ fn a_client_without_tls_is_turned_away_and_a_missing_certificate_named() {
         !output.status.success() && (said.contains("default_44433.crt") || suite.logs().contains("default_44433.crt")),
         "{said}"
     );
+}
+
+#[test]
+fn a_backend_that_asks_for_it_gets_the_certificate_of_the_route() {
+    let make = |name: &str| {
+        let key = KeyPair::generate().unwrap();
+        (CertificateParams::new([name.to_owned()]).unwrap().self_signed(&key).unwrap(), key)
+    };
+    let ((site, site_key), (ours, our_key)) = (make("localhost"), make("proxy"));
+    let mut roots = RootCertStore::empty();
+    roots.add(ours.der().clone()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone()).build().unwrap();
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_client_cert_verifier(verifier)
+        .with_single_cert(vec![site.der().clone()], PrivateKeyDer::try_from(site_key.serialize_der()).unwrap())
+        .unwrap();
+    let config = Arc::new(config);
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let backend = listener.local_addr().unwrap().port();
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let mut peer = StreamOwned::new(ServerConnection::new(config.clone()).unwrap(), stream);
+            let mut read = [0; 4096];
+            // Who has no certificate does not get so far.
+            if peer.read(&mut read).is_ok() {
+                let _ = peer.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nknown");
+                peer.conn.send_close_notify();
+                let _ = peer.flush();
+            }
+        }
+    });
+    let routes = format!(
+        "*,path_beg=/known 127.0.0.1:{backend},ssl,insecure,client_cert=c.pem,client_key=k.pem\n\
+         * 127.0.0.1:{backend},ssl,insecure"
+    );
+    let mut suite = Suite::prepare(&routes, "");
+    fs::write(suite.path("c.pem"), ours.pem()).unwrap();
+    fs::write(suite.path("k.pem"), our_key.serialize_pem()).unwrap();
+    suite.launch();
+    let known = get(suite.port, "/known").unwrap();
+    assert_eq!((known.head.status, known.text().as_str()), (200, "known"), "{}", suite.logs());
+    assert_eq!(get(suite.port, "/").unwrap().head.status, 502);
+    assert!(!suite.logs().contains("PRIVATE KEY"));
 }

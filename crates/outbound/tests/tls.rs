@@ -11,7 +11,8 @@ use std::thread;
 use peer::{Outbound, Requester};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::pki_types::PrivateKeyDer;
-use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig, ServerConnection, StreamOwned};
 use zhttp::{Kind, Packet};
 
 /// A backend's side of a connection.
@@ -20,6 +21,15 @@ type Peer = StreamOwned<ServerConnection, std::net::TcpStream>;
 /// A program that trusts the authority, and a backend at `localhost` with a certificate from it. `serve` has each
 /// connection.
 fn start(serve: impl Fn(usize, &mut Peer) + Send + Sync + 'static) -> (Outbound, Requester, u16) {
+    let (outbound, requester, port, _) = start_asking(false, serve);
+    (outbound, requester, port)
+}
+
+/// The same; the backend may ask for a certificate of the authority. What signs such certificates is returned too.
+fn start_asking(
+    asking: bool,
+    serve: impl Fn(usize, &mut Peer) + Send + Sync + 'static,
+) -> (Outbound, Requester, u16, Issuer<'static, KeyPair>) {
     let directory = tempfile::tempdir().unwrap();
     let root_key = KeyPair::generate().unwrap();
     let mut root = CertificateParams::new([]).unwrap();
@@ -31,10 +41,17 @@ fn start(serve: impl Fn(usize, &mut Peer) + Send + Sync + 'static) -> (Outbound,
     let issuer = Issuer::new(root, root_key);
     let certificate = CertificateParams::new(["localhost".to_owned()]).unwrap().signed_by(&key, &issuer).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
+    let builder = ServerConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions().unwrap();
+    let builder = match asking {
+        false => builder.with_no_client_auth(),
+        true => {
+            let mut roots = RootCertStore::empty();
+            roots.add(root_certificate.der().clone()).unwrap();
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build().unwrap();
+            builder.with_client_cert_verifier(verifier)
+        }
+    };
+    let config = builder
         .with_single_cert(vec![certificate.der().clone()], PrivateKeyDer::try_from(key.serialize_der()).unwrap())
         .unwrap();
     let config = Arc::new(config);
@@ -52,7 +69,7 @@ fn start(serve: impl Fn(usize, &mut Peer) + Send + Sync + 'static) -> (Outbound,
     let requester = Requester::connect(&outbound, "proxy_1");
     // Read when the first connection is made.
     std::mem::forget(directory);
-    (outbound, requester, port)
+    (outbound, requester, port, issuer)
 }
 
 /// Reads the head of a request; `false` at the end.
@@ -182,4 +199,38 @@ fn a_websocket_goes_over_tls() {
     requester.ask("a", packet);
     assert_eq!(requester.next_real("a").code, Some(101));
     assert_eq!(requester.next_real("a").body, b"hello");
+}
+
+#[test]
+fn a_backend_that_asks_who_connects_is_shown_the_certificate_of_the_route_and_no_other() {
+    let (_outbound, mut requester, port, issuer) = start_asking(true, numbered);
+    let pair = |name: &str| {
+        let key = KeyPair::generate().unwrap();
+        let certificate = CertificateParams::new([name.to_owned()]).unwrap().signed_by(&key, &issuer).unwrap();
+        (certificate.pem(), key.serialize_pem())
+    };
+    let (one, other) = (pair("one"), pair("other"));
+    let showing = |pair: &'static (String, String)| Packet {
+        client_cert: Some(pair.0.as_bytes()),
+        client_key: Some(pair.1.as_bytes()),
+        ..Packet::default()
+    };
+    let (one, other): (&'static _, &'static _) = (Box::leak(Box::new(one)), Box::leak(Box::new(other)));
+    // The connection of one is used again, but never for the other.
+    for (id, pair, number) in [("a", one, "0"), ("b", one, "0"), ("c", other, "1"), ("d", one, "0"), ("e", other, "1")]
+    {
+        ask(&mut requester, id, "localhost", port, showing(pair));
+        let answer = requester.next_real(id);
+        assert_eq!((answer.code, &answer.body[..]), (Some(200), number.as_bytes()), "{answer:?}");
+    }
+    let both = [one.0.as_bytes(), one.1.as_bytes()].concat();
+    ask(&mut requester, "f", "localhost", port, Packet { client_cert: Some(&both), ..Packet::default() });
+    assert_eq!(requester.next_real("f").code, Some(200));
+
+    let mixed = Packet { client_key: Some(other.1.as_bytes()), ..showing(one) };
+    let nonsense = Packet { client_cert: Some(b"nonsense"), ..showing(one) };
+    for (id, packet) in [("g", Packet::default()), ("h", mixed), ("i", nonsense)] {
+        ask(&mut requester, id, "localhost", port, packet);
+        assert_eq!(requester.next_real(id).kind, Kind::Error, "{id}");
+    }
 }

@@ -17,5 +17,5 @@ mod options;
 mod rule;
 pub mod table;
 
-pub use rule::{Jsonp, JsonpMode, Protocol, Route, Target, TargetKind};
-pub use table::{ById, Problem, Table};
+pub use rule::{ClientCertificate, Jsonp, JsonpMode, Protocol, Route, Target, TargetKind};
+pub use table::{ById, Files, Problem, Table};

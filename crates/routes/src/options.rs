@@ -55,8 +55,8 @@ const TARGET: &[(&str, Form)] = &[
     ("over_http", Flag),
     ("one_event", Flag),
     ("ipc_file_mode", Value),
-    ("client_cert", Planned),
-    ("client_key", Planned),
+    ("client_cert", Value),
+    ("client_key", Value),
 ];
 
 /// What is wrong with the options of a condition.

@@ -1,12 +1,14 @@
 //! What one line of the routes file means.
 
+use std::fmt;
 use std::net::Ipv6Addr;
+use std::sync::Arc;
 
 use settings::keys::Key;
 
 use crate::line::Section;
 use crate::options;
-use crate::table::Keys;
+use crate::table::Files;
 
 const NO_TARGET: &str = "must specify condition and at least one target";
 
@@ -117,8 +119,26 @@ pub struct Target {
     pub over_http: bool,
     /// One message per request of these.
     pub one_event: bool,
+    /// What the backend is shown of us, if it asks for a certificate.
+    pub client: Option<Arc<ClientCertificate>>,
     /// Permissions of the socket files that are made for a ZeroMQ target on `ipc:`; none: as the proxy's own.
     pub ipc_file_mode: Option<u32>,
+}
+
+/// A certificate for backends that want to know who connects, in PEM.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ClientCertificate {
+    /// The certificate, and those between it and its authority.
+    pub chain: String,
+    /// Its private key.
+    pub key: String,
+}
+
+impl fmt::Debug for ClientCertificate {
+    /// Never shows the key.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ClientCertificate(..)")
+    }
 }
 
 /// A kind of backend.
@@ -191,7 +211,7 @@ impl Route {
 pub(crate) fn route(
     line: usize,
     sections: &[Section],
-    keys: Keys<'_>,
+    files: &dyn Files,
     mistakes: &mut Vec<String>,
 ) -> Result<Route, String> {
     let (condition, targets) = match sections {
@@ -240,7 +260,7 @@ pub(crate) fn route(
         path_beg,
         sig_iss: text("sig_iss"),
         sig_key: match condition.prop("sig_key") {
-            Some(key) => keys(key).map_err(|e| format!("sig_key: {e}"))?,
+            Some(key) => files.key(key).map_err(|e| format!("sig_key: {e}"))?,
             None => None,
         },
         prefix: text("prefix").unwrap_or_default(),
@@ -257,7 +277,7 @@ pub(crate) fn route(
         headers: condition.each("header").map(header).collect::<Result<_, _>>()?,
         grip: !condition.has("no_grip"),
         log_level: log_level.map(|level| level as u8),
-        targets: targets.iter().map(target).collect::<Result<_, _>>()?,
+        targets: targets.iter().map(|section| target(section, files)).collect::<Result<_, _>>()?,
     };
     let domain = route.domain.as_deref().unwrap_or_default();
     if domain != "*"
@@ -299,7 +319,7 @@ fn header(text: &str) -> Result<(String, String), String> {
     }
 }
 
-fn target(section: &Section) -> Result<Target, String> {
+fn target(section: &Section, files: &dyn Files) -> Result<Target, String> {
     let text = |name: &str| section.prop(name).filter(|v| !v.is_empty());
     Ok(Target {
         kind: target_kind(&section.value)?,
@@ -311,8 +331,29 @@ fn target(section: &Section) -> Result<Target, String> {
         subscriptions: section.each("sub").filter(|c| !c.is_empty()).map(String::from).collect(),
         over_http: section.has("over_http"),
         one_event: section.has("one_event"),
+        client: client(text("client_cert"), text("client_key"), files)?.map(Arc::new),
         ipc_file_mode: text("ipc_file_mode").map(file_mode).transpose()?,
     })
+}
+
+/// The certificate, and the key: that of the same file, if none is named.
+fn client(chain: Option<&str>, key: Option<&str>, files: &dyn Files) -> Result<Option<ClientCertificate>, String> {
+    let Some(chain_file) = chain else {
+        return match key {
+            Some(_) => Err("client_key is of no use without client_cert".into()),
+            None => Ok(None),
+        };
+    };
+    let read = |option: &str, file: &str, wanted: &str| {
+        let text = files.pem(file).map_err(|reason| format!("{option}: {reason}"))?;
+        match text.contains(wanted) {
+            true => Ok(text),
+            false => Err(format!("{option}: {file} has nothing in PEM that ends with `{wanted}`")),
+        }
+    };
+    let chain = read("client_cert", chain_file, "CERTIFICATE-----")?;
+    let key = read("client_key", key.unwrap_or(chain_file), "PRIVATE KEY-----")?;
+    Ok(Some(ClientCertificate { chain, key }))
 }
 
 fn file_mode(text: &str) -> Result<u32, String> {

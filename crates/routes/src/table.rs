@@ -9,8 +9,31 @@ use settings::keys::Key;
 use crate::rule::{Protocol, Route};
 use crate::{line, rule};
 
-/// Reads a key as it is written in a line (`base64:...`, `file:...` or the secret itself). Files are the caller's business.
-pub type Keys<'a> = &'a dyn Fn(&str) -> Result<Option<Key>, String>;
+/// Reads what lines name: files are the caller's business.
+pub trait Files {
+    /// A key as it is written in a line: `base64:...`, `file:...` or the secret itself.
+    ///
+    /// # Errors
+    /// It can not be read, or is of no use.
+    fn key(&self, text: &str) -> Result<Option<Key>, String>;
+
+    /// The text of a file with certificates or keys.
+    ///
+    /// # Errors
+    /// It can not be read.
+    fn pem(&self, file: &str) -> Result<String, String>;
+}
+
+/// No files: there is no key, and no certificate.
+impl Files for () {
+    fn key(&self, _: &str) -> Result<Option<Key>, String> {
+        Ok(None)
+    }
+
+    fn pem(&self, file: &str) -> Result<String, String> {
+        Err(format!("{file} is not there"))
+    }
+}
 
 /// Something wrong with a routes file, as `file:line: what`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -52,14 +75,14 @@ impl Table {
     ///
     /// What is wrong does not keep the rest from being used: a line that makes no sense is left out, an option that is
     /// unknown or not supported has no effect. Whether such a table is good enough is the caller's decision.
-    pub fn parse(bytes: &[u8], file: &str, keys: Keys<'_>) -> (Self, Vec<Problem>) {
+    pub fn parse(bytes: &[u8], file: &str, files: &dyn Files) -> (Self, Vec<Problem>) {
         // Editors on Windows put a byte order mark in front.
         let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
         let mut routes = Self::default();
         let mut problems = Vec::new();
         for (index, line) in bytes.split(|&b| b == b'\n').enumerate() {
             let mut mistakes = Vec::new();
-            if let Err(text) = routes.read(index + 1, line.strip_suffix(b"\r").unwrap_or(line), keys, &mut mistakes) {
+            if let Err(text) = routes.read(index + 1, line.strip_suffix(b"\r").unwrap_or(line), files, &mut mistakes) {
                 mistakes.push(text);
             }
             problems.extend(mistakes.into_iter().map(|text| Problem { file: file.into(), line: index + 1, text }));
@@ -67,11 +90,17 @@ impl Table {
         (routes, problems)
     }
 
-    fn read(&mut self, number: usize, line: &[u8], keys: Keys<'_>, mistakes: &mut Vec<String>) -> Result<(), String> {
+    fn read(
+        &mut self,
+        number: usize,
+        line: &[u8],
+        files: &dyn Files,
+        mistakes: &mut Vec<String>,
+    ) -> Result<(), String> {
         let text = std::str::from_utf8(line).map_err(|_| "this is not UTF-8 text")?;
         match &line::split(text)?[..] {
             [] => Ok(()),
-            sections => self.add(rule::route(number, sections, keys, mistakes)?),
+            sections => self.add(rule::route(number, sections, files, mistakes)?),
         }
     }
 
@@ -141,12 +170,25 @@ mod tests {
     use super::*;
     use crate::TargetKind;
 
-    fn no_keys(_: &str) -> Result<Option<Key>, String> {
-        Err("no keys here".into())
+    struct NoKeys;
+
+    impl Files for NoKeys {
+        fn key(&self, _: &str) -> Result<Option<Key>, String> {
+            Err("no keys here".into())
+        }
+
+        fn pem(&self, file: &str) -> Result<String, String> {
+            match file {
+                "both" => Ok("-----BEGIN CERTIFICATE-----\n-----BEGIN PRIVATE KEY-----\n".into()),
+                "cert" => Ok("-----BEGIN CERTIFICATE-----\n".into()),
+                "key" => Ok("-----BEGIN EC PRIVATE KEY-----\n".into()),
+                _ => Err(format!("can't read {file}")),
+            }
+        }
     }
 
     fn routes(text: &str) -> Table {
-        let (routes, warnings) = Table::parse(text.as_bytes(), "routes", &no_keys);
+        let (routes, warnings) = Table::parse(text.as_bytes(), "routes", &NoKeys);
         assert_eq!(warnings, []);
         routes
     }
@@ -164,7 +206,7 @@ mod tests {
     }
 
     fn problem(line: &str) -> String {
-        let (_, warnings) = Table::parse(line.as_bytes(), "routes", &no_keys);
+        let (_, warnings) = Table::parse(line.as_bytes(), "routes", &NoKeys);
         warnings.first().map(ToString::to_string).unwrap_or_default()
     }
 
@@ -226,7 +268,7 @@ mod tests {
 
     #[test]
     fn one_bad_line_leaves_the_others() {
-        let (routes, warnings) = Table::parse(b"# comment\n\n* o:1\n* o:2\n*,ssl=maybe o:3\n", "routes", &no_keys);
+        let (routes, warnings) = Table::parse(b"# comment\n\n* o:1\n* o:2\n*,ssl=maybe o:3\n", "routes", &NoKeys);
         assert_eq!(routes.len(), 1);
         let texts: Vec<String> = warnings.iter().map(ToString::to_string).collect();
         assert_eq!(texts[0], "routes:4: skipping duplicate condition: line 3 has the same");
@@ -252,7 +294,7 @@ mod tests {
     fn everything_a_line_can_say_is_read() {
         let text = "*,path_beg=/p,replace_beg=/q,as_host=h:1,prefix=pre-,header=\"A: b, c\",header=D:,debug,no_grip,log_level=3 \
                     [::1]:80,ssl,untrusted,insecure,host=o.com,sub=c1,sub=c2,over_http test zhttpreq/ipc://x,ipc_file_mode=660";
-        let (routes, problems) = Table::parse(text.as_bytes(), "routes", &no_keys);
+        let (routes, problems) = Table::parse(text.as_bytes(), "routes", &NoKeys);
         assert!(problems.is_empty(), "{problems:?}");
         let route = routes.lookup(Protocol::Http, false, "h", b"/p/x").unwrap();
         assert_eq!((route.path_remove, route.path_prepend.as_str()), (2, "/q"));
@@ -271,9 +313,36 @@ mod tests {
     }
 
     #[test]
+    fn a_certificate_for_a_backend_is_read_with_its_key() {
+        let read = |options: &str| {
+            let (routes, problems) = Table::parse(format!("* o:1,ssl,{options}").as_bytes(), "routes", &NoKeys);
+            let route = routes.lookup(Protocol::Http, false, "h", b"/").cloned();
+            (route.and_then(|route| route.targets[0].client.clone()), problems)
+        };
+        for options in ["client_cert=cert,client_key=key", "client_cert=both", "client_cert=both,client_key=key"] {
+            let (client, problems) = read(options);
+            assert!(problems.is_empty(), "{problems:?}");
+            let client = client.unwrap();
+            assert!(client.chain.contains("CERTIFICATE") && client.key.contains("PRIVATE KEY"));
+            assert!(!format!("{client:?}").contains("KEY"), "keys are not for the log");
+        }
+        assert_eq!(read("insecure").0, None);
+        for (options, said) in [
+            ("client_cert=cert", "client_key: cert has nothing in PEM that ends with `PRIVATE KEY-----`"),
+            ("client_cert=key", "client_cert: key has nothing in PEM that ends with `CERTIFICATE-----`"),
+            ("client_cert=none,client_key=key", "client_cert: can't read none"),
+            ("client_cert=cert,client_key=none", "client_key: can't read none"),
+            ("client_key=key", "client_key is of no use without client_cert"),
+        ] {
+            let (client, problems) = read(options);
+            assert_eq!((client, problems.len(), problems[0].text.as_str()), (None, 1, said));
+        }
+    }
+
+    #[test]
     fn what_is_unknown_or_not_supported_is_named_with_what_was_meant_and_the_rest_of_the_line_used() {
-        let text = "*,path_bge=/x,session,future,debug=no,ssl=,log_level=loud,over_http o:1,over_htpt,path_beg=/,client_cert=f\n";
-        let (routes, problems) = Table::parse(text.as_bytes(), "routes", &no_keys);
+        let text = "*,path_bge=/x,session,future,debug=no,ssl=,log_level=loud,over_http o:1,over_htpt,path_beg=/\n";
+        let (routes, problems) = Table::parse(text.as_bytes(), "routes", &NoKeys);
         let texts: Vec<&str> = problems.iter().map(|problem| problem.text.as_str()).collect();
         let wanted = [
             "unknown option `path_bge`, did you mean `path_beg`?",
@@ -284,7 +353,6 @@ mod tests {
             "`over_http` is an option of the target",
             "unknown option `over_htpt`, did you mean `over_http`?",
             "`path_beg` is an option of the condition",
-            "`client_cert` is not supported yet",
             "log_level must be a number up to 4, not `loud`",
         ];
         // The line is not used, because ssl must be yes or no.
@@ -293,7 +361,7 @@ mod tests {
             assert!(text.starts_with(wanted), "{text} {wanted}");
         }
         assert!(routes.is_empty());
-        let (routes, problems) = Table::parse(b"*,future=1 o:1,novel", "routes", &no_keys);
+        let (routes, problems) = Table::parse(b"*,future=1 o:1,novel", "routes", &NoKeys);
         assert_eq!((routes.len(), problems.len()), (1, 2));
     }
 
@@ -311,23 +379,23 @@ mod tests {
             problem("*\to:1"),
             "routes:1: must specify condition and at least one target (only spaces separate, no tabs)"
         );
-        let (_, problems) = Table::parse(b"* o:1\n\xff o:1\n", "routes", &no_keys);
+        let (_, problems) = Table::parse(b"* o:1\n\xff o:1\n", "routes", &NoKeys);
         assert_eq!(problems[0].to_string(), "routes:2: this is not UTF-8 text");
         assert!(
-            Table::parse(b"*.a.com o:1", "routes", &no_keys).1[0].text.starts_with("no request has the host `*.a.com`")
+            Table::parse(b"*.a.com o:1", "routes", &NoKeys).1[0].text.starts_with("no request has the host `*.a.com`")
         );
     }
 
     proptest::proptest! {
         #[test]
         fn no_text_is_too_strange(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..300)) {
-            Table::parse(&bytes, "routes", &no_keys);
+            Table::parse(&bytes, "routes", &NoKeys);
         }
 
         #[test]
         fn no_line_of_known_words_is_too_strange(words in proptest::collection::vec(
             proptest::sample::select(vec!["*", ",", " ", "=", "\"", "path_beg", "ssl", "header", "a:1", "test", "[", "]:", "#", "\\", "zhttp/"]), 0..20)) {
-            Table::parse(words.concat().as_bytes(), "routes", &no_keys);
+            Table::parse(words.concat().as_bytes(), "routes", &NoKeys);
         }
     }
 }

@@ -75,7 +75,7 @@ impl Links for Sockets<'_> {
 impl Proxy {
     /// A proxy with nothing to do.
     pub fn new(name: &str, now: Instant) -> Self {
-        let (routes, problems) = Table::parse(b"* backend:80\n", "routes", &|_| Ok(None));
+        let (routes, problems) = Table::parse(b"* backend:80\n", "routes", &());
         assert!(problems.is_empty(), "{problems:?}");
         let config = Config { max_open_requests: 1_000, ..Config::default() };
         Proxy { engine: Engine::new(name, config, Arc::new(routes), now, 1_000_000) }

@@ -1,13 +1,19 @@
 //! TLS to backends.
 
+use std::fmt;
 use std::io::{self, Read, Write};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use mio::net::TcpStream;
+use rustls::client::WantsClientCert;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, SignatureScheme};
+
+/// Certificates of ours that are kept ready.
+const MAX_CLIENTS: usize = 64;
 
 /// How a backend is to prove who it is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -16,6 +22,24 @@ pub struct Identity {
     pub name: Box<str>,
     /// Any certificate will do.
     pub unchecked: bool,
+    /// What it is shown of us, if it asks.
+    pub client: Option<ClientCertificate>,
+}
+
+/// A certificate of ours and its private key, in PEM.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct ClientCertificate {
+    /// The certificate, and those between it and its authority.
+    pub chain: Box<[u8]>,
+    /// Its key.
+    pub key: Box<[u8]>,
+}
+
+impl fmt::Debug for ClientCertificate {
+    /// Never shows the key.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ClientCertificate(..)")
+    }
 }
 
 /// The bytes between us and a backend, with TLS or without.
@@ -32,7 +56,11 @@ impl Stream {
     pub(crate) fn new(tcp: TcpStream, identity: Option<&Identity>) -> io::Result<Self> {
         let Some(identity) = identity else { return Ok(Stream::Plain(tcp)) };
         let name = ServerName::try_from(&*identity.name).map_err(io::Error::other)?.to_owned();
-        let config = if identity.unchecked { unchecked() } else { checked() };
+        let config = match (&identity.client, identity.unchecked) {
+            (Some(client), unchecked) => with_client(client, unchecked)?,
+            (None, true) => unchecked(),
+            (None, false) => checked(),
+        };
         let connection = ClientConnection::new(config, name).map_err(io::Error::other)?;
         Ok(Stream::Tls(Box::new((connection, tcp))))
     }
@@ -110,10 +138,16 @@ impl Write for Stream {
     }
 }
 
-/// With the certificates of the system. They are read when the first connection needs them.
+/// With the certificates of the system.
 fn checked() -> Arc<ClientConfig> {
     static CONFIG: OnceLock<Arc<ClientConfig>> = OnceLock::new();
-    let make = || {
+    CONFIG.get_or_init(|| Arc::new(builder().with_root_certificates(roots()).with_no_client_auth())).clone()
+}
+
+/// The authorities that this system trusts. They are read when the first connection needs them.
+fn roots() -> Arc<RootCertStore> {
+    static ROOTS: OnceLock<Arc<RootCertStore>> = OnceLock::new();
+    let read = || {
         let found = rustls_native_certs::load_native_certs();
         let mut roots = RootCertStore::empty();
         let (usable, _) = roots.add_parsable_certificates(found.certs);
@@ -123,19 +157,41 @@ fn checked() -> Arc<ClientConfig> {
                  set SSL_CERT_FILE"
             );
         }
-        Arc::new(builder().with_root_certificates(roots).with_no_client_auth())
+        Arc::new(roots)
     };
-    CONFIG.get_or_init(make).clone()
+    ROOTS.get_or_init(read).clone()
 }
 
 /// For targets of which any certificate is accepted (`insecure`).
 fn unchecked() -> Arc<ClientConfig> {
     static CONFIG: OnceLock<Arc<ClientConfig>> = OnceLock::new();
-    let make = || {
-        let verifier = Arc::new(Unchecked(provider()));
-        Arc::new(builder().dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth())
-    };
-    CONFIG.get_or_init(make).clone()
+    CONFIG.get_or_init(|| Arc::new(believing().with_no_client_auth())).clone()
+}
+
+fn believing() -> rustls::ConfigBuilder<ClientConfig, WantsClientCert> {
+    builder().dangerous().with_custom_certificate_verifier(Arc::new(Unchecked(provider())))
+}
+
+/// With a certificate of ours. The last ones are kept, since each has its sessions to go on with.
+fn with_client(client: &ClientCertificate, unchecked: bool) -> io::Result<Arc<ClientConfig>> {
+    type Known = Vec<(ClientCertificate, bool, Arc<ClientConfig>)>;
+    static KNOWN: Mutex<Known> = Mutex::new(Vec::new());
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((_, _, config)) = known.iter().find(|(of, any, _)| of == client && *any == unchecked) {
+        return Ok(config.clone());
+    }
+    let refused = |reason: String| io::Error::other(format!("client_cert of the route can not be used: {reason}"));
+    let chain = CertificateDer::pem_slice_iter(&client.chain).collect::<Result<Vec<_>, _>>();
+    let chain = chain.map_err(|error| refused(error.to_string()))?;
+    let key = PrivateKeyDer::from_pem_slice(&client.key).map_err(|error| refused(format!("its key: {error}")))?;
+    let builder = if unchecked { believing() } else { builder().with_root_certificates(roots()) };
+    let config = builder.with_client_auth_cert(chain, key).map_err(|error| refused(error.to_string()))?;
+    let config = Arc::new(config);
+    if known.len() >= MAX_CLIENTS {
+        known.remove(0);
+    }
+    known.push((client.clone(), unchecked, config.clone()));
+    Ok(config)
 }
 
 fn provider() -> Arc<CryptoProvider> {

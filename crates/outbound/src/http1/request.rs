@@ -6,7 +6,7 @@ use wire::http1::{BodyFraming, EncodeError, parse_length, write_request_head};
 use zhttp::Packet;
 
 use crate::connect::target::{Endpoint, Target, TargetError};
-use crate::connect::tls::Identity;
+use crate::connect::tls::{ClientCertificate, Identity};
 use crate::http1::upload::Upload;
 use crate::websocket::handshake;
 
@@ -97,7 +97,13 @@ impl Request {
         };
         // The name in the certificate is that of the site, unless the route vouches for that of the target.
         let name = if packet.trust_connect_host { host } else { target.host };
-        let tls = target.tls.then(|| Identity { name: name.into(), unchecked: packet.ignore_tls_errors });
+        let client =
+            |chain: &[u8]| ClientCertificate { chain: chain.into(), key: packet.client_key.unwrap_or(chain).into() };
+        let tls = target.tls.then(|| Identity {
+            name: name.into(),
+            unchecked: packet.ignore_tls_errors,
+            client: packet.client_cert.filter(|chain| !chain.is_empty()).map(client),
+        });
         let endpoint = Rc::new(Endpoint { host: host.into(), port, tls });
         let is_safe = matches!(method, b"GET" | b"HEAD" | b"OPTIONS" | b"TRACE" | b"QUERY");
         Ok(Request {

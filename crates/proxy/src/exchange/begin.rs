@@ -268,6 +268,7 @@ fn external(route: &Route, uri: &Uri<'_>, trusted: bool) -> Option<Route> {
         subscriptions: Vec::new(),
         over_http: false,
         one_event: false,
+        client: None,
         ipc_file_mode: None,
     };
     Some(Route {

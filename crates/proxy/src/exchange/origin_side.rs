@@ -417,6 +417,8 @@ fn to_host<'a>(kind: &'a TargetKind, target: &'a Target, packet: Packet<'a>) -> 
         ignore_policies: target.trusted,
         trust_connect_host: target.trust_connect_host,
         ignore_tls_errors: target.insecure,
+        client_cert: target.client.as_ref().map(|client| client.chain.as_bytes()),
+        client_key: target.client.as_ref().map(|client| client.key.as_bytes()),
         ..packet
     }
 }

@@ -289,7 +289,7 @@ mod tests {
     use super::*;
 
     fn route(line: &str) -> Arc<Route> {
-        let (routes, warnings) = Table::parse(line.as_bytes(), "routes", &|_| Ok(None));
+        let (routes, warnings) = Table::parse(line.as_bytes(), "routes", &());
         assert!(warnings.is_empty(), "{warnings:?}");
         routes.iter().next().unwrap().clone()
     }

@@ -52,6 +52,7 @@ impl Asked<'_> {
         for target in &self.route.targets {
             add(target_name(target).as_bytes());
             add(&flags(target));
+            add(target.client.as_ref().map_or(b"", |client| client.chain.as_bytes()));
         }
         for (name, value) in self.headers.iter().filter(|(name, _)| !self.is_skipped(name)) {
             add(name);
@@ -122,7 +123,7 @@ mod tests {
     use super::*;
 
     fn text(headers: &[(&str, &str)], exactness: Exactness, change: impl FnOnce(&mut Asked<'_>)) -> Box<[u8]> {
-        let (routes, _) = routes::Table::parse(b"*,id=r h:1,h:2", "routes", &|_| Ok(None));
+        let (routes, _) = routes::Table::parse(b"*,id=r h:1,h:2", "routes", &());
         let headers: Vec<_> = headers.iter().map(|(n, v)| (n.as_bytes(), v.as_bytes())).collect();
         let mut asked = Asked {
             key: b"k",

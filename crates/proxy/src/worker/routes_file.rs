@@ -9,8 +9,8 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
-use routes::{Problem, Table};
-use settings::keys::Key;
+use routes::{Files, Problem, Table};
+use settings::keys::{Key, KeyFiles};
 
 use crate::request::signatures::signing_key;
 use settings::routes::RoutesSource;
@@ -19,6 +19,8 @@ use settings::routes::RoutesSource;
 const QUIET: Duration = Duration::from_secs(1);
 /// A file that keeps changing is read after so long all the same.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Bytes of a file with a certificate or its key.
+const MAX_PEM: usize = 65_536;
 /// Mistakes that one line in the log tells of.
 const TOLD: usize = 10;
 
@@ -154,7 +156,7 @@ fn summary(problems: &[Problem]) -> String {
 
 /// Reads the routes. Only a file can fail; what is wrong in it comes back beside what is right.
 fn read(source: &RoutesSource) -> Result<(Table, Vec<Problem>), String> {
-    let parse = |text: &[u8], file: &str, directory: &Path| Table::parse(text, file, &|key| key_of(key, directory));
+    let parse = |text: &[u8], file: &str, directory: &Path| Table::parse(text, file, &Beside(directory));
     let file = name(source);
     Ok(match source {
         RoutesSource::BuiltIn => parse(settings::BUILT_IN_ROUTES.as_bytes(), &file, Path::new("")),
@@ -167,12 +169,26 @@ fn read(source: &RoutesSource) -> Result<(Table, Vec<Problem>), String> {
     })
 }
 
-fn key_of(text: &str, directory: &Path) -> Result<Option<Key>, String> {
-    let key = Key::parse(text, directory)?;
-    if let Some(key) = &key {
-        signing_key(key).map_err(|error| error.to_string())?;
+/// Files in the directory of the routes.
+struct Beside<'a>(&'a Path);
+
+impl Files for Beside<'_> {
+    fn key(&self, text: &str) -> Result<Option<Key>, String> {
+        let key = Key::parse(text, self.0)?;
+        if let Some(key) = &key {
+            signing_key(key).map_err(|error| error.to_string())?;
+        }
+        Ok(key)
     }
-    Ok(key)
+
+    fn pem(&self, file: &str) -> Result<String, String> {
+        let text = KeyFiles::read(self.0, file)?;
+        match text.len() {
+            // It goes with every request to the target.
+            ..=MAX_PEM => Ok(text),
+            length => Err(format!("{file} has {length} bytes, more than {MAX_PEM}")),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -177,7 +177,7 @@ mod tests {
             at("b"),
             at("c")
         );
-        let (table, problems) = Table::parse(routes.as_bytes(), "routes", &|_| Ok(None));
+        let (table, problems) = Table::parse(routes.as_bytes(), "routes", &());
         assert!(problems.is_empty(), "{problems:?}");
         let options = Options { file_mode: Some(0o640), ..Options::default() };
         let mut backends = ZmqBackends::new(Context::new(), "i", options);

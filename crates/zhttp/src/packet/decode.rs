@@ -62,6 +62,8 @@ impl<'a> Packet<'a> {
                 b"ignore-policies" => packet.ignore_policies = flag(value, "ignore-policies")?,
                 b"trust-connect-host" => packet.trust_connect_host = flag(value, "trust-connect-host")?,
                 b"ignore-tls-errors" => packet.ignore_tls_errors = flag(value, "ignore-tls-errors")?,
+                b"client-cert" => packet.client_cert = Some(text(value, "client-cert")?),
+                b"client-key" => packet.client_key = Some(text(value, "client-key")?),
                 b"passthrough" => packet.passthrough = Some(map_payload(value, "passthrough")?),
                 _ => {}
             }

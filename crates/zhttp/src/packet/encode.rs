@@ -24,6 +24,8 @@ impl Packet<'_> {
         }
         maybe(out, "peer-port", self.peer_port);
         maybe_bytes(out, "peer-address", self.peer_address);
+        maybe_bytes(out, "client-key", self.client_key);
+        maybe_bytes(out, "client-cert", self.client_cert);
         when(out, "ignore-tls-errors", self.ignore_tls_errors);
         when(out, "trust-connect-host", self.trust_connect_host);
         when(out, "ignore-policies", self.ignore_policies);

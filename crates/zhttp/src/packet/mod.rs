@@ -145,6 +145,10 @@ pub struct Packet<'a> {
     pub trust_connect_host: bool,
     /// Certificates are not checked (first, to outbound).
     pub ignore_tls_errors: bool,
+    /// A certificate in PEM, and those between it and its authority, to show to the backend (first, to outbound).
+    pub client_cert: Option<&'a [u8]>,
+    /// The private key of that certificate, in PEM (first, to outbound).
+    pub client_key: Option<&'a [u8]>,
     /// The encoded map that marks an internal request (first, from the handler).
     pub passthrough: Option<&'a [u8]>,
 }

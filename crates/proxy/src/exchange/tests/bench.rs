@@ -160,7 +160,7 @@ pub(super) struct Bench {
 
 impl Bench {
     pub(super) fn new(routes: &str) -> Self {
-        let (routes, warnings) = Table::parse(routes.as_bytes(), "routes", &|_| Ok(None));
+        let (routes, warnings) = Table::parse(routes.as_bytes(), "routes", &());
         assert!(warnings.is_empty(), "{warnings:?}");
         let config = Config {
             sig_iss: "pushpin".into(),
