@@ -5,6 +5,7 @@ use std::time::Instant;
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress};
 use frontend::client::deadlines::Deadlines;
 use frontend::client::output::Output;
+use frontend::client::pacing::Stage;
 use frontend::context::{Config, Context};
 use frontend::exchange::Exchanges;
 use frontend::http1::{Http1, SharedBody};
@@ -116,6 +117,11 @@ impl Bench {
         let (from, seq) = (Some(self.peer), Some(self.seq));
         self.seq += 1;
         self.event(|http, cx| http.on_packet(&packet, &body, from, seq, cx)).unwrap();
+    }
+
+    /// Whether the client has a deadline for what it sends next.
+    fn is_awaited(&self) -> bool {
+        matches!(self.http.stage(0, &self.exchanges, 0), Stage::Body { awaited: true, .. })
     }
 
     fn accept(&mut self) {
@@ -284,6 +290,26 @@ fn few_bytes_that_become_many_are_sent_on_within_the_credits() {
     assert!(bench.server.largest <= 16_384);
     bench.client(&frame(Opcode::Binary, true, false, b"next"));
     assert!(bench.server.message.ends_with(b"next"));
+}
+
+#[test]
+fn only_a_client_within_a_compressed_message_is_waited_for() {
+    let payload = compressed(&[7; 5000], FlushCompress::Sync);
+    let (first, rest) = payload.split_at(payload.len() - 3);
+    let begin = frame(Opcode::Binary, false, true, first);
+    let end = frame(Opcode::Continuation, true, false, rest);
+    let mut bench = Bench::open(1000);
+    assert!(!bench.is_awaited(), "between messages");
+    bench.client(&frame(Opcode::Binary, false, false, b"plain"));
+    assert!(!bench.is_awaited(), "nothing is kept for a message that is not compressed");
+    bench.client(&frame(Opcode::Continuation, true, false, b""));
+    bench.client(&begin);
+    assert!(!bench.is_awaited(), "the server takes no more");
+    bench.credits(10_000);
+    assert!(bench.is_awaited());
+    bench.client(&end);
+    assert!(!bench.is_awaited());
+    assert_eq!((bench.server.message.len(), bench.server.ended), (5005, 2));
 }
 
 #[test]

@@ -124,7 +124,7 @@ pub const SETTINGS: &[Setting] = &[
     row(R, "client_send_window", Int(4096, 1073741824), "65536", "own", Used, "Bytes a client connection may have under way inside the suite: what the frontend grants as credits. The next request of a connection begins when less than half of it is still unsent."),
     row(R, "client_max_message_size", Int(0, MAX), "0", "own", Used, "Bytes that a message of a client may have on a WebSocket, whatever its frames, and after it is inflated if it is compressed; a larger one closes it with 1009. 0: no limit, because messages are passed on as they come and take no more memory than `client_send_window`."),
     row(R, "client_header_timeout", SECONDS, "60", "own", Used, "Seconds a client may take for the head of a request, however it spreads the bytes; 0: no limit."),
-    row(R, "client_body_timeout", SECONDS, "60", "own", Used, "Seconds between two reads of a request's body, while the backend waits for it; 0: no limit."),
+    row(R, "client_body_timeout", SECONDS, "60", "own", Used, "Seconds between two reads of a request's body, while the backend waits for it, or of a compressed message on a WebSocket; 0: no limit."),
     row(R, "client_send_timeout", SECONDS, "60", "own", Used, "Seconds between two writes to a client, while more waits for it; 0: no limit. A held stream with nothing to send has no limit."),
     row(R, "client_min_rate", Int(0, MAX), "100", "own", Used, "Bytes a second that a client must take on average while it lags behind, from `client_send_timeout` on; 0: no limit."),
     row(R, "client_idle_timeout", SECONDS, "75", "own", Used, "Seconds a connection stays open between two requests; 0: no limit."),

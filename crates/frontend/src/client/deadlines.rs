@@ -58,7 +58,7 @@ impl Late {
         match self {
             Late::Idle => "no request came in time",
             Late::Head => "the head of its request did not end in time",
-            Late::Body => "the body of its request did not go on in time",
+            Late::Body => "the body of its request, or a message or close of its WebSocket, did not come in time",
             Late::Write => "it reads its response too slowly or not at all",
             Late::Linger => "it did not close its connection after the last response",
         }

@@ -132,7 +132,10 @@ impl Http1 {
                 let credits = exchanges.get(socket.exchange).map_or(0, |exchange| exchange.credits() as usize);
                 match socket.room(self.input.len(), credits) {
                     0 => Stage::Stopped,
-                    room => Stage::Body { room, awaited: socket.awaits_close() },
+                    room => {
+                        let awaited = socket.awaits_close() || self.input.is_empty() && socket.awaits_compressed();
+                        Stage::Body { room, awaited }
+                    }
                 }
             }
             Phase::Closing => Stage::Closing,

@@ -114,6 +114,12 @@ impl WebSocket {
         self.close_sent && !self.close_received
     }
 
+    /// Whether the client is within a compressed message, and all that it has sent of it has been passed on: memory is kept for
+    /// what follows.
+    pub fn awaits_compressed(&self) -> bool {
+        self.inflater.is_some() && !self.has_more()
+    }
+
     /// The server accepts. Gives the head for the client.
     ///
     /// # Errors
