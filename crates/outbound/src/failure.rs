@@ -46,7 +46,7 @@ pub enum Failure {
     #[error("the host name does not resolve")]
     Unresolved,
     /// The resolver has more questions than it can take.
-    #[error("too many DNS lookups are waiting")]
+    #[error("too many DNS lookups are waiting; names that are slow or hang hold them up (backend_lookup_threads)")]
     LookupsBusy,
     /// Only internal addresses, and nobody vouches for them.
     #[error("the address is internal; only targets of the routes file may be")]

@@ -190,6 +190,8 @@ pub struct Outbound {
     pub specs: OutboundSpecs,
     /// Requests to backends at a time.
     pub maxconn: usize,
+    /// Names that are looked up at a time.
+    pub lookup_threads: usize,
     /// How long finding and connecting to a backend may take.
     pub connect_timeout: Duration,
     /// How long the head of a response may take.

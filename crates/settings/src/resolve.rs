@@ -167,6 +167,7 @@ fn outbound(
     Ok(Outbound {
         specs,
         maxconn: frontend.client_maxconn,
+        lookup_threads: values.int(P, "backend_lookup_threads")?,
         connect_timeout: values.seconds(P, "backend_connect_timeout")?,
         response_timeout: values.seconds(P, "backend_response_timeout")?,
         idle_timeout: values.seconds(P, "backend_idle_timeout")?,

@@ -171,6 +171,7 @@ pub const SETTINGS: &[Setting] = &[
     row(P, "updates_check", Text, "", "1.13", Ignored, "Pushpin asked for newer versions of itself; we never do."),
     row(P, "organization_name", Text, "", "1.13", Ignored, "Was sent along with that."),
     row(P, "backend_connect_timeout", PERIOD, "10", "own", Used, "Seconds for looking up a backend's name and connecting, over all of its addresses."),
+    row(P, "backend_lookup_threads", Int(2, 256), "16", "own", Used, "Names of backends that are looked up at a time. Names that were slow the last time have half of these threads, so that those which hang leave some to others."),
     row(P, "backend_response_timeout", PERIOD, "600", "own", Used, "Seconds from the end of a request to the end of its response's head. An interim response (1xx) begins them anew."),
     row(P, "backend_idle_timeout", PERIOD, "1800", "own", Used, "Seconds for which nothing may move on a connection to a backend that carries a request."),
     row(P, "backend_keepalive_timeout", PERIOD, "55", "own", Used, "Seconds for which a connection to a backend is kept for the next request."),

@@ -3,6 +3,7 @@
 
 pub mod attempts;
 pub(crate) mod connection;
+pub mod lookups;
 pub mod policy;
 pub mod pool;
 pub mod resolve;
@@ -34,8 +35,8 @@ pub(crate) struct Connector {
 
 impl Connector {
     /// Without connections. `waker` is used when a name has been looked up.
-    pub(crate) fn new(waker: Waker, pool: Pool) -> Self {
-        Connector { resolver: Resolver::new(waker), connections: Slab::new(), pool }
+    pub(crate) fn new(waker: Waker, threads: usize, pool: Pool) -> Self {
+        Connector { resolver: Resolver::new(waker, threads), connections: Slab::new(), pool }
     }
 
     /// A connection that waits for its next request. `trusted`: it may lead to an internal address.

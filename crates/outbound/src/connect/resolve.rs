@@ -1,22 +1,22 @@
 //! Names of backends to addresses, by the system's resolver.
 //!
-//! The resolver blocks, so it runs on a few threads of its own. Answers are remembered for some seconds, which is long
+//! The resolver blocks, so it runs on threads of its own; [`lookups`](super::lookups) says which name is next. Answers are remembered for some seconds, which is long
 //! enough to spare a busy proxy the question and short enough to follow a backend that moves.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, ToSocketAddrs};
 use std::rc::Rc;
-use std::sync::mpsc::{Receiver, Sender, SyncSender, TrySendError, channel, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use transport::Waker;
 
-/// Names that can be asked for at the same time.
-const THREADS: usize = 4;
-/// Names that can wait for their turn.
-const QUEUE: usize = 1024;
+use super::lookups::Lookups;
+
+/// Exchanges that can wait for one name. Those that have given up meanwhile count as well, until the name is answered.
+const MAX_ASKERS: usize = 65_536;
 /// Answers remembered.
 const MAX_CACHED: usize = 4096;
 /// How long an answer is good.
@@ -44,6 +44,9 @@ pub type Asker = (usize, u64);
 /// A name and its addresses.
 type Resolved = (Box<str>, Vec<IpAddr>);
 
+/// Asks for the addresses of a name; may block.
+pub type Ask = Arc<dyn Fn(&str) -> Vec<IpAddr> + Send + Sync>;
+
 struct Answer {
     addresses: Addresses,
     until: Instant,
@@ -53,19 +56,37 @@ struct Answer {
 pub struct Resolver {
     known: HashMap<Box<str>, Answer>,
     asked: HashMap<Box<str>, Vec<Asker>>,
-    questions: SyncSender<Box<str>>,
+    lookups: Lookups,
+    threads: usize,
+    ask: Ask,
+    questions: Sender<Box<str>>,
     answers: Receiver<Resolved>,
     /// What threads are started with, until the first question.
     unstarted: Option<(Receiver<Box<str>>, Sender<Resolved>, Waker)>,
 }
 
 impl Resolver {
-    /// A resolver that uses `waker` when there are answers. Threads are started by the first question.
-    pub fn new(waker: Waker) -> Self {
-        let (questions, to_ask) = sync_channel(QUEUE);
+    /// A resolver that uses `waker` when there are answers. Its `threads` are started by the first question.
+    pub fn new(waker: Waker, threads: usize) -> Self {
+        Self::with(Arc::new(system_lookup), waker, threads)
+    }
+
+    /// The same, with another way to ask than the system's.
+    pub fn with(ask: Ask, waker: Waker, threads: usize) -> Self {
+        // Bounded by `lookups`: no name is sent that has no thread.
+        let (questions, to_ask) = channel();
         let (answer, answers) = channel();
         let unstarted = Some((to_ask, answer, waker));
-        Resolver { known: HashMap::new(), asked: HashMap::new(), questions, answers, unstarted }
+        Resolver {
+            known: HashMap::new(),
+            asked: HashMap::new(),
+            lookups: Lookups::new(threads),
+            threads: threads.max(2),
+            ask,
+            questions,
+            answers,
+            unstarted,
+        }
     }
 
     /// Looks a name up; an address means itself.
@@ -77,22 +98,33 @@ impl Resolver {
             return Lookup::Known(answer.addresses.clone());
         }
         if let Some(askers) = self.asked.get_mut(host) {
+            if askers.len() >= MAX_ASKERS {
+                return Lookup::Busy;
+            }
             askers.push(asker);
             return Lookup::Asked;
         }
+        if !self.lookups.ask(host) {
+            return Lookup::Busy;
+        }
+        self.asked.insert(host.into(), vec![asker]);
         self.start_threads();
-        match self.questions.try_send(host.into()) {
-            Ok(()) => {
-                self.asked.insert(host.into(), vec![asker]);
-                Lookup::Asked
-            }
-            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => Lookup::Busy,
+        self.start(now);
+        Lookup::Asked
+    }
+
+    fn start(&mut self, now: Instant) {
+        while let Some(host) = self.lookups.start(now) {
+            // Without threads nobody takes it; the deadlines of those who ask still hold.
+            let _ = self.questions.send(host);
         }
     }
 
     /// The next answer that has come, and who waits for it. Call when woken, until there is none.
     pub fn answered(&mut self, now: Instant) -> Option<(Addresses, Vec<Asker>)> {
         let (host, addresses) = self.answers.try_recv().ok()?;
+        self.lookups.finished(&host, now);
+        self.start(now);
         let addresses: Addresses = addresses.into();
         let askers = self.asked.remove(&host).unwrap_or_default();
         if self.known.len() >= MAX_CACHED {
@@ -108,14 +140,15 @@ impl Resolver {
     fn start_threads(&mut self) {
         let Some((questions, answers, waker)) = self.unstarted.take() else { return };
         let questions = Arc::new(Mutex::new(questions));
-        for _ in 0..THREADS {
+        for _ in 0..self.threads {
             let (questions, answers, waker) = (questions.clone(), answers.clone(), waker.clone());
+            let look_up = self.ask.clone();
             let ask = move || {
                 loop {
                     // The lock is held while waiting: one thread waits for a question, the others for the lock.
                     let question = questions.lock().unwrap_or_else(PoisonError::into_inner).recv();
                     let Ok(host) = question else { return };
-                    let addresses = system_lookup(&host);
+                    let addresses = look_up(&host);
                     if answers.send((host, addresses)).is_err() {
                         return;
                     }
@@ -152,7 +185,7 @@ mod tests {
     #[test]
     fn addresses_mean_themselves() {
         let reactor = Reactor::new().unwrap();
-        let mut resolver = Resolver::new(reactor.waker());
+        let mut resolver = Resolver::new(reactor.waker(), 4);
         for host in ["127.0.0.1", "::1"] {
             let address: IpAddr = host.parse().unwrap();
             let lookup = resolver.look_up(host, (0, 0), Instant::now());
@@ -161,9 +194,43 @@ mod tests {
     }
 
     #[test]
+    fn a_name_is_answered_while_more_names_hang_than_there_are_threads() {
+        let mut reactor = Reactor::new().unwrap();
+        // Names hang until the sender is dropped.
+        let (release, hang) = channel::<()>();
+        let hang = Mutex::new(hang);
+        let ask = move |host: &str| match host {
+            "good" => vec![IpAddr::from([127, 0, 0, 1])],
+            _ => {
+                let _ = hang.lock().unwrap_or_else(PoisonError::into_inner).recv();
+                Vec::new()
+            }
+        };
+        let mut resolver = Resolver::with(Arc::new(ask), reactor.waker(), 4);
+        let now = Instant::now();
+        let mut good = |resolver: &mut Resolver, now| {
+            assert_eq!(resolver.look_up("good", (1, 1), now), Lookup::Asked);
+            let mut ready = Vec::new();
+            for _ in 0..10 {
+                if let Some((addresses, _)) = resolver.answered(now) {
+                    return addresses;
+                }
+                reactor.wait(Some(Duration::from_secs(10)), &mut ready).unwrap();
+            }
+            panic!("no answer");
+        };
+        assert_eq!(good(&mut resolver, now).len(), 1);
+        for number in 0..8 {
+            assert_eq!(resolver.look_up(&format!("hangs-{number}"), (0, number), now), Lookup::Asked);
+        }
+        assert_eq!(good(&mut resolver, now + FRESH).len(), 1);
+        drop(release);
+    }
+
+    #[test]
     fn a_name_is_asked_for_once_and_its_answer_remembered() {
         let mut reactor = Reactor::new().unwrap();
-        let mut resolver = Resolver::new(reactor.waker());
+        let mut resolver = Resolver::new(reactor.waker(), 4);
         let now = Instant::now();
         assert_eq!(resolver.look_up("localhost", (1, 10), now), Lookup::Asked);
         assert_eq!(resolver.look_up("localhost", (2, 20), now), Lookup::Asked);

@@ -31,7 +31,10 @@ impl Worker {
         match self.connector.resolver.look_up(&exchange.endpoint.host, (index, exchange.serial), now) {
             Lookup::Known(addresses) => self.dial_first(index, &addresses),
             Lookup::Asked => self.watch_again(index),
-            Lookup::Busy => self.fail(index, &Failure::LookupsBusy),
+            Lookup::Busy => {
+                self.context.counters.lookups_refused += 1;
+                self.fail(index, &Failure::LookupsBusy);
+            }
         }
     }
 

@@ -21,6 +21,8 @@ pub(crate) struct Counters {
     pub(crate) repeated: u64,
     /// Requests that ended with an error.
     pub(crate) failed: u64,
+    /// Requests refused because too many waited for names.
+    pub(crate) lookups_refused: u64,
     /// Requests given up because their requester left or did not keep up.
     pub(crate) orphaned: u64,
 }

@@ -106,7 +106,7 @@ impl Worker {
                 idle: settings.idle_timeout,
             },
         };
-        let connector = Connector::new(reactor.waker(), pool);
+        let connector = Connector::new(reactor.waker(), settings.lookup_threads, pool);
         let now = Instant::now();
         Ok(Worker {
             reactor,
