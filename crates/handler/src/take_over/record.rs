@@ -154,3 +154,6 @@ pub enum RecordError {
     #[error(transparent)]
     Call(#[from] AcceptError),
 }
+
+#[cfg(test)]
+mod tests;
