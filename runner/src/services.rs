@@ -69,6 +69,11 @@ impl Service {
         self.program == Program::Own
     }
 
+    /// Whether it makes session tickets for clients with TLS.
+    pub fn makes_tickets(&self) -> bool {
+        self.part == Part::Frontend && self.program == Program::Own
+    }
+
     /// Sockets that it serves.
     pub fn listeners<'a>(&self, all: &'a Listeners) -> &'a [Listener] {
         match self.part {

@@ -5,8 +5,9 @@ use std::process::{ExitCode, ExitStatus};
 use std::sync::Arc;
 use std::time::Duration;
 
+use frontend::accept::tickets::Chain;
 use nix::sys::signal::Signal;
-use process::{Failure, log};
+use process::{Failure, Secret, log};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -69,10 +70,12 @@ pub async fn run(
     let (news, mut told) = mpsc::unbounded_channel();
     let slots = services::of(&configuration, arguments, files).into_iter().map(Slot::from).collect();
     let handed_down = configuration.to_bytes();
+    let tickets = Chain::new(std::time::SystemTime::now()).map_err(|_| "the system has no random numbers for keys")?;
     let mut supervisor = Supervisor {
         slots,
         configuration,
         handed_down,
+        tickets,
         arguments,
         listeners,
         files,
@@ -101,6 +104,8 @@ struct Supervisor<'a> {
     configuration: Configuration,
     /// The same, as the parts get it.
     handed_down: Arc<[u8]>,
+    /// Keys of TLS session tickets, which all frontends have alike.
+    tickets: Chain,
     arguments: &'a Arguments,
     listeners: &'a Listeners,
     files: &'a RunFiles,
@@ -135,7 +140,12 @@ impl Supervisor<'_> {
 
     fn start(&mut self, index: usize) -> Result<(), SpawnError> {
         let slot = &mut self.slots[index];
-        let handle = child::start(index, &slot.service, self.handed_down.clone(), self.listeners, self.news.clone())?;
+        let mut handed_down = self.handed_down.clone();
+        if slot.service.makes_tickets() {
+            self.tickets.advance(std::time::SystemTime::now());
+            handed_down = Secret::from(self.tickets.to_bytes()).append_to(&handed_down).into();
+        }
+        let handle = child::start(index, &slot.service, handed_down, self.listeners, self.news.clone())?;
         self.files.write_pid(&slot.service.file_name, handle.pid);
         slot.state = State::Running(handle);
         if !slot.service.tells_when_ready() {

@@ -5,16 +5,20 @@ use std::net::TcpStream;
 use std::sync::{Arc, Mutex};
 use std::{fs, thread};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use pushpin_tests::client::get;
 use pushpin_tests::origin::{Origin, respond};
 use pushpin_tests::publish;
-use pushpin_tests::suite::Suite;
+use pushpin_tests::suite::{Suite, is_alive};
 use pushpin_tests::until;
 use rcgen::{CertificateParams, KeyPair};
 use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::server::WebPkiClientVerifier;
-use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, StreamOwned};
+use rustls::{
+    ClientConfig, ClientConnection, HandshakeKind, RootCertStore, ServerConfig, ServerConnection, StreamOwned,
+};
 
 type Client = StreamOwned<ClientConnection, TcpStream>;
 
@@ -31,6 +35,11 @@ fn certify(suite: &Suite, file: &str, site: &str) -> CertificateDer<'static> {
 
 /// A connection that trusts only this certificate.
 fn connect(port: u16, site: &str, trusted: &CertificateDer<'static>) -> std::io::Result<Client> {
+    connect_with(trusting(trusted), port, site)
+}
+
+/// A client that trusts only this certificate, and remembers its sessions.
+fn trusting(trusted: &CertificateDer<'static>) -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
     roots.add(trusted.clone()).unwrap();
     let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
@@ -38,8 +47,12 @@ fn connect(port: u16, site: &str, trusted: &CertificateDer<'static>) -> std::io:
         .unwrap()
         .with_root_certificates(roots)
         .with_no_client_auth();
+    Arc::new(config)
+}
+
+fn connect_with(config: Arc<ClientConfig>, port: u16, site: &str) -> std::io::Result<Client> {
     let name = ServerName::try_from(site.to_owned()).unwrap();
-    let mut connection = ClientConnection::new(Arc::new(config), name).unwrap();
+    let mut connection = ClientConnection::new(config, name).unwrap();
     let mut stream = TcpStream::connect(("127.0.0.1", port))?;
     stream.set_read_timeout(Some(std::time::Duration::from_secs(10)))?;
     while connection.is_handshaking() {
@@ -62,6 +75,11 @@ fn read_until(client: &mut Client, end: &[u8]) -> Vec<u8> {
 
 /// A suite with a port for TLS, in front of a backend that holds `/stream`, takes uploads, and tells how a client came.
 fn start(origin: &Origin) -> (Suite, u16, CertificateDer<'static>) {
+    start_with(origin, "")
+}
+
+/// The same with further settings of the runner.
+fn start_with(origin: &Origin, runner: &str) -> (Suite, u16, CertificateDer<'static>) {
     let port = {
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         free.local_addr().unwrap().port()
@@ -69,7 +87,7 @@ fn start(origin: &Origin) -> (Suite, u16, CertificateDer<'static>) {
     let routes = format!("* 127.0.0.1:{}", origin.port);
     let mut suite = Suite::prepare(
         &routes,
-        &format!("[runner]\nhttps_ports=127.0.0.1:{port}\n[proxy]\nset_x_forwarded_protocol=proto-only"),
+        &format!("[runner]\n{runner}\nhttps_ports=127.0.0.1:{port}\n[proxy]\nset_x_forwarded_protocol=proto-only"),
     );
     let certificate = certify(&suite, &format!("default_{port}"), "localhost");
     suite.launch();
@@ -193,4 +211,36 @@ fn a_backend_that_asks_for_it_gets_the_certificate_of_the_route() {
     assert_eq!((known.head.status, known.text().as_str()), (200, "known"), "{}", suite.logs());
     assert_eq!(get(suite.port, "/").unwrap().head.status, 502);
     assert!(!suite.logs().contains("PRIVATE KEY"));
+}
+
+/// Asks for something on a new connection, which brings tickets; tells which process answers and how the session began.
+fn visit(suite: &Suite, config: &Arc<ClientConfig>, port: u16) -> std::io::Result<(i32, HandshakeKind)> {
+    let mut client = connect_with(config.clone(), port, "localhost")?;
+    client.write_all(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n\r\nx")?;
+    read_until(&mut client, b"1 bytes");
+    let process = suite.server_of("frontend", &client.sock);
+    Ok((process, client.conn.handshake_kind().expect("the handshake is over")))
+}
+
+#[test]
+fn a_session_goes_on_at_any_frontend_and_after_a_frontend_was_killed() {
+    let (origin, _) = origin();
+    let (suite, port, certificate) = start_with(&origin, "frontend_processes=2");
+    let config = trusting(&certificate);
+    let (first, kind) = visit(&suite, &config, port).unwrap();
+    assert_eq!(kind, HandshakeKind::Full);
+    let resumed_elsewhere = |known: &[i32]| {
+        let mut found = None;
+        until("another frontend serves", || {
+            let Ok((process, kind)) = visit(&suite, &config, port) else { return false };
+            assert_eq!(kind, HandshakeKind::Resumed, "at {process}, after {known:?}");
+            found = Some(process).filter(|process| !known.contains(process));
+            found.is_some()
+        });
+        found.unwrap()
+    };
+    let second = resumed_elsewhere(&[first]);
+    kill(Pid::from_raw(first), Signal::SIGKILL).unwrap();
+    until("it is dead", || !is_alive(first));
+    resumed_elsewhere(&[first, second]);
 }

@@ -27,6 +27,8 @@ pub mod worker;
 
 use std::os::fd::AsRawFd;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::SystemTime;
 
 use mio::unix::SourceFd;
 use mio::{Interest, Token};
@@ -36,6 +38,7 @@ use settings::Port;
 use wire::http1::Limits;
 
 use crate::accept::listeners::Terms;
+use crate::accept::tickets::{Chain, Keys};
 use crate::accept::tls::Certificates;
 use crate::accept::{Admission, Listeners};
 use crate::client::deadlines::Deadlines;
@@ -76,8 +79,13 @@ fn serve(mut started: Started) -> Result<(), Failure> {
         tracing::info!("listening on {address}");
     }
     let certificates = Certificates::new(&settings.certificates);
+    let chain = started.secret.as_deref().and_then(Chain::from_bytes);
+    let chain = chain.map_or_else(|| Chain::new(SystemTime::now()), Ok);
+    let tickets = chain.and_then(Keys::new).map_err(|_| "TLS: the system has no random numbers for keys")?;
     for &Port { address, proxied } in &settings.https_ports {
-        let tls = certificates.for_port(address.port()).map_err(|error| error.to_string())?;
+        let mut tls = certificates.for_port(address.port()).map_err(|error| error.to_string())?;
+        tls.ticketer = tickets.for_port(address.port());
+        let tls = Arc::new(tls);
         listeners.add(inherit::listen(inherit::HTTPS, address)?, Terms { tls: Some(tls), proxied })?;
         tracing::info!("listening on {address} with TLS");
     }

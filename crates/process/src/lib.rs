@@ -10,6 +10,7 @@ pub mod inherit;
 pub mod local;
 pub mod log;
 mod parent;
+mod secret;
 pub mod signals;
 pub mod zmq;
 
@@ -22,6 +23,7 @@ use std::time::Duration;
 pub use arguments::{Arguments, Component};
 pub use identity::instance_id;
 pub use parent::{READY, RUNNER, die_with_runner, name_this_process};
+pub use secret::Secret;
 pub use signals::{Signal, Signals};
 
 use settings::{Port, Raw, Settings};
@@ -43,6 +45,8 @@ pub struct Started {
     pub signals: Signals,
     /// Which of several equal processes this is, from 0 (`--process`).
     pub process: usize,
+    /// What only the processes of one runner know; none without runner.
+    pub secret: Option<Secret>,
     /// To tell that the component serves.
     pub ready: Ready,
 }
@@ -82,8 +86,10 @@ fn prepare(component: &Component, arguments: &Arguments) -> Result<Started, Fail
     raise_file_limit();
     let source = arguments.source();
     let mut parent = Parent::of_this_process()?;
-    let handed_down = parent.as_mut().map_or(Ok(None), Parent::configuration)?;
-    let raw = handed_down.map_or_else(|| Raw::read(&source), Ok)?;
+    let (raw, secret) = match parent.as_mut().map_or(Ok(None), Parent::handed_down)? {
+        Some(handed_down) => handed_down,
+        None => (Raw::read(&source)?, None),
+    };
     let (mut settings, warnings) = raw.settings(&source)?;
     // The runner may have been told other ports than the configuration has.
     if inherit::any_for_clients() {
@@ -100,7 +106,7 @@ fn prepare(component: &Component, arguments: &Arguments) -> Result<Started, Fail
             tracing::warn!("{warning}");
         }
     }
-    Ok(Started { settings, signals, process: arguments.process, ready: Ready(parent) })
+    Ok(Started { settings, signals, process: arguments.process, secret, ready: Ready(parent) })
 }
 
 /// The ports that were inherited, as the configuration has them.

@@ -1,6 +1,6 @@
 //! A component and the runner that started it.
 //!
-//! The runner is at the other end of stdin, which is a socket: it sends the configuration that it has checked, and closes
+//! The runner is at the other end of stdin, which is a socket: it sends the configuration that it has checked, and maybe a secret, and closes
 //! its direction; the component answers with one byte when it serves. Programs of others may ignore it.
 
 use std::fs::File;
@@ -12,7 +12,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::{Pid, getppid};
 use settings::Raw;
 
-use crate::Failure;
+use crate::{Failure, Secret};
 
 /// Variable in which the runner tells its process id to the components that it starts.
 pub const RUNNER: &str = "PUSHPIN_RUNNER";
@@ -53,11 +53,14 @@ impl Parent {
         Ok(Some(Self(io::stdin().as_fd().try_clone_to_owned()?.into())))
     }
 
-    /// The configuration that it hands down; none if it does not.
-    pub(crate) fn configuration(&mut self) -> Result<Option<Raw>, Failure> {
+    /// The configuration and the secret that it hands down; none if it does not.
+    pub(crate) fn handed_down(&mut self) -> Result<Option<(Raw, Option<Secret>)>, Failure> {
         let mut bytes = Vec::new();
         self.0.read_to_end(&mut bytes)?;
-        if bytes.is_empty() { Ok(None) } else { Ok(Some(Raw::from_bytes(&bytes)?)) }
+        if bytes.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some((Raw::from_bytes(&bytes)?, Secret::behind_configuration(&bytes))))
     }
 
     /// Tells it that this component serves.

@@ -2,10 +2,12 @@
 //!
 //! - [`listeners`]: the listening sockets.
 //! - [`tls`]: certificates for those who come with TLS.
+//! - [`tickets`]: their sessions, which go on at any frontend.
 //! - [`admission`]: how many clients there may be, without I/O.
 
 pub mod admission;
 pub mod listeners;
+pub mod tickets;
 pub mod tls;
 
 pub use admission::Admission;

@@ -68,11 +68,11 @@ impl Certificates {
         Arc::new(Certificates { directory: directory.into(), provider, known: Mutex::default() })
     }
 
-    /// How TLS is spoken on a port.
+    /// How TLS is spoken on a port, without tickets.
     ///
     /// # Errors
     /// There is no certificate that could be used there.
-    pub fn for_port(self: &Arc<Self>, port: u16) -> Result<Arc<ServerConfig>, CertificateError> {
+    pub fn for_port(self: &Arc<Self>, port: u16) -> Result<ServerConfig, CertificateError> {
         let default = format!("default_{port}");
         if self.find(&default).is_none() {
             let file = self.file(&default, "crt");
@@ -89,10 +89,7 @@ impl Certificates {
         let builder = builder.unwrap_or_else(|error| unreachable!("{error}"));
         let mut config = builder.with_no_client_auth().with_cert_resolver(resolver);
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        if let Ok(tickets) = rustls::crypto::ring::Ticketer::new() {
-            config.ticketer = tickets;
-        }
-        Ok(Arc::new(config))
+        Ok(config)
     }
 
     fn has_any(&self) -> bool {
