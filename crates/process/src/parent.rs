@@ -1,7 +1,7 @@
 //! A component and the runner that started it.
 //!
-//! The runner is at the other end of stdin, which is a socket: it sends the configuration that it has checked, and maybe a secret, and closes
-//! its direction; the component answers with one byte when it serves. Programs of others may ignore it.
+//! The runner is at the other end of stdin, which is a socket: it sends the configuration that it has checked, and maybe a
+//! secret, and closes its direction; the component answers with one byte when it serves. Programs of others may ignore it.
 
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};

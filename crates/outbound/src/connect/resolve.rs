@@ -1,7 +1,8 @@
 //! Names of backends to addresses, by the system's resolver.
 //!
-//! The resolver blocks, so it runs on threads of its own; [`lookups`](super::lookups) says which name is next. Answers are remembered for some seconds, which is long
-//! enough to spare a busy proxy the question and short enough to follow a backend that moves.
+//! The resolver blocks, so it runs on threads of its own; [`lookups`](super::lookups) says which name is next. Answers are
+//! remembered for some seconds, which is long enough to spare a busy proxy the question and short enough to follow a
+//! backend that moves.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, ToSocketAddrs};
