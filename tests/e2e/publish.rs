@@ -131,6 +131,41 @@ fn publishers_that_send_half_a_request_keep_nobody_waiting() {
 }
 
 #[test]
+fn tokens_in_a_batch_reach_the_stream_in_their_order_as_they_come() {
+    let origin =
+        Origin::start(|_, stream| respond(stream, "200 OK", "Grip-Hold: stream\r\nGrip-Channel: c\r\n", b"hi\n"));
+    let suite = Suite::before(origin.port);
+    let mut client = Client::connect(suite.port).unwrap();
+    client.get("/stream").unwrap();
+    client.final_head().unwrap();
+    client.expect("hi\n").unwrap();
+    let mut publisher = Client::connect(suite.publish_port).unwrap();
+    let head = "POST /publish/ HTTP/1.1\r\nConnection: keep-alive\r\nContent-Type: application/x-ndjson\r\n\
+                Transfer-Encoding: chunked\r\n\r\n";
+    publisher.send(head.as_bytes()).unwrap();
+    let mut send = |text: &str| publisher.send(format!("{:x}\r\n{text}\r\n", text.len()).as_bytes()).unwrap();
+    let token = |text: &str| format!("{{\"channel\":\"c\",\"http-stream\":{{\"content\":\"{text}\"}}}}\n");
+    for n in 0..100 {
+        send(&token(&format!("{n},")));
+    }
+    send("nonsense\n");
+    // All of that has come while the batch goes on.
+    let expected: String = (0..100).map(|n| format!("{n},")).collect();
+    client.expect(&expected).unwrap();
+    send(&token("end"));
+    client.expect("end").unwrap();
+    publisher.send(b"0\r\n\r\n").unwrap();
+    let answer = publisher.response().unwrap().text();
+    let lines: Vec<&str> = answer.lines().collect();
+    assert_eq!(lines.len(), 102);
+    assert!(lines[100].starts_with(r#"{"line":101,"status":400,"error":"#), "{}", lines[100]);
+    assert_eq!(lines[101], r#"{"line":102,"status":200,"message":"Published"}"#);
+    // The connection is there for another request.
+    publisher.send(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+    assert_eq!(publisher.response().unwrap().text(), "Pushpin API\n");
+}
+
+#[test]
 fn with_a_key_only_tokens_publish_and_only_to_their_channels() {
     let origin = origin();
     let mut suite =

@@ -17,7 +17,7 @@ const EMPTY: &str = "POST /publish/ HTTP/1.1\r\nContent-Length: 12\r\n\r\n{\"ite
 
 fn limits() -> Limits {
     let bounds = Bounds { unfinished: 100, waiting: 10, bytes: 1_000_000 };
-    Limits { head: 10_000, body: 1_000_000, head_time: LONG, body_time: LONG, wait: LONG, bounds }
+    Limits { head: 10_000, body: 1_000_000, head_time: LONG, body_time: LONG, idle_time: LONG, wait: LONG, bounds }
 }
 
 struct Port {
@@ -195,4 +195,72 @@ fn only_who_has_a_token_gets_work_done() {
     }
     // Health checks need none.
     assert_eq!(status(port.send("GET / HTTP/1.1\r\n\r\n")), "200");
+}
+
+/// One answer with a length; the connection may stay.
+fn one_answer(stream: &mut TcpStream) -> String {
+    let mut text = String::new();
+    let mut byte = [0];
+    while !text.ends_with("\r\n\r\n") {
+        stream.read_exact(&mut byte).unwrap();
+        text.push(char::from(byte[0]));
+    }
+    let head = text.to_ascii_lowercase();
+    let length = head.split("content-length: ").nth(1).unwrap().split('\r').next().unwrap().parse().unwrap();
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).unwrap();
+    text + &String::from_utf8(body).unwrap()
+}
+
+fn with_headers(headers: &str, body: &str) -> String {
+    format!("POST /publish/ HTTP/1.1\r\n{headers}Content-Length: {}\r\n\r\n{body}", body.len())
+}
+
+#[test]
+fn who_asks_for_it_stays_connected() {
+    let port = port(limits());
+    let stays = with_headers("Connection: x, Keep-Alive\r\n", "{\"items\":[]}");
+    let mut client = port.send(&stays);
+    for _ in 0..3 {
+        port.next().begin().unwrap().1.complete();
+        let text = one_answer(&mut client);
+        assert!(text.contains("\r\nConnection: keep-alive\r\n") && text.ends_with("Published\n"), "{text}");
+        client.write_all(stays.as_bytes()).unwrap();
+    }
+    port.next().begin().unwrap().1.complete();
+    one_answer(&mut client);
+    // Several at once are answered in their order, and what is wrong does not end the connection.
+    let wrong = with_headers("Connection: keep-alive\r\n", "{}");
+    let nowhere = "GET /nowhere HTTP/1.1\r\nConnection: keep-alive\r\n\r\n";
+    client.write_all(format!("{wrong}{nowhere}{EMPTY}").as_bytes()).unwrap();
+    assert!(one_answer(&mut client).starts_with("HTTP/1.1 400 "));
+    assert!(one_answer(&mut client).starts_with("HTTP/1.1 404 "));
+    port.next().begin().unwrap().1.complete();
+    // The last one has not asked to stay. Clients of HTTP/1.0 may ask as well.
+    assert!(answer(client).contains("\r\nConnection: close\r\n"));
+    let old = "GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n";
+    let mut client = port.send(old);
+    let text = one_answer(&mut client);
+    assert!(text.starts_with("HTTP/1.0 200 ") && text.contains("\r\nConnection: keep-alive\r\n"), "{text}");
+    client.write_all(old.as_bytes()).unwrap();
+    one_answer(&mut client);
+}
+
+#[test]
+fn a_connection_whose_request_was_not_read_does_not_stay() {
+    let port = port(limits());
+    let head = "POST /nowhere HTTP/1.1\r\nConnection: keep-alive\r\nContent-Length: 5\r\n\r\n";
+    let text = answer(port.send(head));
+    assert!(text.starts_with("HTTP/1.1 404 ") && text.contains("\r\nConnection: close\r\n"), "{text}");
+}
+
+#[test]
+fn who_stays_has_so_much_time_for_the_next_request() {
+    let port = port(Limits { idle_time: Duration::from_millis(100), ..limits() });
+    for more in ["", "GET / HT"] {
+        let mut client = port.send("GET / HTTP/1.1\r\nConnection: keep-alive\r\n\r\n");
+        one_answer(&mut client);
+        client.write_all(more.as_bytes()).unwrap();
+        assert!(!matches!(client.read(&mut [0]), Ok(1..)), "{more:?}");
+    }
 }

@@ -388,6 +388,8 @@ pub struct Handler {
     pub push_in_http_header_timeout: Duration,
     /// How long a publisher may take for a body.
     pub push_in_http_body_timeout: Duration,
+    /// Time for the next request of a publisher that stays connected.
+    pub push_in_http_idle_timeout: Duration,
     /// Connections that have not sent a whole publish request.
     pub push_in_http_max_connections: usize,
     /// Publish requests that may wait.

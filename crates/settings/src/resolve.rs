@@ -289,6 +289,7 @@ fn handler(values: &Values, frontend: &Frontend, proxy: &Proxy) -> Result<Handle
         push_in_http_max_body_size: values.int(H, "push_in_http_max_body_size")?,
         push_in_http_header_timeout: values.seconds(H, "push_in_http_header_timeout")?,
         push_in_http_body_timeout: values.seconds(H, "push_in_http_body_timeout")?,
+        push_in_http_idle_timeout: values.seconds(H, "push_in_http_idle_timeout")?,
         push_in_http_max_connections: values.int(H, "push_in_http_max_connections")?,
         push_in_http_max_waiting: values.int(H, "push_in_http_max_waiting")?,
         push_in_http_max_waiting_bytes: values.int(H, "push_in_http_max_waiting_bytes")?,

@@ -73,15 +73,22 @@ pub enum RequestError {
 /// The message holds no valid item.
 pub fn from_message(message: &[u8], topic: Option<&str>) -> Result<Item, MessageError> {
     if let Some(document) = message.strip_prefix(b"J") {
-        let value = json::parse(document).map_err(|_| MessageError::Json)?;
-        return match value {
-            Json::Object(_) => Ok(Item::read(Node::Json(&value), topic)?),
-            _ => Err(MessageError::NotJsonObject),
-        };
+        return from_json(document, topic);
     }
     let encoded = message.strip_prefix(b"T").unwrap_or(message);
     let checked = tnetstring::split(encoded).and_then(|(value, _)| Checked::new(value));
     Ok(Item::read(Node::Tnet(checked.map_err(|_| MessageError::Tnetstring)?), topic)?)
+}
+
+/// Reads one item in JSON, as a line of a batch is. A `topic` counts as it does in [`from_message`].
+///
+/// # Errors
+/// The document is no valid item.
+pub fn from_json(document: &[u8], topic: Option<&str>) -> Result<Item, MessageError> {
+    match json::parse(document).map_err(|_| MessageError::Json)? {
+        value @ Json::Object(_) => Ok(Item::read(Node::Json(&value), topic)?),
+        _ => Err(MessageError::NotJsonObject),
+    }
 }
 
 /// Reads the body of a publish request: `{"items":[...]}`. All items are valid, or none counts.

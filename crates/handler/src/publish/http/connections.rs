@@ -1,13 +1,14 @@
 //! Who is connected to the control port, and how much is kept for them.
 //!
 //! Anybody who reaches the port can connect and send half a request. Such connections are bounded in number and in bytes,
-//! and when there are too many the oldest one is closed: a publisher that sends its request at once is never among those.
+//! and when there are too many the one that has been so for longest is closed: a publisher that sends its request at once is
+//! never among those.
 //! A connection with a whole request waits for the worker. It is not closed for others; when too many wait, further ones
 //! are refused.
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_macros))]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// How much may be kept.
 #[derive(Clone, Copy, Debug)]
@@ -20,8 +21,8 @@ pub struct Bounds {
     pub bytes: usize,
 }
 
-/// A connection. Older ones are less.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// A connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Key(u64);
 
 /// Too many requests wait already.
@@ -44,24 +45,44 @@ pub struct Connections {
 /// Connections with what their bodies take.
 #[derive(Debug, Default)]
 struct Group {
-    bytes_by_key: BTreeMap<Key, usize>,
+    members: HashMap<Key, Member>,
+    /// Who came first, by [`Member::turn`].
+    by_turn: BTreeMap<u64, Key>,
+    next_turn: u64,
+    bytes: usize,
+}
+
+#[derive(Debug)]
+struct Member {
+    turn: u64,
     bytes: usize,
 }
 
 impl Group {
     fn add(&mut self, key: Key, bytes: usize) {
-        self.bytes_by_key.insert(key, bytes);
+        let turn = self.next_turn;
+        self.next_turn += 1;
+        self.members.insert(key, Member { turn, bytes });
+        self.by_turn.insert(turn, key);
         self.bytes += bytes;
     }
 
+    fn grow(&mut self, key: Key, bytes: usize) {
+        if let Some(member) = self.members.get_mut(&key) {
+            member.bytes += bytes;
+            self.bytes += bytes;
+        }
+    }
+
     fn remove(&mut self, key: Key) -> Option<usize> {
-        let bytes = self.bytes_by_key.remove(&key)?;
-        self.bytes -= bytes;
-        Some(bytes)
+        let member = self.members.remove(&key)?;
+        self.by_turn.remove(&member.turn);
+        self.bytes -= member.bytes;
+        Some(member.bytes)
     }
 
     fn exceeds(&self, connections: usize, bytes: usize) -> bool {
-        self.bytes_by_key.len() > connections || self.bytes > bytes
+        self.members.len() > connections || self.bytes > bytes
     }
 }
 
@@ -88,9 +109,7 @@ impl Connections {
 
     /// So many more bytes of a body have come. See [`Connections::excess`].
     pub fn read(&mut self, key: Key, bytes: usize) {
-        if let Some(before) = self.unfinished.remove(key) {
-            self.unfinished.add(key, before + bytes);
-        }
+        self.unfinished.grow(key, bytes);
     }
 
     /// A connection that is to be closed so that the others keep within the bounds; to be asked until there is none.
@@ -98,7 +117,7 @@ impl Connections {
         if !self.unfinished.exceeds(self.bounds.unfinished, self.bounds.bytes) {
             return None;
         }
-        let (&oldest, _) = self.unfinished.bytes_by_key.first_key_value()?;
+        let (_, &oldest) = self.unfinished.by_turn.first_key_value()?;
         self.unfinished.remove(oldest);
         self.closed_for_others += 1;
         Some(oldest)
@@ -119,9 +138,9 @@ impl Connections {
         Ok(())
     }
 
-    /// The request waits no longer; what is left is to send the answer.
+    /// The request, or a part of it, has its answer; what is left is to send that. The connection is as good as a new one.
     pub fn answered(&mut self, key: Key) {
-        if self.waiting.remove(key).is_some() {
+        if self.waiting.remove(key).or_else(|| self.unfinished.remove(key)).is_some() {
             self.unfinished.add(key, 0);
         }
     }
@@ -151,6 +170,20 @@ mod tests {
         connections.open();
         assert_eq!(connections.excess(), Some(keys[1]));
         assert_eq!((connections.excess(), connections.closed_for_others), (None, 1));
+    }
+
+    #[test]
+    fn who_has_been_answered_is_as_good_as_new() {
+        let mut connections = Connections::new(BOUNDS);
+        let keys: Vec<Key> = (0..3).map(|_| connections.open()).collect();
+        connections.read(keys[0], 90);
+        connections.answered(keys[0]);
+        connections.read(keys[0], 90);
+        assert_eq!(connections.excess(), None);
+        connections.open();
+        assert_eq!(connections.excess(), Some(keys[1]));
+        connections.read(keys[2], 11);
+        assert_eq!(connections.excess(), Some(keys[2]));
     }
 
     #[test]
@@ -203,7 +236,7 @@ mod tests {
                 let Connections { unfinished, waiting, .. } = &connections;
                 prop_assert!(!unfinished.exceeds(BOUNDS.unfinished, BOUNDS.bytes));
                 prop_assert!(!waiting.exceeds(BOUNDS.waiting, BOUNDS.bytes));
-                prop_assert_eq!(unfinished.bytes_by_key.len() + waiting.bytes_by_key.len(), keys.len());
+                prop_assert_eq!(unfinished.members.len() + waiting.members.len(), keys.len());
             }
             keys.into_iter().for_each(|key| connections.close(key));
             prop_assert_eq!(connections.unfinished.bytes + connections.waiting.bytes, 0);

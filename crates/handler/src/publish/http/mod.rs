@@ -2,14 +2,19 @@
 //!
 //! It runs on a thread of its own that never blocks, so that neither a publisher that sends slowly nor a worker that is
 //! busy holds up anybody else's request. What is published goes to the worker as a [`Submission`]; its publisher waits for
-//! the outcome. hyper speaks HTTP; the checks that clients know by their texts are made here and in [`head`].
+//! the outcome. hyper speaks HTTP; the checks that clients know by their texts are made here and in [`head`]. Connections are
+//! closed after each answer as Pushpin closes them, unless the client asks for `Connection: keep-alive`.
 //!
-//! Every wait has an end: for a head, for a body, for the worker, and for the client to take its answer. What waits is
-//! bounded, see [`connections`].
+//! Every wait has an end: for a head, for a body, for the worker, for the client to take its answer, and for its next
+//! request. What waits is bounded, see [`connections`].
 
+pub mod answers;
 pub mod authorization;
+pub mod batch;
 pub mod connections;
 pub mod head;
+pub mod lines;
+mod publisher;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -19,16 +24,16 @@ use std::rc::Rc;
 use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use bytes::{Bytes, BytesMut};
 use grip::header;
-use http_body_util::{BodyExt, Full};
+use http_body_util::Either;
 use hyper::body::Incoming;
 use hyper::header::{
-    ACCEPT, ALLOW, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER,
-    TRANSFER_ENCODING, WWW_AUTHENTICATE,
+    ACCEPT, ALLOW, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderValue, TRANSFER_ENCODING,
+    WWW_AUTHENTICATE,
 };
+use hyper::http::request;
 use hyper::service::service_fn;
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Method, Request, StatusCode, Version};
 use hyper_util::rt::TokioIo;
 use limited::Limited;
 use settings::Handler;
@@ -37,10 +42,13 @@ use tokio::net::TcpStream;
 use tokio::task::{AbortHandle, LocalSet};
 use transport::Waker;
 
+use self::answers::{Answer, Format, conclude, plain};
 use self::authorization::{Gate, Grant, Refusal};
+use self::batch::Batch;
 use self::connections::{Bounds, Connections, Key};
 use self::head::Head;
-use crate::publish::submission::{self, Outcome, Submission, Work};
+use self::publisher::{Publisher, Upload};
+use crate::publish::submission::{Submission, Work};
 
 /// How long a connection stays open for the client to read its answer, and how much the client may send meanwhile.
 /// Closing with unread input would reset the connection, which can take the answer with it.
@@ -63,6 +71,8 @@ pub struct Limits {
     pub head_time: Duration,
     /// Time for the body to come.
     pub body_time: Duration,
+    /// Time for the next request of a client that stays.
+    pub idle_time: Duration,
     /// Time for the worker to begin, and again to end.
     pub wait: Duration,
     /// What may be kept for all connections.
@@ -77,6 +87,7 @@ impl Limits {
             body: settings.push_in_http_max_body_size,
             head_time: settings.push_in_http_header_timeout,
             body_time: settings.push_in_http_body_timeout,
+            idle_time: settings.push_in_http_idle_timeout,
             wait: settings.push_in_http_wait_timeout,
             bounds: Bounds {
                 unfinished: settings.push_in_http_max_connections,
@@ -86,7 +97,7 @@ impl Limits {
         }
     }
 
-    /// The longest that an answer can take, from the end of the head.
+    /// The longest that an answer can take, from the end of the head, or of the line before.
     fn answer_time(&self) -> Duration {
         self.body_time + 2 * self.wait + LINGER
     }
@@ -147,19 +158,6 @@ impl Port {
     }
 }
 
-/// One connection; it is forgotten when this is dropped.
-struct Publisher {
-    key: Key,
-    port: Rc<Port>,
-}
-
-impl Drop for Publisher {
-    fn drop(&mut self) {
-        self.port.connections.borrow_mut().close(self.key);
-        self.port.tasks.borrow_mut().remove(&self.key);
-    }
-}
-
 async fn accept(listener: TcpListener, port: Rc<Port>) {
     let listener = match tokio::net::TcpListener::from_std(listener) {
         Ok(listener) => listener,
@@ -169,7 +167,7 @@ async fn accept(listener: TcpListener, port: Rc<Port>) {
         match listener.accept().await {
             Ok((stream, _)) => {
                 let key = port.connections.borrow_mut().open();
-                let publisher = Publisher { key, port: port.clone() };
+                let publisher = Rc::new(Publisher::new(key, port.clone()));
                 let task = tokio::task::spawn_local(async move {
                     // A broken connection concerns only its publisher.
                     let _ = serve(stream, &publisher).await;
@@ -185,7 +183,7 @@ async fn accept(listener: TcpListener, port: Rc<Port>) {
     }
 }
 
-async fn serve(stream: TcpStream, publisher: &Publisher) -> Option<()> {
+async fn serve(stream: TcpStream, publisher: &Rc<Publisher>) -> Option<()> {
     let limits = &publisher.port.limits;
     let head = tokio::time::timeout(limits.head_time, head::read(stream, limits.head)).await.ok()?;
     let stream = match head.ok()? {
@@ -193,11 +191,12 @@ async fn serve(stream: TcpStream, publisher: &Publisher) -> Option<()> {
         Head::Malformed(stream, text) => return close(stream, refusal(text).as_bytes()).await,
     };
     let mut http = hyper::server::conn::http1::Builder::new();
-    // The head is there already, so that hyper needs no clock.
-    http.header_read_timeout(None).keep_alive(false).auto_date_header(false).title_case_headers(true);
+    // hyper needs no clock: all of its waits end with the connection's deadline.
+    http.header_read_timeout(None).auto_date_header(false).title_case_headers(true);
+    publisher.expect_end(limits.answer_time());
     let service = service_fn(|request| answer(request, publisher));
     let connection = http.serve_connection(TokioIo::new(stream), service).without_shutdown();
-    let parts = tokio::time::timeout(limits.answer_time(), connection).await.ok()?.ok()?;
+    let parts = publisher.before_deadline(connection).await?.ok()?;
     close(parts.io.into_inner().into_stream(), b"").await
 }
 
@@ -224,19 +223,37 @@ async fn close(mut stream: TcpStream, last: &[u8]) -> Option<()> {
     tokio::time::timeout(LINGER, linger).await.ok()?
 }
 
-async fn answer(request: Request<Incoming>, publisher: &Publisher) -> Result<Response<Full<Bytes>>, Infallible> {
+async fn answer(request: Request<Incoming>, publisher: &Rc<Publisher>) -> Result<Answer, Infallible> {
+    publisher.expect_end(publisher.port.limits.answer_time());
     let (head, body) = request.into_parts();
-    if let Some(refusal) = check_length(&head.headers, &head.method, publisher.port.limits.body) {
-        return Ok(refusal);
+    let body = Upload::new(body);
+    let unread = body.unread.clone();
+    let mut response = route(&head, body, publisher).await;
+    let is_whole = matches!(response.body(), Either::Left(_));
+    // Of a batch more may come while it is answered, and the answer has an end of its own only since HTTP/1.1.
+    let may_stay = if is_whole { !unread.get() } else { head.version == Version::HTTP_11 };
+    let stays = may_stay && asks_to_stay(&head.headers);
+    answers::say_whether_it_stays(&mut response, stays);
+    if is_whole {
+        publisher.answered();
+        publisher.expect_end(publisher.port.limits.idle_time);
     }
-    let Some(format) = negotiate(&head.headers) else {
+    Ok(response)
+}
+
+async fn route(head: &request::Parts, body: Upload, publisher: &Rc<Publisher>) -> Answer {
+    let is_batch = head.method == Method::POST && batch::is_batch(&head.headers);
+    if let Some(refusal) = check_length(&head.headers, &head.method, publisher.port.limits.body, is_batch) {
+        return refusal;
+    }
+    let Some(format) = negotiate(&head.headers).or(is_batch.then_some(Format::Json)) else {
         let text = "Not Acceptable. Supported formats are text/plain and application/json.\n";
-        return Ok(plain(StatusCode::NOT_ACCEPTABLE, text));
+        return plain(StatusCode::NOT_ACCEPTABLE, text);
     };
     // The target as it was sent, query and all, is compared; one slash at its end does not count.
     let target = head.uri.path_and_query().map_or("", |target| target.as_str());
     let path = if target.len() > 1 { target.strip_suffix('/').unwrap_or(target) } else { target };
-    Ok(match path {
+    match path {
         "/" => plain(StatusCode::OK, "Pushpin API\n"),
         "/publish" | "/recover" if head.method != Method::POST => {
             let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, format!("Method not allowed: {}.\n", head.method));
@@ -244,6 +261,7 @@ async fn answer(request: Request<Incoming>, publisher: &Publisher) -> Result<Res
             response
         }
         "/publish" => match publisher.port.admit(&head.headers) {
+            Ok(_) if is_batch => Batch::new(publisher, head.headers.clone(), body).answer().await,
             Ok(grant) => publish(body, format, publisher, &grant).await,
             Err(refusal) => publisher.port.refuse(refusal).await,
         },
@@ -252,7 +270,12 @@ async fn answer(request: Request<Incoming>, publisher: &Publisher) -> Result<Res
             Err(refusal) => publisher.port.refuse(refusal).await,
         },
         _ => plain(StatusCode::NOT_FOUND, "Not Found\n"),
-    })
+    }
+}
+
+fn asks_to_stay(headers: &HeaderMap) -> bool {
+    let mut elements = headers.get_all(CONNECTION).iter().flat_map(|value| header::elements(value.as_bytes()));
+    elements.any(|element| element.eq_ignore_ascii_case(b"keep-alive"))
 }
 
 impl Port {
@@ -264,39 +287,45 @@ impl Port {
         self.gate.admit(only.map(HeaderValue::as_bytes), now)
     }
 
-    async fn refuse(&self, refusal: Refusal) -> Response<Full<Bytes>> {
-        self.warn("unauthorized", format_args!("a request to publish is refused: {refusal}"));
+    async fn refuse(&self, refusal: Refusal) -> Answer {
+        self.note(&refusal).await;
         let text = format!("{refusal}\n");
         let challenge = match refusal {
             Refusal::Forbidden(_) => return plain(StatusCode::FORBIDDEN, text),
             Refusal::Missing => "Bearer",
             Refusal::Invalid(_) => "Bearer error=\"invalid_token\"",
         };
-        tokio::time::sleep(REFUSED_AFTER).await;
         let mut response = plain(StatusCode::UNAUTHORIZED, text);
         response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
         response
     }
+
+    /// Logs a refusal, and takes the time that one takes.
+    async fn note(&self, refusal: &Refusal) {
+        self.warn("unauthorized", format_args!("a request to publish is refused: {refusal}"));
+        if !matches!(refusal, Refusal::Forbidden(_)) {
+            tokio::time::sleep(REFUSED_AFTER).await;
+        }
+    }
 }
 
-/// Bodies must say their length beforehand, and it must be allowed.
-fn check_length(headers: &HeaderMap, method: &Method, limit: usize) -> Option<Response<Full<Bytes>>> {
+/// Bodies must say their length beforehand, and it must be allowed. A batch may have any, or none and chunks.
+fn check_length(headers: &HeaderMap, method: &Method, limit: usize, is_batch: bool) -> Option<Answer> {
     let Some(length) = headers.get(CONTENT_LENGTH) else {
+        if is_batch && headers.contains_key(TRANSFER_ENCODING) {
+            return None;
+        }
         let bodiless = [Method::HEAD, Method::GET, Method::DELETE, Method::OPTIONS].contains(method);
         return (!bodiless || headers.contains_key(TRANSFER_ENCODING))
             .then(|| plain(StatusCode::LENGTH_REQUIRED, "Request requires Content-Length.\n"));
     };
     match length.to_str().ok().and_then(|text| text.trim().parse::<u64>().ok()) {
         None => Some(plain(StatusCode::BAD_REQUEST, "Bad Content-Length.\n")),
-        Some(length) if length > limit as u64 => Some(plain(StatusCode::BAD_REQUEST, "Request body too large.\n")),
+        Some(length) if !is_batch && length > limit as u64 => {
+            Some(plain(StatusCode::BAD_REQUEST, "Request body too large.\n"))
+        }
         Some(_) => None,
     }
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Format {
-    Text,
-    Json,
 }
 
 /// The format of the answer: the last acceptable one that the client names counts.
@@ -317,7 +346,7 @@ fn negotiate(headers: &HeaderMap) -> Option<Format> {
     chosen
 }
 
-async fn publish(body: Incoming, format: Format, publisher: &Publisher, grant: &Grant) -> Response<Full<Bytes>> {
+async fn publish(body: Upload, format: Format, publisher: &Publisher, grant: &Grant) -> Answer {
     let port = &publisher.port;
     let body = match tokio::time::timeout(port.limits.body_time, publisher.read(body)).await {
         Ok(Ok(body)) => body,
@@ -335,71 +364,4 @@ async fn publish(body: Incoming, format: Format, publisher: &Publisher, grant: &
             plain(StatusCode::BAD_REQUEST, format!("{error}\n"))
         }
     }
-}
-
-impl Publisher {
-    /// Reads a body, whose length has been checked.
-    async fn read(&self, mut body: Incoming) -> Result<Bytes, &'static str> {
-        let mut whole = BytesMut::new();
-        while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|_| "Request body is incomplete.\n")?;
-            let Some(data) = frame.data_ref() else { continue };
-            self.port.connections.borrow_mut().read(self.key, data.len());
-            self.port.close_excess();
-            whole.extend_from_slice(data);
-        }
-        Ok(whole.freeze())
-    }
-
-    /// Hands work to the worker and waits until it is done.
-    async fn submit(&self, work: Work) -> Outcome {
-        let port = &self.port;
-        let waits = port.connections.borrow_mut().wait(self.key);
-        let (submission, waiting) = submission::submit(work);
-        // The channel is full of submissions that were given up, if the worker takes none for long.
-        let outcome = match waits.is_ok() && port.submissions.try_send(submission).is_ok() {
-            true => {
-                port.waker.wake();
-                waiting.outcome(port.limits.wait).await
-            }
-            false => Outcome::NotBegun,
-        };
-        port.connections.borrow_mut().answered(self.key);
-        port.close_excess();
-        if outcome != Outcome::Done {
-            port.warn("busy", "a publish request is answered 503: too much waits to be published or delivered");
-        }
-        outcome
-    }
-}
-
-/// The answer to work, by how it ended.
-fn conclude(outcome: Outcome, format: Format, done: &str) -> Response<Full<Bytes>> {
-    let text = match outcome {
-        Outcome::Done => return success(format, done),
-        Outcome::NotBegun => "Too busy; nothing was done. Please try again.\n",
-        Outcome::Unfinished => "Too busy; not everything may have been done. Please try again.\n",
-    };
-    let mut response = plain(StatusCode::SERVICE_UNAVAILABLE, text);
-    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
-    response
-}
-
-fn success(format: Format, text: &str) -> Response<Full<Bytes>> {
-    match format {
-        Format::Text => plain(StatusCode::OK, format!("{text}\n")),
-        Format::Json => respond(StatusCode::OK, "application/json", format!("{{\"message\":\"{text}\"}}\n")),
-    }
-}
-
-fn plain(status: StatusCode, text: impl Into<Bytes>) -> Response<Full<Bytes>> {
-    respond(status, "text/plain", text)
-}
-
-fn respond(status: StatusCode, kind: &'static str, text: impl Into<Bytes>) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(text.into()));
-    *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
-    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-    response
 }
