@@ -5,6 +5,7 @@ mod clients;
 mod differential;
 mod edge;
 mod faults;
+mod filters;
 mod frontends;
 mod grip;
 mod held_again;

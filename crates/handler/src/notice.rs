@@ -69,6 +69,13 @@ pub enum Notice<'a> {
         /// Which filter, and why.
         error: &'a FilterError,
     },
+    /// Too many messages wait for answers to filters; one was dropped.
+    TooManyInquiries {
+        /// The channel's full name.
+        channel: &'a str,
+        /// How many wait.
+        waiting: usize,
+    },
     /// The publisher expects other content filters than subscribers have; the message is not delivered to them.
     OtherContentFilters {
         /// The channel's full name.
@@ -194,6 +201,7 @@ impl Notice<'_> {
             Notice::Lost { .. } => "lost",
             Notice::FrontendGone { .. } => "gone",
             Notice::FilterFailed { .. } => "filter",
+            Notice::TooManyInquiries { .. } => "filter-messages",
             Notice::OtherContentFilters { .. } => "content-filters",
             Notice::PatchFailed { .. } => "patch",
             Notice::RateExceeded { .. } => "hwm",
@@ -247,6 +255,10 @@ impl fmt::Display for Notice<'_> {
             Notice::FilterFailed { channel, error } => {
                 write!(f, "a message of channel {channel} is not delivered to some: filter error: {error}")
             }
+            Notice::TooManyInquiries { channel, waiting } => write!(
+                f,
+                "a message of channel {channel} is not delivered to some: {waiting} messages wait for answers to filters, see filter_messages_max and filter_queue_bytes"
+            ),
             Notice::OtherContentFilters { channel } => write!(
                 f,
                 "a message of channel {channel} is not delivered to some: its content-filters are not those of the subscription"

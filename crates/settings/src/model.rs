@@ -424,6 +424,12 @@ pub struct Handler {
     pub link_requests_max: usize,
     /// Requests for gone links that may wait.
     pub gone_requests_max: usize,
+    /// Requests of filters under way at a time.
+    pub filter_requests_max: usize,
+    /// Messages that may wait for answers to filters.
+    pub filter_messages_max: usize,
+    /// Bytes of content that may wait so.
+    pub filter_queue_bytes: usize,
     /// Clients that ask for the same share one request.
     pub share_all: bool,
     /// Channels a connection may be subscribed to.

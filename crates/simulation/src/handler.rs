@@ -108,6 +108,9 @@ impl Handler {
             update_on_first_subscription: settings::FirstSubscription::Reliable,
             link_requests: 100,
             gone_requests: 100,
+            filter_requests: 10,
+            filter_messages: 100,
+            filter_bytes: 100_000,
         };
         Handler {
             name: name.to_vec(),

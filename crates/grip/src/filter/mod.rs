@@ -64,6 +64,11 @@ impl Filter {
         matches!(self, Filter::BuildId | Filter::VarSubst | Filter::HttpModify)
     }
 
+    /// Whether it asks a URL, so that whoever runs filters must do that.
+    pub fn asks(self) -> bool {
+        matches!(self, Filter::HttpCheck | Filter::HttpModify)
+    }
+
     /// Whether it changes a backend's own response.
     pub fn changes_responses(self) -> bool {
         self == Filter::BuildId
@@ -114,6 +119,24 @@ pub enum Reason {
     /// The backend has asked for an encoding that does not exist.
     #[error("unsupported encoding: {0}")]
     Encoding(String),
+    /// The backend has not said whom to ask.
+    #[error("missing url value")]
+    NoUrl,
+    /// What it has said is no address.
+    #[error("invalid url value")]
+    BadUrl,
+    /// Who was asked has answered something else than 200 and 204.
+    #[error("unexpected network request status: code={0}")]
+    Status(u16),
+    /// Who was asked has not answered, or not all of it.
+    #[error("network request failed: {0}")]
+    Network(&'static str),
+    /// The answer is too long.
+    #[error("network response exceeded {0} bytes")]
+    LongAnswer(usize),
+    /// What would be asked is too long.
+    #[error("content or meta exceeds {0} bytes, which is too much for a filter that asks")]
+    LongQuestion(usize),
     /// The content, or the format of ids, is not in the filter's language.
     #[error(transparent)]
     Format(#[from] FormatError),

@@ -212,10 +212,14 @@ impl Cohorts {
     }
 
     /// The members of cohorts that have come to be like another, and that other one. They are to join it, which moves them
-    /// to other lists: not while a message is given out.
-    pub fn take_alike(&mut self) -> Vec<(Vec<HoldKey>, CohortKey)> {
+    /// to other lists: not while a message is given out, or waits for them (`is_awaited`).
+    pub fn take_alike(&mut self, is_awaited: impl Fn(CohortKey) -> bool) -> Vec<(Vec<HoldKey>, CohortKey)> {
         let mut moves = Vec::new();
         for key in std::mem::take(&mut self.alike) {
+            if is_awaited(key) {
+                self.alike.push(key);
+                continue;
+            }
             let Some(cohort) = self.table.get(key).filter(|cohort| cohort.state == State::Holding) else { continue };
             let (hash, table) = (self.hash(&cohort.like), &self.table);
             let other = self.open.find(hash, |&other| table.get(other).is_some_and(|other| other.like == cohort.like));

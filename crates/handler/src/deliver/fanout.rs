@@ -13,6 +13,7 @@ use grip::item::HttpStream;
 use grip::{Action, Formats, HoldMode, HttpResponse, Item, Meta, ResponseBody};
 use zhttp::Run;
 
+use super::inquiries::{Inquiries, Inquiry};
 use super::messages;
 use super::responses::{self, Target};
 use super::runs::Runs;
@@ -27,10 +28,10 @@ use crate::order::owed::Owed;
 use crate::order::rate::{Bucket, Limiter};
 use crate::statistics::notes::Published;
 use crate::subscribe::audience::Audience;
-use crate::subscribe::channels::{ChannelKey, CohortKey, Group, HoldKey, Mode};
+use crate::subscribe::channels::{ChannelKey, CohortKey, Group, GroupKey, HoldKey, Mode};
 use crate::subscribe::classes::Class;
 use crate::websocket::outbox::Reply;
-use crate::websocket::table::SocketKey;
+use crate::websocket::table::{SocketKey, Sockets};
 
 /// What one hold is to get, when deliveries are limited and wait for their turn.
 pub(super) enum Delivery {
@@ -72,12 +73,16 @@ pub struct Totals {
     pub filter_failed: u64,
     /// Messages that a cohort did not get because too many came while a page was fetched for it.
     pub kept_dropped: u64,
+    /// Messages that a class did not get because too many wait for answers to filters.
+    pub inquiries_dropped: u64,
 }
 
 /// See the module.
 pub struct Fanout {
     /// What the streams get at the end of the turn.
     pub runs: Runs,
+    /// Messages that wait for answers to filters.
+    pub inquiries: Inquiries,
     /// What goes out.
     pub sender: Sender,
     limiter: Option<Limiter<(Receiver, Delivery)>>,
@@ -110,27 +115,54 @@ pub enum Hinted {
 /// An item on its way.
 pub(super) struct Message<'a> {
     pub(super) channel: &'a str,
-    meta: &'a Meta,
+    pub(super) meta: &'a Meta,
     pub(super) size: Option<u64>,
     /// By which cohorts have judged it.
-    number: u64,
+    pub(super) number: u64,
     /// It has been kept for this cohort and is for nobody else.
-    only: Option<CohortKey>,
-    id: Option<&'a str>,
+    pub(super) only: Option<CohortKey>,
+    pub(super) id: Option<&'a str>,
     /// It is a repetition, for those who have not got it from a predecessor.
-    owed: Option<&'a Owed>,
+    pub(super) owed: Option<&'a Owed>,
+    /// Filters have asked about it, and this came of it.
+    pub(super) answer: Option<&'a Inquiry>,
 }
 
 impl Message<'_> {
-    /// Whether it is for a group.
-    fn is_for(&self, group: &Group, cohorts: &Cohorts) -> bool {
+    /// Whether a group gets it now. One whose filters ask gets it when that has been answered.
+    pub(super) fn is_for(&self, group: &Group, cohorts: &Cohorts) -> bool {
+        match (&group.kin.class, self.answer) {
+            (_, Some(answer)) => answer.kin.apart() == group.kin.apart(),
+            (Some(class), None) if class.asks() => false,
+            _ => self.concerns(group, cohorts),
+        }
+    }
+
+    /// Whether a group gets it, now or later, unless filters keep it back.
+    pub(super) fn concerns(&self, group: &Group, cohorts: &Cohorts) -> bool {
         (self.only.is_none() || self.only == group.kin.cohort)
             && group.kin.cohort.is_none_or(|cohort| cohorts.delivers(cohort, self.number))
     }
 
     /// Whether it is for a hold of such a group.
     fn is_owed_to(&self, hold: &Hold) -> bool {
-        self.owed.is_none_or(|owed| owed.is_for(hold))
+        self.owed.is_none_or(|owed| owed.is_for(hold)) && self.answer.is_none_or(|answer| answer.is_for(hold))
+    }
+
+    /// Whether it is for a WebSocket of such a group, which has this key.
+    pub(super) fn is_for_socket(&self, socket: SocketKey, group: GroupKey, sockets: &Sockets) -> bool {
+        self.answer.is_none_or(|answer| answer.is_for_socket(socket, group, sockets))
+    }
+
+    /// How many subscribers of a mode it counts for now: those whose filters ask count when that has been answered.
+    pub(super) fn count(&self, channel: ChannelKey, mode: Mode, audience: &Audience) -> usize {
+        let groups = audience.channels.channel(channel).groups.iter().map(|&key| audience.channels.group_at(key));
+        let counts = |group: &&Group| match (&group.kin.class, self.answer) {
+            (_, Some(answer)) => answer.kin.apart() == group.kin.apart(),
+            (Some(class), None) => !class.asks(),
+            (None, None) => true,
+        };
+        groups.filter(counts).map(|group| group.list(mode).len()).sum()
     }
 
     /// Names it in the packet that is being put together.
@@ -148,9 +180,11 @@ impl Fanout {
         message_hwm: Option<u32>,
         block_size: Option<u32>,
         max_kept: usize,
+        inquiries: Inquiries,
     ) -> Self {
         Fanout {
             runs: Runs::default(),
+            inquiries,
             sender,
             limiter: message_rate.filter(|&rate| rate > 0).map(|rate| Limiter::new(rate, message_hwm)),
             message_hwm,
@@ -204,8 +238,10 @@ impl Fanout {
             only: None,
             id: item.id.as_deref(),
             owed,
+            answer: None,
         };
         advance(&message, item.id.as_deref(), audience);
+        self.inquire(&item, &message, audience, cx);
         // The channel may be gone with the last of its long-polls, hence it is looked for each time.
         if let Some(channel) = audience.channels.find(&item.channel)
             && let Some(action) = item.formats.http_response
@@ -245,9 +281,18 @@ impl Fanout {
         let number = self.judge(&item, Some(cohort), audience, cx);
         let only = Some(cohort);
         let id = item.id.as_deref();
-        let message =
-            Message { channel: &item.channel, meta: &item.meta, size: item.size, number, only, id, owed: None };
+        let message = Message {
+            channel: &item.channel,
+            meta: &item.meta,
+            size: item.size,
+            number,
+            only,
+            id,
+            owed: None,
+            answer: None,
+        };
         advance(&message, item.id.as_deref(), audience);
+        self.inquire(&item, &message, audience, cx);
         if let Some(channel) = audience.channels.find(&item.channel)
             && let Some(action) = item.formats.http_stream
         {
@@ -312,7 +357,7 @@ impl Fanout {
         audience.outbox.flush(cx);
     }
 
-    fn deliver_to_streams(
+    pub(super) fn deliver_to_streams(
         &mut self,
         channel: ChannelKey,
         message: &Message<'_>,
@@ -327,12 +372,12 @@ impl Fanout {
         match action {
             Action::Send(stream) => {
                 let weight = self.weight(message.size, stream.content.len());
-                let now = self.admits(receivers.saturating_mul(weight), cx.now);
+                let now = self.admits(message.count(channel, Mode::Stream, audience).saturating_mul(weight), cx.now);
                 self.send_content(channel, message, stream, weight, now, audience, cx);
             }
             Action::Close => {
                 let streams = list(audience, channel, message);
-                if self.admits(receivers, cx.now) {
+                if self.admits(message.count(channel, Mode::Stream, audience), cx.now) {
                     // What was published before comes first.
                     self.runs.flush(&mut self.sender, audience, cx);
                     streams.iter().for_each(|&key| self.sender.end(key, &mut audience.holds));
@@ -368,17 +413,20 @@ impl Fanout {
             let class = group.kin.class.as_deref();
             let content = self.evaluate(class, message, &stream.content_filters, &stream.content, cx);
             let Some(content) = content else { continue };
-            if let Some(owed) = message.owed {
+            let own = group.streams.iter().filter(|&&key| message.is_owed_to(&audience.holds[key]));
+            if message.owed.is_some() || (message.answer.is_some() && now) {
+                let streams: Vec<HoldKey> = own.copied().collect();
+                // What was published before comes first.
+                self.runs.flush(&mut self.sender, audience, cx);
                 let (holds, links) = (&mut audience.holds, &mut audience.links);
                 message.name_in(&mut self.sender.items);
-                let streams = audience.channels.group_at(key).streams.iter().filter(|&&key| owed.is_for(&holds[key]));
-                let streams: Vec<HoldKey> = streams.copied().collect();
                 streams.into_iter().for_each(|key| self.sender.give(key, &content, holds, links, cx));
                 self.sender.finish(&content, links, cx);
+                self.sender.items.clear();
                 continue;
             }
             if !now {
-                for key in group.streams.clone() {
+                for key in own.copied().collect::<Vec<_>>() {
                     self.limit_hold(key, weight, Delivery::Content(content.clone()), audience, cx);
                 }
                 continue;
@@ -414,12 +462,11 @@ impl Fanout {
         content: &Bytes,
         cx: &mut Context<'_>,
     ) -> Result<Option<Bytes>, String> {
-        let agrees = |expected: &[String]| class.map_or(expected.is_empty(), |class| class.agrees_with(expected));
-        if let Some(expected) = content_filters.as_deref().filter(|expected| !agrees(expected)) {
-            self.totals.filter_failed += 1;
-            cx.report(Notice::OtherContentFilters { channel: message.channel });
-            let own = class.map(Class::content_filters).unwrap_or_default().join(",");
-            return Err(format!("content filter mismatch: subscription={own} message={}", expected.join(",")));
+        if let Some(reason) = self.mismatch(class, message, content_filters, cx) {
+            return Err(reason);
+        }
+        if let Some(answer) = message.answer {
+            return Ok(Some(answer.content.clone()));
         }
         let Some(class) = class else { return Ok(Some(content.clone())) };
         match class.evaluate(message.meta, content) {
@@ -435,7 +482,23 @@ impl Fanout {
         }
     }
 
-    fn deliver_responses(
+    /// Whether the publisher expects other content filters than a class has, and what is to be said of it.
+    pub(super) fn mismatch(
+        &mut self,
+        class: Option<&Class>,
+        message: &Message<'_>,
+        content_filters: &Option<Vec<String>>,
+        cx: &mut Context<'_>,
+    ) -> Option<String> {
+        let agrees = |expected: &[String]| class.map_or(expected.is_empty(), |class| class.agrees_with(expected));
+        let expected = content_filters.as_deref().filter(|expected| !agrees(expected))?;
+        self.totals.filter_failed += 1;
+        cx.report(Notice::OtherContentFilters { channel: message.channel });
+        let own = class.map(Class::content_filters).unwrap_or_default().join(",");
+        Some(format!("content filter mismatch: subscription={own} message={}", expected.join(",")))
+    }
+
+    pub(super) fn deliver_responses(
         &mut self,
         channel: ChannelKey,
         message: &Message<'_>,
@@ -481,7 +544,7 @@ impl Fanout {
             ResponseBody::Patch(_) => 0,
         };
         let weight = self.weight(message.size, size);
-        if self.admits(receivers.saturating_mul(weight), cx.now) {
+        if self.admits(message.count(channel, Mode::Response, audience).saturating_mul(weight), cx.now) {
             message.name_in(&mut self.sender.items);
             self.runs.begin();
             responses::respond(targets, Some(&response), &mut self.sender, audience, cx);
@@ -604,10 +667,16 @@ impl Fanout {
 
 /// The bodies that long-polls get: what was published, or what a published change makes of their own, each once.
 #[derive(Default)]
-struct Patched(HashMap<*const ResponseTerms, Bytes, RandomState>);
+pub(super) struct Patched(HashMap<*const ResponseTerms, Bytes, RandomState>);
 
 impl Patched {
-    fn body(&mut self, hold: &Hold, published: &ResponseBody, channel: &str, cx: &mut Context<'_>) -> Bytes {
+    /// Whether a body has been made for these terms.
+    pub(super) fn has(&self, terms: &Rc<ResponseTerms>) -> bool {
+        self.0.contains_key(&Rc::as_ptr(terms))
+    }
+
+    /// What a hold gets.
+    pub(super) fn body(&mut self, hold: &Hold, published: &ResponseBody, channel: &str, cx: &mut Context<'_>) -> Bytes {
         let (changes, terms) = match (published, &hold.kind) {
             (ResponseBody::Patch(changes), Kind::Response(response)) => (changes, &response.terms),
             (ResponseBody::Patch(_), Kind::Stream(_)) => return Bytes::new(),
@@ -664,7 +733,7 @@ fn advance(message: &Message<'_>, id: Option<&str>, audience: &Audience) {
     let Some(channel) = audience.channels.find(message.channel) else { return };
     for &group in &audience.channels.channel(channel).groups {
         let group = audience.channels.group_at(group);
-        if let Some(class) = group.kin.class.as_ref().filter(|_| message.is_for(group, &audience.cohorts)) {
+        if let Some(class) = group.kin.class.as_ref().filter(|_| message.concerns(group, &audience.cohorts)) {
             class.advance(id);
         }
     }

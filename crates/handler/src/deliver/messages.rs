@@ -32,10 +32,11 @@ impl Fanout {
             WsMessage::Send(send) => {
                 let content = send.content.clone().unwrap_or_default();
                 let weight = self.weight(message.size, content.len());
-                let now = self.admits(receivers.saturating_mul(weight), cx.now);
+                let now = self.admits(message.count(channel, Mode::Socket, audience).saturating_mul(weight), cx.now);
                 for at in 0..audience.channels.channel(channel).groups.len() {
-                    let group = audience.channels.group_at(audience.channels.channel(channel).groups[at]);
-                    if group.sockets.is_empty() {
+                    let place = audience.channels.channel(channel).groups[at];
+                    let group = audience.channels.group_at(place);
+                    if group.sockets.is_empty() || !message.is_for(group, &audience.cohorts) {
                         continue;
                     }
                     let class = group.kin.class.as_deref();
@@ -43,13 +44,15 @@ impl Fanout {
                         Ok(Some(got)) => got,
                         Ok(None) => continue,
                         Err(reason) => {
-                            let told = |&&key: &&SocketKey| audience.sockets[key].debug;
-                            self.unfit.extend(group.sockets.iter().filter(told).map(|&key| (key, reason.clone())));
+                            self.mark_unfit(&group.sockets, &reason, audience);
                             continue;
                         }
                     };
                     let content = (send.content.is_some() || !got.is_empty()).then_some(got);
                     for &key in &group.sockets {
+                        if !message.is_for_socket(key, place, &audience.sockets) {
+                            continue;
+                        }
                         let socket = &audience.sockets[key];
                         let reply = Reply::Send { kind: send.kind, content: content.clone(), number: None };
                         match now {
@@ -61,13 +64,12 @@ impl Fanout {
                         }
                     }
                 }
-                for (key, reason) in std::mem::take(&mut self.unfit) {
-                    audience.close_socket(key, Some(UNFIT), reason.into(), cx);
-                }
+                self.close_unfit(audience, cx);
             }
             WsMessage::Close { code, reason } => {
                 let code = code.and_then(|code| i32::try_from(code).ok());
-                self.tell_all(channel, &Reply::Close { code, reason: Rc::from(reason) }, audience, cx);
+                let sockets = list(audience, channel, message);
+                self.tell_some(sockets, &Reply::Close { code, reason: Rc::from(reason) }, audience, cx);
             }
             WsMessage::Refresh => self.tell_all(channel, &Reply::Refresh, audience, cx),
             WsMessage::Hint => {}
@@ -80,6 +82,23 @@ impl Fanout {
         let groups = audience.channels.channel(channel).groups.iter();
         let listed = |&group| audience.channels.group_at(group).sockets.iter().copied();
         let sockets: Vec<SocketKey> = groups.flat_map(listed).collect();
+        self.tell_some(sockets, reply, audience, cx);
+    }
+
+    /// Those of some WebSockets that may be told what is wrong are to be closed.
+    pub(super) fn mark_unfit(&mut self, sockets: &[SocketKey], reason: &str, audience: &Audience) {
+        let told = sockets.iter().filter(|&&key| audience.sockets[key].debug);
+        self.unfit.extend(told.map(|&key| (key, reason.to_string())));
+    }
+
+    /// Closes them.
+    pub(super) fn close_unfit(&mut self, audience: &mut Audience, cx: &mut Context<'_>) {
+        for (key, reason) in std::mem::take(&mut self.unfit) {
+            audience.close_socket(key, Some(UNFIT), reason.into(), cx);
+        }
+    }
+
+    fn tell_some(&mut self, sockets: Vec<SocketKey>, reply: &Reply, audience: &mut Audience, cx: &mut Context<'_>) {
         let now = self.admits(sockets.len(), cx.now);
         for key in sockets {
             if now {
@@ -100,4 +119,16 @@ pub(super) fn tell(key: SocketKey, reply: Reply, audience: &mut Audience, cx: &m
         reply if !audience.sockets[key].closing => audience.outbox.push(&audience.sockets[key].cid, reply, cx),
         _ => {}
     }
+}
+
+/// The WebSockets that a message is for.
+fn list(audience: &Audience, channel: ChannelKey, message: &Message<'_>) -> Vec<SocketKey> {
+    let groups = audience.channels.channel(channel).groups.iter().copied();
+    let listed = |key| {
+        let group = audience.channels.group_at(key);
+        let sockets =
+            group.sockets.iter().copied().filter(move |&socket| message.is_for_socket(socket, key, &audience.sockets));
+        sockets.filter(|_| message.is_for(group, &audience.cohorts))
+    };
+    groups.flat_map(listed).collect()
 }

@@ -4,11 +4,12 @@
 //! holds. Requests to hold pass [`take_over`](crate::take_over) and become part of the
 //! [`audience`](crate::subscribe::audience).
 //!
-//! `pages` has next links fetched, `updates` decides when backends are asked again,
+//! `pages` has next links fetched, `inquiries` has filters ask, `updates` decides when backends are asked again,
 //! `recovery` goes on with the holds of a predecessor, `websockets` takes what the proxy tells of WebSockets.
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_macros))]
 
+mod inquiries;
 mod pages;
 mod recovery;
 mod telling;
@@ -29,6 +30,7 @@ use crate::cohort::Urgency;
 use crate::cohort::schedule::Schedule;
 use crate::context::{Address, Context};
 use crate::deliver::fanout::{self, Fanout};
+use crate::deliver::inquiries::Inquiries;
 use crate::deliver::responses::{self, Target};
 use crate::deliver::sender::Sender;
 use crate::deliver::slow::Slow;
@@ -77,6 +79,12 @@ pub struct Limits {
     pub link_requests: usize,
     /// Requests for gone links that may wait for their turn.
     pub gone_requests: usize,
+    /// Requests of filters under way at a time.
+    pub filter_requests: usize,
+    /// Messages that may wait for answers to filters.
+    pub filter_messages: usize,
+    /// Bytes of content that may wait so.
+    pub filter_bytes: usize,
 }
 
 /// What happened so far.
@@ -108,7 +116,7 @@ pub struct Totals {
     pub websockets_unanswered: u64,
     /// WebSockets given up because the link to the proxy had not taken something for them.
     pub websockets_lost: u64,
-    /// Requests for next and gone links.
+    /// Requests for next and gone links, and of filters.
     pub fetches: crate::fetch::Totals,
 }
 
@@ -166,8 +174,9 @@ impl Engine {
                 limits.message_hwm,
                 limits.message_block_size,
                 limits.queue_bytes,
+                Inquiries::new(limits.filter_messages, limits.filter_bytes),
             ),
-            fetches: Fetches::new(limits.link_requests, limits.gone_requests, now),
+            fetches: Fetches::new(limits.link_requests, limits.gone_requests, limits.filter_requests, now),
             schedule: Schedule::default(),
             max_channels: limits.subscriptions,
             update_on_first_subscription: limits.update_on_first_subscription,
@@ -392,6 +401,7 @@ impl Engine {
 
     /// Ends the sessions of lost packets, and forgets the order of channels that nobody listens to.
     fn settle(&mut self, cx: &mut Context<'_>) {
+        self.go_on_asking(cx);
         let sessions = self.audience.end_lost(cx);
         if sessions > 0 {
             self.totals.lost += sessions as u64;
@@ -412,8 +422,9 @@ impl Engine {
     pub fn next_due(&self) -> Option<Instant> {
         let pages = [self.audience.cohorts.next_due(), self.fetches.next_due(), self.next_update()];
         let sockets = self.audience.sockets.next_due();
+        let inquiries = self.fanout.inquiries.next_due();
         let holds = [self.timers.next_due(), self.audience.next_due(), self.fanout.next_due(), sockets];
-        holds.into_iter().chain(pages).flatten().min()
+        holds.into_iter().chain(pages).chain([inquiries]).flatten().min()
     }
 
     /// Does what is due.
@@ -472,6 +483,7 @@ impl Engine {
         self.audience.on_timer(cx);
         self.on_socket_timers(cx);
         self.on_page_timers(cx);
+        self.on_inquiry_timers(cx);
         self.on_update_timers(cx);
         self.settle(cx);
         self.flush(cx);

@@ -31,8 +31,6 @@ enum PageError {
     NoStream,
     #[error("{0}")]
     Refused(#[from] Refusal),
-    #[error(transparent)]
-    Missing(#[from] crate::subscribe::classes::Missing),
     #[error("filter error: {0}")]
     Filter(#[from] filter::FilterError),
     #[error("the page is larger than {MAX_COLLECTED} bytes, which is too much for the filter build-id")]
@@ -57,7 +55,8 @@ impl Engine {
             auto_share: false,
         };
         let passthrough = passthrough.encode();
-        let ask = Ask { purpose: Purpose::Page(key), uri: uri.clone(), grip_last: cohort.grip_last(), passthrough };
+        let purpose = Purpose::Page(key);
+        let ask = Ask { grip_last: cohort.grip_last(), ..Ask::new(purpose, uri.clone(), passthrough) };
         cohort.page = Some(Box::new(Page { uri, ..Page::default() }));
         let fetch = self.fetches.ask(ask, cx);
         self.audience.cohorts.start_fetch(key, fetch);
@@ -87,6 +86,7 @@ impl Engine {
     pub(super) fn on_news(&mut self, news: News, packet: &Packet<'_>, cx: &mut Context<'_>) {
         let key = match news.purpose {
             Purpose::Page(key) => key,
+            Purpose::Filter(number) => return self.on_filter_news(number, news, packet, cx),
             Purpose::Gone => {
                 // Nobody wants to know.
                 return self.fetches.pass_on(news.key, packet.body.len(), cx);
@@ -143,13 +143,13 @@ impl Engine {
         let next = instruct.next.as_ref();
         page.next = next.map(|next| admission::link(&page.uri, next)).transpose()?;
         for channel in &instruct.channels {
-            page.filters.extend(filters_of(channel)?);
+            page.filters.extend(filters_of(channel));
         }
         page.collected = page.filters.contains(&Filter::BuildId).then(Vec::new);
         page.meta = instruct.meta.clone();
         if instruct.hold.is_some() {
             let hold = self.admission.after_page(&site, &instruct, &page.uri, cx)?;
-            let keeps = self.admission.keeps_records();
+            let keeps = self.admission.keeps_records() && !page.filters.iter().any(|filter| filter.asks());
             let record = keeps.then(|| record::after_page(&site, &page.uri, &response)).flatten();
             page.hold = Some(HoldAfter { record, ..hold });
         }

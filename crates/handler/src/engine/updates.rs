@@ -140,7 +140,8 @@ impl Engine {
                 Hinted::Poll(..) => {}
             }
         }
-        let moves = self.audience.cohorts.take_alike();
+        let inquiries = &self.fanout.inquiries;
+        let moves = self.audience.cohorts.take_alike(|cohort| inquiries.has_any_for(cohort));
         if !moves.is_empty() {
             // Streams move to other lists, where what was published before must not be missed.
             self.fanout.flush(&mut self.audience, cx);

@@ -8,7 +8,6 @@ use rpc::ws_control::{Item, Kind, Packet};
 use super::Engine;
 use crate::context::Context;
 use crate::notice::Notice;
-use crate::subscribe::classes::HERE;
 use crate::websocket::outbox::Reply;
 use crate::websocket::session::{Look, MAX_META};
 use crate::websocket::table::SocketKey;
@@ -155,11 +154,6 @@ impl Engine {
             cx.report(Notice::UnknownFilter { uri: &socket.uri, filter: unknown });
         }
         let found = filter::parse_all(names.iter().map(String::as_str));
-        if let Some(missing) = found.iter().find(|filter| !HERE.contains(filter)) {
-            // A message that it would keep back must not be delivered.
-            let text = format!("filter '{}' of channel '{channel}' is not supported", missing.name());
-            return self.break_off(key, &text, cx);
-        }
         let full = socket.subscriptions.len() >= self.max_channels;
         if filters.is_some() && full && !self.audience.is_subscribed(key, channel) {
             return cx.report(Notice::TooManyChannels { uri: &socket.uri, limit: self.max_channels });

@@ -1,13 +1,15 @@
-//! Requests that the handler makes itself, by way of a proxy (internal RPC, internal HTTP requests): next links, gone links.
+//! Requests that the handler makes itself, by way of a proxy (internal RPC, internal HTTP requests): next links, gone links, filters.
 //!
-//! Each is a ZHTTP session of which this is the client. So many run at a time; others wait their turn, those of next links
-//! without limit, since there is no more than one for each hold.
+//! Each is a ZHTTP session of which this is the client. So many run at a time, and so many of filters beside them, so that
+//! neither waits for the other's backends. Others wait their turn: those of next links and of filters without limit, since there
+//! is no more than one for each cohort and for each class.
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_macros))]
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use foldhash::fast::RandomState;
 use slab::Slab;
 use zhttp::session::Protocol;
@@ -32,8 +34,16 @@ const WINDOW: u32 = 200_000;
 pub enum Purpose {
     /// The next page of these streams.
     Page(CohortKey),
+    /// The filters of a class of subscribers, by the number of the queue in which its messages wait.
+    Filter(u64),
     /// Nobody: the backend is only told.
     Gone,
+}
+
+impl Purpose {
+    fn is_filter(self) -> bool {
+        matches!(self, Purpose::Filter(_))
+    }
 }
 
 /// A request to be made.
@@ -45,16 +55,25 @@ pub struct Ask {
     pub uri: String,
     /// What the clients have: values of `Grip-Last`.
     pub grip_last: Vec<String>,
+    /// Further headers.
+    pub headers: Vec<(&'static str, String)>,
+    /// The content.
+    pub body: Bytes,
     /// How the proxy is to treat it (`rpc::passthrough`).
     pub passthrough: Vec<u8>,
 }
 
 impl Ask {
+    /// One without content, and with no headers of its own.
+    pub fn new(purpose: Purpose, uri: String, passthrough: Vec<u8>) -> Self {
+        Ask { purpose, uri, grip_last: Vec::new(), headers: Vec::new(), body: Bytes::new(), passthrough }
+    }
+
     /// The request's method.
     pub fn method(&self) -> &'static str {
         match self.purpose {
             Purpose::Page(_) => "GET",
-            Purpose::Gone => "POST",
+            Purpose::Filter(_) | Purpose::Gone => "POST",
         }
     }
 }
@@ -111,27 +130,35 @@ pub struct Fetches {
     /// Where those are that run.
     places: HashMap<FetchKey, usize, RandomState>,
     waiting: VecDeque<(FetchKey, Ask)>,
+    /// The same for those of filters.
+    waiting_filters: VecDeque<(FetchKey, Ask)>,
+    /// How many of those that run are of filters.
+    filters: usize,
     /// How many of them are for nobody.
     waiting_gone: usize,
     keys: FetchKey,
     max: usize,
     max_waiting_gone: usize,
+    max_filters: usize,
     timers: Wheel<(usize, FetchKey, Instant)>,
     /// Counters for statistics.
     pub totals: Totals,
 }
 
 impl Fetches {
-    /// At most `max` run at a time, and at most `max_waiting_gone` gone links wait.
-    pub fn new(max: usize, max_waiting_gone: usize, now: Instant) -> Self {
+    /// At most `max` run at a time, and `max_filters` of filters; at most `max_waiting_gone` gone links wait.
+    pub fn new(max: usize, max_waiting_gone: usize, max_filters: usize, now: Instant) -> Self {
         Fetches {
             table: Slab::new(),
             places: HashMap::default(),
             waiting: VecDeque::new(),
+            waiting_filters: VecDeque::new(),
+            filters: 0,
             waiting_gone: 0,
             keys: 0,
             max: max.max(1),
             max_waiting_gone,
+            max_filters: max_filters.max(1),
             timers: Wheel::new(TICK, now),
             totals: Totals::default(),
         }
@@ -139,7 +166,7 @@ impl Fetches {
 
     /// How many run or wait.
     pub fn len(&self) -> usize {
-        self.table.len() + self.waiting.len()
+        self.table.len() + self.waiting.len() + self.waiting_filters.len()
     }
 
     /// Whether none runs or waits.
@@ -159,21 +186,41 @@ impl Fetches {
             }
             self.waiting_gone += 1;
         }
-        self.waiting.push_back((self.keys, ask));
         let key = self.keys;
+        self.lane(ask.purpose).push_back((key, ask));
         self.start(cx);
         key
     }
 
+    /// Where those wait that are made for this.
+    fn lane(&mut self, purpose: Purpose) -> &mut VecDeque<(FetchKey, Ask)> {
+        match purpose {
+            Purpose::Filter(_) => &mut self.waiting_filters,
+            Purpose::Page(_) | Purpose::Gone => &mut self.waiting,
+        }
+    }
+
+    /// The next one for which there is room.
+    fn next(&mut self) -> Option<(FetchKey, Ask)> {
+        let filter = match self.filters < self.max_filters {
+            true => self.waiting_filters.pop_front(),
+            false => None,
+        };
+        match self.table.len() - self.filters < self.max {
+            true => filter.or_else(|| self.waiting.pop_front()),
+            false => filter,
+        }
+    }
+
     /// Starts what waits, as far as there is room.
     fn start(&mut self, cx: &mut Context<'_>) {
-        while self.table.len() < self.max
-            && let Some((key, ask)) = self.waiting.pop_front()
-        {
+        while let Some((key, ask)) = self.next() {
             self.waiting_gone -= usize::from(ask.purpose == Purpose::Gone);
+            self.filters += usize::from(ask.purpose.is_filter());
             let index = self.table.vacant_key();
             let id = Id::indexed(index as u32, key);
-            let mut headers: Vec<(&[u8], &[u8])> = Vec::with_capacity(ask.grip_last.len());
+            let mut headers: Vec<(&[u8], &[u8])> = Vec::with_capacity(ask.grip_last.len() + ask.headers.len());
+            headers.extend(ask.headers.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())));
             headers.extend(ask.grip_last.iter().map(|value| (&b"Grip-Last"[..], value.as_bytes())));
             let packet = Packet {
                 ids: Ids::One(id.as_bytes(), Some(0)),
@@ -181,6 +228,7 @@ impl Fetches {
                 method: Some(ask.method().as_bytes()),
                 uri: Some(ask.uri.as_bytes()),
                 headers: Headers::Pairs(&headers),
+                body: &ask.body,
                 stream: true,
                 router_resp: true,
                 credits: Some(WINDOW),
@@ -206,9 +254,11 @@ impl Fetches {
 
     /// Gives a request up; nothing more is told of it.
     pub fn cancel(&mut self, key: FetchKey, cx: &mut Context<'_>) {
-        if let Some(at) = self.waiting.iter().position(|(waiting, _)| *waiting == key) {
-            self.waiting.remove(at);
-            return;
+        for lane in [&mut self.waiting_filters, &mut self.waiting] {
+            if let Some(at) = lane.iter().position(|(waiting, _)| *waiting == key) {
+                lane.remove(at);
+                return;
+            }
         }
         let Some(&index) = self.places.get(&key) else { return };
         self.tell_end(index, cx);
@@ -219,6 +269,7 @@ impl Fetches {
     fn remove(&mut self, index: usize) -> Fetch {
         let fetch = self.table.remove(index);
         self.places.remove(&fetch.key);
+        self.filters -= usize::from(fetch.purpose.is_filter());
         fetch
     }
 
@@ -378,7 +429,7 @@ impl Fetches {
 
     /// Starts what waits for its turn. To be called when requests may have ended.
     pub fn settle(&mut self, cx: &mut Context<'_>) {
-        if !self.waiting.is_empty() {
+        if !self.waiting.is_empty() || !self.waiting_filters.is_empty() {
             self.start(cx);
         }
     }
@@ -390,5 +441,7 @@ impl Fetches {
         self.table.clear();
         self.places.clear();
         self.waiting.clear();
+        self.waiting_filters.clear();
+        self.filters = 0;
     }
 }

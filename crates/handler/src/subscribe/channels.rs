@@ -126,7 +126,7 @@ pub struct Channels {
 }
 
 /// What tells the groups of one channel apart: class and cohort.
-type Apart = (Option<(*const Standing, u32)>, Option<CohortKey>);
+pub type Apart = (Option<(*const Standing, u32)>, Option<CohortKey>);
 
 /// Whom a hold is like in a channel.
 #[derive(Clone, Debug, Default)]
@@ -138,7 +138,8 @@ pub struct Kin {
 }
 
 impl Kin {
-    fn apart(&self) -> Option<Apart> {
+    /// What tells its group from others of the channel; nothing for those without class and cohort.
+    pub fn apart(&self) -> Option<Apart> {
         let class = self.class.as_ref().map(|class| class.key());
         (class.is_some() || self.cohort.is_some()).then_some((class, self.cohort))
     }
@@ -295,7 +296,7 @@ mod tests {
     fn skip_self(standings: &mut Standings, user: &str) -> Option<Rc<Class>> {
         let filters = grip::filter::parse_all(["skip-self"]).into();
         let wish = Wish { name: "c".into(), prev_id: None, filters };
-        standings.classes(&[("user".to_string(), user.to_string())].into_iter().collect(), &[wish]).remove(0)
+        standings.classes(&[("user".to_string(), user.to_string())].into_iter().collect(), &[wish], || None).remove(0)
     }
 
     #[test]

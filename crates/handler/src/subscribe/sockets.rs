@@ -3,10 +3,11 @@
 use std::rc::Rc;
 
 use grip::filter::Filter;
+use rpc::passthrough::Passthrough;
 
 use super::audience::Audience;
 use super::channels::{Kin, Mode};
-use super::classes::{Class, Wish};
+use super::classes::{Authority, Class, Wish};
 use crate::context::Context;
 use crate::websocket::outbox::Reply;
 use crate::websocket::session::Subscription;
@@ -45,7 +46,8 @@ impl Audience {
             None => {
                 let place = self.add_member(name, Kin::default(), Mode::Socket, key, cx);
                 let filters = filters.unwrap_or_default();
-                self.sockets[key].subscriptions.push(Subscription { place, filters, implicit });
+                let birth = self.sockets.next_birth();
+                self.sockets[key].subscriptions.push(Subscription { place, birth, filters, implicit });
             }
         }
         self.reclass_socket(key, cx);
@@ -87,8 +89,17 @@ impl Audience {
             Wish { name, prev_id: None, filters: subscription.filters.clone() }
         };
         let wishes: Vec<Wish> = socket.subscriptions.iter().map(wish).collect();
-        let meta = socket.meta.clone();
-        self.sockets.standings.classes(&meta, &wishes)
+        let (meta, uri) = (socket.meta.clone(), socket.uri.clone());
+        let (route, trusted) = (socket.route.clone(), socket.trusted);
+        // It has come over HTTP, and so does what filters ask.
+        let root = uri.strip_prefix("ws").map_or_else(|| uri.to_string(), |rest| ["http", rest].concat());
+        // What a route's target has for WebSockets may be no HTTP, so the address itself is asked.
+        let passthrough = Passthrough { route: &route, prefer_internal: false, trusted, auto_share: false };
+        let authority = || Authority {
+            uri: meta.get("url").and_then(|url| grip::link::resolve(&root, url)),
+            passthrough: passthrough.encode(),
+        };
+        self.sockets.standings.classes(&meta, &wishes, || Some(authority()))
     }
 
     /// Has a connection closed. It gets nothing any more.

@@ -21,7 +21,7 @@ use crate::hold::opening::{Head, Opening};
 use crate::hold::terms::{Recent, Terms};
 use crate::notice::Notice;
 use crate::order::rate::Bucket;
-use crate::subscribe::classes::{Class, Missing, Standings, Wish, filters_of};
+use crate::subscribe::classes::{Authority, Class, Standings, Wish, filters_of};
 
 /// What the proxy is told, and what is to be held once it has been told.
 // Holds are what comes here, and a box would be one more allocation for each.
@@ -41,9 +41,6 @@ pub enum Refusal {
     /// A link leads nowhere.
     #[error("Grip-Link contains invalid link")]
     Link,
-    /// A filter is not there.
-    #[error(transparent)]
-    Filter(#[from] Missing),
     /// A filter does not apply to the response.
     #[error("filter error: {0}")]
     Response(#[from] FilterError),
@@ -124,7 +121,7 @@ impl Admission {
         let uri = String::from_utf8_lossy(accept.uri);
         let mut filters = Vec::new();
         for channel in &instruct.channels {
-            filters.extend(filters_of(channel)?);
+            filters.extend(filters_of(channel));
             let unknown = channel.filters.iter().find(|name| filter::Filter::parse(name).is_none());
             if let Some(filter) = unknown {
                 cx.report(Notice::UnknownFilter { uri: &uri, filter });
@@ -137,7 +134,8 @@ impl Admission {
             _ => Bytes::from(filter::response(&filters, &instruct.meta, &instruct.response.body)?.into_owned()),
         };
         // One that is taken up again has its record already.
-        let is_recorded = self.records && !accept.is_taken_up;
+        // For what filters ask about, a successor would have to ask once more for some: such holds end with this handler.
+        let is_recorded = self.records && !accept.is_taken_up && !filters.iter().any(|filter| filter.asks());
         let records = if is_recorded { record::records(&accept, instruct) } else { Vec::new() };
         let at_once = instruct.hold.is_none();
         let streams = streams || at_once;
@@ -155,8 +153,15 @@ impl Admission {
         {
             return Ok(Decision::Pass(without_link(body, &channel.name, &accept)));
         }
-        let plan = Plan { prefix: accept.prefix, implicit: &accept.channels, uri: &uri };
-        let channels = self.channels(&plan, instruct, cx)?;
+        let plan = Plan {
+            prefix: accept.prefix,
+            implicit: &accept.channels,
+            uri: &uri,
+            root: &uri,
+            route: accept.route_id,
+            trusted: accept.trusted,
+        };
+        let channels = self.channels(&plan, instruct, cx);
         let course = course(&accept, instruct, &uri, &channels, at_once)?;
         let farewell = farewell(&accept, instruct, &uri)?;
         let asked = match (mode, &accept.members) {
@@ -200,19 +205,15 @@ impl Admission {
         cx: &mut Context<'_>,
     ) -> Result<HoldAfter, Refusal> {
         let implicit: Vec<&str> = site.implicit.iter().map(String::as_str).collect();
-        let plan = Plan { prefix: &site.prefix, implicit: &implicit, uri };
-        let channels = self.channels(&plan, instruct, cx)?;
+        let (root, route) = (&*site.root, &*site.route);
+        let plan = Plan { prefix: &site.prefix, implicit: &implicit, uri, root, route, trusted: site.trusted };
+        let channels = self.channels(&plan, instruct, cx);
         let position = position(&site.prefix, instruct, &channels);
         Ok(HoldAfter { terms: self.recent.stream_terms(instruct), channels, position, record: None })
     }
 
     /// The channels of a hold: those of the route, and those that the backend names, each once.
-    fn channels(
-        &mut self,
-        plan: &Plan<'_>,
-        instruct: &Instruct<'_>,
-        cx: &mut Context<'_>,
-    ) -> Result<Vec<Subscription>, Missing> {
+    fn channels(&mut self, plan: &Plan<'_>, instruct: &Instruct<'_>, cx: &mut Context<'_>) -> Vec<Subscription> {
         let filtered = instruct.channels.iter().any(|channel| !channel.filters.is_empty());
         let mut names = Names::new(plan.implicit.len() + instruct.channels.len());
         let mut channels = Vec::with_capacity(plan.implicit.len() + instruct.channels.len().min(self.max_channels));
@@ -236,15 +237,15 @@ impl Admission {
             }
             channels.push((name, None));
             if filtered {
-                let filters = filters_of(channel)?;
+                let filters = filters_of(channel);
                 wishes.push(Wish { name: channel.name.clone(), prev_id: channel.prev_id.clone(), filters });
             }
         }
         if filtered {
-            let classes = self.standings.classes(&instruct.meta, &wishes);
+            let classes = self.standings.classes(&instruct.meta, &wishes, || Some(authority(plan, instruct)));
             channels.iter_mut().zip(classes).for_each(|((_, own), class)| *own = class);
         }
-        Ok(channels)
+        channels
     }
 }
 
@@ -254,6 +255,21 @@ struct Plan<'a> {
     implicit: &'a [&'a str],
     /// What the client has asked for, or which page has been fetched for it.
     uri: &'a str,
+    /// Of what the client has asked for at least the authority.
+    root: &'a str,
+    /// The route's id.
+    route: &'a str,
+    /// See [`Site`].
+    trusted: bool,
+}
+
+/// Whom filters ask.
+fn authority(plan: &Plan<'_>, instruct: &Instruct<'_>) -> Authority {
+    let uri = instruct.meta.get("url").and_then(|url| grip::link::resolve(plan.uri, url));
+    let prefer_internal = uri.as_ref().is_some_and(|uri| grip::link::same_site(plan.root, uri));
+    let passthrough =
+        Passthrough { route: plan.route, prefer_internal, trusted: plan.trusted, auto_share: false }.encode();
+    Authority { uri, passthrough }
 }
 
 /// How a hold goes on, if it notices what it misses or has a next link.
@@ -322,7 +338,7 @@ fn farewell(accept: &Accept<'_>, instruct: &Instruct<'_>, uri: &str) -> Result<O
         auto_share: false,
     };
     let passthrough = passthrough.encode();
-    Ok(Some(Ask { purpose: Purpose::Gone, uri: gone, grip_last: Vec::new(), passthrough }))
+    Ok(Some(Ask::new(Purpose::Gone, gone, passthrough)))
 }
 
 /// Channels up to which comparing names costs less than hashing them.

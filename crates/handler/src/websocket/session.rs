@@ -25,6 +25,8 @@ pub const MAX_META: usize = 65_536;
 pub struct Subscription {
     /// The place in the table of channels.
     pub place: Place,
+    /// A number that no other one has had; later ones are greater.
+    pub birth: u64,
     /// What messages pass.
     pub filters: Box<[Filter]>,
     /// The channel is the route's: the backend can not unsubscribe from it.
@@ -40,6 +42,10 @@ pub struct Socket {
     pub birth: u64,
     /// What the client asked for.
     pub uri: Box<str>,
+    /// The route's id.
+    pub route: Rc<str>,
+    /// The route's target may be on a private network, and so may be whom filters ask.
+    pub trusted: bool,
     /// Put before the names of channels that the backend gives.
     pub prefix: Box<str>,
     /// The route, if its deliveries are counted apart.
@@ -88,6 +94,8 @@ impl Socket {
             cid,
             birth,
             uri: Box::default(),
+            route: Rc::from(""),
+            trusted: false,
             prefix: Box::default(),
             bucket: None,
             debug: false,
@@ -114,7 +122,9 @@ impl Socket {
             self.uri = uri.into();
         }
         self.prefix = text(&item.channel_prefix).unwrap_or_default().into();
-        self.bucket = text(&item.route).filter(|_| item.separate_stats).map(Rc::from);
+        self.route = text(&item.route).unwrap_or_default().into();
+        self.bucket = item.route.is_some().then(|| self.route.clone()).filter(|_| item.separate_stats);
+        self.trusted = item.trusted;
         self.debug = item.debug;
         self.live(Some(item.ttl.unwrap_or(TTL)), now);
     }

@@ -39,11 +39,17 @@ impl Sockets {
         }
     }
 
+    /// A number that neither a WebSocket nor a subscription of one has had.
+    pub fn next_birth(&mut self) -> u64 {
+        self.births += 1;
+        self.births
+    }
+
     /// Adds one.
     pub fn insert(&mut self, cid: &[u8], now: Instant) -> SocketKey {
-        self.births += 1;
+        let birth = self.next_birth();
         let cid: Rc<[u8]> = cid.into();
-        let key = self.sockets.insert(Socket::new(cid.clone(), self.births, now));
+        let key = self.sockets.insert(Socket::new(cid.clone(), birth, now));
         self.by_cid.insert(cid, key);
         key
     }

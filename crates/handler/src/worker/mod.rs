@@ -189,6 +189,9 @@ impl Worker {
             update_on_first_subscription: settings.update_on_first_subscription,
             link_requests: settings.link_requests_max,
             gone_requests: settings.gone_requests_max,
+            filter_requests: settings.filter_requests_max,
+            filter_messages: settings.filter_messages_max,
+            filter_bytes: settings.filter_queue_bytes,
         };
         let bound_sub = settings.push_in_sub_specs.first().filter(|_| !settings.push_in_sub_connect);
         let uris = ZmqUris {

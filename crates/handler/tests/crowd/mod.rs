@@ -82,6 +82,9 @@ impl Crowd {
             update_on_first_subscription: settings::FirstSubscription::Reliable,
             link_requests: 100,
             gone_requests: 100,
+            filter_requests: 10,
+            filter_messages: 100,
+            filter_bytes: 100_000,
         };
         Crowd {
             engine: Engine::new(limits, now),

@@ -9,19 +9,13 @@ fn with<'a>(headers: &[(&'a str, &'a str)], more: (&'a str, &'a str)) -> Vec<(&'
 }
 
 #[test]
-fn what_is_not_there_is_refused_by_name() {
-    for headers in [
-        vec![("Grip-Link", "<ftp://x.test/next>; rel=next")],
-        with(STREAM, ("Grip-Link", "<mailto:next>; rel=gone")),
-        vec![("Grip-Hold", "stream"), ("Grip-Channel", "c; filter=http-check")],
-        vec![("Grip-Hold", "response"), ("Grip-Channel", "c; filter=skip-self; filter=http-modify")],
-    ] {
+fn a_link_that_leads_nowhere_is_refused_by_name() {
+    for headers in
+        [vec![("Grip-Link", "<ftp://x.test/next>; rel=next")], with(STREAM, ("Grip-Link", "<mailto:next>; rel=gone"))]
+    {
         let mut desk = Desk::new(LIMITS);
         let [answer] = &desk.hold("a", &["1"], &headers, "x")[..] else { panic!("one answer") };
-        let name = ["Grip-Link contains invalid link", "http-check", "http-modify"]
-            .into_iter()
-            .find(|name| answer.contains(name));
-        assert!(answer.starts_with("refuse ") && name.is_some(), "{answer}");
+        assert_eq!(answer, "refuse Grip-Link contains invalid link");
         assert_eq!(desk.engine.held(), 0);
     }
 }

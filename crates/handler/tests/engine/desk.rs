@@ -51,7 +51,8 @@ impl Actions for Written {
         let inside = if route.prefer_internal { "" } else { " outside" };
         let last: String = packet.headers.iter().map(|(_, value)| format!(" [{}]", text(value))).collect();
         let (method, uri) = (text(packet.method.unwrap()), text(packet.uri.unwrap()));
-        self.lines.push(format!("ask {method} {uri}{inside}{last}"));
+        let body = if packet.body.is_empty() { String::new() } else { format!(" {:?}", text(packet.body)) };
+        self.lines.push(format!("ask {method} {uri}{inside}{last}{body}"));
         !self.no_proxy
     }
 
@@ -151,6 +152,9 @@ pub const LIMITS: Limits = Limits {
     update_on_first_subscription: settings::FirstSubscription::Never,
     link_requests: 3,
     gone_requests: 2,
+    filter_requests: 2,
+    filter_messages: 4,
+    filter_bytes: 1000,
 };
 
 impl Desk {

@@ -4,6 +4,7 @@
 //! sockets; the clock is turned by hand.
 
 mod admission;
+mod asking;
 mod desk;
 mod filters;
 mod flow;

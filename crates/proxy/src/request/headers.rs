@@ -10,9 +10,9 @@ use crate::request::forwarded;
 use crate::request::uri::{Scheme, Uri};
 use crate::response::backend::is_grip;
 
-/// What the suite can do, as far as backends need to know: word for word what 1.36 says. `session` has no effect without a state
+/// What the suite can do, as far as backends need to know: word for word what 2.0 says. `session` has no effect without a state
 /// service (`state_spec`), there as here.
-pub const FEATURES: &str = "status, session, link:next, link:gone, filter:skip-self, filter:skip-users, filter:require-sub, filter:build-id, filter:var-subst";
+pub const FEATURES: &str = "status, session, link:next, link:gone, filter:skip-self, filter:skip-users, filter:require-sub, filter:build-id, filter:var-subst, filter:http-check, filter:http-modify";
 
 /// Begins the names of headers that tell what a client really sent.
 pub const MARK: &[u8] = b"eb9bf0f5-";

@@ -63,6 +63,7 @@ impl Control {
             route: Some(introduction.route.as_bytes().to_vec().into()),
             separate_stats: introduction.separate_stats,
             channel_prefix: (!prefix.is_empty()).then(|| prefix.as_bytes().to_vec().into()),
+            trusted: introduction.trusted,
             ttl: Some(TTL),
             ..item(Kind::Here, cid)
         });
@@ -179,6 +180,15 @@ mod tests {
         let expected =
             b"94:5:items,82:78:3:cid,1:c,4:type,4:here,3:uri,15:ws://localhost/,5:route,7:*,*,*,*,3:ttl,2:60#}]}";
         assert_eq!(packet.encode().unwrap(), expected, "{}", packet.encode().unwrap().escape_ascii());
+    }
+
+    #[test]
+    fn a_trusted_target_is_said_to_be_one() {
+        let mut items = Items::new();
+        let introduction =
+            Introduction { uri: b"ws://x/", route: "r", separate_stats: false, channel_prefix: "", trusted: true };
+        Control::open(b"c", &introduction, Instant::now(), &mut items);
+        assert!(items.last().is_some_and(|item| item.trusted));
     }
 
     #[test]
