@@ -4,8 +4,10 @@
 //! - [`tls`]: certificates for those who come with TLS.
 //! - [`tickets`]: their sessions, which go on at any frontend.
 //! - [`admission`]: how many clients there may be, without I/O.
+//! - [`handshakes`]: whose TLS handshake goes on next, without I/O.
 
 pub mod admission;
+pub mod handshakes;
 pub mod listeners;
 pub mod tickets;
 pub mod tls;

@@ -9,6 +9,7 @@ use rustls::{ServerConfig, ServerConnection};
 use wire::proxied;
 
 use super::stream::Stream;
+use crate::accept::handshakes::Place;
 
 /// How bytes get to and from a client.
 pub enum Io {
@@ -22,6 +23,8 @@ pub enum Io {
 pub struct Tls {
     connection: ServerConnection,
     stream: Stream,
+    /// Its handshake waits for its turn.
+    place: Option<Place>,
 }
 
 impl Io {
@@ -32,7 +35,7 @@ impl Io {
     pub fn new(stream: Stream, tls: Option<Arc<ServerConfig>>) -> io::Result<Self> {
         let Some(config) = tls else { return Ok(Io::Plain(stream)) };
         let connection = ServerConnection::new(config).map_err(io::Error::other)?;
-        Ok(Io::Tls(Box::new(Tls { connection, stream })))
+        Ok(Io::Tls(Box::new(Tls { connection, stream, place: None })))
     }
 
     fn stream(&self) -> &Stream {
@@ -86,6 +89,31 @@ impl Io {
     /// Whether less may be read at once than is there.
     pub fn is_tls(&self) -> bool {
         matches!(self, Io::Tls(_))
+    }
+
+    /// Whether its next read goes on with a handshake.
+    pub fn is_shaking_hands(&self) -> bool {
+        matches!(self, Io::Tls(tls) if tls.connection.is_handshaking())
+    }
+
+    /// The handshake is to wait in this place.
+    pub fn wait_in(&mut self, place: Place) {
+        if let Io::Tls(tls) = self {
+            tls.place = Some(place);
+        }
+    }
+
+    /// Whether the handshake waits for its turn.
+    pub fn waits(&self) -> bool {
+        matches!(self, Io::Tls(tls) if tls.place.is_some())
+    }
+
+    /// The place in which the handshake waits, which it leaves.
+    pub fn leave_place(&mut self) -> Option<Place> {
+        match self {
+            Io::Plain(_) => None,
+            Io::Tls(tls) => tls.place.take(),
+        }
     }
 
     /// Whether bytes that were taken have not been given to the system.

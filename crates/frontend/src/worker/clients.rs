@@ -10,6 +10,7 @@ use zhttp::session::client::GRANT_DELAY;
 
 use super::{Counters, FIRST_CLIENT, Worker};
 use crate::accept::admission::ACCEPTS_A_TURN;
+use crate::accept::handshakes::HANDSHAKES_A_TURN;
 use crate::accept::listeners::Accepted;
 use crate::client::Client;
 use crate::client::io::Io;
@@ -94,11 +95,26 @@ impl Worker {
         }
     }
 
-    /// Reads from the clients that have sent something.
+    /// Reads from the clients that have sent something. Handshakes have a queue of their own, and a share of the turn.
     pub(super) fn read(&mut self, now: Instant) {
         for slot in std::mem::take(&mut self.unread) {
+            let Some(client) = self.clients.get_mut(slot) else { continue };
+            if !client.io.is_shaking_hands() {
+                self.read_client(slot, now);
+            } else if !client.io.waits() {
+                // It waits already if its slot was queued twice, for a client before it too.
+                client.io.wait_in(self.handshakes.push(slot));
+            }
+        }
+        for _ in 0..HANDSHAKES_A_TURN {
+            let Some(slot) = self.handshakes.pop() else { return };
+            self.counters.handshakes += 1;
+            if let Some(client) = self.clients.get_mut(slot) {
+                client.io.leave_place();
+            }
             self.read_client(slot, now);
         }
+        self.counters.postponed += self.handshakes.len() as u64;
     }
 
     fn read_client(&mut self, slot: usize, now: Instant) {
@@ -268,6 +284,9 @@ impl Worker {
 
     pub(super) fn close(&mut self, slot: usize) {
         if let Some(mut client) = self.clients.try_remove(slot) {
+            if let Some(place) = client.io.leave_place() {
+                self.handshakes.remove(place);
+            }
             client.io.deregister(self.reactor.registry());
             self.admission.on_leave(self.clients.len());
         }

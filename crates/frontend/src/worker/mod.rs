@@ -29,6 +29,7 @@ use zhttp::{Bulk, Kind};
 
 use self::departures::Departures;
 use self::timers::SlotTimers;
+use crate::accept::handshakes::Handshakes;
 use crate::accept::{Admission, Listeners};
 use crate::client::Client;
 use crate::client::output::Output;
@@ -83,6 +84,8 @@ pub struct Worker {
     dirty: Vec<usize>,
     /// Clients that are to be read from.
     unread: Vec<usize>,
+    /// Clients that are to be read from, but only so many a turn.
+    handshakes: Handshakes,
     /// Clients whose bytes are thrown away, when `discarded` is long enough ago.
     discarding: Vec<usize>,
     discarded: Instant,
@@ -100,6 +103,10 @@ pub struct Worker {
 pub struct Counters {
     /// Clients that were accepted.
     pub clients: u64,
+    /// Steps of TLS handshakes.
+    pub handshakes: u64,
+    /// Steps of TLS handshakes that had to wait for a later turn, for each turn.
+    pub postponed: u64,
     /// Requests that were refused as malformed or not supported.
     pub refused: u64,
     /// WebSockets that were closed because a message of the client was larger than allowed.
@@ -175,6 +182,7 @@ impl Worker {
             exchange_timers: SlotTimers::new(2 * most, now),
             dirty: Vec::new(),
             unread: Vec::new(),
+            handshakes: Handshakes::default(),
             discarding: Vec::new(),
             discarded: now,
             owing: Vec::new(),
@@ -238,7 +246,7 @@ impl Worker {
 
     fn timeout(&self, now: Instant) -> Option<Duration> {
         let accepts = self.listeners.is_pending() && self.admission.is_open(self.clients.len(), now);
-        if !self.unread.is_empty() || !self.dirty.is_empty() || accepts {
+        if !self.unread.is_empty() || !self.handshakes.is_empty() || !self.dirty.is_empty() || accepts {
             return Some(Duration::ZERO);
         }
         let accepting = if self.listeners.is_pending() { self.admission.resumes_at(now) } else { None };
