@@ -46,7 +46,9 @@ pub enum Failure {
     #[error("the host name does not resolve")]
     Unresolved,
     /// The resolver has more questions than it can take.
-    #[error("too many DNS lookups are waiting; names that are slow or hang hold them up (backend_lookup_threads)")]
+    #[error(
+        "too many DNS lookups are waiting; names that are slow or hang hold them up (backend_lookup_threads, backend_lookup_queue)"
+    )]
     LookupsBusy,
     /// Only internal addresses, and nobody vouches for them.
     #[error("the address is internal; only targets of the routes file may be")]
@@ -103,6 +105,11 @@ pub enum Failure {
 }
 
 impl Failure {
+    /// The address has not answered in its share of the time.
+    pub fn timed_out(address: SocketAddr) -> Self {
+        Failure::Connect { address, error: io::ErrorKind::TimedOut.into() }
+    }
+
     /// The condition of the `error` packet. The proxy tries its next target after `remote-connection-failed`,
     /// `connection-timeout` and `tls-error`, so these are only for requests of which nothing has been sent.
     pub fn condition(&self) -> &'static str {

@@ -192,6 +192,10 @@ pub struct Outbound {
     pub maxconn: usize,
     /// Names that are looked up at a time.
     pub lookup_threads: usize,
+    /// Names that may wait for that.
+    pub lookup_queue: usize,
+    /// Addresses of one backend that are connected to at a time.
+    pub connect_attempts: usize,
     /// How long finding and connecting to a backend may take.
     pub connect_timeout: Duration,
     /// How long the head of a response may take.

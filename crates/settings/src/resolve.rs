@@ -168,6 +168,8 @@ fn outbound(
         specs,
         maxconn: frontend.client_maxconn,
         lookup_threads: values.int(P, "backend_lookup_threads")?,
+        lookup_queue: values.int(P, "backend_lookup_queue")?,
+        connect_attempts: values.int(P, "backend_connect_attempts")?,
         connect_timeout: values.seconds(P, "backend_connect_timeout")?,
         response_timeout: values.seconds(P, "backend_response_timeout")?,
         idle_timeout: values.seconds(P, "backend_idle_timeout")?,

@@ -10,8 +10,6 @@ use std::time::{Duration, Instant};
 
 /// A lookup that takes longer is slow.
 pub const SLOW: Duration = Duration::from_secs(1);
-/// Names that can wait for their turn.
-const QUEUE: usize = 1024;
 /// Names whose speed is remembered.
 const MAX_REMEMBERED: usize = 4096;
 
@@ -27,27 +25,35 @@ enum Speed {
 #[derive(Debug)]
 pub struct Lookups {
     threads: usize,
+    /// Names that may wait for their turn.
+    queue: usize,
     running: HashMap<Box<str>, (Speed, Instant)>,
     waiting: VecDeque<(Box<str>, Speed)>,
     remembered: HashMap<Box<str>, Speed>,
 }
 
 impl Lookups {
-    /// None yet. At least two `threads`, so that some can be kept back.
-    pub fn new(threads: usize) -> Self {
+    /// None yet. At least two `threads`, so that some can be kept back; `queue` names may wait for one.
+    pub fn new(threads: usize, queue: usize) -> Self {
         let threads = threads.max(2);
-        Lookups { threads, running: HashMap::new(), waiting: VecDeque::new(), remembered: HashMap::new() }
+        Lookups { threads, queue, running: HashMap::new(), waiting: VecDeque::new(), remembered: HashMap::new() }
     }
 
     /// Queues a name that is neither running nor waiting; `false` if too many wait.
     #[must_use]
     pub fn ask(&mut self, host: &str) -> bool {
-        let has_room = self.waiting.len() < QUEUE;
+        let has_room = self.waiting.len() < self.queue;
         if has_room {
             let speed = self.remembered.get(host).copied().unwrap_or(Speed::Unknown);
             self.waiting.push_back((host.into(), speed));
         }
         has_room
+    }
+
+    /// Nobody wants to know a name any more. `false` if a thread is at it already, which nothing can stop.
+    pub fn withdraw(&mut self, host: &str) -> bool {
+        let at = self.waiting.iter().position(|(other, _)| **other == *host);
+        at.is_some_and(|at| self.waiting.remove(at).is_some())
     }
 
     /// The name to look up next, if there is a thread for it. Call until there is none.
@@ -96,7 +102,7 @@ mod tests {
     #[test]
     fn names_that_hang_leave_threads_to_others() {
         let now = Instant::now();
-        let mut lookups = Lookups::new(4);
+        let mut lookups = Lookups::new(4, 16);
         assert!(lookups.ask("good"));
         assert_eq!(started(&mut lookups, now), ["good"]);
         lookups.finished("good", now);
@@ -114,7 +120,7 @@ mod tests {
     #[test]
     fn names_known_to_be_slow_have_half_of_the_threads() {
         let now = Instant::now();
-        let mut lookups = Lookups::new(4);
+        let mut lookups = Lookups::new(4, 16);
         let slow = ["slow-1", "slow-2", "slow-3"];
         assert!(slow.iter().all(|host| lookups.ask(host)));
         assert_eq!(started(&mut lookups, now), slow);
@@ -130,11 +136,17 @@ mod tests {
     }
 
     #[test]
-    fn the_queue_has_an_end() {
-        let mut lookups = Lookups::new(2);
-        for number in 0..QUEUE {
-            assert!(lookups.ask(&format!("host-{number}")));
-        }
-        assert!(!lookups.ask("one-more"));
+    fn the_queue_has_an_end_and_names_that_nobody_wants_leave_it() {
+        let now = Instant::now();
+        let mut lookups = Lookups::new(2, 3);
+        assert!(lookups.ask("runs"));
+        assert_eq!(started(&mut lookups, now), ["runs"]);
+        assert!(["a", "b", "c"].iter().all(|host| lookups.ask(host)));
+        assert!(!lookups.ask("d"));
+        assert!(lookups.withdraw("b"));
+        assert!(lookups.ask("d"));
+        assert!(!lookups.withdraw("runs"));
+        lookups.finished("runs", now);
+        assert_eq!(started(&mut lookups, now), ["a"]);
     }
 }

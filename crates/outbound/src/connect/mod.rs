@@ -11,14 +11,14 @@ pub mod target;
 pub mod tls;
 
 use std::io;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Instant;
 
 use mio::{Interest, Registry, Token};
 use slab::Slab;
-use transport::Waker;
 
-use self::attempts::Attempts;
+use self::attempts::{Attempts, Step};
 use self::connection::Connection;
 use self::policy::is_internal;
 use self::pool::Pool;
@@ -34,9 +34,9 @@ pub(crate) struct Connector {
 }
 
 impl Connector {
-    /// Without connections. `waker` is used when a name has been looked up.
-    pub(crate) fn new(waker: Waker, threads: usize, pool: Pool) -> Self {
-        Connector { resolver: Resolver::new(waker, threads), connections: Slab::new(), pool }
+    /// Without connections.
+    pub(crate) fn new(resolver: Resolver, pool: Pool) -> Self {
+        Connector { resolver, connections: Slab::new(), pool }
     }
 
     /// A connection that waits for its next request. `trusted`: it may lead to an internal address.
@@ -57,43 +57,54 @@ impl Connector {
         }
     }
 
-    /// Begins to connect to the first address that lets us begin. Gives the connection and when to give up on it.
-    ///
-    /// # Errors
-    /// No address is left, or no time.
+    /// Takes the next steps of an exchange's attempts; `false` if it has come to the end of them. Counts those that are
+    /// begun beside another in `raced`.
     pub(crate) fn dial(
         &mut self,
-        mut attempts: Attempts,
+        attempts: &mut Attempts,
         endpoint: &Rc<Endpoint>,
         owner: usize,
         registry: &Registry,
+        raced: &mut u64,
         now: Instant,
-    ) -> Result<(usize, Instant, Attempts), Failure> {
-        while let Some((address, until)) = attempts.next(now) {
-            let entry = self.connections.vacant_entry();
-            let started = Connection::start(address, endpoint.clone(), owner).and_then(|mut connection| {
-                let interest = Interest::READABLE | Interest::WRITABLE;
-                registry.register(connection.stream.tcp_mut(), Token(entry.key()), interest)?;
-                Ok(connection)
-            });
-            match started {
-                Ok(connection) => {
-                    let number = entry.key();
-                    entry.insert(connection);
-                    return Ok((number, until, attempts));
-                }
-                // Not the backend's fault: no descriptors or no ports left.
-                Err(error) => attempts.failed(address, error),
+    ) -> bool {
+        loop {
+            match attempts.step(now) {
+                Step::Dial(attempt) => match self.start(attempt.address, endpoint, owner, registry) {
+                    Ok(number) => {
+                        *raced += u64::from(attempts.running().next().is_some());
+                        attempts.started(number, attempt);
+                    }
+                    // Not the backend's fault: no descriptors or no ports left, or no way to this family.
+                    Err(error) => attempts.failed(Failure::Connect { address: attempt.address, error }, now),
+                },
+                Step::GiveUp(number) => drop(self.connections.try_remove(number)),
+                Step::Wait => return true,
+                Step::Over => return false,
             }
         }
-        Err(attempts.failure())
     }
 
-    /// The connection that is being made can not be made.
-    pub(crate) fn refused(&mut self, number: usize, attempts: &mut Attempts, error: io::Error) {
-        if let Some(connection) = self.connections.try_remove(number) {
-            attempts.failed(connection.address, error);
-        }
+    fn start(
+        &mut self,
+        address: SocketAddr,
+        endpoint: &Rc<Endpoint>,
+        owner: usize,
+        registry: &Registry,
+    ) -> io::Result<usize> {
+        let entry = self.connections.vacant_entry();
+        let mut connection = Connection::start(address, endpoint.clone(), owner)?;
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        registry.register(connection.stream.tcp_mut(), Token(entry.key()), interest)?;
+        let number = entry.key();
+        entry.insert(connection);
+        Ok(number)
+    }
+
+    /// How many connections there are, of every kind.
+    #[cfg(test)]
+    pub(crate) fn open(&self) -> usize {
+        self.connections.len()
     }
 
     /// A connection that is there.

@@ -3,8 +3,12 @@
 //! The resolver blocks, so it runs on threads of its own; [`lookups`](super::lookups) says which name is next. Answers are
 //! remembered for some seconds, which is long enough to spare a busy proxy the question and short enough to follow a
 //! backend that moves.
+//!
+//! Whoever asks has a deadline of its own and says when it is over ([`Resolver::give_up`]), so that no more wait than there
+//! are exchanges, and no name waits for a thread that nobody wants any more. A thread that asks the system can not be called
+//! back: it is busy for as long as `resolv.conf` allows (`timeout` and `attempts` there).
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, ToSocketAddrs};
 use std::rc::Rc;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -16,8 +20,6 @@ use transport::Waker;
 
 use super::lookups::Lookups;
 
-/// Exchanges that can wait for one name. Those that have given up meanwhile count as well, until the name is answered.
-const MAX_ASKERS: usize = 65_536;
 /// Answers remembered.
 const MAX_CACHED: usize = 4096;
 /// How long an answer is good.
@@ -56,7 +58,7 @@ struct Answer {
 /// The names that are known, and the threads that ask for others.
 pub struct Resolver {
     known: HashMap<Box<str>, Answer>,
-    asked: HashMap<Box<str>, Vec<Asker>>,
+    asked: HashMap<Box<str>, BTreeSet<Asker>>,
     lookups: Lookups,
     threads: usize,
     ask: Ask,
@@ -67,13 +69,14 @@ pub struct Resolver {
 }
 
 impl Resolver {
-    /// A resolver that uses `waker` when there are answers. Its `threads` are started by the first question.
-    pub fn new(waker: Waker, threads: usize) -> Self {
-        Self::with(Arc::new(system_lookup), waker, threads)
+    /// A resolver that uses `waker` when there are answers. Its `threads` are started by the first question; `queue` names may
+    /// wait for one.
+    pub fn new(waker: Waker, threads: usize, queue: usize) -> Self {
+        Self::with(Arc::new(system_lookup), waker, threads, queue)
     }
 
     /// The same, with another way to ask than the system's.
-    pub fn with(ask: Ask, waker: Waker, threads: usize) -> Self {
+    pub fn with(ask: Ask, waker: Waker, threads: usize, queue: usize) -> Self {
         // Bounded by `lookups`: no name is sent that has no thread.
         let (questions, to_ask) = channel();
         let (answer, answers) = channel();
@@ -81,7 +84,7 @@ impl Resolver {
         Resolver {
             known: HashMap::new(),
             asked: HashMap::new(),
-            lookups: Lookups::new(threads),
+            lookups: Lookups::new(threads, queue),
             threads: threads.max(2),
             ask,
             questions,
@@ -99,19 +102,26 @@ impl Resolver {
             return Lookup::Known(answer.addresses.clone());
         }
         if let Some(askers) = self.asked.get_mut(host) {
-            if askers.len() >= MAX_ASKERS {
-                return Lookup::Busy;
-            }
-            askers.push(asker);
+            askers.insert(asker);
             return Lookup::Asked;
         }
         if !self.lookups.ask(host) {
             return Lookup::Busy;
         }
-        self.asked.insert(host.into(), vec![asker]);
+        self.asked.insert(host.into(), BTreeSet::from([asker]));
         self.start_threads();
         self.start(now);
         Lookup::Asked
+    }
+
+    /// An asker has come to its end without an answer.
+    pub fn give_up(&mut self, host: &str, asker: Asker) {
+        let Some(askers) = self.asked.get_mut(host) else { return };
+        askers.remove(&asker);
+        // One that is being looked up stays, so that it is not looked up by a second thread.
+        if askers.is_empty() && self.lookups.withdraw(host) {
+            self.asked.remove(host);
+        }
     }
 
     fn start(&mut self, now: Instant) {
@@ -122,7 +132,7 @@ impl Resolver {
     }
 
     /// The next answer that has come, and who waits for it. Call when woken, until there is none.
-    pub fn answered(&mut self, now: Instant) -> Option<(Addresses, Vec<Asker>)> {
+    pub fn answered(&mut self, now: Instant) -> Option<(Addresses, BTreeSet<Asker>)> {
         let (host, addresses) = self.answers.try_recv().ok()?;
         self.lookups.finished(&host, now);
         self.start(now);
@@ -186,7 +196,7 @@ mod tests {
     #[test]
     fn addresses_mean_themselves() {
         let reactor = Reactor::new().unwrap();
-        let mut resolver = Resolver::new(reactor.waker(), 4);
+        let mut resolver = Resolver::new(reactor.waker(), 4, 16);
         for host in ["127.0.0.1", "::1"] {
             let address: IpAddr = host.parse().unwrap();
             let lookup = resolver.look_up(host, (0, 0), Instant::now());
@@ -207,7 +217,7 @@ mod tests {
                 Vec::new()
             }
         };
-        let mut resolver = Resolver::with(Arc::new(ask), reactor.waker(), 4);
+        let mut resolver = Resolver::with(Arc::new(ask), reactor.waker(), 4, 16);
         let now = Instant::now();
         let mut good = |resolver: &mut Resolver, now| {
             assert_eq!(resolver.look_up("good", (1, 1), now), Lookup::Asked);
@@ -229,9 +239,36 @@ mod tests {
     }
 
     #[test]
+    fn names_that_nobody_waits_for_any_more_leave_room_for_others() {
+        let reactor = Reactor::new().unwrap();
+        let (release, hang) = channel::<()>();
+        let hang = Mutex::new(hang);
+        let ask = move |_: &str| {
+            let _ = hang.lock().unwrap_or_else(PoisonError::into_inner).recv();
+            Vec::new()
+        };
+        let mut resolver = Resolver::with(Arc::new(ask), reactor.waker(), 2, 1);
+        let now = Instant::now();
+        let mut look_up = |host, asker| resolver.look_up(host, asker, now);
+        assert_eq!(look_up("runs", (0, 0)), Lookup::Asked);
+        assert_eq!(look_up("waits", (1, 1)), Lookup::Asked);
+        assert_eq!(look_up("waits", (2, 2)), Lookup::Asked);
+        assert_eq!(look_up("other", (3, 3)), Lookup::Busy);
+        resolver.give_up("waits", (1, 1));
+        assert_eq!(resolver.look_up("other", (3, 3), now), Lookup::Busy);
+        resolver.give_up("waits", (2, 2));
+        assert_eq!(resolver.look_up("other", (3, 3), now), Lookup::Asked);
+        // A thread is at this one, so whoever asks again waits for the same answer.
+        resolver.give_up("runs", (0, 0));
+        assert_eq!(resolver.look_up("runs", (4, 4), now), Lookup::Asked);
+        assert_eq!(resolver.asked["runs"], BTreeSet::from([(4, 4)]));
+        drop(release);
+    }
+
+    #[test]
     fn a_name_is_asked_for_once_and_its_answer_remembered() {
         let mut reactor = Reactor::new().unwrap();
-        let mut resolver = Resolver::new(reactor.waker(), 4);
+        let mut resolver = Resolver::new(reactor.waker(), 4, 16);
         let now = Instant::now();
         assert_eq!(resolver.look_up("localhost", (1, 10), now), Lookup::Asked);
         assert_eq!(resolver.look_up("localhost", (2, 20), now), Lookup::Asked);
@@ -243,7 +280,7 @@ mod tests {
                 break answer;
             }
         };
-        assert_eq!(askers, [(1, 10), (2, 20)]);
+        assert_eq!(askers, BTreeSet::from([(1, 10), (2, 20)]));
         assert!(addresses.iter().all(IpAddr::is_loopback));
         assert_eq!(resolver.look_up("localhost", (3, 30), now), Lookup::Known(addresses));
         assert_eq!(resolver.look_up("localhost", (3, 30), now + FRESH), Lookup::Asked);

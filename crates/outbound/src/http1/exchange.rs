@@ -34,15 +34,8 @@ pub enum Phase {
         /// When to give up on it.
         until: Instant,
     },
-    /// A connection is being made.
-    Connecting {
-        /// The connection.
-        connection: usize,
-        /// When to give up on it.
-        until: Instant,
-        /// Where to try next.
-        attempts: Attempts,
-    },
+    /// Connections are being made, of which the first will do.
+    Connecting(Box<Attempts>),
     /// The request goes out and the response comes in.
     Open {
         /// The connection.
@@ -65,8 +58,8 @@ pub enum Alarm {
     Spent,
     /// The name is not resolved in time.
     ResolveTimeout,
-    /// The address does not answer.
-    ConnectTimeout,
+    /// Addresses have not answered, so others are tried.
+    Dial,
     /// The backend does not answer.
     ResponseTimeout,
     /// The requester's own limit is reached.
@@ -167,11 +160,11 @@ impl Exchange {
         self.user_data.as_ref().map(|(kind, payload)| Item { kind: *kind, payload })
     }
 
-    /// The connection it has, ready or not.
+    /// The connection that it uses.
     pub fn connection(&self) -> Option<usize> {
         match self.phase {
-            Phase::Resolving { .. } => None,
-            Phase::Connecting { connection, .. } | Phase::Open { connection, .. } => Some(connection),
+            Phase::Resolving { .. } | Phase::Connecting(_) => None,
+            Phase::Open { connection, .. } => Some(connection),
         }
     }
 
@@ -239,9 +232,9 @@ impl Exchange {
         if self.until.is_some_and(|until| until <= now) {
             return Alarm::SessionTimeout;
         }
-        match self.phase {
-            Phase::Resolving { until } if until <= now => return Alarm::ResolveTimeout,
-            Phase::Connecting { until, .. } if until <= now => return Alarm::ConnectTimeout,
+        match &self.phase {
+            Phase::Resolving { until } if *until <= now => return Alarm::ResolveTimeout,
+            Phase::Connecting(attempts) if attempts.due() <= now => return Alarm::Dial,
             _ => {}
         }
         if self.answer_due().is_some_and(|due| due <= now) {
@@ -255,8 +248,9 @@ impl Exchange {
 
     /// When something will be due.
     pub fn next_alarm(&self) -> Instant {
-        let connected = match self.phase {
-            Phase::Resolving { until } | Phase::Connecting { until, .. } => Some(until),
+        let connected = match &self.phase {
+            Phase::Resolving { until } => Some(*until),
+            Phase::Connecting(attempts) => Some(attempts.due()),
             Phase::Open { .. } => self.answer_due(),
         };
         let idle = self.idle_since().map(|since| since + self.timeouts.idle);

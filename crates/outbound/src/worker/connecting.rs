@@ -1,7 +1,5 @@
 //! From a new exchange to its connection.
 
-use std::io;
-
 use super::Worker;
 use crate::connect::attempts::Attempts;
 use crate::connect::resolve::{Addresses, Lookup};
@@ -53,33 +51,52 @@ impl Worker {
     }
 
     fn dial_first(&mut self, index: usize, addresses: &Addresses) {
-        let exchange = &self.exchanges[index];
-        let Phase::Resolving { until } = exchange.phase else { return };
-        match Attempts::new(addresses, exchange.endpoint.port, exchange.trusted, until) {
-            Ok(attempts) => self.dial(index, attempts),
-            Err(failure) => self.fail(index, &failure),
-        }
-    }
-
-    fn dial(&mut self, index: usize, attempts: Attempts) {
         let exchange = &mut self.exchanges[index];
-        let (registry, now) = (self.reactor.registry(), self.context.now);
-        match self.connector.dial(attempts, &exchange.endpoint, index, registry, now) {
-            Ok((connection, until, attempts)) => {
-                exchange.phase = Phase::Connecting { connection, until, attempts };
-                self.watch_again(index);
+        let Phase::Resolving { until } = exchange.phase else { return };
+        let at_once = self.limits.connect_attempts;
+        match Attempts::new(addresses, exchange.endpoint.port, exchange.trusted, at_once, until) {
+            Ok(attempts) => {
+                exchange.phase = Phase::Connecting(Box::new(attempts));
+                if self.dial(index) {
+                    self.watch_again(index);
+                }
             }
             Err(failure) => self.fail(index, &failure),
         }
     }
 
-    /// The connection that is being made can not be made.
-    pub(super) fn connect_failed(&mut self, index: usize, error: io::Error) {
+    /// Goes on with the attempts of an exchange. `false` if the last one has failed, and the exchange with it.
+    pub(super) fn dial(&mut self, index: usize) -> bool {
         let exchange = &mut self.exchanges[index];
-        let over = Phase::Resolving { until: self.context.now };
-        if let Phase::Connecting { connection, mut attempts, .. } = std::mem::replace(&mut exchange.phase, over) {
-            self.connector.refused(connection, &mut attempts, error);
-            self.dial(index, attempts);
+        let (registry, now, raced) = (self.reactor.registry(), self.context.now, &mut self.context.counters.raced);
+        let Phase::Connecting(attempts) = &mut exchange.phase else { return true };
+        if self.connector.dial(attempts, &exchange.endpoint, index, registry, raced, now) {
+            return true;
+        }
+        let over = Phase::Resolving { until: now };
+        if let Phase::Connecting(attempts) = std::mem::replace(&mut exchange.phase, over) {
+            self.fail(index, &attempts.failure());
+        }
+        false
+    }
+
+    /// One of the connections that are being made can not be made.
+    fn connect_failed(&mut self, index: usize, number: usize, failure: Failure) {
+        self.connector.close(number);
+        if let Phase::Connecting(attempts) = &mut self.exchanges[index].phase {
+            attempts.closed(number, failure, self.context.now);
+        }
+        if self.dial(index) {
+            self.watch_again(index);
+        }
+    }
+
+    /// A connection is made, so the others of its exchange are of no use.
+    fn connected(&mut self, index: usize, number: usize) {
+        self.context.counters.connected += 1;
+        let open = Phase::Open { connection: number, reused: false };
+        if let Phase::Connecting(attempts) = std::mem::replace(&mut self.exchanges[index].phase, open) {
+            attempts.running().filter(|other| *other != number).for_each(|other| self.connector.close(other));
         }
     }
 
@@ -95,23 +112,19 @@ impl Worker {
         };
         connection.readable |= readable;
         connection.writable |= writable;
-        let exchange = &mut self.exchanges[index];
-        if matches!(exchange.phase, Phase::Connecting { .. }) {
+        if matches!(self.exchanges[index].phase, Phase::Connecting(_)) {
+            let address = connection.address;
             match connection.outcome() {
                 None => return,
-                Some(Err(error)) => return self.connect_failed(index, error),
+                Some(Err(error)) => return self.connect_failed(index, number, Failure::Connect { address, error }),
                 Some(Ok(())) => match connection.stream.shake_hands() {
                     Ok(true) => {
                         // What the handshake has left unread or unwritten has no event of its own.
                         (connection.readable, connection.writable) = (true, true);
-                        self.context.counters.connected += 1;
-                        exchange.phase = Phase::Open { connection: number, reused: false };
+                        self.connected(index, number);
                     }
                     Ok(false) => return,
-                    Err(error) => {
-                        let address = connection.address;
-                        return self.fail(index, &Failure::Tls { address, error });
-                    }
+                    Err(error) => return self.connect_failed(index, number, Failure::Tls { address, error }),
                 },
             }
         }

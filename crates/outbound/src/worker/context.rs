@@ -17,6 +17,8 @@ pub(crate) struct Counters {
     pub(crate) reused: u64,
     /// Connections made.
     pub(crate) connected: u64,
+    /// Addresses that were tried beside another of the same name that had not answered.
+    pub(crate) raced: u64,
     /// Requests sent again because the connection had died while it waited.
     pub(crate) repeated: u64,
     /// Requests that ended with an error.

@@ -13,10 +13,11 @@ mod connecting;
 mod context;
 mod frames;
 mod sessions;
+#[cfg(test)]
+mod tests;
 mod transfer;
 
 use std::collections::{HashMap, VecDeque};
-use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
 use foldhash::fast::RandomState;
@@ -31,6 +32,7 @@ use zhttp::{ACK_DELAY, Id, Kind, Packet, PeerId, Wheel};
 use self::context::{Context, Counters};
 use crate::connect::Connector;
 use crate::connect::pool::{Pool, PoolLimits};
+use crate::connect::resolve::Resolver;
 use crate::failure::Failure;
 use crate::http1::exchange::{Alarm, Exchange, Timeouts};
 use crate::requesters::{Group, INPUT, OUT, Requesters, STREAM};
@@ -56,6 +58,8 @@ const BEYOND_HEAD: usize = 65_536;
 struct Limits {
     /// Exchanges at a time.
     exchanges: usize,
+    /// Addresses of one backend that are connected to at a time.
+    connect_attempts: usize,
     /// Of a response's head.
     head: http1::Limits,
     timeouts: Timeouts,
@@ -99,6 +103,7 @@ impl Worker {
         });
         let limits = Limits {
             exchanges: settings.maxconn,
+            connect_attempts: settings.connect_attempts,
             head: http1::Limits { head_bytes: settings.max_headers_size, headers: settings.max_headers },
             timeouts: Timeouts {
                 connect: settings.connect_timeout,
@@ -106,7 +111,8 @@ impl Worker {
                 idle: settings.idle_timeout,
             },
         };
-        let connector = Connector::new(reactor.waker(), settings.lookup_threads, pool);
+        let resolver = Resolver::new(reactor.waker(), settings.lookup_threads, settings.lookup_queue);
+        let connector = Connector::new(resolver, pool);
         let now = Instant::now();
         Ok(Worker {
             reactor,
@@ -201,7 +207,7 @@ impl Worker {
         let now = self.context.now;
         loop {
             let exchange = &mut self.exchanges[index];
-            let (serial, timeouts) = (exchange.serial, self.limits.timeouts);
+            let timeouts = self.limits.timeouts;
             match exchange.ring(now) {
                 Alarm::None => break,
                 // What every packet must echo can not be shared with others.
@@ -216,9 +222,8 @@ impl Worker {
                 Alarm::Expired => return self.drop_exchange(index),
                 Alarm::Spent => return self.cancel(index),
                 Alarm::ResolveTimeout => return self.fail(index, &Failure::ConnectTimeout(timeouts.connect)),
-                Alarm::ConnectTimeout => {
-                    self.connect_failed(index, ErrorKind::TimedOut.into());
-                    if self.exchanges.get(index).is_none_or(|exchange| exchange.serial != serial) {
+                Alarm::Dial => {
+                    if !self.dial(index) {
                         return;
                     }
                 }

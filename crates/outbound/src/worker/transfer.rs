@@ -306,16 +306,22 @@ impl Worker {
         }
     }
 
-    /// Forgets an exchange and closes its connection.
+    /// Forgets an exchange and closes its connections.
     pub(super) fn drop_exchange(&mut self, index: usize) {
         let exchange = self.exchanges.remove(index);
         self.sessions.remove(&(exchange.session.client(), *exchange.session.id()));
-        if let Some(number) = exchange.connection() {
-            // Half a request is of no use to the backend. A whole one may be, even if nobody waits for the answer.
-            if !exchange.upload.is_finished() {
-                self.connector.of(number).break_off();
+        match exchange.phase {
+            Phase::Resolving { .. } => {
+                self.connector.resolver.give_up(&exchange.endpoint.host, (index, exchange.serial));
             }
-            self.connector.close(number);
+            Phase::Connecting(attempts) => attempts.running().for_each(|number| self.connector.close(number)),
+            Phase::Open { connection: number, .. } => {
+                // Half a request is of no use to the backend. A whole one may be, even if nobody waits for the answer.
+                if !exchange.upload.is_finished() {
+                    self.connector.of(number).break_off();
+                }
+                self.connector.close(number);
+            }
         }
     }
 }
