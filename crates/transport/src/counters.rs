@@ -17,6 +17,8 @@ pub struct Counters {
     pub stuck: u64,
     /// Peers that were disconnected because they broke the protocol or their limits.
     pub expelled: u64,
+    /// Peers whose connection has ended, for whatever reason. Only those on this machine (`ipc:`) are counted.
+    pub left: u64,
     /// Peers that were turned away because too many were connected.
     pub turned_away: u64,
 }

@@ -282,6 +282,29 @@ fn an_asker_is_told_who_can_be_asked_and_who_left_after_its_last_answer() {
 }
 
 #[test]
+fn a_sender_knows_how_many_of_its_receivers_have_gone() {
+    let dir = tempfile::tempdir().unwrap();
+    let place = Place { context: Context::new(), spec: format!("ipc://{}/s", dir.path().display()), _dir: dir };
+    let push = bind!(Push, place, &Options::default());
+    let mut reactor = Reactor::new().unwrap();
+    reactor.add(1, &push).unwrap();
+    for gone in 1..=2 {
+        let pull = connect!(Pull, place, &Options::default());
+        let mut others = Reactor::new().unwrap();
+        others.add(1, &pull).unwrap();
+        push.send(b"to whoever is there").unwrap();
+        let mut ready = Vec::new();
+        until(&mut reactor, |_| {
+            others.wait(Some(Duration::ZERO), &mut ready).unwrap();
+            pull.recv()
+        });
+        assert_eq!(push.counters().left, gone - 1);
+        drop((pull, others));
+        until(&mut reactor, |_| (push.counters().left == gone).then_some(()));
+    }
+}
+
+#[test]
 fn another_thread_can_end_the_wait() {
     let mut reactor = Reactor::new().unwrap();
     let waker = reactor.waker();

@@ -252,11 +252,15 @@ impl Worker {
         }
     }
 
-    /// Tells all requesters that their exchanges are over.
+    /// Tells requesters that their exchanges are over. Those of this machine see the end of the link, as if the process had
+    /// died: what only asks can be sent again.
     pub(crate) fn shut_down(&mut self) {
         let mut cancels = Group::default();
         for (_, exchange) in &mut self.exchanges {
             let session = &mut exchange.session;
+            if session.by_router() {
+                continue;
+            }
             let Outgoing { to, by_router, seq } = session.send();
             cancels.push(to, by_router, *session.id(), seq);
         }

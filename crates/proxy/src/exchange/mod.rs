@@ -74,8 +74,8 @@ pub struct Exchange {
     target: usize,
     /// A target was tried.
     proxied: bool,
-    /// The request was sent again, because the outbound process that had it ended. That is done once.
-    resent: bool,
+    /// How often the request was sent again, because the outbound process that had it ended.
+    resent: u8,
     inspected: Option<Box<Inspected<'static>>>,
     /// Its part in a request that several clients share.
     part: Part,
@@ -196,7 +196,7 @@ impl Exchange {
             route: None,
             target: 0,
             proxied: false,
-            resent: false,
+            resent: 0,
             inspected: None,
             part: Part::None,
             round: None,
@@ -466,7 +466,8 @@ impl Exchange {
         }
     }
 
-    /// The outbound process `peer` is gone. What it had is lost; what nobody has answered for yet may have been its.
+    /// The outbound process `peer` is gone; none: it can not be told which. What it had is lost; what nobody has answered for
+    /// yet may have been its.
     pub fn outbound_left(&mut self, peer: Option<PeerId>, context: &mut Context<'_>) {
         let Some(origin) = &mut self.origin else { return };
         match origin.session.server() {

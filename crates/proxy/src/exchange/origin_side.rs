@@ -27,6 +27,8 @@ pub(crate) const MAX_FOREIGN_HEADERS: usize = 64;
 
 /// The largest answer in one packet, in bytes (proxy, `zhttpreq` targets).
 const MAX_ANSWER: usize = 1_000_000;
+/// How often a request is sent again whose outbound process has ended: the second one may have been about to end as well.
+const MAX_RESENT: u8 = 2;
 /// How long such an answer may take.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -376,10 +378,11 @@ impl Exchange {
         next
     }
 
-    /// Once: a request that ends each outbound process that gets it must not go through all of them.
+    /// A request that ends each outbound process that gets it must not go through all of them.
     fn may_be_sent_again(&mut self) -> bool {
         let only_asks = self.with_request(|_, packet| only_asks(packet.method.unwrap_or_default()));
-        !std::mem::replace(&mut self.resent, true) && only_asks && self.upload.rewind()
+        self.resent += 1;
+        self.resent <= MAX_RESENT && only_asks && self.upload.rewind()
     }
 
     /// The target that is built in answers at once, when all of the body has come.

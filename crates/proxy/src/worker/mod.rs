@@ -169,6 +169,8 @@ pub struct Worker {
     routes: RoutesFile,
     /// Requests are not taken, because there are as many as may be.
     full: bool,
+    /// How many outbound processes take no requests any more.
+    origins_left: u64,
 }
 
 impl Worker {
@@ -260,6 +262,7 @@ impl Worker {
             signals,
             routes,
             full: false,
+            origins_left: 0,
         })
     }
 
@@ -277,6 +280,7 @@ impl Worker {
             let now = Instant::now();
             self.sockets.now = now;
             let mut signalled = false;
+            self.look_for_lost_requests(now);
             for event in &ready {
                 match *event {
                     Event::Socket(number) => self.socket(number, now),
@@ -321,6 +325,15 @@ impl Worker {
                     self.reload();
                 }
             }
+        }
+    }
+
+    /// What has been sent to an outbound process may be lost when that has ended. The kernel takes apart one link of a process
+    /// after the other, so the end of this one may be later than that of the link by which it answers.
+    fn look_for_lost_requests(&mut self, now: Instant) {
+        let left = self.sockets.origin_out.counters().left;
+        if std::mem::replace(&mut self.origins_left, left) != left {
+            self.engine.outbound_left(b"", now, &mut self.sockets);
         }
     }
 

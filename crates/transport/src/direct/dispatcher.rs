@@ -264,6 +264,7 @@ impl<S: Read + Write> Dispatcher<S> {
         self.load -= counted;
         self.begun -= begun;
         let (reason, unwritten) = (Reason::from(&broken), link.unwritten() as u64);
+        self.counters.left += u64::from(link.ready);
         self.counters.stuck += u64::from(reason == Reason::Stuck);
         self.counters.expelled += u64::from(reason == Reason::Expelled);
         let mut name = link.identity.clone();
