@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::net::TcpStream;
 
-use pushpin_tests::client::Client;
+use pushpin_tests::client::{self, Client};
 use pushpin_tests::origin::{Origin, respond};
 use pushpin_tests::publish;
 use pushpin_tests::suite::{Suite, run};
@@ -163,6 +163,51 @@ fn tokens_in_a_batch_reach_the_stream_in_their_order_as_they_come() {
     // The connection is there for another request.
     publisher.send(b"GET / HTTP/1.1\r\n\r\n").unwrap();
     assert_eq!(publisher.response().unwrap().text(), "Pushpin API\n");
+}
+
+#[test]
+fn publishers_hear_who_got_it_and_who_is_subscribed() {
+    let origin = Origin::start(|request, stream| {
+        let (mode, channel) = request.target[1..].split_once('/').unwrap();
+        respond(stream, "200 OK", &format!("Grip-Hold: {mode}\r\nGrip-Channel: {channel}\r\n"), b"")
+    });
+    let suite = Suite::before(origin.port);
+    let held = ["/stream/a-1", "/stream/a-1", "/response/a-1", "/response/a-2", "/stream/b"].map(|target| {
+        let mut client = Client::connect(suite.port).unwrap();
+        client.get(target).unwrap();
+        client
+    });
+    let ask = |target: &str| client::get(suite.publish_port, target).unwrap();
+    let subscribers = |response: usize, stream: usize| {
+        format!(r#"{{"http-response":{response},"http-stream":{stream},"ws-message":0}}"#)
+    };
+    let channel = |name: &str, response, stream| {
+        format!(r#"{{"channel":"{name}","subscribers":{}}}"#, subscribers(response, stream))
+    };
+    let all = format!("{{\"channels\":[{},{},{}]}}\n", channel("a-1", 1, 2), channel("a-2", 1, 0), channel("b", 0, 1));
+    until("all are held", || ask("/channels").text() == all);
+    assert_eq!(ask("/channels/a-1").text(), channel("a-1", 1, 2) + "\n");
+    assert_eq!(ask("/channels/a").head.status, 404);
+    let first = ask("/channels?prefix=a-&limit=1").text();
+    assert_eq!(first, format!("{{\"channels\":[{}],\"next\":\"a-1\"}}\n", channel("a-1", 1, 2)));
+    let second = ask("/channels?prefix=a-&limit=1&after=a-1").text();
+    assert_eq!(second, format!("{{\"channels\":[{}]}}\n", channel("a-2", 1, 0)));
+
+    let item = |channel: &str| {
+        format!(r#"{{"channel":"{channel}","http-stream":{{"content":"s"}},"http-response":{{"body":"r"}}}}"#)
+    };
+    let body = format!(r#"{{"items":[{},{}],"report":true}}"#, item("a-1"), item("nobody"));
+    let got = |channel: &str, response, stream| {
+        format!(r#"{{"channel":"{channel}","receivers":{},"result":"published"}}"#, subscribers(response, stream))
+    };
+    let told = publish::post(&suite, &body).unwrap().text();
+    assert_eq!(
+        told,
+        format!("{{\"items\":[{},{}],\"message\":\"Published\"}}\n", got("a-1", 1, 2), got("nobody", 0, 0))
+    );
+    // The long-poll has gone with its response.
+    assert_eq!(ask("/channels/a-1").text(), channel("a-1", 0, 2) + "\n");
+    drop(held);
 }
 
 #[test]

@@ -6,10 +6,12 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::Duration;
 
+use handler::deliver::fate::Fate;
 use handler::publish::http::authorization::Gate;
 use handler::publish::http::connections::Bounds;
 use handler::publish::http::{Limits, start};
 use handler::publish::submission::{Receipt, Submission, Work};
+use handler::subscribe::counts::Counts;
 use serde_json::{Value, json};
 use transport::Reactor;
 
@@ -233,6 +235,25 @@ fn a_line_has_so_much_time_and_an_empty_one_is_one() {
     batch.send("{");
     assert_eq!(batch.told(), [json!({"line": 23, "status": 408, "error": "The line took too long."})]);
     assert!(batch.told().is_empty());
+}
+
+#[test]
+fn lines_tell_who_got_the_item_if_that_is_asked_for() {
+    let port = port(|_| {});
+    let mut batch = port.begin(&HEAD.replace("/publish/", "/publish?report=1"));
+    batch.send(&[&item("a"), "nonsense\n", &item("b")].concat());
+    let (_, mut receipt) = port.next();
+    receipt.note(Fate::Published(Counts { http_stream: 3, ..Counts::default() }));
+    receipt.note(Fate::Repeated);
+    receipt.complete();
+    batch.head();
+    let told = batch.told();
+    let receivers = json!({"http-response": 0, "http-stream": 3, "ws-message": 0});
+    let first =
+        json!({"line": 1, "status": 200, "message": "Published", "result": "published", "receivers": receivers});
+    assert_eq!(told[0], first);
+    assert_eq!(told[1]["status"], 400);
+    assert_eq!(told[2], json!({"line": 3, "status": 200, "message": "Published", "result": "repeated"}));
 }
 
 #[test]

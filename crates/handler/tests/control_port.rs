@@ -6,10 +6,12 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
 
+use handler::deliver::fate::Fate;
 use handler::publish::http::authorization::Gate;
 use handler::publish::http::connections::Bounds;
 use handler::publish::http::{Limits, start};
-use handler::publish::submission::{Submission, Work};
+use handler::publish::submission::{Output, Submission, Work};
+use handler::subscribe::counts::{Counts, Listing, Page};
 use transport::Reactor;
 
 const LONG: Duration = Duration::from_secs(20);
@@ -263,4 +265,83 @@ fn who_stays_has_so_much_time_for_the_next_request() {
         client.write_all(more.as_bytes()).unwrap();
         assert!(!matches!(client.read(&mut [0]), Ok(1..)), "{more:?}");
     }
+}
+
+const TWO: Counts = Counts { http_response: 0, http_stream: 2, ws_message: 1 };
+
+/// Answers a request by what came of the work that it leads to.
+fn told(port: &Port, request: &str, work: &Work, output: Output) -> String {
+    let client = port.send(request);
+    let (begun, receipt) = port.next().begin().unwrap();
+    assert_eq!(begun, *work, "{request}");
+    receipt.answer(output);
+    answer(client).split_once("\r\n\r\n").unwrap().1.to_string()
+}
+
+#[test]
+fn who_asks_for_a_report_hears_who_got_each_item() {
+    let port = port(limits());
+    let item = |channel: &str| format!("{{\"channel\":\"{channel}\",\"http-stream\":{{\"content\":\"x\"}}}}");
+    let body = |more: &str| format!("{{\"items\":[{},{},{}]{more}}}", item("a"), item("b"), item("c"));
+    let in_query = with_headers("", &body("")).replace("/publish/", "/publish/?report=1");
+    for request in [in_query, with_headers("", &body(",\"report\":true"))] {
+        let client = port.send(&request);
+        let (_, mut receipt) = port.next().begin().unwrap();
+        [Fate::Published(TWO), Fate::Repeated, Fate::Waiting].into_iter().for_each(|fate| receipt.note(fate));
+        receipt.complete();
+        let text = answer(client);
+        assert!(text.contains("Content-Type: application/json\r\n"), "{text}");
+        let told: serde_json::Value = serde_json::from_str(text.split_once("\r\n\r\n").unwrap().1).unwrap();
+        let receivers = serde_json::json!({"http-response": 0, "http-stream": 2, "ws-message": 1});
+        let expected = serde_json::json!({"message": "Published", "items": [
+            {"channel": "a", "result": "published", "receivers": receivers},
+            {"channel": "b", "result": "repeated"},
+            {"channel": "c", "result": "waiting"},
+        ]});
+        assert_eq!(told, expected);
+    }
+    // Other queries are unknown, as they are to Pushpin.
+    assert_eq!(status(port.send(&EMPTY.replace("/publish/", "/publish?report=2"))), "404");
+    assert_eq!(status(port.send(&EMPTY.replace("/publish/", "/recover?report=1"))), "404");
+}
+
+#[test]
+fn who_is_subscribed_to_a_channel_is_told() {
+    let port = port(limits());
+    let get = |target: &str| format!("GET {target} HTTP/1.1\r\n\r\n");
+    let one = told(&port, &get("/channels/a%2fb%20c"), &Work::Count("a/b c".into()), Output::Counted(Some(TWO)));
+    let counts = r#""subscribers":{"http-response":0,"http-stream":2,"ws-message":1}"#;
+    assert_eq!(one, format!("{{\"channel\":\"a/b c\",{counts}}}\n"));
+    let none = told(&port, &get("/channels/x"), &Work::Count("x".into()), Output::Counted(None));
+    assert_eq!(none, "Nobody is subscribed to this channel.\n");
+
+    let page = |more| Output::Listed(Page { channels: vec![("a".into(), TWO)], more });
+    let all = Work::List(Listing { limit: 100, ..Listing::default() });
+    assert_eq!(
+        told(&port, &get("/channels"), &all, page(false)),
+        format!("{{\"channels\":[{{\"channel\":\"a\",{counts}}}]}}\n")
+    );
+    let some = Work::List(Listing { prefix: "a+".into(), after: Some("a+1".into()), limit: 1, among: None });
+    let text = told(&port, &get("/channels?prefix=a%2B&after=a%2B1&limit=1"), &some, page(true));
+    assert!(text.ends_with(",\"next\":\"a\"}\n"), "{text}");
+    for target in
+        ["/channels?limit=0", "/channels?limit=1001", "/channels?limit=x", "/channels?x=1", "/channels?prefix=%ff"]
+    {
+        assert_eq!(status(port.send(&get(target))), "400", "{target}");
+    }
+    assert_eq!(status(port.send(&get("/channels/%ff"))), "400");
+    let text = answer(port.send("POST /channels HTTP/1.1\r\nContent-Length: 0\r\n\r\n"));
+    assert!(text.starts_with("HTTP/1.1 405 ") && text.contains("\r\nAllow: GET\r\n"), "{text}");
+    assert_eq!(status(port.send(&get("/channelsx"))), "404");
+}
+
+#[test]
+fn who_is_subscribed_is_told_to_those_with_a_token() {
+    let token = settings::keys::Key::Secret(b"good".to_vec());
+    let port = port_behind(Gate::new(None, None, Some(&token)).unwrap(), limits());
+    for target in ["/channels", "/channels/a"] {
+        assert_eq!(status(port.send(&format!("GET {target} HTTP/1.1\r\n\r\n"))), "401");
+    }
+    let request = "GET /channels/a HTTP/1.1\r\nAuthorization: Bearer good\r\n\r\n";
+    told(&port, request, &Work::Count("a".into()), Output::Counted(Some(TWO)));
 }

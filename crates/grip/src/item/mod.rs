@@ -91,13 +91,25 @@ pub fn from_json(document: &[u8], topic: Option<&str>) -> Result<Item, MessageEr
     }
 }
 
+/// The body of a publish request.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Request {
+    /// What is to be published, in this order.
+    pub items: Vec<Item>,
+    /// Whether the publisher wants to know who got it (`"report": true`).
+    pub report: bool,
+}
+
 /// Reads the body of a publish request: `{"items":[...]}`. All items are valid, or none counts.
 ///
 /// # Errors
 /// The body, or one of its items, is not valid.
-pub fn from_request(body: &[u8]) -> Result<Vec<Item>, RequestError> {
+pub fn from_request(body: &[u8]) -> Result<Request, RequestError> {
     match json::parse(body) {
-        Ok(value @ Json::Object(_)) => Ok(from_members(Node::Json(&value))?),
+        Ok(value @ Json::Object(_)) => {
+            let items = from_members(Node::Json(&value))?;
+            Ok(Request { items, report: value["report"] == true })
+        }
         Ok(Json::Array(_)) => Err(RequestError::Array),
         _ => Err(RequestError::Json),
     }

@@ -234,7 +234,11 @@ fn a_request_is_valid_as_a_whole_or_not_at_all() {
         text(r#"{"items":[{"channel":"c","http-stream":{"content":"x"}},1]}"#),
         "Invalid format: publish item object is not an object"
     );
-    assert_eq!(from_request(br#"{"items":[]}"#), Ok(vec![]));
+    for (body, report) in
+        [(r#"{"items":[]}"#, false), (r#"{"items":[],"report":true}"#, true), (r#"{"items":[],"report":1}"#, false)]
+    {
+        assert_eq!(from_request(body.as_bytes()), Ok(Request { items: vec![], report }));
+    }
 }
 
 proptest! {

@@ -30,6 +30,7 @@ use crate::statistics::notes::Published;
 use crate::subscribe::audience::Audience;
 use crate::subscribe::channels::{ChannelKey, CohortKey, Group, GroupKey, HoldKey, Mode};
 use crate::subscribe::classes::Class;
+use crate::subscribe::counts::Counts;
 use crate::websocket::outbox::Reply;
 use crate::websocket::table::{SocketKey, Sockets};
 
@@ -101,6 +102,8 @@ pub struct Fanout {
     pub(super) unfit: Vec<(SocketKey, String)>,
     /// Counters for statistics.
     pub totals: Totals,
+    /// Who has been given the item that was delivered last.
+    pub given: Counts,
 }
 
 /// Who was told to ask the backend.
@@ -195,6 +198,7 @@ impl Fanout {
             hinted: Vec::new(),
             unfit: Vec::new(),
             totals: Totals::default(),
+            given: Counts::default(),
         }
     }
 
@@ -222,6 +226,7 @@ impl Fanout {
 
     fn deliver_to(&mut self, item: Item, owed: Option<&Owed>, audience: &mut Audience, cx: &mut Context<'_>) -> usize {
         self.totals.received += 1;
+        self.given = Counts::default();
         let mut receivers = 0;
         let [response, stream, socket] = item.formats.lengths().map(|len| self.blocks(item.size, len));
         self.totals.blocks_received += u64::from([response, stream, socket].into_iter().flatten().max().unwrap_or(0));
@@ -377,6 +382,7 @@ impl Fanout {
             }
             Action::Close => {
                 let streams = list(audience, channel, message);
+                self.given.http_stream += streams.len();
                 if self.admits(message.count(channel, Mode::Stream, audience), cx.now) {
                     // What was published before comes first.
                     self.runs.flush(&mut self.sender, audience, cx);
@@ -420,11 +426,13 @@ impl Fanout {
                 self.runs.flush(&mut self.sender, audience, cx);
                 let (holds, links) = (&mut audience.holds, &mut audience.links);
                 message.name_in(&mut self.sender.items);
+                self.given.http_stream += streams.len();
                 streams.into_iter().for_each(|key| self.sender.give(key, &content, holds, links, cx));
                 self.sender.finish(&content, links, cx);
                 self.sender.items.clear();
                 continue;
             }
+            self.given.http_stream += group.streams.len();
             if !now {
                 for key in own.copied().collect::<Vec<_>>() {
                     self.limit_hold(key, weight, Delivery::Content(content.clone()), audience, cx);
@@ -539,6 +547,7 @@ impl Fanout {
                 targets.extend(body.map(|body| Target::new(key, body)));
             }
         }
+        self.given.http_response += targets.len();
         let size = match &response.body {
             ResponseBody::Whole(body) => body.len(),
             ResponseBody::Patch(_) => 0,
@@ -562,11 +571,15 @@ impl Fanout {
         for &group in &audience.channels.channel(channel).groups {
             let group = audience.channels.group_at(group);
             match group.kin.cohort {
-                Some(cohort) if !group.list(mode).is_empty() => self.hinted.push(Hinted::Cohort(cohort)),
+                Some(cohort) if !group.list(mode).is_empty() => {
+                    self.hinted.push(Hinted::Cohort(cohort));
+                    self.given.add(mode, group.list(mode).len());
+                }
                 // A stream without a next link has nothing to ask for.
                 None if mode == HoldMode::Response => {
                     let polls = group.polls.iter().map(|&key| Hinted::Poll(key, audience.holds[key].birth));
                     self.hinted.extend(polls);
+                    self.given.http_response += group.polls.len();
                 }
                 _ => {}
             }

@@ -53,6 +53,7 @@ impl Fanout {
                         if !message.is_for_socket(key, place, &audience.sockets) {
                             continue;
                         }
+                        self.given.ws_message += 1;
                         let socket = &audience.sockets[key];
                         let reply = Reply::Send { kind: send.kind, content: content.clone(), number: None };
                         match now {
@@ -99,6 +100,7 @@ impl Fanout {
     }
 
     fn tell_some(&mut self, sockets: Vec<SocketKey>, reply: &Reply, audience: &mut Audience, cx: &mut Context<'_>) {
+        self.given.ws_message += sockets.len();
         let now = self.admits(sockets.len(), cx.now);
         for key in sockets {
             if now {

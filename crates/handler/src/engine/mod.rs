@@ -30,6 +30,7 @@ use crate::cohort::Urgency;
 use crate::cohort::schedule::Schedule;
 use crate::context::{Address, Context};
 use crate::deliver::fanout::{self, Fanout};
+use crate::deliver::fate::Fate;
 use crate::deliver::inquiries::Inquiries;
 use crate::deliver::responses::{self, Target};
 use crate::deliver::sender::Sender;
@@ -357,8 +358,9 @@ impl Engine {
         peer.zip(session).is_some_and(|(peer, id)| self.audience.holds.find(peer, id).is_some())
     }
 
-    /// Takes a published item; returns how many deliveries it has led to.
-    pub fn publish(&mut self, item: Item, cx: &mut Context<'_>) -> usize {
+    /// Takes a published item; returns how many deliveries it has led to, with those of items that have waited for it, and what
+    /// has become of itself.
+    pub fn publish(&mut self, item: Item, cx: &mut Context<'_>) -> (usize, Fate) {
         let owed = item.id.as_ref().and_then(|id| self.sent.take(&item.channel, id, cx.now));
         if let Some(id) = &item.id {
             match self.dedup.note(&item.channel, id, cx.now) {
@@ -366,21 +368,33 @@ impl Engine {
                 Seen::NewInPlaceOfAnother => cx.report(Notice::IdsForgotten { limit: self.id_cache_max }),
                 Seen::Repeated => {
                     self.totals.repeated += 1;
-                    return 0;
+                    return (0, Fate::Repeated);
                 }
             }
         }
         if let Some(owed) = owed {
-            return self.fanout.deliver_owed(item, &owed, &mut self.audience, cx);
+            let receivers = self.fanout.deliver_owed(item, &owed, &mut self.audience, cx);
+            return (receivers, Fate::Published(self.fanout.given));
         }
         let subscribed = self.audience.channels.find(&item.channel).is_some();
         let mut due = Vec::new();
         let pushed = self.sequencer.push(item, subscribed, cx.now, &mut |item| due.push(item));
-        if let Pushed::Dropped(item) = pushed {
-            self.totals.out_of_order += 1;
-            cx.report(Notice::OutOfOrder { channel: &item.channel });
+        let mut fate = match pushed {
+            Pushed::Passed => None,
+            Pushed::Waits => Some(Fate::Waiting),
+            Pushed::Dropped(item) => {
+                self.totals.out_of_order += 1;
+                cx.report(Notice::OutOfOrder { channel: &item.channel });
+                Some(Fate::Dropped)
+            }
+        };
+        let mut receivers = 0;
+        // The first one that is due is this item, the others have waited for it.
+        for item in due {
+            receivers += self.fanout.deliver(item, &mut self.audience, cx);
+            fate.get_or_insert(Fate::Published(self.fanout.given));
         }
-        due.into_iter().map(|item| self.fanout.deliver(item, &mut self.audience, cx)).sum()
+        (receivers, fate.unwrap_or(Fate::Dropped))
     }
 
     /// Gives up on items missing in a sequence. Call once a second.

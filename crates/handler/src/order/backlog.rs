@@ -41,6 +41,18 @@ pub struct Backlog<T> {
     /// Bytes of all contents.
     bytes: usize,
     finished: Vec<T>,
+    /// The order that the last item was of.
+    last: Last,
+}
+
+#[derive(Clone, Copy)]
+enum Last {
+    /// It was of none.
+    None,
+    /// The first one of this lane.
+    Lane(usize),
+    /// The one that was finished last.
+    Finished,
 }
 
 struct Claim {
@@ -66,6 +78,7 @@ impl<T> Default for Backlog<T> {
             ordered: 0,
             bytes: 0,
             finished: Vec::new(),
+            last: Last::None,
         }
     }
 }
@@ -125,6 +138,7 @@ impl<T> Backlog<T> {
 
     /// The next item to publish.
     pub fn take(&mut self) -> Option<Item> {
+        self.last = Last::None;
         let item = self.next()?;
         self.bytes -= size(&item);
         Some(item)
@@ -154,6 +168,7 @@ impl<T> Backlog<T> {
                 self.claims.remove(&hash);
             }
         }
+        self.last = if done { Last::Finished } else { Last::Lane(lane) };
         if done {
             let order = self.lanes[lane].pop_front();
             self.finished.extend(order.map(|order| order.ticket));
@@ -174,6 +189,15 @@ impl<T> Backlog<T> {
             self.turns.rotate_left(1);
         }
         self.single_next = !self.single_next;
+    }
+
+    /// By what the order is known that the item was of that has just been taken; nothing may have been added since.
+    pub fn ticket(&mut self) -> Option<&mut T> {
+        match self.last {
+            Last::None => None,
+            Last::Lane(lane) => self.lanes.get_mut(lane)?.front_mut().map(|order| &mut order.ticket),
+            Last::Finished => self.finished.last_mut(),
+        }
     }
 
     /// Orders of which every item has been taken since the last call.
@@ -289,6 +313,27 @@ mod tests {
         assert!(backlog.is_full());
         while backlog.take().is_some() {}
         assert!(!backlog.is_full() && backlog.bytes == 0);
+    }
+
+    #[test]
+    fn it_is_known_of_which_order_an_item_was() {
+        let mut backlog = Backlog::default();
+        backlog.push(items("a", SHARE + 1), 'a');
+        backlog.push(items("b", 2), 'b');
+        backlog.push([items("b", 1), items("a", 1)].concat(), 'c');
+        backlog.push_single(items("s", 1).remove(0));
+        let mut known = Vec::new();
+        while let Some(item) = backlog.take() {
+            known.push((item.channel, backlog.ticket().copied()));
+        }
+        let of = |channel: &str, ticket| (channel.to_string(), ticket);
+        let single = known.iter().position(|(channel, _)| channel == "s").unwrap();
+        assert_eq!(known.remove(single), of("s", None));
+        assert_eq!(known[..=SHARE], vec![of("a", Some('a')); SHARE + 1]);
+        assert_eq!(
+            known[SHARE + 1..],
+            [of("b", Some('b')), of("b", Some('b')), of("b", Some('c')), of("a", Some('c'))]
+        );
     }
 
     #[test]

@@ -8,6 +8,9 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+use crate::deliver::fate::Fate;
+use crate::subscribe::counts::{Counts, Listing, Page};
+
 /// What is asked for.
 #[derive(Debug, PartialEq)]
 pub enum Work {
@@ -15,31 +18,51 @@ pub enum Work {
     Publish(Vec<grip::Item>),
     /// Forget last ids.
     Recover,
+    /// Tell who is subscribed to this channel.
+    Count(String),
+    /// Tell who is subscribed to channels.
+    List(Listing),
+}
+
+/// What came of work.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Output {
+    /// What has become of each item, in their order.
+    Published(Vec<Fate>),
+    /// Last ids are forgotten.
+    Recovered,
+    /// The channel's subscribers; nothing if it is not known.
+    Counted(Option<Counts>),
+    /// Channels.
+    Listed(Page),
 }
 
 /// Work that the worker has not begun.
 #[derive(Debug)]
 pub struct Submission {
     slot: Slot,
-    done: oneshot::Sender<()>,
+    done: oneshot::Sender<Output>,
 }
 
 /// The publisher's side of a [`Submission`].
 #[derive(Debug)]
 pub struct Waiting {
     slot: Slot,
-    done: oneshot::Receiver<()>,
+    done: oneshot::Receiver<Output>,
 }
 
 /// Tells the publisher when its work is done. The publisher hears of a failure if this is dropped instead.
 #[derive(Debug)]
-pub struct Receipt(oneshot::Sender<()>);
+pub struct Receipt {
+    done: oneshot::Sender<Output>,
+    fates: Vec<Fate>,
+}
 
 /// How a submission ended, as far as the publisher waited for it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// All of it is done.
-    Done,
+    Done(Output),
     /// None of it was done, and none will be.
     NotBegun,
     /// It was begun, and how far it came is not known.
@@ -66,15 +89,26 @@ pub fn submit(work: Work) -> (Submission, Waiting) {
 impl Submission {
     /// Begins the work; `None` if the publisher has given up, so that it must not be done.
     pub fn begin(self) -> Option<(Work, Receipt)> {
-        Some((self.slot.take()?, Receipt(self.done)))
+        Some((self.slot.take()?, Receipt { done: self.done, fates: Vec::new() }))
     }
 }
 
 impl Receipt {
-    /// Everything has been handed to the links of the frontends.
-    pub fn complete(self) {
+    /// What has become of the next item.
+    pub fn note(&mut self, fate: Fate) {
+        self.fates.push(fate);
+    }
+
+    /// Everything that was to be published has been handed to the links of the frontends.
+    pub fn complete(mut self) {
+        let fates = std::mem::take(&mut self.fates);
+        self.answer(Output::Published(fates));
+    }
+
+    /// This came of the work.
+    pub fn answer(self, output: Output) {
         // The publisher may be gone; what it asked for is done all the same.
-        let _ = self.0.send(());
+        let _ = self.done.send(output);
     }
 }
 
@@ -82,13 +116,13 @@ impl Waiting {
     /// Waits up to `patience` for the work to begin, and as long again for work that has begun to end.
     pub async fn outcome(mut self, patience: Duration) -> Outcome {
         match tokio::time::timeout(patience, &mut self.done).await {
-            Ok(Ok(())) => return Outcome::Done,
+            Ok(Ok(output)) => return Outcome::Done(output),
             Ok(Err(_)) | Err(_) if self.slot.take().is_some() => return Outcome::NotBegun,
             Ok(Err(_)) => return Outcome::Unfinished,
             Err(_) => {}
         }
         match tokio::time::timeout(patience, &mut self.done).await {
-            Ok(Ok(())) => Outcome::Done,
+            Ok(Ok(output)) => Outcome::Done(output),
             _ => Outcome::Unfinished,
         }
     }
@@ -118,8 +152,19 @@ mod tests {
         let (submission, waiting) = submit(Work::Recover);
         let (work, receipt) = submission.begin().unwrap();
         assert_eq!(work, Work::Recover);
+        receipt.answer(Output::Recovered);
+        assert_eq!(wait(waiting, LONG), Outcome::Done(Output::Recovered));
+    }
+
+    #[test]
+    fn a_publisher_hears_of_each_item() {
+        let (submission, waiting) = submit(Work::Publish(Vec::new()));
+        let (_, mut receipt) = submission.begin().unwrap();
+        receipt.note(Fate::Waiting);
+        receipt.note(Fate::Published(Counts::default()));
         receipt.complete();
-        assert_eq!(wait(waiting, LONG), Outcome::Done);
+        let fates = vec![Fate::Waiting, Fate::Published(Counts::default())];
+        assert_eq!(wait(waiting, LONG), Outcome::Done(Output::Published(fates)));
     }
 
     #[test]

@@ -264,6 +264,11 @@ impl Channels {
         self.channel(key).groups.iter().map(|&group| self.group_at(group).list(mode).len()).sum()
     }
 
+    /// All channels.
+    pub fn iter(&self) -> impl Iterator<Item = (ChannelKey, &Channel)> {
+        self.channels.iter()
+    }
+
     /// The names of all channels.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.channels.iter().map(|(_, channel)| &*channel.name)

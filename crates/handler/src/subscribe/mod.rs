@@ -1,6 +1,6 @@
 //! Who gets what.
 //!
-//! [`channels`] is the table of channels and their subscribers. Subscribers of a channel with the same filters and data
+//! [`channels`] is the table of channels and their subscribers; [`counts`] says how many. Subscribers of a channel with the same filters and data
 //! are one [class](classes): a message is evaluated once for all of them. [`audience`] joins the table and the holds, and [`sockets`] the WebSockets.
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_macros))]
@@ -8,4 +8,5 @@
 pub mod audience;
 pub mod channels;
 pub mod classes;
+pub mod counts;
 pub mod sockets;

@@ -10,7 +10,7 @@ use super::pressure::STALLED;
 use super::{DELIVERIES_A_TURN, MAX_WAITING_ORDERS, MESSAGES_A_TURN, Worker};
 use crate::context::Context;
 use crate::publish::command::{self, Effect};
-use crate::publish::submission::{Receipt, Work};
+use crate::publish::submission::{Output, Receipt, Work};
 
 /// Who waits for an order to be done.
 pub(super) enum Ticket {
@@ -84,8 +84,13 @@ impl Worker {
                 Work::Publish(items) => self.backlog.push(items, Ticket::Http(receipt)),
                 Work::Recover => {
                     self.engine.recover(&mut Context::new(now, &mut self.outputs));
-                    receipt.complete();
+                    receipt.answer(Output::Recovered);
                 }
+                Work::Count(channel) => {
+                    let channels = self.engine.channels();
+                    receipt.answer(Output::Counted(channels.find(&channel).map(|key| channels.counts(key))));
+                }
+                Work::List(listing) => receipt.answer(Output::Listed(self.engine.channels().page(&listing))),
             }
         }
     }
@@ -134,7 +139,11 @@ impl Worker {
         while deliveries < DELIVERIES_A_TURN
             && let Some(item) = self.backlog.take()
         {
-            deliveries += 1 + self.engine.publish(item, cx);
+            let (receivers, fate) = self.engine.publish(item, cx);
+            deliveries += 1 + receivers;
+            if let Some(Ticket::Http(receipt)) = self.backlog.ticket() {
+                receipt.note(fate);
+            }
         }
     }
 

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use grip::Instruct;
 use grip::instruct::BackendResponse;
 use handler::context::{Actions, Address, Context, GivenBack, Sent};
+use handler::deliver::fate::Fate;
 use handler::engine::{Engine, Limits};
 use handler::notice::{Level, Notice};
 use handler::take_over::accept::{Accept, Request};
@@ -304,14 +305,14 @@ impl Desk {
     }
 
     /// Publishes, but does not end the turn.
-    pub fn publish(&mut self, channel: &str, formats: &str) {
-        self.publish_item(&format!("\"channel\":\"{channel}\",\"formats\":{{{formats}}}"));
+    pub fn publish(&mut self, channel: &str, formats: &str) -> Fate {
+        self.publish_item(&format!("\"channel\":\"{channel}\",\"formats\":{{{formats}}}"))
     }
 
     /// Publishes an item with these members, but does not end the turn.
-    pub fn publish_item(&mut self, members: &str) {
+    pub fn publish_item(&mut self, members: &str) -> Fate {
         let item = grip::item::from_message(format!("J{{{members}}}").as_bytes(), None).unwrap();
-        self.engine.publish(item, &mut Context::new(self.now, &mut self.out));
+        self.engine.publish(item, &mut Context::new(self.now, &mut self.out)).1
     }
 
     /// Publishes content for streams, but does not end the turn.

@@ -14,5 +14,6 @@ mod pages;
 mod random;
 mod rates;
 mod renewal;
+mod reports;
 mod time;
 mod websockets;

@@ -4,8 +4,11 @@ use bytes::Bytes;
 use http_body_util::{Either, Full};
 use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use hyper::{Response, StatusCode};
+use serde::Serialize;
+use serde_json::json;
 
 use super::batch::Answers;
+use crate::deliver::fate::Fate;
 use crate::publish::submission::Outcome;
 
 /// An answer: whole, or for a batch in lines.
@@ -20,29 +23,41 @@ pub enum Format {
     Json,
 }
 
-/// The answer to work, by how it ended.
-pub fn conclude(outcome: Outcome, format: Format, done: &str) -> Answer {
-    if outcome == Outcome::Done {
-        return success(format, done);
+/// The answer to work that may be done, by how it ended.
+pub fn conclude(outcome: &Outcome, format: Format, done: &str) -> Answer {
+    match (outcome, format) {
+        (Outcome::Done(_), Format::Text) => plain(StatusCode::OK, format!("{done}\n")),
+        (Outcome::Done(_), Format::Json) => {
+            respond(StatusCode::OK, "application/json", format!("{{\"message\":\"{done}\"}}\n"))
+        }
+        _ => busy(outcome),
     }
+}
+
+/// The answer to work that is not done.
+pub fn busy(outcome: &Outcome) -> Answer {
     let mut response = plain(StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", excuse(outcome)));
     response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
     response
 }
 
-/// Why work is not done.
-pub fn excuse(outcome: Outcome) -> &'static str {
-    match outcome {
-        Outcome::Done => "",
-        Outcome::NotBegun => "Too busy; nothing was done. Please try again.",
-        Outcome::Unfinished => "Too busy; not everything may have been done. Please try again.",
+/// The answer to a publisher who wants to know what became of its items, by the names of their channels.
+pub fn report(channels: Vec<String>, fates: &[Fate]) -> Answer {
+    #[derive(Serialize)]
+    struct Item {
+        channel: String,
+        #[serde(flatten)]
+        fate: Fate,
     }
+    let items: Vec<Item> = channels.into_iter().zip(fates).map(|(channel, &fate)| Item { channel, fate }).collect();
+    respond(StatusCode::OK, "application/json", format!("{}\n", json!({"message": "Published", "items": items})))
 }
 
-fn success(format: Format, text: &str) -> Answer {
-    match format {
-        Format::Text => plain(StatusCode::OK, format!("{text}\n")),
-        Format::Json => respond(StatusCode::OK, "application/json", format!("{{\"message\":\"{text}\"}}\n")),
+/// Why work is not done.
+pub fn excuse(outcome: &Outcome) -> &'static str {
+    match outcome {
+        Outcome::Done(_) | Outcome::NotBegun => "Too busy; nothing was done. Please try again.",
+        Outcome::Unfinished => "Too busy; not everything may have been done. Please try again.",
     }
 }
 

@@ -9,6 +9,8 @@ use serde_json::Value;
 use settings::keys::Key;
 use sha2::{Digest as _, Sha256};
 
+use crate::subscribe::counts::is_among;
+
 /// Seconds by which the clock of whoever made a token may be ahead of ours.
 const AHEAD: f64 = 60.0;
 
@@ -114,14 +116,19 @@ impl Grant {
     /// # Errors
     /// It may not.
     pub fn check(&self, channel: &str) -> Result<(), Refusal> {
-        let Grant::Channels(names) = self else { return Ok(()) };
-        let fits = |name: &String| match name.strip_suffix('*') {
-            Some(beginning) => channel.starts_with(beginning),
-            None => channel == name,
-        };
-        match names.iter().any(fits) {
-            true => Ok(()),
-            false => Err(Refusal::Forbidden(format!("the channel `{}`", channel.escape_debug()))),
+        match self {
+            Grant::Channels(names) if !is_among(channel, names) => {
+                Err(Refusal::Forbidden(format!("the channel `{}`", channel.escape_debug())))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The names, and beginnings with `*`, to which it is limited.
+    pub fn names(&self) -> Option<Vec<String>> {
+        match self {
+            Grant::All => None,
+            Grant::Channels(names) => Some(names.clone()),
         }
     }
 

@@ -18,11 +18,12 @@ use serde::Serialize;
 use tokio::time::error::Elapsed;
 use tokio::time::timeout_at;
 
-use super::answers::{self, Answer, Format};
-use super::authorization::{Grant, Refusal};
+use super::answers::{self, Answer};
+use super::authorization::Grant;
 use super::lines::{Line, Lines};
 use super::publisher::{Publisher, Upload};
-use crate::publish::submission::{Outcome, Work};
+use crate::deliver::fate::Fate;
+use crate::publish::submission::{Outcome, Output, Work};
 
 /// Lines that are published together.
 const MAX_LINES: usize = 256;
@@ -34,6 +35,8 @@ pub struct Batch {
     headers: HeaderMap,
     body: Upload,
     lines: Lines,
+    /// Whether the publisher wants to know who got each item.
+    report: bool,
     ended: bool,
 }
 
@@ -44,6 +47,8 @@ struct Told {
     status: u16,
     #[serde(skip_serializing_if = "Option::is_none")]
     message: Option<&'static str>,
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    fate: Option<Fate>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
 }
@@ -63,15 +68,15 @@ pub fn is_batch(headers: &HeaderMap) -> bool {
 
 impl Batch {
     /// Begins one.
-    pub(super) fn new(publisher: &Rc<Publisher>, headers: HeaderMap, body: Upload) -> Self {
+    pub(super) fn new(publisher: &Rc<Publisher>, headers: HeaderMap, body: Upload, report: bool) -> Self {
         let lines = Lines::new(publisher.port.limits.body);
-        Batch { publisher: publisher.clone(), headers, body, lines, ended: false }
+        Batch { publisher: publisher.clone(), headers, body, lines, report, ended: false }
     }
 
     /// Publishes the first lines, and answers. If they can not be published, that is the status of the answer.
     pub async fn answer(mut self) -> Answer {
         match self.publish_some().await {
-            Some(Part { nothing_done: true, .. }) => answers::conclude(Outcome::NotBegun, Format::Text, ""),
+            Some(Part { nothing_done: true, .. }) => answers::busy(&Outcome::NotBegun),
             first => answers::lines(Answers { first: first.map(|part| part.encode()), step: Box::pin(step(self)) }),
         }
     }
@@ -96,27 +101,34 @@ impl Batch {
         let mut told = Vec::with_capacity(taken.len());
         let mut items = Vec::with_capacity(taken.len());
         for (line, text) in taken {
-            told.push(match read(text, &grant) {
+            told.push(match self.read(text, &grant) {
                 Ok(item) => {
                     items.push(item);
-                    Told { line, status: 200, message: Some("Published"), error: None }
+                    Told { line, status: 200, message: Some("Published"), fate: None, error: None }
                 }
                 Err((status, error)) => Told::error(line, status, error),
             });
         }
         let outcome = match items.is_empty() {
-            true => Outcome::Done,
+            true => Outcome::Done(Output::Published(Vec::new())),
             false => self.publisher.submit(Work::Publish(items)).await,
         };
         self.publisher.answered();
         self.publisher.count(self.lines.kept());
-        if outcome != Outcome::Done {
-            self.ended = true;
-            let text = answers::excuse(outcome);
-            let unpublished = told.iter_mut().filter(|told| told.status == 200);
-            unpublished.for_each(|told| *told = Told::error(told.line, StatusCode::SERVICE_UNAVAILABLE, text.into()));
+        let nothing_done = outcome == Outcome::NotBegun;
+        let good = told.iter_mut().filter(|told| told.status == 200);
+        match outcome {
+            Outcome::Done(Output::Published(fates)) if self.report => {
+                good.zip(fates).for_each(|(told, fate)| told.fate = Some(fate));
+            }
+            Outcome::Done(_) => {}
+            outcome => {
+                self.ended = true;
+                let told = |line| Told::error(line, StatusCode::SERVICE_UNAVAILABLE, answers::excuse(&outcome).into());
+                good.for_each(|good| *good = told(good.line));
+            }
         }
-        Some(Part { told, nothing_done: outcome == Outcome::NotBegun })
+        Some(Part { told, nothing_done })
     }
 
     /// The lines that are there; waits for one if there is none. Nothing comes after the end of the body.
@@ -146,24 +158,26 @@ impl Batch {
         }
     }
 
+    /// The item of a line, or why it is not published.
+    fn read(&self, line: Line, grant: &Grant) -> Result<grip::Item, (StatusCode, String)> {
+        let Line::Whole(text) = line else { return Err((StatusCode::BAD_REQUEST, "The line is too long.".into())) };
+        let item = grip::item::from_json(&text, None).map_err(|error| (StatusCode::BAD_REQUEST, error.to_string()))?;
+        grant.check(&item.channel).map_err(|refusal| {
+            self.publisher.port.warn_of(&refusal);
+            (StatusCode::FORBIDDEN, refusal.to_string())
+        })?;
+        Ok(item)
+    }
+
     fn end(&mut self, status: StatusCode, error: String) -> Part {
         self.ended = true;
         Part { told: vec![Told::error(self.lines.next_number(), status, error)], nothing_done: false }
     }
 }
 
-/// The item of a line, or why it is not published.
-fn read(line: Line, grant: &Grant) -> Result<grip::Item, (StatusCode, String)> {
-    let Line::Whole(text) = line else { return Err((StatusCode::BAD_REQUEST, "The line is too long.".into())) };
-    let item = grip::item::from_json(&text, None).map_err(|error| (StatusCode::BAD_REQUEST, error.to_string()))?;
-    let forbidden = |refusal: Refusal| (StatusCode::FORBIDDEN, refusal.to_string());
-    grant.check(&item.channel).map_err(forbidden)?;
-    Ok(item)
-}
-
 impl Told {
     fn error(line: u64, status: StatusCode, error: String) -> Self {
-        Told { line, status: status.as_u16(), message: None, error: Some(error) }
+        Told { line, status: status.as_u16(), message: None, fate: None, error: Some(error) }
     }
 }
 

@@ -11,10 +11,12 @@
 pub mod answers;
 pub mod authorization;
 pub mod batch;
+mod channels;
 pub mod connections;
 pub mod head;
 pub mod lines;
 mod publisher;
+pub mod target;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -42,13 +44,14 @@ use tokio::net::TcpStream;
 use tokio::task::{AbortHandle, LocalSet};
 use transport::Waker;
 
-use self::answers::{Answer, Format, conclude, plain};
+use self::answers::{Answer, Format, busy, conclude, plain};
 use self::authorization::{Gate, Grant, Refusal};
 use self::batch::Batch;
 use self::connections::{Bounds, Connections, Key};
 use self::head::Head;
 use self::publisher::{Publisher, Upload};
-use crate::publish::submission::{Submission, Work};
+use self::target::Target;
+use crate::publish::submission::{Outcome, Output, Submission, Work};
 
 /// How long a connection stays open for the client to read its answer, and how much the client may send meanwhile.
 /// Closing with unread input would reset the connection, which can take the answer with it.
@@ -59,6 +62,10 @@ const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 
 /// How long whoever has no good token waits for the answer, so that nobody tries many.
 const REFUSED_AFTER: Duration = Duration::from_millis(500);
+
+/// The path of all channels, and what the path of one begins with.
+const CHANNELS: &str = "/channels";
+const CHANNEL: &str = "/channels/";
 
 /// Limits of a request.
 #[derive(Clone, Copy, Debug)]
@@ -250,26 +257,38 @@ async fn route(head: &request::Parts, body: Upload, publisher: &Rc<Publisher>) -
         let text = "Not Acceptable. Supported formats are text/plain and application/json.\n";
         return plain(StatusCode::NOT_ACCEPTABLE, text);
     };
-    // The target as it was sent, query and all, is compared; one slash at its end does not count.
-    let target = head.uri.path_and_query().map_or("", |target| target.as_str());
-    let path = if target.len() > 1 { target.strip_suffix('/').unwrap_or(target) } else { target };
-    match path {
-        "/" => plain(StatusCode::OK, "Pushpin API\n"),
-        "/publish" | "/recover" if head.method != Method::POST => {
-            let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, format!("Method not allowed: {}.\n", head.method));
-            response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
-            response
-        }
-        "/publish" => match publisher.port.admit(&head.headers) {
-            Ok(_) if is_batch => Batch::new(publisher, head.headers.clone(), body).answer().await,
-            Ok(grant) => publish(body, format, publisher, &grant).await,
+    let target = Target::new(head.uri.path_and_query().map_or("", |target| target.as_str()));
+    let method = match target.path {
+        "/publish" | "/recover" => Method::POST,
+        path if path == CHANNELS || path.starts_with(CHANNEL) => Method::GET,
+        "/" if target.is_bare() => return plain(StatusCode::OK, "Pushpin API\n"),
+        _ => return plain(StatusCode::NOT_FOUND, "Not Found\n"),
+    };
+    // Pushpin knows no queries, and takes none of its paths for itself with one behind.
+    let report = target.path == "/publish" && target.asks_for_report();
+    if method == Method::POST && !target.is_bare() && !report {
+        return plain(StatusCode::NOT_FOUND, "Not Found\n");
+    }
+    if head.method != method {
+        let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, format!("Method not allowed: {}.\n", head.method));
+        response
+            .headers_mut()
+            .insert(ALLOW, HeaderValue::from_static(if method == Method::GET { "GET" } else { "POST" }));
+        return response;
+    }
+    let grant = match publisher.port.admit(&head.headers) {
+        Ok(grant) => grant,
+        Err(refusal) => return publisher.port.refuse(refusal).await,
+    };
+    match target.path {
+        "/publish" if is_batch => Batch::new(publisher, head.headers.clone(), body, report).answer().await,
+        "/publish" => publish(body, format, report, publisher, &grant).await,
+        "/recover" => match grant.check_all() {
+            Ok(()) => conclude(&publisher.submit(Work::Recover).await, format, "Updated"),
             Err(refusal) => publisher.port.refuse(refusal).await,
         },
-        "/recover" => match publisher.port.admit(&head.headers).and_then(|grant| grant.check_all()) {
-            Ok(()) => conclude(publisher.submit(Work::Recover).await, format, "Updated"),
-            Err(refusal) => publisher.port.refuse(refusal).await,
-        },
-        _ => plain(StatusCode::NOT_FOUND, "Not Found\n"),
+        CHANNELS => channels::page(target, &grant, publisher).await,
+        path => channels::one(path.strip_prefix(CHANNEL).unwrap_or_default(), &grant, publisher).await,
     }
 }
 
@@ -300,9 +319,16 @@ impl Port {
         response
     }
 
-    /// Logs a refusal, and takes the time that one takes.
+    /// Logs and counts a refusal.
+    fn warn_of(&self, refusal: &Refusal) {
+        // Warnings are counted by their kind.
+        let kind = if matches!(refusal, Refusal::Forbidden(_)) { "forbidden" } else { "unauthorized" };
+        self.warn(kind, format_args!("a request to publish is refused: {refusal}"));
+    }
+
+    /// The same, and takes the time that one takes.
     async fn note(&self, refusal: &Refusal) {
-        self.warn("unauthorized", format_args!("a request to publish is refused: {refusal}"));
+        self.warn_of(refusal);
         if !matches!(refusal, Refusal::Forbidden(_)) {
             tokio::time::sleep(REFUSED_AFTER).await;
         }
@@ -346,22 +372,30 @@ fn negotiate(headers: &HeaderMap) -> Option<Format> {
     chosen
 }
 
-async fn publish(body: Upload, format: Format, publisher: &Publisher, grant: &Grant) -> Answer {
+async fn publish(body: Upload, format: Format, report: bool, publisher: &Publisher, grant: &Grant) -> Answer {
     let port = &publisher.port;
     let body = match tokio::time::timeout(port.limits.body_time, publisher.read(body)).await {
         Ok(Ok(body)) => body,
         Ok(Err(refusal)) => return plain(StatusCode::BAD_REQUEST, refusal),
         Err(_) => return plain(StatusCode::REQUEST_TIMEOUT, "Request body took too long.\n"),
     };
-    match grip::item::from_request(&body) {
-        // All items or none.
-        Ok(items) => match items.iter().try_for_each(|item| grant.check(&item.channel)) {
-            Ok(()) => conclude(publisher.submit(Work::Publish(items)).await, format, "Published"),
-            Err(refusal) => port.refuse(refusal).await,
-        },
+    let request = match grip::item::from_request(&body) {
+        Ok(request) => request,
         Err(error) => {
             port.warn("refused", format_args!("a publish request is refused: {error}"));
-            plain(StatusCode::BAD_REQUEST, format!("{error}\n"))
+            return plain(StatusCode::BAD_REQUEST, format!("{error}\n"));
         }
+    };
+    // All items or none.
+    if let Err(refusal) = request.items.iter().try_for_each(|item| grant.check(&item.channel)) {
+        return port.refuse(refusal).await;
+    }
+    if !report && !request.report {
+        return conclude(&publisher.submit(Work::Publish(request.items)).await, format, "Published");
+    }
+    let channels = request.items.iter().map(|item| item.channel.clone()).collect();
+    match publisher.submit(Work::Publish(request.items)).await {
+        Outcome::Done(Output::Published(fates)) => answers::report(channels, &fates),
+        outcome => busy(&outcome),
     }
 }

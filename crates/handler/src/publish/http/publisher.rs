@@ -101,7 +101,7 @@ impl Publisher {
             false => Outcome::NotBegun,
         };
         self.answered();
-        if outcome != Outcome::Done {
+        if !matches!(outcome, Outcome::Done(_)) {
             port.warn("busy", "a publish request is answered 503: too much waits to be published or delivered");
         }
         outcome

@@ -1,0 +1,71 @@
+//! `GET /channels`: who is subscribed to what.
+
+use hyper::StatusCode;
+use serde_json::json;
+
+use super::answers::{Answer, busy, plain, respond};
+use super::authorization::Grant;
+use super::publisher::Publisher;
+use super::target::{Target, decode};
+use crate::publish::submission::{Outcome, Output, Work};
+use crate::subscribe::counts::Listing;
+
+/// Channels of a page, if nothing is said about it, and at most.
+const USUAL: usize = 100;
+const MOST: usize = 1_000;
+
+/// Answers a request about one channel, by the part of the path that names it.
+pub(super) async fn one(name: &str, grant: &Grant, publisher: &Publisher) -> Answer {
+    let Some(name) = decode(name) else {
+        return plain(StatusCode::BAD_REQUEST, "The name of the channel is no text.\n");
+    };
+    if let Err(refusal) = grant.check(&name) {
+        return publisher.port.refuse(refusal).await;
+    }
+    match publisher.submit(Work::Count(name.clone())).await {
+        Outcome::Done(Output::Counted(Some(counts))) => told(&json!({"channel": name, "subscribers": counts})),
+        Outcome::Done(_) => plain(StatusCode::NOT_FOUND, "Nobody is subscribed to this channel.\n"),
+        outcome => busy(&outcome),
+    }
+}
+
+/// Answers a request for a page of channels.
+pub(super) async fn page(target: Target<'_>, grant: &Grant, publisher: &Publisher) -> Answer {
+    let listing = match listing(target, grant) {
+        Ok(listing) => listing,
+        Err(text) => return plain(StatusCode::BAD_REQUEST, format!("{text}\n")),
+    };
+    match publisher.submit(Work::List(listing)).await {
+        Outcome::Done(Output::Listed(page)) => {
+            let next = page.channels.last().filter(|_| page.more).map(|(name, _)| name.clone());
+            let channels = page.channels.iter().map(|(name, counts)| json!({"channel": name, "subscribers": counts}));
+            let mut value = json!({"channels": channels.collect::<Vec<_>>()});
+            if let Some(next) = next {
+                value["next"] = next.into();
+            }
+            told(&value)
+        }
+        outcome => busy(&outcome),
+    }
+}
+
+fn listing(target: Target<'_>, grant: &Grant) -> Result<Listing, String> {
+    let members = target.members().ok_or("The query is no text.")?;
+    let mut listing = Listing { limit: USUAL, among: grant.names(), ..Listing::default() };
+    for (name, value) in members {
+        match name.as_str() {
+            "prefix" => listing.prefix = value,
+            "after" => listing.after = Some(value),
+            "limit" => {
+                let limit = value.parse().ok().filter(|limit| (1..=MOST).contains(limit));
+                listing.limit = limit.ok_or(format!("`limit` must be a number from 1 to {MOST}."))?;
+            }
+            _ => return Err("The query may have `prefix`, `after` and `limit`.".into()),
+        }
+    }
+    Ok(listing)
+}
+
+fn told(value: &serde_json::Value) -> Answer {
+    respond(StatusCode::OK, "application/json", format!("{value}\n"))
+}
