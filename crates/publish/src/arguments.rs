@@ -8,11 +8,12 @@ use crate::Error;
 const DEFAULT_SPEC: &str = "http://localhost:5561";
 
 const HELP: &str = "\
-A text that begins with @ is the name of a file whose bytes are sent as they are.
+A text that begins with @ is the name of a file whose bytes are sent as they are; @- is the standard input.
 
 Examples:
   pushpin-publish test hello                                 to streams, long-polls and WebSockets of the channel `test`
   pushpin-publish -H 'Content-Type: text/html' test @a.html  with a header for long-polls
+  date | pushpin-publish test @-                             what another program writes
   pushpin-publish --close test                               ends streams and WebSockets
   pushpin-publish --spec tcp://localhost:5560 test hello     by ZeroMQ instead of HTTP";
 
@@ -70,7 +71,11 @@ pub struct Arguments {
     #[arg(long)]
     pub no_eol: bool,
 
-    /// Where to publish: http://host:port, or a ZeroMQ address such as tcp://localhost:5560
+    /// Tell how many clients of each kind have been given the message (HTTP only)
+    #[arg(long)]
+    pub report: bool,
+
+    /// Where to publish: http://host:port, https://host, or a ZeroMQ address such as tcp://localhost:5560
     /// [default: $GRIP_URL, else http://localhost:5561]
     #[arg(long)]
     pub spec: Option<String>,

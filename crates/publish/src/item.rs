@@ -1,6 +1,7 @@
 //! The message to publish, as a tree that both encodings are made of.
 
 use std::fs;
+use std::io::{self, Read as _};
 
 use base64::Engine as _;
 use tnetstring::Value;
@@ -59,7 +60,8 @@ fn formats(arguments: &Arguments) -> Result<Vec<(Vec<u8>, Value)>, Error> {
         response.push(entry("headers", Value::List(headers)));
     }
     if arguments.patch {
-        let patch: serde_json::Value = serde_json::from_slice(&content.bytes).unwrap_or_default();
+        let patch: serde_json::Value = serde_json::from_slice(&content.bytes)
+            .map_err(|error| Error::Argument(format!("patch content must be a JSON array: {error}")))?;
         if !patch.is_array() {
             return Err(Error::Argument("patch content must be a JSON array".into()));
         }
@@ -84,6 +86,12 @@ fn content(arguments: &Arguments) -> Result<Content, Error> {
     let text = arguments.content.as_ref().ok_or_else(|| Error::Argument("must specify content".into()))?;
     match text.strip_prefix('@') {
         None => Ok(Content { bytes: text.clone().into(), from_file: false }),
+        Some("-") => {
+            let mut bytes = Vec::new();
+            let read = io::stdin().lock().read_to_end(&mut bytes);
+            read.map_err(|e| Error::Argument(format!("can't read the standard input: {e}")))?;
+            Ok(Content { bytes, from_file: true })
+        }
         Some(name) => {
             let bytes = fs::read(name).map_err(|e| Error::Argument(format!("can't read file {name}: {e}")))?;
             Ok(Content { bytes, from_file: true })

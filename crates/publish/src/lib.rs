@@ -4,11 +4,14 @@
 
 #![forbid(unsafe_code)]
 
+pub mod address;
 pub mod arguments;
 pub mod http;
 pub mod item;
 pub mod push;
+pub mod report;
 
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use clap::Parser as _;
@@ -34,9 +37,12 @@ pub enum Error {
 
 /// Runs the program with the arguments of this process.
 pub fn main() -> ExitCode {
-    match publish(&Arguments::parse()) {
-        Ok(()) => {
-            println!("Published");
+    let arguments = Arguments::parse();
+    match publish(&arguments) {
+        Ok(report) => {
+            // Whoever has closed the output does not want to know.
+            let _ =
+                writeln!(io::stdout(), "Published{}", report.map(|report| format!("\n{report}")).unwrap_or_default());
             ExitCode::SUCCESS
         }
         Err(error) => {
@@ -46,18 +52,28 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn publish(arguments: &Arguments) -> Result<(), Error> {
-    let item = item::build(arguments)?;
+/// Returns what the server reports, if that is asked for.
+fn publish(arguments: &Arguments) -> Result<Option<String>, Error> {
     let spec = arguments.spec();
-    if spec.starts_with("http:") || spec.starts_with("https:") {
-        let body = serde_json::json!({"items": [item::to_json(&item)]}).to_string();
-        return http::post(&spec, body, arguments.authorization()?);
-    }
-    if arguments.authorization()?.is_some() {
+    let over_http = spec.starts_with("http:") || spec.starts_with("https:");
+    let authorization = arguments.authorization()?;
+    if !over_http && authorization.is_some() {
         return Err(Error::Argument("Authentication requires https".into()));
+    }
+    if !over_http && arguments.report {
+        return Err(Error::Argument("--report requires http: nobody answers over ZeroMQ".into()));
+    }
+    let item = item::build(arguments)?;
+    if over_http {
+        let mut body = serde_json::json!({"items": [item::to_json(&item)]});
+        if arguments.report {
+            body["report"] = true.into();
+        }
+        let answer = http::post(&spec, &body.to_string(), authorization.as_deref())?;
+        return Ok(arguments.report.then(|| report::summary(&answer.body)));
     }
     let message = tnetstring::to_vec(&item).map_err(|e| Error::Argument(e.to_string()))?;
     // Nobody answers on this way, so what would be skipped at its end is refused here.
     grip::item::from_message(&message, None).map_err(|error| Error::Refused(error.to_string()))?;
-    push::send(&spec, &message)
+    push::send(&spec, &message).map(|()| None)
 }
