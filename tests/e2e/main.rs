@@ -2,6 +2,7 @@
 #![allow(missing_docs)]
 
 mod clients;
+mod commands;
 mod differential;
 mod edge;
 mod faults;

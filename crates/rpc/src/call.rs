@@ -17,6 +17,8 @@ pub mod condition {
     pub const ITEM_NOT_FOUND: &str = "item-not-found";
     /// Whoever would have to do it is not there, or too busy.
     pub const SERVICE_UNAVAILABLE: &str = "service-unavailable";
+    /// Whoever would have to do it has not answered in time.
+    pub const TIMEOUT: &str = "timeout";
     /// The handler asked the proxy, which could not answer.
     pub const PROXY_REQUEST_FAILED: &str = "proxy-request-failed";
 }
@@ -58,18 +60,19 @@ impl<'a> Call<'a> {
     /// It is none. It is not answered.
     pub fn decode(message: &'a [u8]) -> Result<Self, CallError> {
         let (map, _) = tnetstring::split(message)?;
-        let mut call = Call { from: None, id: None, method: b"", args: Item { kind: Kind::Map, payload: b"" } };
+        let (mut from, mut id, mut method) = (None, None, None);
+        let mut args = Item { kind: Kind::Map, payload: b"" };
         for entry in map.entries()? {
             match entry? {
-                (b"from", value) => call.from = Some(value.as_bytes().map_err(|_| CallError::Field("from"))?),
-                (b"id", value) => call.id = Some(value.as_bytes().map_err(|_| CallError::Field("id"))?),
-                (b"method", value) => call.method = value.as_bytes().map_err(|_| CallError::Field("method"))?,
-                (b"args", value) if value.kind == Kind::Map => call.args = value,
+                (b"from", value) => from = Some(value.as_bytes().map_err(|_| CallError::Field("from"))?),
+                (b"id", value) => id = Some(value.as_bytes().map_err(|_| CallError::Field("id"))?),
+                (b"method", value) => method = Some(value.as_bytes().map_err(|_| CallError::Field("method"))?),
+                (b"args", value) if value.kind == Kind::Map => args = value,
                 (b"args", _) => return Err(CallError::Field("args")),
                 _ => {}
             }
         }
-        if call.method.is_empty() { Err(CallError::Field("method")) } else { Ok(call) }
+        Ok(Call { from, id, method: method.ok_or(CallError::Field("method"))?, args })
     }
 
     /// The arguments, as the method wants them.

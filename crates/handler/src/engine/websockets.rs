@@ -30,15 +30,6 @@ impl Engine {
         self.settle(cx);
     }
 
-    /// Has the backend of a WebSocket asked. Held requests have nothing to ask for.
-    pub fn refresh_socket(&mut self, cid: &[u8], cx: &mut Context<'_>) {
-        if let Some(key) = self.audience.sockets.find(cid) {
-            let cid = self.audience.sockets[key].cid.clone();
-            self.audience.outbox.push(&cid, Reply::Refresh, cx);
-            self.audience.outbox.flush(cx);
-        }
-    }
-
     /// Has the backends of all WebSockets of a channel asked.
     pub fn refresh_channel(&mut self, channel: &str, cx: &mut Context<'_>) {
         if let Some(channel) = self.audience.channels.find(channel) {

@@ -1,11 +1,15 @@
 //! The command socket: requests of operators and libraries (control, command socket).
 
+use std::collections::BTreeSet;
+
 use grip::tree::Node;
 use rpc::call::{condition, failure, success};
 use rpc::command::{ConnCheck, Refresh, ZmqUris};
 use rpc::{Call, Octets};
 use serde::Serialize;
 use tnetstring::Checked;
+
+use super::forwarded::Question;
 
 /// What is to be done for a command, beside answering it.
 #[derive(Debug, PartialEq)]
@@ -16,13 +20,13 @@ pub enum Effect {
     Publish(Vec<grip::Item>),
     /// Forget what was published, so that nobody waits for it.
     Recover,
-    /// Have the backend of a WebSocket asked.
-    RefreshSocket(Vec<u8>),
+    /// Ask the proxy, whose answer is needed for ours.
+    Forward(Question),
     /// Have the backends of the WebSockets of a channel asked.
     RefreshChannel(String),
 }
 
-/// Answers a command. `is_known` tells whether a connection is held here.
+/// Answers a command, unless the proxy must. `is_known` tells whether a connection is held here.
 pub fn answer(call: &Call<'_>, uris: &ZmqUris, is_known: impl Fn(&[u8]) -> bool) -> (Vec<u8>, Effect) {
     match call.method {
         b"get-zmq-uris" => (done(call, uris), Effect::None),
@@ -32,17 +36,19 @@ pub fn answer(call: &Call<'_>, uris: &ZmqUris, is_known: impl Fn(&[u8]) -> bool)
         },
         b"recover" => (done(call, &()), Effect::Recover),
         b"conncheck" => match call.args::<ConnCheck>() {
-            Ok(ConnCheck { mut ids }) => {
-                ids.retain(|id: &Octets| is_known(id));
-                (done(call, &ids), Effect::None)
+            Ok(ConnCheck { ids }) => {
+                let ids: BTreeSet<Octets<'_>> = ids.into_iter().collect();
+                let (known, unknown): (Vec<_>, Vec<_>) =
+                    ids.into_iter().map(Octets::into_owned).partition(|id| is_known(id));
+                match unknown.is_empty() {
+                    true => (done(call, &known), Effect::None),
+                    false => (Vec::new(), Effect::Forward(Question::Connections { known, unknown })),
+                }
             }
             Err(error) => bad_request(call, &error.to_string()),
         },
         b"refresh" => match call.args() {
-            Ok(Refresh { cid: Some(cid), .. }) if is_known(&cid) => {
-                (done(call, &()), Effect::RefreshSocket(cid.to_vec()))
-            }
-            Ok(Refresh { cid: Some(_), .. }) => (failure(call.id, condition::ITEM_NOT_FOUND, None), Effect::None),
+            Ok(Refresh { cid: Some(cid), .. }) => (Vec::new(), Effect::Forward(Question::Refresh(cid.into_owned()))),
             Ok(Refresh { channel: Some(channel), .. }) => {
                 (done(call, &()), Effect::RefreshChannel(String::from_utf8_lossy(&channel).into_owned()))
             }
@@ -153,9 +159,7 @@ mod tests {
     fn backends_of_websockets_are_asked_by_connection_or_channel() {
         let ask =
             |args: &str| ask(&map(format!("2:id,1:7,6:method,7:refresh,4:args,{}:{args}}}", args.len()).as_bytes()));
-        assert_eq!(ask("3:cid,5:known,").1, Effect::RefreshSocket(b"known".to_vec()));
-        let (answer, effect) = ask("3:cid,1:x,");
-        assert!(answer.contains("item-not-found") && effect == Effect::None);
+        assert_eq!(ask("3:cid,1:x,").1, Effect::Forward(Question::Refresh(b"x".into())));
         let (answer, effect) = ask("7:channel,1:x,");
         assert!(answer.contains("7:success,4:true!") && effect == Effect::RefreshChannel("x".into()));
         assert!(ask("").0.contains("bad-request") && ask("3:cid,1:1#").0.contains("bad-request"));
@@ -165,7 +169,10 @@ mod tests {
     fn connections_are_checked_by_their_ids() {
         let ask =
             |args: &str| ask(&map(format!("2:id,1:7,6:method,9:conncheck,4:args,{}:{args}}}", args.len()).as_bytes()));
-        assert!(ask("3:ids,12:5:known,1:x,]").0.contains("5:value,8:5:known,]"));
+        let question = Question::Connections { known: vec![b"known".into()], unknown: vec![b"x".into(), b"y".into()] };
+        let ids = "3:ids,28:1:y,5:known,1:x,5:known,1:x,]";
+        assert_eq!(ask(ids).1, Effect::Forward(question));
+        assert!(ask("3:ids,16:5:known,5:known,]").0.contains("5:value,8:5:known,]"));
         assert!(ask("3:ids,0:]").0.contains("5:value,0:]"));
         for args in ["", "3:ids,1:x,", "3:ids,4:1:1#]", "3:ids,5:9:x,]"] {
             assert!(ask(args).0.contains("bad-request"), "{args}");

@@ -18,7 +18,8 @@ use rpc::command::ZmqUris;
 use rpc::ws_control;
 use settings::Handler;
 use transport::{
-    Change, Dealer, Event, Feed, Incoming, Options, Publisher, Pull, Push, Reactor, Replier, Router, Subscriber, Waker,
+    Change, Dealer, Envelope, Event, Feed, Incoming, Options, Publisher, Pull, Push, Reactor, Replier, Router,
+    Subscriber, Waker,
 };
 use zhttp::{Packet, recovery};
 
@@ -29,6 +30,7 @@ use self::recovering::Recovering;
 use crate::context::Context;
 use crate::engine::{Engine, Limits};
 use crate::order::backlog::Backlog;
+use crate::publish::forwarded::Forwarded;
 use crate::publish::submission::Submission;
 use crate::statistics::Statistics;
 
@@ -81,6 +83,8 @@ pub struct Worker {
     engine: Engine,
     /// What is being published.
     backlog: Backlog<Ticket>,
+    /// Commands that the proxy is asked about.
+    forwarded: Forwarded<Envelope>,
     submissions: Receiver<Submission>,
     sender: SyncSender<Submission>,
     uris: ZmqUris,
@@ -217,6 +221,7 @@ impl Worker {
             outputs: Outputs::new(instance, sockets, sub.transpose()?, settings.publish_queue_bytes, now),
             engine: Engine::new(limits, now),
             backlog: Backlog::default(),
+            forwarded: Forwarded::default(),
             submissions,
             sender,
             uris,
@@ -247,6 +252,7 @@ impl Worker {
     pub fn turn(&mut self, ready: &mut Vec<Event>, mut foreign: impl FnMut(usize)) -> Result<(), transport::Error> {
         self.apply_back_pressure();
         let due = self.engine.next_due().map_or(self.next_second, |due| due.min(self.next_second));
+        let due = self.forwarded.next_due().map_or(due, |next| due.min(next));
         let due = if self.engine.takes_notes() { due.min(self.statistics.next_due()) } else { due };
         // What is left of an order goes on at once.
         let goes_on = !self.backlog.is_empty() && !self.paused;
@@ -283,10 +289,7 @@ impl Worker {
         if has(CONTROL_IN) {
             self.take_control(now);
         }
-        if has(PROXY_COMMAND) {
-            // Answers to commands whose outcome changes nothing.
-            while self.outputs.commands.recv().is_some() {}
-        }
+        self.take_proxy_answers(has(PROXY_COMMAND), now);
         if has(COMMAND) {
             self.take_commands(now);
         }

@@ -3,8 +3,8 @@
 
 use std::time::Instant;
 
-use rpc::Call;
-use transport::{Envelope, Pull, Replier, Subscriber};
+use rpc::{Call, Reply};
+use transport::{Answer, Change, Envelope, Pull, Replier, Subscriber};
 
 use super::pressure::STALLED;
 use super::{DELIVERIES_A_TURN, MAX_WAITING_ORDERS, MESSAGES_A_TURN, Worker};
@@ -55,9 +55,13 @@ impl Worker {
                     self.engine.recover(&mut Context::new(now, &mut self.outputs));
                     answer
                 }
-                Effect::RefreshSocket(cid) => {
-                    self.engine.refresh_socket(&cid, &mut Context::new(now, &mut self.outputs));
-                    answer
+                Effect::Forward(question) => {
+                    let commands = &self.outputs.commands;
+                    // Without a proxy that takes it at once, the asker hears so instead of waiting.
+                    let send = |call: &[u8]| commands.writable() && commands.send(call).is_ok();
+                    let failed = self.forwarded.ask(envelope, call.id, question, now, send);
+                    self.answer_commands(failed);
+                    continue;
                 }
                 Effect::RefreshChannel(channel) => {
                     self.engine.refresh_channel(&channel, &mut Context::new(now, &mut self.outputs));
@@ -67,6 +71,32 @@ impl Worker {
             };
             self.answer_command(&envelope, &answer);
         }
+    }
+
+    /// Takes in what the proxy says to commands that it was asked about, and gives up those that have waited too long.
+    pub(super) fn take_proxy_answers(&mut self, ready: bool, now: Instant) {
+        for _ in 0..if ready { MESSAGES_A_TURN } else { 0 } {
+            let answers = match self.outputs.commands.incoming() {
+                None => break,
+                Some(Answer::Reply(message)) => match Reply::decode(&message) {
+                    Ok(reply) => self.forwarded.on_reply(&reply).into_iter().collect(),
+                    Err(error) => {
+                        let text = format_args!("an answer of the proxy is skipped: {error}");
+                        self.outputs.warnings.warn("command", now, text);
+                        continue;
+                    }
+                },
+                Some(Answer::Change(Change::Left(..))) => self.forwarded.on_proxy_gone(),
+                Some(Answer::Change(_)) => continue,
+            };
+            self.answer_commands(answers);
+        }
+        let over = self.forwarded.expire(now);
+        self.answer_commands(over);
+    }
+
+    fn answer_commands(&self, answers: impl IntoIterator<Item = (Envelope, Vec<u8>)>) {
+        answers.into_iter().for_each(|(envelope, answer)| self.answer_command(&envelope, &answer));
     }
 
     fn answer_command(&self, envelope: &Envelope, answer: &[u8]) {
