@@ -149,8 +149,11 @@ fn content_larger_than_the_credits_of_many_is_shared_and_so_is_what_follows() {
     let sizes =
         |lines: &[String]| lines.iter().map(|l| (l.matches('#').count(), l.matches('x').count())).collect::<Vec<_>>();
     let sent = desk.turn();
-    let (ids, bytes) = sizes(&sent)[0];
-    assert!(ids == 100 && (4_096..=10_000).contains(&bytes), "{ids} {bytes}");
+    // Parts end at multiples of 4,096 in memory, and one of these may lie where some windows end before it and others behind.
+    // What a window has left then is too little to be shared.
+    let shared: Vec<_> = sizes(&sent).into_iter().filter(|&(ids, _)| ids > 1).collect();
+    let ids: usize = shared.iter().map(|(ids, _)| ids).sum();
+    assert!(ids == 100 && shared.len() <= 2 && shared.iter().all(|&(_, bytes)| bytes > 4_096), "{shared:?}");
     let ids: Vec<_> = (0..100).map(|id: u32| id.to_string()).collect();
     let ids: Vec<_> = ids.iter().map(|id| (id.as_bytes(), 1)).collect();
     desk.packet("a", Packet { ids: Ids::Many(&ids), kind: Kind::Credit, credits: Some(40_000), ..Packet::default() });
