@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 
 use base64::Engine;
-use base64::alphabet::URL_SAFE;
+use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use serde_json::Value as Json;
 use tnetstring::{Checked, Kind};
@@ -246,24 +246,17 @@ fn rounded(number: f64) -> i64 {
     (number + 0.5).floor() as i64
 }
 
-/// Decodes base64 of either alphabet, with or without padding; other characters are skipped.
+/// Decodes base64 as Pushpin does: characters that are not of the standard alphabet are skipped, `-` and `_` too; padding may be
+/// missing.
 pub fn decode_base64(encoded: &[u8]) -> Vec<u8> {
     const ENGINE: GeneralPurpose = GeneralPurpose::new(
-        &URL_SAFE,
+        &STANDARD,
         GeneralPurposeConfig::new()
             .with_decode_padding_mode(DecodePaddingMode::Indifferent)
             .with_decode_allow_trailing_bits(true),
     );
-    let mut digits: Vec<u8> = Vec::with_capacity(encoded.len());
-    for &byte in encoded {
-        match byte {
-            b'+' => digits.push(b'-'),
-            b'/' => digits.push(b'_'),
-            b'-' | b'_' => digits.push(byte),
-            byte if byte.is_ascii_alphanumeric() => digits.push(byte),
-            _ => {}
-        }
-    }
+    let is_digit = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
+    let mut digits: Vec<u8> = encoded.iter().copied().filter(is_digit).collect();
     if digits.len() % 4 == 1 {
         // Six bits make no byte.
         digits.pop();
@@ -286,7 +279,8 @@ mod tests {
         assert_eq!(decode_base64(b"aGV sbG8"), b"hello");
         assert_eq!(decode_base64(b"aGVsbG8*!"), b"hello");
         assert_eq!(decode_base64(b"/+8="), [0xff, 0xef]);
-        assert_eq!(decode_base64(b"_-8="), [0xff, 0xef]);
+        assert_eq!(decode_base64(b"aGk-_"), b"hi");
+        assert_eq!(decode_base64(b"YQ==YQ=="), b"a\x06\x10");
         assert_eq!(decode_base64(b"a"), b"");
     }
 

@@ -30,7 +30,7 @@ impl KeyFiles for Path {
 }
 
 impl Key {
-    /// Reads a key string: `base64:...` (of either alphabet, with or without padding), `file:...` (PEM, or the secret in
+    /// Reads a key string: `base64:...` (padding may be missing; `-` and `_` are skipped as in Pushpin), `file:...` (PEM, or the secret in
     /// hexadecimal), or the secret itself. An empty string is no key.
     pub fn parse(text: &str, files: &(impl KeyFiles + ?Sized)) -> Result<Option<Self>, String> {
         if let Some(encoded) = text.strip_prefix("base64:") {
@@ -54,10 +54,10 @@ impl Key {
 fn decode_base64(text: &str) -> Result<Vec<u8>, base64::DecodeError> {
     const LENIENT: GeneralPurposeConfig =
         GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
-    let url_safe = text.contains(['-', '_']);
-    let alphabet = if url_safe { &alphabet::URL_SAFE } else { &alphabet::STANDARD };
-    GeneralPurpose::new(alphabet, LENIENT).decode(text)
+    // Libraries of backends do the same, so that keys with these are in use.
+    GeneralPurpose::new(&alphabet::STANDARD, LENIENT).decode(text.replace(['-', '_'], ""))
 }
+
 impl fmt::Debug for Key {
     /// Never shows the key: settings are printed in logs.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -95,7 +95,7 @@ mod tests {
         for text in ["base64:c2VjcmV0LWtleQ==", "base64:c2VjcmV0LWtleQ"] {
             assert_eq!(parse(text), Ok(Some(Key::Secret(b"secret-key".to_vec()))));
         }
-        assert_eq!(parse("base64:-_8"), Ok(Some(Key::Secret(vec![0xfb, 0xff]))));
+        assert_eq!(parse("base64:aGk_-2Zvb29v"), parse("base64:aGk2Zvb29v"));
         assert!(parse("base64:!").unwrap_err().contains("base64:"));
     }
 
