@@ -69,6 +69,11 @@ impl Tracked {
     pub fn name(&self) -> &str {
         self.channel.get(self.prefix..).unwrap_or_default()
     }
+
+    /// Whether an item comes next. To say that nothing came before is the same as to say nothing.
+    fn is_followed_by(&self, item: &Item) -> bool {
+        self.prev_id.as_deref() == Some(item.prev_id.as_deref().unwrap_or_default())
+    }
 }
 
 /// What the holds of a cohort have in common.
@@ -212,7 +217,7 @@ impl Cohort {
         };
         let tracked = &mut self.like.position[at];
         if tracked.prev_id.is_some() {
-            if tracked.prev_id != item.prev_id {
+            if !tracked.is_followed_by(item) {
                 return Verdict::Gap;
             }
             tracked.prev_id = item.id.clone();
@@ -246,7 +251,7 @@ impl Cohort {
         while let Some(item) = kept.front() {
             let tracked = self.like.position.iter().find(|tracked| tracked.channel == item.channel);
             match tracked {
-                Some(tracked) if tracked.prev_id.is_none() || tracked.prev_id == item.prev_id => break,
+                Some(tracked) if tracked.prev_id.is_none() || tracked.is_followed_by(item) => break,
                 _ => drop(kept.pop_front()),
             }
         }

@@ -50,6 +50,17 @@ fn a_message_that_comes_while_a_poll_is_on_its_way_back_is_not_taken_for_one_tha
 }
 
 #[test]
+fn a_message_that_says_nothing_of_the_one_before_is_the_first() {
+    for prev in ["", ",\"prev-id\":\"\""] {
+        let mut desk = Desk::new(LIMITS);
+        desk.poll("f", "1", "c; prev-id=");
+        let body = "\"formats\":{\"http-response\":{\"body\":\"first\"}}";
+        desk.publish_item(&format!("\"channel\":\"c\",\"id\":\"1\"{prev},{body}"));
+        assert_eq!(desk.turn(), ["f 1#2 200 OK \"first\""]);
+    }
+}
+
+#[test]
 fn a_message_that_is_the_next_one_answers_a_poll() {
     let mut desk = Desk::new(LIMITS);
     desk.poll("f", "1", "c; prev-id=1");
