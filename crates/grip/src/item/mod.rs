@@ -151,7 +151,7 @@ impl Item {
         let prev_id = node.string_member("prev-id", ITEM)?.map(Into::into);
         let formats = Formats::read(node)?;
         let meta = node.strings_member("meta", ITEM)?.into_iter().collect();
-        let size = node.number_member("size", ITEM, 0..=i64::MAX)?.map(|size| size as u64);
+        let size = node.number_member("size", ITEM, 0..=i64::from(i32::MAX))?.map(|size| size as u64);
         let no_seq = match node.get("no-seq") {
             None => false,
             Some(flag) => flag.boolean().ok_or_else(|| Malformed::WrongType(ITEM.into(), "no-seq".into()))?,

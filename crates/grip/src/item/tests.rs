@@ -141,6 +141,10 @@ fn each_mistake_has_the_text_that_publishers_know() {
             "publish item object contains 'size' with invalid value",
         ),
         (
+            r#"{"channel":"c","ws-message":{"content":"x"},"size":2147483648}"#,
+            "publish item object contains 'size' with invalid value",
+        ),
+        (
             r#"{"channel":"c","ws-message":{"content":"x"},"no-seq":1}"#,
             "publish item object contains 'no-seq' with wrong type",
         ),
