@@ -61,7 +61,7 @@ pub fn parse_response<'a>(
     let mut summary = Summary::default();
     for header in &*parsed.headers {
         let field = Field { name: header.name, value: header.value };
-        if !field.name.eq_ignore_ascii_case("Host") {
+        if !says_nothing(field) {
             summary.add(field)?;
         }
         headers.push(field);
@@ -83,6 +83,16 @@ pub fn parse_response<'a>(
         interim: matches!(code, 100 | 102..=199),
     };
     Ok(Some((head, consumed)))
+}
+
+/// Whether a field has no part in what a response is, though it has one in a request. `identity` was once the name of no coding
+/// at all (RFC 2616, section 3.6), and some still say so.
+fn says_nothing(field: Field<'_>) -> bool {
+    let is_no_coding = || {
+        field.name.eq_ignore_ascii_case("Transfer-Encoding")
+            && field.value.trim_ascii().eq_ignore_ascii_case(b"identity")
+    };
+    field.name.eq_ignore_ascii_case("Host") || is_no_coding()
 }
 
 /// Whether an empty line begins in `bytes`. Before there is one, a head is not complete and need not be parsed again.
@@ -157,6 +167,15 @@ mod tests {
     #[test]
     fn a_host_field_means_nothing_in_a_response() {
         assert_eq!(parse("HTTP/1.1 204 No\r\nHost: a\r\nHost: b/\r\n\r\n", "GET").headers.len(), 2);
+    }
+
+    #[test]
+    fn identity_is_no_coding_in_a_response() {
+        let framing = |fields: &str| parse(&format!("HTTP/1.1 200 OK\r\n{fields}\r\n"), "GET").framing;
+        assert_eq!(framing("Transfer-Encoding: identity\r\n"), BodyFraming::UntilClose);
+        assert_eq!(framing("Transfer-Encoding: Identity\r\nContent-Length: 2\r\n"), BodyFraming::Length(2));
+        let both = "Transfer-Encoding: identity\r\nTransfer-Encoding: chunked\r\n";
+        assert_eq!(framing(both), BodyFraming::Chunked);
     }
 
     #[test]
