@@ -178,8 +178,7 @@ fn read_link(element: &[u8], draft: &mut Draft<'_>) -> Result<(), InstructError>
     }
     let link = first(element).strip_prefix(b"<").and_then(|link| link.strip_suffix(b">"));
     let link = link.filter(|link| !link.is_empty()).ok_or(InstructError::new("failed to parse Grip-Link value"))?;
-    let uri = std::str::from_utf8(link).ok().filter(|uri| is_uri_reference(uri));
-    let uri = uri.ok_or(InstructError::new("Grip-Link contains invalid link"))?.to_string();
+    let uri = escaped(link).ok_or(InstructError::new("Grip-Link contains invalid link"))?;
     match find("rel") {
         Some(b"next") => {
             let timeout = match parameters.iter().find(|p| p.is("timeout")) {
@@ -199,24 +198,49 @@ fn read_link(element: &[u8], draft: &mut Draft<'_>) -> Result<(), InstructError>
     Ok(())
 }
 
-/// Whether a link can be a URI or a part of one: no spaces, no control characters, a sound port, whole escapes.
-fn is_uri_reference(uri: &str) -> bool {
-    let rest = match uri.split_once("://") {
-        Some((scheme, rest)) if scheme.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b)) => {
-            let authority = &rest[..rest.find(['/', '?', '#']).unwrap_or(rest.len())];
-            let host_port = authority.rsplit('@').next().unwrap_or_default();
-            let port = host_port.rsplit_once(':').map_or("", |(_, port)| if port.ends_with(']') { "" } else { port });
-            if host_port.is_empty() || !(port.is_empty() || port.parse::<u16>().is_ok()) {
-                return false;
+/// A link as it is asked for, in which what can not stand in a URI is escaped; `None` if its authority is no sound one.
+fn escaped(link: &[u8]) -> Option<String> {
+    let is_of_scheme = |byte: &u8| byte.is_ascii_alphanumeric() || b"+-.".contains(byte);
+    let scheme = link.windows(3).position(|bytes| bytes == b"://").filter(|&end| link[..end].iter().all(is_of_scheme));
+    let path_at = match scheme {
+        None => 0,
+        Some(end) => {
+            let authority = &link[end + 3..];
+            let len = authority.iter().position(|byte| b"/?#".contains(byte)).unwrap_or(authority.len());
+            if !is_authority(&authority[..len]) {
+                return None;
             }
-            rest
+            end + 3 + len
         }
-        _ => uri,
     };
-    let bytes = rest.as_bytes();
-    bytes.iter().enumerate().all(|(at, &byte)| match byte {
-        b'%' => bytes.get(at + 1..at + 3).is_some_and(|hex| hex.iter().all(u8::is_ascii_hexdigit)),
-        b' ' | b'"' | b'<' | b'>' | b'\\' | b'^' | b'`' | b'{' | b'|' | b'}' => false,
-        byte => !byte.is_ascii_control(),
-    })
+    let mut uri = String::from_utf8_lossy(&link[..path_at]).into_owned();
+    for (at, &byte) in link.iter().enumerate().skip(path_at) {
+        let is_whole_escape = || link.get(at + 1..at + 3).is_some_and(|hex| hex.iter().all(u8::is_ascii_hexdigit));
+        match byte {
+            b'%' if !is_whole_escape() => uri.push_str("%25"),
+            byte if stands_in_a_uri(byte) => uri.push(byte.into()),
+            byte => uri.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    Some(uri)
+}
+
+fn is_authority(authority: &[u8]) -> bool {
+    let host_port = authority.rsplit(|&byte| byte == b'@').next().unwrap_or_default();
+    let (host, port) = match host_port.strip_prefix(b"[") {
+        Some(literal) => match literal.iter().position(|&byte| byte == b']') {
+            Some(end) => literal.split_at(end + 1),
+            None => return false,
+        },
+        None => host_port.split_at(host_port.iter().position(|&byte| byte == b':').unwrap_or(host_port.len())),
+    };
+    let port = std::str::from_utf8(port).unwrap_or("?");
+    let is_port =
+        port.is_empty() || port.strip_prefix(':').is_some_and(|port| port.is_empty() || port.parse::<u16>().is_ok());
+    authority.iter().copied().all(stands_in_a_uri) && !host.is_empty() && is_port
+}
+
+/// Whether a byte may stand in a URI as it is.
+fn stands_in_a_uri(byte: u8) -> bool {
+    byte.is_ascii_graphic() && !b"\"<>\\^`{|}".contains(&byte)
 }

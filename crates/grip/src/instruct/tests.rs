@@ -193,16 +193,39 @@ fn links_are_next_or_gone() {
     for (value, text) in [
         ("/next; rel=next", "failed to parse Grip-Link value"),
         ("<>; rel=next", "failed to parse Grip-Link value"),
-        ("<http://[bad>; rel=next; x", ""),
+        ("<http://[bad>; rel=next; x", "Grip-Link contains invalid link"),
+        ("<http://[::1]x/>; rel=next", "Grip-Link contains invalid link"),
         ("<http://h:port/>; rel=next", "Grip-Link contains invalid link"),
-        ("<a b>; rel=next", "Grip-Link contains invalid link"),
+        ("<http://h:65536/>; rel=next", "Grip-Link contains invalid link"),
+        ("<http:///a>; rel=next", "Grip-Link contains invalid link"),
+        ("<http://a b/>; rel=next", "Grip-Link contains invalid link"),
+        ("<http://\u{fc}.test/>; rel=next", "Grip-Link contains invalid link"),
         ("</a>; rel=next; timeout=2147483648", "failed to parse Grip-Link timeout value"),
         ("</a>; rel=next; timeout=x", "failed to parse Grip-Link timeout value"),
         ("</a>; rel=next; timeout=-1", "Grip-Link timeout has invalid value"),
     ] {
-        if !text.is_empty() {
-            assert_eq!(error("Grip-Link", value), text, "{value}");
-        }
+        assert_eq!(error("Grip-Link", value), text, "{value}");
+    }
+}
+
+#[test]
+fn what_can_not_stand_in_a_link_is_escaped() {
+    // As Pushpin 1.36 asks for them.
+    for (link, asked) in [
+        ("n m", "n%20m"),
+        ("/n?a=b c&d=%20", "/n?a=b%20c&d=%20"),
+        ("/n?a='b'&c=[d]", "/n?a='b'&c=[d]"),
+        ("/n?{x}|<\\^`", "/n?%7Bx%7D%7C%3C%5C%5E%60"),
+        ("/n?%zz%4", "/n?%25zz%254"),
+        ("/n\u{fc}?\u{fc}", "/n%C3%BC?%C3%BC"),
+        ("/n?a\tb", "/n?a%09b"),
+        ("http://user@[::1]:8080/a b", "http://user@[::1]:8080/a%20b"),
+        ("https://h?a b", "https://h?a%20b"),
+        ("http://h:/", "http://h:/"),
+    ] {
+        with(&[("Grip-Link", &*format!("<{link}>; rel=gone"))], |instruct| {
+            assert_eq!(instruct.unwrap().gone.as_deref(), Some(asked));
+        });
     }
 }
 
