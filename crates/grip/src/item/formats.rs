@@ -5,7 +5,8 @@ use std::borrow::Cow;
 use bytes::Bytes;
 
 use super::ITEM;
-use crate::head::{Headers, Reason, StatusCode, is_for_the_hop};
+use crate::head::{Headers, Names, Reason, StatusCode, is_for_the_hop};
+use crate::header::elements;
 use crate::tree::{Malformed, Node};
 
 /// What an item asks for in one format.
@@ -60,10 +61,27 @@ pub struct HttpResponse {
     pub reason: Reason<'static>,
     /// Headers, without those that are for the proxy or about the connection.
     pub headers: Headers<'static>,
+    /// Names of headers that no client is to see, though they were published or are the backend's.
+    pub hidden: Box<[Box<[u8]>]>,
     /// The content.
     pub body: ResponseBody,
     /// The content filters that the receiving subscription must have.
     pub content_filters: Option<Vec<String>>,
+}
+
+impl HttpResponse {
+    /// The headers for a client that a backend has given headers of its own for.
+    pub fn headers_over<'s>(
+        &'s self,
+        own: impl IntoIterator<Item = (&'s [u8], &'s [u8])>,
+    ) -> Vec<(&'s [u8], &'s [u8])> {
+        let mut headers = self.headers.over(own);
+        if !self.hidden.is_empty() {
+            let hidden = Names::new(self.hidden.iter().map(|name| &**name));
+            headers.retain(|(name, _)| !hidden.contains(name));
+        }
+        headers
+    }
 }
 
 /// The content of a published response.
@@ -187,16 +205,21 @@ fn read_http_response(node: Node<'_>) -> Result<Action<HttpResponse>, Malformed>
     let code = code.unwrap_or(StatusCode::OK);
     let reason = node.string_member("reason", RESPONSE)?.unwrap_or_default().into_owned();
     let reason = Reason::new(reason.into_bytes(), code).map_err(unsendable)?;
-    let headers = read_headers(node)?;
+    let headers = node.headers_member(RESPONSE)?;
+    let hidden = hidden(&headers);
+    // Those that the publisher has a say in.
+    let pairs = headers.into_iter().filter(|(name, _)| !is_for_the_hop(name));
+    let pairs = pairs.map(|(name, value)| (Cow::Owned(name), Cow::Owned(value))).collect();
+    let headers = Headers::new(pairs).map_err(unsendable)?;
     let body = read_response_body(node)?;
-    Ok(Action::Send(HttpResponse { code, reason, headers, body, content_filters }))
+    Ok(Action::Send(HttpResponse { code, reason, headers, hidden, body, content_filters }))
 }
 
-/// The headers that the publisher has a say in.
-fn read_headers(node: Node<'_>) -> Result<Headers<'static>, Malformed> {
-    let pairs = node.headers_member(RESPONSE)?.into_iter().filter(|(name, _)| !is_for_the_hop(name));
-    let pairs = pairs.map(|(name, value)| (Cow::Owned(name), Cow::Owned(value))).collect();
-    Headers::new(pairs).map_err(|mistake| Malformed::Unsendable(RESPONSE.into(), mistake))
+/// Names in `Grip-Expose-Headers`. What is published with it goes out without these headers: the contrary of what the name says,
+/// and of what it means in a backend's response, but publishers for Pushpin know it so.
+fn hidden(headers: &[(Vec<u8>, Vec<u8>)]) -> Box<[Box<[u8]>]> {
+    let lists = headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case(b"Grip-Expose-Headers"));
+    lists.flat_map(|(_, list)| elements(list)).filter(|name| !name.is_empty()).map(Into::into).collect()
 }
 
 fn read_response_body(node: Node<'_>) -> Result<ResponseBody, Malformed> {

@@ -73,6 +73,7 @@ fn a_full_item_is_read() {
             code: StatusCode::new(201).unwrap(),
             reason: Reason::new(&b"Created"[..], StatusCode::OK).unwrap(),
             headers,
+            hidden: [].into(),
             body: ResponseBody::Whole(Bytes::from_static(b"hello\n")),
             content_filters: None,
         }))

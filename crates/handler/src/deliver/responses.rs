@@ -100,7 +100,7 @@ fn head<'a>(terms: &'a ResponseTerms, published: Option<&'a HttpResponse>) -> He
     let own = &terms.response.head;
     match published {
         None => (own.code, own.reason.as_bytes(), own.headers.iter().collect()),
-        Some(published) => (published.code, published.reason.as_bytes(), published.headers.over(own.headers.iter())),
+        Some(published) => (published.code, published.reason.as_bytes(), published.headers_over(own.headers.iter())),
     }
 }
 

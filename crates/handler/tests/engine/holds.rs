@@ -61,6 +61,18 @@ fn equal_long_polls_share_a_packet() {
 }
 
 #[test]
+fn headers_that_a_publisher_lists_are_hidden() {
+    // As Pushpin 1.36 does it: names are compared in any case and as a whole, over all lines.
+    let mut desk = Desk::new(LIMITS);
+    let headers = [("Grip-Hold", "response"), ("Grip-Channel", "c"), ("X-I", "1"), ("X-J", "1")];
+    desk.hold("f", &["1"], &headers, "instruct");
+    let published = "[[\"X-A\",\"1\"],[\"X-B\",\"1\"],[\"X-C\",\"1\"],\
+        [\"Grip-Expose-Headers\",\" x-a ,, X-B;q, \\\"X-C\\\"\"],[\"grip-expose-headers\",\"X-I\"]]";
+    desk.publish("c", &format!("{RESPONSE}:{{\"headers\":{published},\"body\":\"x\"}}"));
+    assert_eq!(desk.written(), ["f 1#2 200 OK [X-J: 1] [X-B: 1] [X-C: 1] \"x\""]);
+}
+
+#[test]
 fn published_headers_replace_those_of_the_instruct_and_some_never_appear() {
     let mut desk = Desk::new(LIMITS);
     let headers =
