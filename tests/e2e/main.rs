@@ -21,6 +21,7 @@ mod recovery;
 mod routes;
 mod sharing;
 mod smuggling;
+mod statistics;
 mod stopped;
 mod tls;
 mod ways_in;

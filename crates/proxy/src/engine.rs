@@ -470,6 +470,25 @@ impl Engine {
         peer.zip(id).is_some_and(|key| self.by_client.contains_key(&key))
     }
 
+    /// Somebody listens to statistics, or nobody does any more.
+    pub fn set_heard(&mut self, heard: bool, now: Instant) {
+        if !self.shared.statistics.set_heard(heard) {
+            return;
+        }
+        let all = self.exchanges.len() + self.websockets.len();
+        let shared = &mut self.shared;
+        let mut number = 0..;
+        for (_, entry) in &self.exchanges {
+            let id = entry.exchange.connection_id(&shared.peers);
+            entry
+                .exchange
+                .with_arrival(&id, |arrival| shared.statistics.meet(&arrival, number.next().unwrap_or(0), all, now));
+        }
+        for relay in self.websockets.relays() {
+            relay.with_arrival(|arrival| shared.statistics.meet(&arrival, number.next().unwrap_or(0), all, now));
+        }
+    }
+
     /// What handlers are told.
     pub fn statistics(&mut self) -> &mut Statistics {
         &mut self.shared.statistics

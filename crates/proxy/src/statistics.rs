@@ -1,6 +1,7 @@
 //! Statistics for the handler: which connections there are, and how much happens (control, stats). No I/O, no clock.
 //!
-//! While no handler listens, nothing is noted. Who begins to listen hears of the connections that begin from then on.
+//! While no handler listens, nothing is noted. Who begins to listen is told of the connections that are here then, one after the
+//! other over the time after which each is repeated.
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_macros))]
 
@@ -104,11 +105,13 @@ impl Statistics {
         }
     }
 
-    /// Somebody listens, or nobody does any more.
-    pub fn set_heard(&mut self, heard: bool) {
-        if self.heard != heard {
-            *self = Statistics { heard, ..Statistics::new(self.telling, self.report_interval) };
+    /// Somebody listens, or nobody does any more. Returns whether somebody has begun to, and is to be told who is here.
+    pub fn set_heard(&mut self, heard: bool) -> bool {
+        if self.heard == heard {
+            return false;
         }
+        *self = Statistics { heard, ..Statistics::new(self.telling, self.report_interval) };
+        heard
     }
 
     /// Whether somebody listens.
@@ -146,6 +149,25 @@ impl Statistics {
         *self.activity.entry(arrival.route.map(Into::into)).or_default() += 1;
         self.requests += u32::from(!arrival.again);
         self.activity_at.get_or_insert(now + ACTIVITY);
+        self.tally(arrival.route, now).report.minutes += u32::from(!arrival.again);
+        let packet = self.add(arrival, self.period(), now);
+        if let Telling::Each(_) = self.telling {
+            self.packets.push(Packet::Conn(packet));
+        }
+    }
+
+    /// A connection was here before anybody listened, the `number`th of `all`.
+    pub fn meet(&mut self, arrival: &Arrival<'_>, number: usize, all: usize, now: Instant) {
+        let share = number as f64 / all.max(1) as f64;
+        self.add(arrival, self.period().mul_f64(share), now);
+    }
+
+    /// After what time a connection is repeated.
+    fn period(&self) -> Duration {
+        self.ttl().unwrap_or_default() * 3 / 4
+    }
+
+    fn add(&mut self, arrival: &Arrival<'_>, repeat_in: Duration, now: Instant) -> Conn<'static> {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let packet = Conn {
             id: text(arrival.id).into(),
@@ -156,18 +178,17 @@ impl Statistics {
             ttl: self.ttl().map(|ttl| u32::try_from(ttl.as_secs()).unwrap_or(u32::MAX)),
             ..Conn::default()
         };
-        match self.telling {
-            Telling::Each(_) => self.packets.push(Packet::Conn(packet.clone())),
-            Telling::Maxima(_) => self.maxima.add(arrival.route.unwrap_or_default(), now),
+        if let Telling::Maxima(_) = self.telling {
+            self.maxima.add(arrival.route.unwrap_or_default(), now);
         }
-        let repeat_at = now + self.ttl().unwrap_or_default() * 3 / 4;
-        let connection = Connection { packet, repeat_at, counted_at: now, is_offered: false };
-        self.connections.insert(arrival.id.into(), connection);
         self.tick_at.get_or_insert(now + TICK);
         let tally = self.tally(arrival.route, now);
-        tally.report.minutes += u32::from(!arrival.again);
         tally.connections += 1;
         tally.report.connections = tally.report.connections.max(tally.connections);
+        let repeat_at = now + repeat_in;
+        let connection = Connection { packet: packet.clone(), repeat_at, counted_at: now, is_offered: false };
+        self.connections.insert(arrival.id.into(), connection);
+        packet
     }
 
     /// A connection is not here any more. Of one that was handed over nothing is told: it is the handler's to end.
@@ -323,6 +344,25 @@ mod tests {
     fn told(statistics: &mut Statistics, now: Instant) -> Vec<String> {
         let text = |packet: Packet<'_>| String::from_utf8(packet.encode_json()).unwrap();
         statistics.take(now).into_iter().map(text).collect()
+    }
+
+    #[test]
+    fn who_begins_to_listen_is_told_of_connections_that_are_here_one_after_the_other() {
+        let (mut statistics, now) = heard();
+        for (number, id) in [b"f:1", b"f:2"].into_iter().enumerate() {
+            statistics.meet(&Arrival { id, ..ARRIVAL }, number, 2, now);
+        }
+        assert_eq!(told(&mut statistics, now), [""; 0]);
+        assert_eq!(told(&mut statistics, now + Duration::from_secs(1)), [THERE]);
+        let other = THERE.replace("f:1", "f:2");
+        assert_eq!(told(&mut statistics, now + Duration::from_secs(46)), [other]);
+        statistics.end(b"f:1", false, now);
+        assert_eq!(told(&mut statistics, now), [GONE]);
+        let mut statistics = Statistics::new(Telling::Maxima(Duration::from_secs(60)), None);
+        assert!(statistics.set_heard(true) && !statistics.set_heard(true));
+        statistics.meet(&ARRIVAL, 0, 1, now);
+        assert_eq!(statistics.take_maxima("p", now + Duration::from_secs(1))[0].max, 1);
+        assert!(!statistics.set_heard(false));
     }
 
     const THERE: &str = r#"conn J{"from":"","id":"f:1","peer-address":"127.0.0.1","ttl":120,"type":"http"}"#;

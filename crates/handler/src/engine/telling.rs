@@ -1,5 +1,7 @@
 //! What statistics are made of.
 
+use zhttp::{Id, PeerId};
+
 use super::Engine;
 use crate::statistics::Counters;
 use crate::statistics::notes::Notes;
@@ -19,6 +21,11 @@ impl Engine {
             let changed = names.flat_map(|name| modes.map(|mode| (mode, name.into()))).collect();
             Box::new(Notes { changed, ..Notes::default() })
         });
+    }
+
+    /// The sessions of all who are held.
+    pub fn held_sessions(&self) -> impl Iterator<Item = (PeerId, Id)> {
+        self.audience.holds.iter().map(|hold| (hold.session.client(), *hold.session.id()))
     }
 
     /// What has been noted since the last call; none if no notes are taken.

@@ -1,7 +1,7 @@
 //! Statistics: what is told at `stats_spec` (control, stats). No I/O, no clock.
 //!
 //! While nobody listens, nothing is noted, kept or encoded, and the proxy is not listened to. Who begins to listen is told
-//! of all that is subscribed to then.
+//! at once of all that is subscribed to then, and of the connections one after the other.
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_macros))]
 
@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
 use foldhash::fast::RandomState;
-use rpc::stats::{Activity, Conn, ConnMax, Counts, Message, Packet, Report, Sub};
+use rpc::stats::{Activity, Conn, ConnKind, ConnMax, Counts, Message, Packet, Report, Sub};
 
 use self::maxima::{Change, Maxima};
 use self::notes::{Notes, Published};
@@ -61,8 +61,8 @@ struct Told {
 
 struct Connection {
     packet: Conn<'static>,
-    /// The proxy has named it so lately.
-    named_at: Instant,
+    /// The proxy has named it so lately, or never.
+    named_at: Option<Instant>,
     repeat_at: Instant,
     /// Full minutes since it was met are counted from here.
     counted_at: Instant,
@@ -238,9 +238,16 @@ impl Statistics {
         packets.push(Packet::Conn(packet.clone()));
         let has_room = self.connections.len() < MAX_CONNECTIONS;
         match self.connections.get_mut(&*packet.id) {
-            Some(known) => *known = Connection { packet, named_at: now, repeat_at, ..*known },
+            Some(known) => {
+                let is_new = known.named_at.is_none();
+                *known = Connection { packet, named_at: Some(now), repeat_at, ..*known };
+                if is_new {
+                    let route = known.packet.route.as_deref().unwrap_or_default().to_string();
+                    self.tally(&route).report.minutes += 1;
+                }
+            }
             None if has_room => {
-                let connection = Connection { packet, named_at: now, repeat_at, counted_at: now, held: is_held };
+                let connection = Connection { packet, named_at: Some(now), repeat_at, counted_at: now, held: is_held };
                 self.tally(connection.packet.route.as_deref().unwrap_or_default()).report.minutes += 1;
                 if !is_held {
                     self.add(connection.route().to_string().as_str());
@@ -283,21 +290,39 @@ impl Statistics {
         self.tallies.entry(route.into()).or_default()
     }
 
-    /// A connection that the proxy had is held here.
-    pub fn begin(&mut self, id: &str, now: Instant) {
-        if !self.settings.connections {
-            // The proxy does not tell of it, and has counted its first minute.
-            if self.connections.len() < MAX_CONNECTIONS {
-                let packet = Conn { id: id.to_string().into(), ..Conn::default() };
-                let connection = Connection { packet, named_at: now, repeat_at: now, counted_at: now, held: true };
-                self.connections.insert(id.into(), connection);
-            }
+    /// These connections were held here before anybody listened. They are told one after the other, over the time after which each
+    /// is repeated, so that there is no burst.
+    pub fn meet(&mut self, ids: Vec<String>, now: Instant) {
+        let (period, all) = (self.settings.connection_ttl * 3 / 4, ids.len() as f64);
+        for (number, id) in ids.into_iter().enumerate() {
+            self.hold(id, period.mul_f64(number as f64 / all), now);
+        }
+    }
+
+    /// A connection is here that the proxy has not named.
+    fn hold(&mut self, id: String, repeat_in: Duration, now: Instant) {
+        if self.connections.len() >= MAX_CONNECTIONS {
             return;
         }
-        if let Some(known) = self.connections.get_mut(id).filter(|known| !known.held) {
-            let route = known.route().to_string();
-            known.held = true;
-            self.subtract(&route);
+        let ttl = self.settings.connections.then(|| seconds(self.settings.connection_ttl));
+        let packet = Conn { id: id.clone().into(), kind: Some(ConnKind::Http), ttl, ..Conn::default() };
+        let repeat_at = now + repeat_in;
+        let connection = Connection { packet, named_at: None, repeat_at, counted_at: now, held: true };
+        self.connections.insert(id.into(), connection);
+    }
+
+    /// A connection that the proxy had is held here.
+    pub fn begin(&mut self, id: &str, now: Instant) {
+        match self.connections.get_mut(id) {
+            Some(known) if known.held => {}
+            Some(known) => {
+                let route = known.route().to_string();
+                known.held = true;
+                self.subtract(&route);
+            }
+            // The proxy tells of none, or not yet, or never: it has handed over the connection before it heard that somebody
+            // listens.
+            None => self.hold(id.into(), self.settings.connection_ttl * 3 / 4, now),
         }
     }
 
@@ -412,11 +437,11 @@ impl Statistics {
                 return true;
             }
             if !is_held(id) {
-                let stays = connection.named_at + ttl > now;
+                let stays = connection.named_at.is_some_and(|named| named + ttl > now);
                 lost.extend((!stays && !connection.held).then(|| connection.route().to_string()));
                 return stays;
             }
-            connection.named_at = now;
+            connection.named_at = Some(now);
             connection.repeat_at = now + ttl * 3 / 4;
             packets.push(Packet::Conn(Conn { route: None, ..connection.packet.clone() }));
             true
@@ -519,6 +544,11 @@ mod tests {
             self.told()
         }
 
+        /// What is told of connections meanwhile.
+        fn connections(&mut self, ms: u64, held: bool) -> Vec<String> {
+            self.pass(ms, held).into_iter().filter(|packet| packet.starts_with("conn ")).collect()
+        }
+
         fn told(&mut self) -> Vec<String> {
             let text = |packet: Packet<'_>| String::from_utf8(packet.encode_json()).unwrap();
             std::mem::take(&mut self.packets).into_iter().map(text).collect()
@@ -541,6 +571,29 @@ mod tests {
         bed.channels.remove(first, Mode::Socket);
         bed.channels.remove(first, Mode::Socket);
         assert_eq!(bed.change(Mode::Socket), [r#"sub J{"channel":"c","from":"","mode":"ws","unavailable":true}"#]);
+    }
+
+    #[test]
+    fn connections_that_were_held_before_are_told_one_after_the_other_to_who_begins_to_listen() {
+        let mut bed = Bed::new();
+        bed.statistics.meet(vec!["f:1".into(), "f:2".into(), "f:3".into()], bed.now);
+        let there = |id: &str| format!(r#"conn J{{"from":"","id":"{id}","ttl":120,"type":"http"}}"#);
+        assert_eq!(bed.connections(1_000, true), [there("f:1")]);
+        assert_eq!(bed.connections(28_000, true), [""; 0]);
+        assert_eq!(bed.connections(1_000, true), [there("f:2")]);
+        bed.statistics.end("f:3", &mut bed.packets);
+        assert_eq!(bed.told(), [r#"conn J{"from":"","id":"f:3","unavailable":true}"#]);
+        assert_eq!(bed.connections(31_000, true), [""; 0]);
+        assert_eq!(bed.connections(30_000, true), [there("f:1")], "it is repeated as others are");
+    }
+
+    #[test]
+    fn a_connection_is_told_that_was_handed_over_before_the_proxy_knew_that_somebody_listens() {
+        let mut bed = Bed::new();
+        bed.statistics.begin("f:1", bed.now);
+        assert_eq!(bed.connections(89_000, true), [""; 0]);
+        let there = r#"conn J{"from":"","id":"f:1","ttl":120,"type":"http"}"#;
+        assert_eq!(bed.connections(1_000, true), [there]);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use rpc::stats::{ConnMax, Packet};
+use zhttp::{Id, PeerId, Peers};
 
 use super::{MESSAGES_A_TURN, Worker};
 use crate::statistics::Packets;
@@ -16,6 +17,11 @@ impl Worker {
         }
         self.engine.take_notes_for_statistics(heard);
         self.statistics.begin_anew(self.engine.counters(), now);
+        if heard {
+            let peers = &self.outputs.peers;
+            let ids = self.engine.held_sessions().map(|session| connection_id(session, peers)).collect();
+            self.statistics.meet(ids, now);
+        }
         let changed = match heard {
             true => self.proxy_stats.subscribe(b""),
             false => self.proxy_stats.unsubscribe(b""),
@@ -71,9 +77,7 @@ impl Worker {
         let (begun, ended, given_back) = (notes.begun.clone(), notes.ended.clone(), notes.given_back.clone());
         let (engine, peers) = (&self.engine, &self.outputs.peers);
         self.statistics.on_notes(notes, engine.channels(), now, &mut packets);
-        let name = |(peer, id): (zhttp::PeerId, zhttp::Id)| {
-            String::from_utf8_lossy(&[peers.name(peer), &b":"[..], id.as_bytes()].concat()).into_owned()
-        };
+        let name = |session| connection_id(session, peers);
         begun.into_iter().for_each(|key| self.statistics.begin(&name(key), now));
         given_back.into_iter().for_each(|key| self.statistics.give_back(&name(key), &mut packets));
         ended.into_iter().for_each(|key| self.statistics.end(&name(key), &mut packets));
@@ -91,4 +95,9 @@ impl Worker {
             let _ = stats.send(&message);
         }
     }
+}
+
+/// The name of a session for all processes.
+fn connection_id((peer, id): (PeerId, Id), peers: &Peers) -> String {
+    String::from_utf8_lossy(&[peers.name(peer), &b":"[..], id.as_bytes()].concat()).into_owned()
 }

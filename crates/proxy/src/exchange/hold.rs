@@ -202,7 +202,7 @@ impl Exchange {
         if !context.shared.statistics.counts_maxima() {
             return Vec::new();
         }
-        let id = self.connection_id(context);
+        let id = self.connection_id(&context.shared.peers);
         let instance = String::from_utf8_lossy(&context.shared.instance).into_owned();
         context.shared.statistics.offer(&id, &instance, context.now)
     }
@@ -265,7 +265,7 @@ impl Exchange {
     fn resume(&mut self, context: &mut Context<'_>) {
         self.phase = Phase::Finishing;
         if context.shared.statistics.counts_maxima() {
-            let id = self.connection_id(context);
+            let id = self.connection_id(&context.shared.peers);
             context.shared.statistics.keep(&id, context.now);
         }
         let to = self.client.resume(context.now);

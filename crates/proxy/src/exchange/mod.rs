@@ -27,7 +27,7 @@ use routes::{Route, Target};
 use rpc::inspect::Inspected;
 use rpc::stats::{ConnKind, Report};
 use zhttp::session::{client, server};
-use zhttp::{Id, Kind, Packet, PeerId};
+use zhttp::{Id, Kind, Packet, PeerId, Peers};
 
 use crate::access_log::{Line, Outcome};
 use crate::body::download::Download;
@@ -484,9 +484,10 @@ impl Exchange {
     }
 
     /// The connection's id in statistics.
-    fn connection_id(&self, context: &Context<'_>) -> Vec<u8> {
+    /// The name of the client's session for all processes.
+    pub fn connection_id(&self, peers: &Peers) -> Vec<u8> {
         let (peer, id) = self.client_key();
-        [context.shared.peers.name(peer), &b":"[..], id.as_bytes()].concat()
+        [peers.name(peer), &b":"[..], id.as_bytes()].concat()
     }
 
     /// The route, if it has an id of its own.
@@ -499,21 +500,30 @@ impl Exchange {
         if !context.shared.statistics.is_heard() {
             return;
         }
-        let arrival = Arrival {
-            id: &self.connection_id(context),
-            kind: ConnKind::Http,
-            route: self.route_id(),
-            peer_address: request.peer_address,
-            secure: self.scheme.is_secure(),
-            again: self.retry,
-        };
-        context.shared.statistics.begin(&arrival, context.now);
+        let id = self.connection_id(&context.shared.peers);
+        context.shared.statistics.begin(&self.arrival(&id, request), context.now);
         if !self.retry {
             let (method, uri) = (request.method.unwrap_or_default(), request.uri.unwrap_or_default());
             self.count(context, |report| {
                 report.client_header_bytes_received += statistics::request_size(method, uri, request.headers);
                 report.client_content_bytes_received += statistics::length(request.body.len());
             });
+        }
+    }
+
+    /// The client as statistics see it.
+    pub fn with_arrival<R>(&self, id: &[u8], act: impl FnOnce(Arrival<'_>) -> R) -> R {
+        act(self.arrival(id, &Packet::decode(&self.request).unwrap_or_default()))
+    }
+
+    fn arrival<'a>(&'a self, id: &'a [u8], request: &Packet<'a>) -> Arrival<'a> {
+        Arrival {
+            id,
+            kind: ConnKind::Http,
+            route: self.route_id(),
+            peer_address: request.peer_address,
+            secure: self.scheme.is_secure(),
+            again: self.retry,
         }
     }
 
@@ -525,7 +535,7 @@ impl Exchange {
     /// Notes for statistics that the client is not here any more.
     pub fn note_end(&mut self, outcome: Outcome, context: &mut Context<'_>) {
         if context.shared.statistics.is_heard() {
-            let id = self.connection_id(context);
+            let id = self.connection_id(&context.shared.peers);
             context.shared.statistics.end(&id, outcome == Outcome::Accepted, context.now);
         }
     }

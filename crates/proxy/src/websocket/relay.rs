@@ -660,20 +660,28 @@ impl Relay {
         whole
     }
 
-    /// Notes for statistics that the client is here.
-    pub fn note_arrival(&self, request: &Packet<'_>, scene: &mut Scene<'_, '_>) {
-        if !scene.cx.shared.statistics.is_heard() {
-            return;
-        }
-        let arrival = statistics::Arrival {
+    /// The client as statistics see it.
+    pub fn with_arrival<R>(&self, act: impl FnOnce(statistics::Arrival<'_>) -> R) -> R {
+        self.with_request(|this, packet| act(this.arrival(packet)))
+    }
+
+    fn arrival<'a>(&'a self, request: &Packet<'a>) -> statistics::Arrival<'a> {
+        statistics::Arrival {
             id: &self.cid,
             kind: ConnKind::Ws,
             route: self.route_id(),
             peer_address: request.peer_address,
             secure: self.scheme.is_secure(),
             again: false,
-        };
-        scene.cx.shared.statistics.begin(&arrival, scene.cx.now);
+        }
+    }
+
+    /// Notes for statistics that the client is here.
+    pub fn note_arrival(&self, request: &Packet<'_>, scene: &mut Scene<'_, '_>) {
+        if !scene.cx.shared.statistics.is_heard() {
+            return;
+        }
+        scene.cx.shared.statistics.begin(&self.arrival(request), scene.cx.now);
         self.count(scene, |report| {
             let uri = request.uri.unwrap_or_default();
             report.client_header_bytes_received += statistics::request_size(b"GET", uri, request.headers);

@@ -82,6 +82,11 @@ impl Table {
         self.by_cid.is_empty()
     }
 
+    /// All of them.
+    pub fn relays(&self) -> impl Iterator<Item = &Relay> {
+        self.relays.iter().map(|(_, entry)| &entry.relay)
+    }
+
     /// Whether a client's session is one of them.
     pub fn has_client(&self, key: &(PeerId, Id)) -> bool {
         self.by_client.contains_key(key)

@@ -339,8 +339,8 @@ impl Worker {
 
     /// Tells handlers what has happened, if one listens.
     fn tell_statistics(&mut self, now: Instant) {
+        self.engine.set_heard(self.stats.is_heard(), now);
         let statistics = self.engine.statistics();
-        statistics.set_heard(self.stats.is_heard());
         if !statistics.is_heard() {
             return;
         }
