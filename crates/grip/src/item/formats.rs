@@ -269,7 +269,7 @@ fn read_ws_message(node: Node<'_>) -> Result<WsMessage, Malformed> {
         Action::Hint => return Ok(WsMessage::Hint),
         Action::Refresh => return Ok(WsMessage::Refresh),
         Action::Close => {
-            let code = node.number_member("code", WS, 0..=i64::MAX)?.map(|code| code as u64);
+            let code = node.number_member("code", WS, 0..=i64::from(i32::MAX))?.map(|code| code as u64);
             let reason = node.string_member("reason", WS)?.unwrap_or_default().into_owned();
             return Ok(WsMessage::Close { code, reason });
         }
