@@ -123,11 +123,9 @@ pub fn websockets(port: u16, news: &News, deaths: &Deaths) -> Ending {
     let mut ending = Ending::new("WebSocket");
     let mut begun = false;
     let result = loop {
-        let before = (deaths.of(Part::Proxy), deaths.of(Part::Handler));
+        let before = deaths.of(Part::Proxy);
         match websocket(port, news, &mut ending, &mut begun) {
-            Err(_) if deaths.since(Part::Proxy, before.0) || deaths.since(Part::Handler, before.1) => {
-                ending.comebacks += 1;
-            }
+            Err(_) if deaths.since(Part::Proxy, before) => ending.comebacks += 1,
             result => break result,
         }
     };

@@ -62,8 +62,10 @@ impl fmt::Display for Report {
             if part == Part::Handler && deed != Deed::Stop {
                 for (what, from) in [("the end", true), ("the start of a successor", false)] {
                     let from = |event: &&Event| if from { event.at } else { event.runs };
-                    let times = events.iter().filter_map(|event| self.served_after(from(event), "stream")).collect();
-                    writeln!(f, "  from {what} until all streams have the next message: {}", spread(times))?;
+                    for kind in ["stream", "WebSocket"] {
+                        let times = events.iter().filter_map(|event| self.served_after(from(event), kind)).collect();
+                        writeln!(f, "  from {what} until every {kind} has the next message: {}", spread(times))?;
+                    }
                 }
             }
         }

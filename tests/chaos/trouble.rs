@@ -97,9 +97,15 @@ impl Trouble {
         let pause = Duration::from_millis(50 + self.random.below(1500) as u64);
         let before = self.suite.children();
         let (mut events, mut stopped) = (Vec::new(), Vec::new());
+        let parts_end = deeds.iter().any(|deed| *deed != Deed::Stop);
         for (part, deed) in parts.into_iter().zip(deeds) {
             let at = Instant::now();
             match deed {
+                // The handler's successor does not wait for it for longer than a second.
+                Deed::Stop if part == Part::Proxy && parts_end => {
+                    self.deaths.change(part);
+                    stopped.push(Stopped::new(self.suite.pid(part.name())));
+                }
                 Deed::Stop => stopped.push(Stopped::new(self.suite.pid(part.name()))),
                 Deed::Kill => self.end(part, Signal::SIGKILL),
                 Deed::Terminate => self.end(part, Signal::SIGTERM),
@@ -123,7 +129,9 @@ impl Trouble {
         // What was sent to one that has ended is answered by then.
         let port = self.suite.port;
         until("requests are answered", || client::get(port, "/poll?0").is_ok_and(|r| r.head.status == 200));
-        events.iter().filter(|event| event.deed != Deed::Stop).for_each(|event| self.deaths.change(event.part));
+        for event in events.iter().filter(|event| self.deaths.of(event.part) % 2 == 1) {
+            self.deaths.change(event.part);
+        }
         println!("{}", events.iter().map(|event| event.to_string()).collect::<Vec<_>>().join(" and "));
         events
     }

@@ -313,6 +313,106 @@ fn clients_of_two_frontends() {
     clients.iter_mut().for_each(|client| client.expect("hi;").unwrap());
 }
 
+const UPGRADE: &str = "Host: example.com\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
+    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+
+/// A WebSocket that has been subscribed.
+fn websocket(suite: &Suite, path: &str) -> Client {
+    let mut client = Client::connect(suite.port).unwrap();
+    client.send(format!("GET {path} HTTP/1.1\r\n{UPGRADE}").as_bytes()).unwrap();
+    assert_eq!(client.head().unwrap().status, 101);
+    until("it is subscribed", || suite.logs().contains(&format!("subscribe ws://example.com{path} channel=")));
+    client
+}
+
+/// The next frame of a WebSocket, a short text.
+fn frame(client: &mut Client) -> String {
+    let mut bytes = Vec::new();
+    while bytes.len() < 2 || bytes.len() < 2 + usize::from(bytes[1]) {
+        let most = if bytes.len() < 2 { 2 - bytes.len() } else { 2 + usize::from(bytes[1]) - bytes.len() };
+        let some = client.some(most).unwrap();
+        assert!(!some.is_empty(), "closed after {bytes:02x?}");
+        bytes.extend(some);
+    }
+    assert_eq!(bytes[0], 0x81, "{bytes:02x?}");
+    String::from_utf8(bytes.split_off(2)).unwrap()
+}
+
+/// Kills the handler, and waits until its successor knows so many WebSockets.
+fn replace_handler_of_websockets(suite: &Suite, count: usize) {
+    let known = || {
+        let logs = suite.logs();
+        let lines =
+            logs.lines().filter_map(|line| line.split_once(" WebSockets that a predecessor knew are known again"));
+        lines.filter_map(|(line, _)| line.rsplit(' ').next()?.parse::<usize>().ok()).sum::<usize>()
+    };
+    let (before, old) = (known(), suite.pid("handler"));
+    suite.kill("handler");
+    until("that handler has ended", || !is_alive(old));
+    until("all are known again", || known() >= before + count);
+    assert_eq!(known(), before + count);
+}
+
+/// Publishes a text to WebSockets, with further members of its item.
+fn send_message(suite: &Suite, channel: &str, more: &str, text: &str) {
+    let formats = format!(r#"{{"ws-message":{{"content":"{text}"}}}}"#);
+    let item = format!(r#"{{"channel":"{channel}",{more}"formats":{formats}}}"#);
+    let response = publish::post(suite, &format!(r#"{{"items":[{item}]}}"#)).unwrap();
+    assert_eq!(response.head.status, 200, "{}", response.text());
+}
+
+#[test]
+fn websockets_with_the_messages_that_they_have_had() {
+    let suite = start("* test", "");
+    let mut clients: Vec<Client> =
+        (0..3).map(|number| websocket(&suite, &format!("/ws?channel=c&n={number}"))).collect();
+    send_message(&suite, "c", r#""id":"1","#, "1");
+    clients.iter_mut().for_each(|client| assert_eq!(frame(client), "1"));
+    for round in 2..4 {
+        replace_handler_of_websockets(&suite, 3);
+        // The one before again, as its publisher does that had no answer.
+        send_message(&suite, "c", &format!(r#""id":"{}","#, round - 1), "repeated");
+        send_message(&suite, "c", &format!(r#""id":"{round}","#), &round.to_string());
+        clients.iter_mut().for_each(|client| assert_eq!(frame(client), round.to_string()));
+    }
+}
+
+#[test]
+fn what_backends_have_told_of_websockets() {
+    let origin = Origin::start(|request, stream| {
+        let events: &[&str] = match request.body.starts_with(b"OPEN") {
+            true => &[
+                r#"{"type":"subscribe","channel":"own","filters":["skip-self"]}"#,
+                r#"{"type":"subscribe","channel":"left"}"#,
+                r#"{"type":"unsubscribe","channel":"left"}"#,
+                r#"{"type":"set-meta","name":"user","value":"alice"}"#,
+                r#"{"type":"keep-alive","message-type":"text","content":"kept","timeout":1}"#,
+            ],
+            false => &[],
+        };
+        let text = |event: &&str| format!("TEXT {:x}\r\nc:{event}\r\n", event.len() + 2);
+        let body = ["OPEN\r\n".to_string(), events.iter().map(text).collect()].concat();
+        let headers = "Content-Type: application/websocket-events\r\nSec-WebSocket-Extensions: grip\r\n";
+        respond(stream, "200 OK", headers, body.as_bytes())
+    });
+    let suite = start(&format!("*,prefix=p- 127.0.0.1:{},over_http,sub=all", origin.port), "");
+    let mut client = websocket(&suite, "/ws");
+    until("it has left", || suite.logs().contains("channel=p-left"));
+    replace_handler_of_websockets(&suite, 1);
+    send_message(&suite, "p-left", "", "not for it");
+    send_message(&suite, "p-own", r#""meta":{"sender":"alice"},"#, "from itself");
+    send_message(&suite, "p-own", "", "own");
+    send_message(&suite, "all", "", "all");
+    let (mut texts, mut kept) = (Vec::new(), 0);
+    while texts.len() < 2 || kept < 2 {
+        match frame(&mut client).as_str() {
+            "kept" => kept += 1,
+            text => texts.push(text.to_string()),
+        }
+    }
+    assert_eq!(texts, ["own", "all"]);
+}
+
 #[test]
 fn holds_of_a_successor_that_is_killed_at_once() {
     let origin = holding(|path| format!("Grip-Hold: {}\r\nGrip-Channel: c\r\n", &path[1..]));

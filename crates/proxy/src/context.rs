@@ -88,6 +88,8 @@ pub struct Config {
     pub stats_connections_max_ttl: Duration,
     /// How often statistics report; none: never.
     pub stats_report_interval: Option<Duration>,
+    /// How long WebSockets wait for a successor of their handler; zero: they end with it.
+    pub recover_wait: Duration,
     /// Outbound processes answer through our ROUTER: one link in order, whose end comes behind the last response.
     pub router_resp: bool,
 }

@@ -459,6 +459,11 @@ impl Engine {
         self.with_websockets(now, links, websocket::table::Table::handler_left);
     }
 
+    /// A handler has come, and all that its predecessor said has been taken in.
+    pub fn handler_joined(&mut self, now: Instant, links: &mut dyn Links) {
+        self.with_websockets(now, links, websocket::table::Table::handler_joined);
+    }
+
     /// Whether a connection, `<instance>:<id>`, has a request under way, or is the name of a WebSocket.
     pub fn has_connection(&self, connection: &[u8]) -> bool {
         if self.websockets.has_connection(connection) {

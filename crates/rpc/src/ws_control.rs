@@ -13,6 +13,34 @@ pub struct Packet<'a> {
     /// In order.
     #[serde(borrow)]
     pub items: Vec<Item<'a>>,
+    /// From the handler: which items are of which message. From the proxy: the messages that have come so far.
+    #[serde(borrow, default, skip_serializing_if = "Vec::is_empty")]
+    pub marks: Vec<Mark<'a>>,
+    /// The proxy has named all its WebSockets, as it does for a handler that has just come.
+    #[serde(default, rename = "named-all", skip_serializing_if = "is_false")]
+    pub named_all: bool,
+    /// The handler knows what that means. Pushpin's says nothing.
+    #[serde(default, rename = "takes-up", skip_serializing_if = "is_false")]
+    pub takes_up: bool,
+}
+
+/// A published message with an id.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Mark<'a> {
+    /// Its number: the higher the later.
+    pub run: u64,
+    /// Its channel.
+    #[serde(borrow)]
+    pub channel: Octets<'a>,
+    /// Its id.
+    #[serde(borrow)]
+    pub id: Octets<'a>,
+    /// The first of its items in the packet.
+    #[serde(default)]
+    pub first: u32,
+    /// How many there are.
+    #[serde(default)]
+    pub count: u32,
 }
 
 impl<'a> Packet<'a> {
@@ -114,6 +142,9 @@ pub struct Item<'a> {
     /// The target may be on a private network.
     #[serde(default, skip_serializing_if = "is_false")]
     pub trusted: bool,
+    /// The WebSocket is named again: the number of the last message that has come for it, 0 if none has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<u64>,
     /// A channel's name.
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     pub channel: Option<Octets<'a>>,
@@ -147,6 +178,7 @@ impl<'a> Item<'a> {
             channel_prefix: None,
             log_level: None,
             trusted: false,
+            run: None,
             channel: None,
             ttl: None,
             timeout: None,

@@ -215,7 +215,11 @@ fn a_websocket_is_announced_and_acknowledged() {
     let ack = Item { req_id: Some("2".into()), ..Item::new(Kind::Ack, "2572816f") };
     let setup =
         Item { timeout: Some(2), keep_alive_mode: Some("idle".into()), ..Item::new(Kind::KeepAliveSetup, "2572816f") };
-    let answer = ws_control::Packet { from: Some("handler_3242".into()), items: vec![ack, setup] };
+    let answer = ws_control::Packet {
+        from: Some("handler_3242".into()),
+        items: vec![ack, setup],
+        ..ws_control::Packet::default()
+    };
     let expected = json!({"from": "handler_3242", "items": [{"type": "ack", "req-id": "2", "cid": "2572816f"},
         {"type": "keep-alive-setup", "timeout": 2, "keep-alive-mode": "idle", "cid": "2572816f"}]});
     assert_eq!(content(&answer.encode().unwrap()), expected);

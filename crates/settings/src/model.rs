@@ -221,6 +221,8 @@ pub struct Outbound {
 /// `[proxy]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Proxy {
+    /// As that of the frontend: how long WebSockets wait for a successor of their handler.
+    pub recover_wait: Duration,
     /// Where the routes are.
     pub routes: RoutesSource,
     /// Whether error responses say what went wrong.

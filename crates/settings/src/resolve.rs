@@ -208,6 +208,7 @@ fn proxy(
     Ok(Proxy {
         routes,
         debug: values.bool(P, "debug")?,
+        recover_wait: values.seconds("runner", "recover_wait")?,
         auto_cross_origin: values.bool(P, "auto_cross_origin")?,
         sockjs_url: values.text(P, "sockjs_url")?,
         accept_x_forwarded_protocol: values.bool(P, "accept_x_forwarded_protocol")?,

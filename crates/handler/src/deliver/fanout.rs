@@ -154,7 +154,8 @@ impl Message<'_> {
 
     /// Whether it is for a WebSocket of such a group, which has this key.
     pub(super) fn is_for_socket(&self, socket: SocketKey, group: GroupKey, sockets: &Sockets) -> bool {
-        self.answer.is_none_or(|answer| answer.is_for_socket(socket, group, sockets))
+        self.owed.is_none_or(|owed| owed.is_for_socket(sockets.proxy, sockets[socket].run))
+            && self.answer.is_none_or(|answer| answer.is_for_socket(socket, group, sockets))
     }
 
     /// How many subscribers of a mode it counts for now: those whose filters ask count when that has been answered.

@@ -33,6 +33,7 @@ impl Fanout {
                 let content = send.content.clone().unwrap_or_default();
                 let weight = self.weight(message.size, content.len());
                 let now = self.admits(message.count(channel, Mode::Socket, audience).saturating_mul(weight), cx.now);
+                audience.outbox.begin(message.channel, message.id);
                 for at in 0..audience.channels.channel(channel).groups.len() {
                     let place = audience.channels.channel(channel).groups[at];
                     let group = audience.channels.group_at(place);
@@ -65,6 +66,7 @@ impl Fanout {
                         }
                     }
                 }
+                audience.outbox.end();
                 self.close_unfit(audience, cx);
             }
             WsMessage::Close { code, reason } => {

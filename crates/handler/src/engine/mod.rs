@@ -35,6 +35,7 @@ use crate::deliver::inquiries::Inquiries;
 use crate::deliver::responses::{self, Target};
 use crate::deliver::sender::Sender;
 use crate::deliver::slow::Slow;
+use crate::engine::recovery::Naming;
 use crate::fetch::Fetches;
 use crate::hold::opening::Opening;
 use crate::hold::timers::Timers;
@@ -137,6 +138,7 @@ pub struct Engine {
     /// Channels that the backend may give one WebSocket.
     max_channels: usize,
     update_on_first_subscription: FirstSubscription,
+    naming: Naming,
     rounds: Rounds,
     totals: Totals,
 }
@@ -161,7 +163,7 @@ impl Engine {
     /// An engine that holds nothing.
     pub fn new(limits: Limits, now: Instant) -> Self {
         let sender = Sender::new(Slow::new(limits.queue_bytes, limits.queue_time, now));
-        Engine {
+        let mut engine = Engine {
             admission: Admission::new(limits.subscriptions, limits.records),
             dedup: Dedup::new(limits.id_cache_ttl, limits.id_cache_max),
             id_cache_max: limits.id_cache_max,
@@ -181,9 +183,12 @@ impl Engine {
             schedule: Schedule::default(),
             max_channels: limits.subscriptions,
             update_on_first_subscription: limits.update_on_first_subscription,
+            naming: Naming::default(),
             rounds: Rounds { last: 0, at: now },
             totals: Totals::default(),
-        }
+        };
+        engine.audience.outbox.names_messages = limits.records;
+        engine
     }
 
     /// How many requests are held.

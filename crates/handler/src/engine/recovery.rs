@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use rpc::ws_control::Mark;
 use zhttp::recovery::{Held, Seen};
 use zhttp::session::{HandedOver, server};
 use zhttp::{Bulk, Ext, Kind as PacketKind, Packet, PeerId, Record};
@@ -15,7 +16,41 @@ use crate::subscribe::channels::HoldKey;
 use crate::take_over::admission::Prepared;
 use crate::take_over::record::PLACE;
 
+/// Whether the proxy is to name its WebSockets again.
+#[derive(Debug, Default)]
+pub(super) struct Naming {
+    /// Nothing has been published yet, so that those that are named again have missed nothing.
+    pub is_open: bool,
+    /// Until then others may still be named: what is said about them before is of no use.
+    pub until: Option<Instant>,
+    /// How many have been named again.
+    pub count: usize,
+}
+
 impl Engine {
+    /// The proxy may name WebSockets again, until then.
+    pub fn expect_websockets(&mut self, until: Instant) {
+        self.naming = Naming { is_open: true, until: Some(until), count: 0 };
+    }
+
+    /// The proxy has named all. Returns how many a predecessor knew.
+    pub fn on_all_named(&mut self) -> usize {
+        self.naming.until = None;
+        std::mem::take(&mut self.naming.count)
+    }
+
+    /// The proxy says which messages its WebSockets may have.
+    pub fn note_sent_to_sockets(&mut self, proxy: PeerId, marks: &[Mark<'_>], now: Instant) {
+        self.audience.sockets.proxy = Some(proxy);
+        for Mark { run, channel, id, .. } in marks {
+            self.audience.outbox.run = self.audience.outbox.run.max(*run);
+            let (Ok(channel), Ok(id)) = (std::str::from_utf8(channel), std::str::from_utf8(id)) else { continue };
+            self.sent.note(proxy, *run, channel, id, now);
+            // What frontends say of a channel counts more.
+            self.sent.note_last(proxy, 0, channel, id);
+        }
+    }
+
     /// A frontend says which messages its sessions may have.
     pub fn note_seen(&mut self, frontend: PeerId, seen: &[Seen<'_>], now: Instant) {
         for Seen { run, last, channel, id } in seen {
@@ -132,6 +167,7 @@ impl Engine {
 
     /// Nobody else is waited for: messages may be published.
     pub fn on_recovered(&mut self) {
+        self.naming.is_open = false;
         for (channel, id) in self.sent.take_last() {
             if self.audience.channels.find(&channel).is_some() {
                 self.sequencer.note_last_id(channel, id);

@@ -14,6 +14,8 @@ use crate::websocket::table::SocketKey;
 
 /// The status with which a connection is closed that can not go on.
 const CANNOT_GO_ON: i32 = 1011;
+/// The status for one that comes too late to be taken up from a predecessor.
+const RESTARTED: i32 = 1012;
 
 impl Engine {
     /// How many WebSockets are known.
@@ -41,6 +43,12 @@ impl Engine {
     fn on_control_item(&mut self, item: &Item<'_>, cx: &mut Context<'_>) {
         let sockets = &mut self.audience.sockets;
         let known = sockets.find(&item.cid);
+        let is_awaited = known.is_none() && self.naming.until.is_some_and(|until| cx.now < until);
+        if is_awaited && !matches!(item.kind, Kind::Here | Kind::Cancel) {
+            // It was said to a predecessor, or the proxy will say it again.
+            return;
+        }
+        let named_again = item.run.filter(|_| item.kind == Kind::Here);
         let cid = known.map_or_else(|| (&*item.cid).into(), |key| sockets[key].cid.clone());
         if let Some(number) = item.req_id.as_deref().filter(|_| item.kind != Kind::Ack) {
             self.audience.outbox.push(&cid, Reply::Ack(number.into()), cx);
@@ -48,6 +56,10 @@ impl Engine {
         let sockets = &mut self.audience.sockets;
         let key = match (known, item.kind) {
             (Some(key), _) => key,
+            (None, Kind::Here) if named_again.is_some() && !self.naming.is_open => {
+                let reply = Reply::Close { code: Some(RESTARTED), reason: "service restart".into() };
+                return self.audience.outbox.push(&cid, reply, cx);
+            }
             (None, Kind::Here) => sockets.insert(&cid, cx.now),
             // Nobody answers that nobody is known on either side.
             (None, Kind::Cancel) => return,
@@ -57,6 +69,11 @@ impl Engine {
         match item.kind {
             Kind::Here => {
                 socket.introduce(item, cx.now);
+                if let Some(run) = named_again.filter(|_| self.naming.is_open) {
+                    socket.run = run;
+                    self.naming.count += usize::from(known.is_none());
+                    self.audience.outbox.run = self.audience.outbox.run.max(run);
+                }
                 sockets.watch(key, known.is_none());
             }
             Kind::KeepAlive => {

@@ -24,6 +24,11 @@ impl Owed {
         hold.run != u64::MAX && self.is_after(hold.session.client(), hold.run)
     }
 
+    /// Whether a WebSocket has not had it that has had all up to a run by this proxy.
+    pub fn is_for_socket(&self, proxy: Option<PeerId>, run: u64) -> bool {
+        run != u64::MAX && proxy.is_none_or(|proxy| self.is_after(proxy, run))
+    }
+
     fn is_after(&self, frontend: PeerId, run: u64) -> bool {
         self.0.iter().find(|(peer, _)| *peer == frontend).is_none_or(|(_, number)| run < *number)
     }

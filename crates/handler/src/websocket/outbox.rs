@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use grip::item::WsType;
-use rpc::ws_control::{Item, Kind, Packet};
+use rpc::ws_control::{Item, Kind, Mark, Packet};
 
 use crate::context::{Context, Sent};
 
@@ -102,6 +102,13 @@ pub struct Outbox {
     bytes: usize,
     /// The WebSockets of packets that were lost.
     lost: Vec<Rc<[u8]>>,
+    /// The proxy is told which message an item is of, because it may have to tell a successor.
+    pub names_messages: bool,
+    /// The number of the last message that has been named.
+    pub run: u64,
+    /// The message that items are of for now.
+    named: Option<Mark<'static>>,
+    marks: Vec<Mark<'static>>,
 }
 
 impl Outbox {
@@ -114,7 +121,34 @@ impl Outbox {
             self.flush(cx);
         }
         self.bytes += bytes;
+        self.mark();
         self.items.push((cid.clone(), reply));
+    }
+
+    /// Items from now on are of this message, if it has an id.
+    pub fn begin(&mut self, channel: &str, id: Option<&str>) {
+        if let Some(id) = id.filter(|_| self.names_messages) {
+            self.run += 1;
+            let (channel, id) = (channel.as_bytes().to_vec().into(), id.as_bytes().to_vec().into());
+            self.named = Some(Mark { run: self.run, channel, id, first: 0, count: 1 });
+        }
+    }
+
+    /// Items from now on are of no message.
+    pub fn end(&mut self) {
+        self.named = None;
+    }
+
+    fn mark(&mut self) {
+        let Some(named) = &self.named else { return };
+        match self.marks.last_mut().filter(|mark| mark.run == named.run) {
+            Some(mark) => mark.count += 1,
+            None => {
+                self.bytes += named.channel.len() + named.id.len();
+                let first = u32::try_from(self.items.len()).unwrap_or(u32::MAX);
+                self.marks.push(Mark { first, ..named.clone() });
+            }
+        }
     }
 
     /// Sends what is there. To be called at the end of each turn.
@@ -123,7 +157,8 @@ impl Outbox {
             return;
         }
         let items = self.items.iter().map(|(cid, reply)| reply.item(cid)).collect();
-        if cx.actions.control(&Packet { from: None, items }) == Sent::Lost {
+        let marks = std::mem::take(&mut self.marks);
+        if cx.actions.control(&Packet { items, marks, ..Packet::default() }) == Sent::Lost {
             // What acknowledges or ends concerns nobody who is still here.
             self.lost.extend(self.items.iter().map(|(cid, _)| cid.clone()));
         }

@@ -56,6 +56,8 @@ pub struct Socket {
     pub closing: bool,
     /// Its channels.
     pub subscriptions: Vec<Subscription>,
+    /// The last message of a predecessor that it has had; `u64::MAX` if it had none.
+    pub run: u64,
     /// Data for filters.
     pub meta: Meta,
     /// The session that the backend has bound it to.
@@ -101,6 +103,7 @@ impl Socket {
             debug: false,
             closing: false,
             subscriptions: Vec::new(),
+            run: u64::MAX,
             meta: Meta::default(),
             session: None,
             keep_alive: None,

@@ -4,7 +4,7 @@ use std::ops::{Index, IndexMut};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use zhttp::Wheel;
+use zhttp::{PeerId, Wheel};
 
 use super::session::Socket;
 use crate::subscribe::classes::Standings;
@@ -25,6 +25,8 @@ pub struct Sockets {
     wheel: Wheel<(SocketKey, u64, u32)>,
     /// What filters look at.
     pub standings: Standings,
+    /// The proxy that has said what they have had.
+    pub proxy: Option<PeerId>,
 }
 
 impl Sockets {
@@ -36,6 +38,7 @@ impl Sockets {
             births: 0,
             wheel: Wheel::new(TICK, now),
             standings: Standings::default(),
+            proxy: None,
         }
     }
 

@@ -197,6 +197,10 @@ impl Worker {
             filter_messages: settings.filter_messages_max,
             filter_bytes: settings.filter_queue_bytes,
         };
+        let mut engine = Engine::new(limits, now);
+        if recovering.is_under_way() {
+            engine.expect_websockets(now + settings.recover_wait);
+        }
         let bound_sub = settings.push_in_sub_specs.first().filter(|_| !settings.push_in_sub_connect);
         let uris = ZmqUris {
             command: settings.command_spec.clone(),
@@ -219,7 +223,7 @@ impl Worker {
             internal_in,
             control_in,
             outputs: Outputs::new(instance, sockets, sub.transpose()?, settings.publish_queue_bytes, now),
-            engine: Engine::new(limits, now),
+            engine,
             backlog: Backlog::default(),
             forwarded: Forwarded::default(),
             submissions,
@@ -401,7 +405,13 @@ impl Worker {
         for _ in 0..MESSAGES_A_TURN {
             let Some(message) = self.control_in.recv() else { return };
             match ws_control::Packet::decode(&message) {
-                Ok(packet) => self.engine.on_control(&packet, &mut Context::new(now, &mut self.outputs)),
+                Ok(packet) => {
+                    self.note_marks(&packet, now);
+                    self.engine.on_control(&packet, &mut Context::new(now, &mut self.outputs));
+                    if packet.named_all {
+                        self.on_all_named(now);
+                    }
+                }
                 Err(error) => {
                     let text = format_args!("IN wscontrol: received message with invalid format, skipping: {error}");
                     self.outputs.warnings.warn("ws-control", now, text);

@@ -115,9 +115,11 @@ impl Outputs {
         must_wait
     }
 
-    /// Whether all packets for frontends have left this process, but for links that do not keep up.
+    /// Whether all packets for frontends and the proxy have left this process, but for links that do not keep up.
     pub(super) fn have_left(&self) -> bool {
-        self.any_lags() || self.out.load().messages == 0 && self.stream.load().messages == 0 && self.overflow.is_empty()
+        let to_frontends = self.out.load().messages + self.stream.load().messages;
+        let waits = to_frontends + self.control_out.load().messages > 0 || self.control_waits();
+        self.any_lags() || !waits && self.overflow.is_empty()
     }
 
     /// Whether a link does not keep up.

@@ -1,17 +1,18 @@
-//! After a start, the holds of a predecessor are taken up. Nothing is published or accepted before all frontends have been
-//! heard, or for a second.
+//! After a start, the holds and WebSockets of a predecessor are taken up. Nothing is published or accepted before all
+//! frontends and the proxy have been heard, or for a second.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use foldhash::fast::RandomState;
 use grip::Instruct;
+use rpc::ws_control;
 use transport::Change;
 use zhttp::PeerId;
 use zhttp::recovery::{self, Held, Message};
 
 use super::Worker;
-use crate::context::Context;
+use crate::context::{Actions as _, Context};
 use crate::take_over::admission::{Decision, Prepared};
 use crate::take_over::record::{self, PLACE};
 
@@ -36,6 +37,10 @@ pub(super) struct Recovering {
     /// Frontends whose link has been lost, with what was on its way: what they have kept has a hole.
     lost: Frontends,
     holds: usize,
+    /// Holds and WebSockets of a predecessor are taken up at all.
+    takes_up: bool,
+    /// The proxy has not named all its WebSockets yet.
+    awaits_proxy: bool,
 }
 
 impl Recovering {
@@ -52,6 +57,8 @@ impl Recovering {
             done: Frontends::default(),
             lost: Frontends::default(),
             holds: 0,
+            takes_up: local,
+            awaits_proxy: local,
         }
     }
 
@@ -153,11 +160,32 @@ impl Worker {
         }
     }
 
+    /// The proxy says which messages its WebSockets may have, in front of all WebSockets.
+    pub(super) fn note_marks(&mut self, packet: &ws_control::Packet<'_>, now: Instant) {
+        if let Some(proxy) = packet.from.as_deref().and_then(|from| self.outputs.peers.intern(from)) {
+            self.engine.note_sent_to_sockets(proxy, &packet.marks, now);
+        }
+    }
+
+    /// The proxy has named all its WebSockets.
+    pub(super) fn on_all_named(&mut self, now: Instant) {
+        let count = self.engine.on_all_named();
+        if count > 0 {
+            let time = now.duration_since(self.recovering.since).as_millis();
+            tracing::info!("{count} WebSockets that a predecessor knew are known again, after {time} ms");
+        }
+        self.recovering.awaits_proxy = false;
+        if self.recovering.takes_up {
+            let answer = ws_control::Packet { takes_up: true, ..ws_control::Packet::default() };
+            self.outputs.control(&answer);
+        }
+    }
+
     /// Begins to publish when all frontends have been heard, or it has taken too long.
     pub(super) fn end_recovery(&mut self, now: Instant) {
         let recovering = &mut self.recovering;
         let Some(until) = recovering.until else { return };
-        if recovering.done.len() < recovering.expected && now < until {
+        if (recovering.done.len() < recovering.expected || recovering.awaits_proxy) && now < until {
             return;
         }
         recovering.until = None;

@@ -248,7 +248,7 @@ impl Desk {
         self.turn()
     }
 
-    fn peer(&mut self, name: &str) -> PeerId {
+    pub fn peer(&mut self, name: &str) -> PeerId {
         let peer = self.peers.intern(name.as_bytes()).unwrap();
         if !self.out.names.iter().any(|(known, _)| *known == peer) {
             self.out.names.push((peer, name.into()));

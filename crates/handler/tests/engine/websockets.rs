@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use handler::context::Sent;
 use proptest::prelude::*;
-use rpc::ws_control::{Item, Kind, Packet};
+use rpc::ws_control::{Item, Kind, Mark, Packet};
 
 use super::desk::{Desk, LIMITS};
 
@@ -45,6 +45,53 @@ fn line(item: &Item<'_>) -> String {
     line
 }
 
+#[test]
+fn websockets_that_are_named_again_get_what_they_have_not_had() {
+    let mut desk = Desk::new(LIMITS);
+    let proxy = desk.peer("proxy");
+    desk.engine.expect_websockets(desk.now + 10 * SECOND);
+    let marks =
+        [(5, "1"), (6, "2")].map(|(run, id)| Mark { run, channel: "c".into(), id: id.into(), ..Mark::default() });
+    desk.engine.note_sent_to_sockets(proxy, &marks, desk.now);
+    desk.control(vec![grip("a", "{}"), item(Kind::KeepAlive, "a")]);
+    assert!(desk.told().is_empty(), "it may still be named");
+    for (cid, run) in [("a", 5), ("b", 6)] {
+        desk.control(vec![Item { run: Some(run), ..here(cid) }, grip(cid, &subscribe("c"))]);
+    }
+    assert_eq!(desk.engine.on_all_named(), 2);
+    desk.engine.on_recovered();
+    // One that has come since knows what comes from now on.
+    desk.control(vec![here("new"), grip("new", &subscribe("c"))]);
+    desk.told();
+    let mut publish = |id: &str| {
+        let formats = format!(r#""formats":{{"ws-message":{{"content":"{id}"}}}}"#);
+        desk.publish_item(&format!(r#""channel":"c","id":"{id}",{formats}"#));
+        desk.told().concat()
+    };
+    assert_eq!(publish("1"), [""; 0]);
+    assert_eq!(publish("2"), ["a Send text \"2\""]);
+    let all = publish("3");
+    assert_eq!(all.len(), 3, "{all:?}");
+    // It has missed that.
+    desk.control(vec![Item { run: Some(6), ..here("late") }, grip("late", &subscribe("c"))]);
+    assert_eq!(desk.told().concat()[0], "late Close 1012 \"service restart\"");
+}
+
+#[test]
+fn a_packet_says_which_items_are_of_which_message() {
+    let mut desk = Desk::new(LIMITS);
+    desk.sockets(&["a", "b"], "c");
+    for more in [r#""id":"1","#, "", r#""id":"2","#] {
+        let formats = r#""formats":{"ws-message":{"content":"x"}}"#;
+        desk.publish_item(&format!(r#""channel":"c",{more}{formats}"#));
+    }
+    desk.engine.flush(&mut handler::context::Context::new(desk.now, &mut desk.out));
+    let packets = std::mem::take(&mut desk.out.control);
+    let packet = Packet::decode(&packets[0]).unwrap();
+    let marks: Vec<_> = packet.marks.iter().map(|mark| (mark.run, &mark.id[..], mark.first, mark.count)).collect();
+    assert_eq!((packets.len(), marks), (1, vec![(1, &b"1"[..], 0, 2), (2, b"2", 4, 2)]));
+}
+
 impl Desk {
     /// What the proxy has been told, an item a line; packets are apart.
     pub fn told(&mut self) -> Vec<Vec<String>> {
@@ -55,7 +102,7 @@ impl Desk {
     }
 
     pub fn control(&mut self, items: Vec<Item<'_>>) {
-        let packet = Packet { from: None, items };
+        let packet = Packet { items, ..Default::default() };
         let packet = packet.encode().unwrap();
         let packet = Packet::decode(&packet).unwrap();
         self.engine.on_control(&packet, &mut handler::context::Context::new(self.now, &mut self.out));

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use rpc::ws_control::{Item, Kind};
 
+use super::record::{Record, Said};
 use crate::handler::TIMEOUT;
 
 /// Items for handlers, collected while something is done.
@@ -28,6 +29,10 @@ pub struct Control {
     idle: Option<Idle>,
     /// The handler has answered.
     known: bool,
+    /// What a successor of the handler is to be told; none if nobody wants to know, or it would be too much.
+    record: Option<Record>,
+    /// The number of the last message that has come from the handler.
+    run: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -54,20 +59,28 @@ pub struct Introduction<'a> {
     pub trusted: bool,
 }
 
-impl Control {
-    /// Announces a WebSocket.
-    pub fn open(cid: &[u8], introduction: &Introduction<'_>, now: Instant, items: &mut Items) -> Self {
-        let prefix = introduction.channel_prefix;
-        items.push(Item {
-            uri: Some(introduction.uri.to_vec().into()),
-            route: Some(introduction.route.as_bytes().to_vec().into()),
-            separate_stats: introduction.separate_stats,
+impl Introduction<'_> {
+    fn item(&self, cid: &[u8]) -> Item<'static> {
+        let prefix = self.channel_prefix;
+        Item {
+            uri: Some(self.uri.to_vec().into()),
+            route: Some(self.route.as_bytes().to_vec().into()),
+            separate_stats: self.separate_stats,
             channel_prefix: (!prefix.is_empty()).then(|| prefix.as_bytes().to_vec().into()),
-            trusted: introduction.trusted,
+            trusted: self.trusted,
             ttl: Some(TTL),
             ..item(Kind::Here, cid)
-        });
+        }
+    }
+}
+
+impl Control {
+    /// Announces a WebSocket. `is_kept`: it stays when the handler ends.
+    pub fn open(cid: &[u8], introduction: &Introduction<'_>, is_kept: bool, now: Instant, items: &mut Items) -> Self {
+        items.push(introduction.item(cid));
         Control {
+            record: is_kept.then(Record::default),
+            run: 0,
             next_request: 0,
             unanswered: VecDeque::new(),
             keep_alive_at: now + FIRST_KEEP_ALIVE,
@@ -89,14 +102,58 @@ impl Control {
         Item { req_id: Some(number.to_string().into_bytes().into()), ..item(kind, cid) }
     }
 
+    /// Whether a successor of the handler can be told all that is needed.
+    pub fn is_kept(&self) -> bool {
+        self.record.as_ref().is_some_and(Record::is_enough)
+    }
+
+    /// The handler has gone: it answers nothing any more.
+    pub fn handler_left(&mut self) {
+        self.unanswered.clear();
+        self.idle = None;
+    }
+
+    /// A message has come from the handler.
+    pub fn note_run(&mut self, run: u64) {
+        self.run = self.run.max(run);
+    }
+
+    /// Tells a successor of the handler all that it needs to know.
+    pub fn announce(&mut self, cid: &[u8], introduction: &Introduction<'_>, now: Instant, items: &mut Items) {
+        let Some(record) = self.record.take() else { return };
+        items.push(Item { run: Some(self.run), ..introduction.item(cid) });
+        for said in record.iter() {
+            match said {
+                Said::Channel(channel) => self.ask_to_subscribe(cid, channel, now, items),
+                Said::Instruction(message) => self.pass_on(cid, message, now, items),
+            }
+        }
+        self.keep_alive_at = now + FIRST_KEEP_ALIVE;
+        self.record = Some(record);
+    }
+
     /// Passes on a control message of the backend.
     pub fn instruct(&mut self, cid: &[u8], message: &[u8], now: Instant, items: &mut Items) {
+        if let Some(record) = &mut self.record {
+            record.instruct(message);
+        }
+        self.pass_on(cid, message, now, items);
+    }
+
+    fn pass_on(&mut self, cid: &[u8], message: &[u8], now: Instant, items: &mut Items) {
         let request = self.request(cid, Kind::Grip, now);
         items.push(Item { message: Some(message.to_vec().into()), ..request });
     }
 
     /// Subscribes the WebSocket to a channel of the target.
     pub fn subscribe(&mut self, cid: &[u8], channel: &str, now: Instant, items: &mut Items) {
+        if let Some(record) = &mut self.record {
+            record.subscribe(channel);
+        }
+        self.ask_to_subscribe(cid, channel, now, items);
+    }
+
+    fn ask_to_subscribe(&mut self, cid: &[u8], channel: &str, now: Instant, items: &mut Items) {
         let request = self.request(cid, Kind::Subscribe, now);
         items.push(Item { channel: Some(channel.as_bytes().to_vec().into()), ..request });
     }
@@ -169,14 +226,14 @@ mod tests {
             channel_prefix: "",
             trusted: false,
         };
-        Control::open(b"c", &introduction, now, items)
+        Control::open(b"c", &introduction, true, now, items)
     }
 
     #[test]
     fn it_is_announced_as_by_the_original() {
         let mut items = Items::new();
         open(Instant::now(), &mut items);
-        let packet = rpc::ws_control::Packet { from: None, items };
+        let packet = rpc::ws_control::Packet { items, ..Default::default() };
         let expected =
             b"94:5:items,82:78:3:cid,1:c,4:type,4:here,3:uri,15:ws://localhost/,5:route,7:*,*,*,*,3:ttl,2:60#}]}";
         assert_eq!(packet.encode().unwrap(), expected, "{}", packet.encode().unwrap().escape_ascii());
@@ -187,7 +244,7 @@ mod tests {
         let mut items = Items::new();
         let introduction =
             Introduction { uri: b"ws://x/", route: "r", separate_stats: false, channel_prefix: "", trusted: true };
-        Control::open(b"c", &introduction, Instant::now(), &mut items);
+        Control::open(b"c", &introduction, true, Instant::now(), &mut items);
         assert!(items.last().is_some_and(|item| item.trusted));
     }
 
@@ -205,6 +262,26 @@ mod tests {
         assert!(control.on_timer(b"c", now + Duration::from_secs(8), &mut items) && control.is_known());
         let requests: Vec<_> = items.iter().filter_map(|item| item.req_id.as_deref()).collect();
         assert_eq!(requests, [b"0", b"1"]);
+    }
+
+    #[test]
+    fn a_successor_is_told_what_its_predecessor_was_and_the_old_questions_are_forgotten() {
+        let (now, mut items) = (Instant::now(), Items::new());
+        let mut control = open(now, &mut items);
+        control.subscribe(b"c", "x", now, &mut items);
+        control.instruct(b"c", br#"{"type":"session","id":"s"}"#, now, &mut items);
+        control.note_run(7);
+        control.handler_left();
+        let mut again = Items::new();
+        let introduction =
+            Introduction { uri: b"u", route: "r", separate_stats: false, channel_prefix: "", trusted: false };
+        let later = now + Duration::from_secs(9);
+        control.announce(b"c", &introduction, later, &mut again);
+        assert!(control.on_timer(b"c", later, &mut Items::new()), "nobody answers for the predecessor");
+        let told: Vec<_> = again.iter().map(|item| (item.kind, item.run, item.req_id.as_deref())).collect();
+        let expected =
+            [(Kind::Here, Some(7), None), (Kind::Subscribe, None, Some(&b"2"[..])), (Kind::Grip, None, Some(b"3"))];
+        assert_eq!(told, expected);
     }
 
     #[test]

@@ -13,8 +13,10 @@ use std::time::Duration;
 
 pub mod control;
 pub mod extension;
+mod had;
 pub mod over_http;
 pub mod pipe;
+mod record;
 pub mod relay;
 pub mod slow;
 pub mod table;

@@ -262,15 +262,9 @@ impl Relay {
         let subscriptions: &[String] = target.map_or(&[], |target| &target.subscriptions);
         if grip || !subscriptions.is_empty() {
             let uri = self.with_request(|this, packet| this.client_uri(packet));
-            let introduction = Introduction {
-                uri: &uri,
-                route: &route.id,
-                separate_stats: route.explicit_id,
-                channel_prefix: &route.prefix,
-                trusted: target.is_some_and(|target| target.trusted),
-            };
-            let now = scene.cx.now;
-            let mut control = Control::open(&self.cid, &introduction, now, scene.items);
+            let (introduction, now) = (self.introduction(&uri, &route), scene.cx.now);
+            let is_kept = !scene.cx.shared.config.recover_wait.is_zero();
+            let mut control = Control::open(&self.cid, &introduction, is_kept, now, scene.items);
             for channel in subscriptions {
                 control.subscribe(&self.cid, channel, now, scene.items);
             }
@@ -291,6 +285,16 @@ impl Relay {
             self.down.relay(frame, 0);
         }
         self.outcome = Some(Outcome::Responded(101, 0));
+    }
+
+    fn introduction<'a>(&self, uri: &'a [u8], route: &'a Route) -> Introduction<'a> {
+        Introduction {
+            uri,
+            route: &route.id,
+            separate_stats: route.explicit_id,
+            channel_prefix: &route.prefix,
+            trusted: route.targets.get(self.target).is_some_and(|target| target.trusted),
+        }
     }
 
     /// The client does not get a WebSocket, but this response.

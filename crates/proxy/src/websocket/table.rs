@@ -12,6 +12,7 @@ use zhttp::session::server;
 use zhttp::{Bulk, Ext, Id, Packet, PeerId, Wheel};
 
 use super::control::{self, Items};
+use super::had::Had;
 use super::pipe::Frame;
 use super::relay::{self, Arrival, Relay, Scene};
 use super::slow::Limit;
@@ -45,6 +46,12 @@ pub struct Table {
     names: std::hash::RandomState,
     /// What of the handler's messages may wait for a client.
     limit: Limit,
+    /// What has come from handlers.
+    had: Had,
+    /// The handler that is there goes on with what its predecessor had.
+    takes_up: bool,
+    /// By then a successor of the handler must have said that it goes on.
+    successor_by: Option<Instant>,
 }
 
 struct Entry {
@@ -69,6 +76,9 @@ impl Table {
             timers: Wheel::new(TICK, now),
             names: std::hash::RandomState::new(),
             limit,
+            had: Had::default(),
+            takes_up: false,
+            successor_by: None,
         }
     }
 
@@ -208,6 +218,18 @@ impl Table {
                 return cx.links.log(&Note::Warning { kind: "control", text: &text });
             }
         };
+        if packet.takes_up {
+            (self.takes_up, self.successor_by) = (true, None);
+        }
+        for mark in &packet.marks {
+            self.had.note(mark);
+            let (first, count) = (mark.first as usize, mark.count as usize);
+            for item in packet.items.iter().skip(first).take(count) {
+                if let Some(entry) = self.by_cid.get(&*item.cid).and_then(|index| self.relays.get_mut(*index)) {
+                    entry.relay.note_run(mark.run);
+                }
+            }
+        }
         let mut items = Items::new();
         let mut rest = &packet.items[..];
         while let Some(first) = rest.first() {
@@ -326,10 +348,40 @@ impl Table {
         });
     }
 
-    /// A handler is gone.
+    /// A handler is gone. Its WebSockets stay for a while if its successor can go on with them.
     pub fn handler_left(&mut self, cx: &mut Context<'_>) {
+        let waits = std::mem::take(&mut self.takes_up) || self.successor_by.is_some();
+        if waits {
+            self.successor_by.get_or_insert(cx.now + cx.shared.config.recover_wait);
+        }
+        self.orphan(cx, |relay| !(waits && relay.handler_left()));
+    }
+
+    /// A handler has come: it is told of all WebSockets that its predecessor knew.
+    pub fn handler_joined(&mut self, cx: &mut Context<'_>) {
+        if cx.shared.config.recover_wait.is_zero() {
+            return;
+        }
+        let instance = cx.shared.instance.clone();
+        let from = || Some((&*instance).into());
+        send(&ws_control::Packet { from: from(), marks: self.had.marks(), ..Default::default() }, cx);
+        self.with_all(cx, |relay, _, scene| relay.announce(scene));
+        send(&ws_control::Packet { from: from(), named_all: true, ..Default::default() }, cx);
+    }
+
+    /// No successor of the handler has said in time that it goes on.
+    fn end_wait(&mut self, cx: &mut Context<'_>) {
+        if self.successor_by.is_some_and(|by| by <= cx.now) {
+            self.successor_by = None;
+            self.orphan(cx, |_| true);
+        }
+    }
+
+    fn orphan(&mut self, cx: &mut Context<'_>, concerns: impl Fn(&mut Relay) -> bool) {
         let mut closed = 0;
-        self.with_all(cx, |relay, spread, scene| closed += usize::from(relay.handler_left(spread, scene)));
+        self.with_all(cx, |relay, spread, scene| {
+            closed += usize::from(concerns(relay) && relay.orphaned(spread, scene));
+        });
         if closed > 0 {
             let text = format!("the handler is gone: {closed} WebSockets with its subscriptions are closed with 1012");
             cx.links.log(&Note::Warning { kind: "handler-left", text: &text });
@@ -343,11 +395,12 @@ impl Table {
 
     /// When [`Table::on_timer`] has something to do.
     pub fn next_due(&self) -> Option<Instant> {
-        self.timers.next()
+        self.timers.next().into_iter().chain(self.successor_by).min()
     }
 
     /// Does what is due; `clients` and `origins` collect sessions to be kept alive.
     pub fn on_timer(&mut self, clients: &mut Bulk<Way>, origins: &mut Bulk<()>, cx: &mut Context<'_>) {
+        self.end_wait(cx);
         let mut items = Items::new();
         while let Some(timer) = self.timers.pop(cx.now) {
             let Some(entry) = self.relays.get_mut(timer.index) else { continue };
@@ -394,12 +447,14 @@ fn tell(items: Items, cx: &mut Context<'_>) {
             bytes += item.message.as_ref().map_or(0, |message| message.len());
             part.push(item);
         }
-        let sent =
-            ws_control::Packet { from: None, items: part }.encode().is_ok_and(|packet| cx.links.control(&packet));
-        if !sent {
-            let text = "no handler takes what is to be told to it about WebSockets";
-            cx.links.log(&Note::Warning { kind: "control-full", text: &text });
-        }
+        send(&ws_control::Packet { items: part, ..Default::default() }, cx);
+    }
+}
+
+fn send(packet: &ws_control::Packet<'_>, cx: &mut Context<'_>) {
+    if !packet.encode().is_ok_and(|packet| cx.links.control(&packet)) {
+        let text = "no handler takes what is to be told to it about WebSockets";
+        cx.links.log(&Note::Warning { kind: "control-full", text: &text });
     }
 }
 

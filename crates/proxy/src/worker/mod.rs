@@ -34,6 +34,8 @@ use zmq_backends::{Source, ZmqBackends};
 const PACKETS_A_TURN: usize = 256;
 /// How often the routes file is looked at and the clock compared.
 const HOUSEKEEPING: Duration = Duration::from_millis(500);
+/// How long the link may take to end by which a handler that has gone has spoken about WebSockets.
+const LAST_WORDS: Duration = Duration::from_millis(200);
 /// How long the end may take to send what is left.
 const DRAIN: Duration = Duration::from_secs(1);
 
@@ -169,6 +171,8 @@ pub struct Worker {
     routes: RoutesFile,
     /// Requests are not taken, because there are as many as may be.
     full: bool,
+    /// A handler has come, then, that is not told yet which WebSockets there are.
+    handler_joined: Option<Instant>,
     /// How many outbound processes take no requests any more.
     origins_left: u64,
 }
@@ -262,6 +266,7 @@ impl Worker {
             signals,
             routes,
             full: false,
+            handler_joined: None,
             origins_left: 0,
         })
     }
@@ -276,6 +281,7 @@ impl Worker {
         loop {
             let now = Instant::now();
             let next = self.engine.next_due().map_or(housekeeping, |next| next.min(housekeeping));
+            let next = self.handler_joined.map_or(next, |joined| next.min(joined + LAST_WORDS));
             self.reactor.wait(Some(next.saturating_duration_since(now)), &mut ready)?;
             let now = Instant::now();
             self.sockets.now = now;
@@ -288,6 +294,7 @@ impl Worker {
                     Event::Wake => {}
                 }
             }
+            self.greet_handler(now);
             self.engine.on_timer(now, &mut self.sockets);
             self.tell_statistics(now);
             // While there is no room, requests wait where they are: at the frontends, which may ask another proxy.
@@ -325,6 +332,16 @@ impl Worker {
                     self.reload();
                 }
             }
+        }
+    }
+
+    /// Tells a handler that has come which WebSockets there are, behind all that its predecessor has said about them: that
+    /// comes by a link of its own.
+    fn greet_handler(&mut self, now: Instant) {
+        let Some(joined) = self.handler_joined else { return };
+        if self.control_in.counters().left >= self.sockets.accept.counters().left || now >= joined + LAST_WORDS {
+            self.handler_joined = None;
+            self.engine.handler_joined(now, &mut self.sockets);
         }
     }
 
@@ -410,8 +427,10 @@ impl Worker {
                         Some(Answer::Reply(message)) => engine.accept_reply(&message, now, sockets),
                         Some(Answer::Change(Change::Left(name, reason))) => {
                             tracing::warn!("handler {} left ({reason:?})", name.escape_ascii());
+                            self.handler_joined = None;
                             engine.accept_lost(now, sockets);
                         }
+                        Some(Answer::Change(Change::Joined(_))) => self.handler_joined = Some(now),
                         Some(Answer::Change(_)) => {}
                     }
                 }
@@ -575,6 +594,7 @@ fn config(settings: &settings::Proxy) -> Config {
         },
         debug: settings.debug,
         auto_cross_origin: settings.auto_cross_origin,
+        recover_wait: settings.recover_wait,
         sockjs_url: settings.sockjs_url.clone(),
         log_requests: tracing::enabled!(tracing::Level::INFO),
         log_from: settings.log_from,

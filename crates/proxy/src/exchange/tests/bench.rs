@@ -169,6 +169,7 @@ impl Bench {
             log_requests: true,
             session_queue_bytes: 1_000_000,
             session_queue_time: Duration::from_secs(5),
+            recover_wait: Duration::from_secs(10),
             ..Config::default()
         };
         let now = Instant::now();

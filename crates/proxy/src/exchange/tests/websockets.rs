@@ -57,7 +57,7 @@ fn grip() -> (Bench, Vec<u8>) {
 }
 
 fn items(bench: &mut Bench, items: Vec<Item<'_>>) {
-    let message = ws_control::Packet { from: None, items }.encode().unwrap();
+    let message = ws_control::Packet { items, ..Default::default() }.encode().unwrap();
     bench.engine.control_packet(&message, bench.now, &mut bench.recorded);
 }
 
@@ -247,6 +247,64 @@ fn clients_of_a_handler_that_is_gone_are_closed_within_a_second() {
     bench.wait(Duration::from_millis(1100));
     let sent = bench.sent();
     assert!(sent.contains(&"client: close 1012 [15]".to_string()), "{sent:?}");
+}
+
+/// What handlers have been told since the last call, an item or a flag each.
+fn told(bench: &mut Bench) -> Vec<String> {
+    let packet = |sent: &Sent| match sent {
+        Sent::Control(bytes) => {
+            let packet = ws_control::Packet::decode(bytes).unwrap();
+            assert!(packet.from.is_some() || packet.marks.is_empty(), "nobody knows whose they are");
+            let marks = packet.marks.iter().map(|mark| format!("mark {} {}", mark.run, mark.id.escape_ascii()));
+            let items = packet.items.iter().map(|item| match item.run {
+                Some(run) => format!("{:?} again after {run}", item.kind),
+                None => format!("{:?}", item.kind),
+            });
+            marks.chain(items).chain(packet.named_all.then(|| "all".to_string())).collect()
+        }
+        _ => Vec::new(),
+    };
+    bench.take().iter().flat_map(packet).collect()
+}
+
+#[test]
+fn clients_wait_for_a_successor_of_a_handler_that_has_said_that_there_may_be_one() {
+    let (mut bench, cid) = grip();
+    bench.origin(text(br#"c:{"type":"subscribe","channel":"a"}"#));
+    let number = |number: &'static [u8]| Item { req_id: Some(number.into()), ..Item::new(ItemKind::Ack, &cid[..]) };
+    let goes_on = |bench: &mut Bench, items| {
+        let message = ws_control::Packet { items, takes_up: true, ..Default::default() }.encode().unwrap();
+        bench.engine.control_packet(&message, bench.now, &mut bench.recorded);
+    };
+    goes_on(&mut bench, vec![number(b"0")]);
+    // The second message is for others.
+    let marks = [(7, &b"m"[..], 1), (8, b"n", 0)].map(|(run, id, count)| ws_control::Mark {
+        run,
+        channel: b"a".into(),
+        id: id.into(),
+        first: 0,
+        count,
+    });
+    let send = Item { message: Some(b"news".into()), ..Item::new(ItemKind::Send, &cid[..]) };
+    let message = ws_control::Packet { items: vec![send], marks: marks.into(), ..Default::default() };
+    bench.engine.control_packet(&message.encode().unwrap(), bench.now, &mut bench.recorded);
+    bench.take();
+    for question in [&b"1"[..], b"2"] {
+        bench.engine.accept_lost(bench.now, &mut bench.recorded);
+        bench.wait(Duration::from_secs(8));
+        told(&mut bench);
+        bench.engine.handler_joined(bench.now, &mut bench.recorded);
+        assert_eq!(told(&mut bench), ["mark 7 m", "mark 8 n", "Here again after 7", "Grip", "all"]);
+        let question = Item { req_id: Some(question.into()), ..Item::new(ItemKind::Ack, &cid[..]) };
+        goes_on(&mut bench, vec![question]);
+    }
+    bench.wait(Duration::from_secs(11));
+    assert!(!bench.sent().iter().any(|sent| sent.contains("1012")));
+    // Nobody comes.
+    bench.engine.accept_lost(bench.now, &mut bench.recorded);
+    bench.wait(Duration::from_millis(10_010));
+    bench.wait(Duration::from_millis(1100));
+    assert!(bench.sent().contains(&"client: close 1012 [15]".to_string()));
 }
 
 #[test]

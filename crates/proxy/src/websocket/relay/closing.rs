@@ -106,8 +106,32 @@ impl Relay {
         }
     }
 
-    /// The handler is gone, and with it what the backend has told it. The client can only begin anew.
-    pub fn handler_left(&mut self, spread: Duration, scene: &mut Scene<'_, '_>) -> bool {
+    /// The handler is gone. Whether the WebSocket waits for a successor; else [`Relay::orphaned`] is to be called.
+    pub fn handler_left(&mut self) -> bool {
+        let Some(control) = self.control.as_mut().filter(|control| control.is_kept()) else { return false };
+        control.handler_left();
+        true
+    }
+
+    /// Tells a successor of the handler what the backend has told the handler.
+    pub fn announce(&mut self, scene: &mut Scene<'_, '_>) {
+        let (Phase::Open, Some(route)) = (self.phase, self.route.clone()) else { return };
+        let uri = self.with_request(|this, packet| this.client_uri(packet));
+        let introduction = self.introduction(&uri, &route);
+        if let Some(control) = &mut self.control {
+            control.announce(&self.cid, &introduction, scene.cx.now, scene.items);
+        }
+    }
+
+    /// A message of this number has come from the handler.
+    pub fn note_run(&mut self, run: u64) {
+        if let Some(control) = &mut self.control {
+            control.note_run(run);
+        }
+    }
+
+    /// The handler is gone for good, and with it what the backend has told it. The client can only begin anew.
+    pub fn orphaned(&mut self, spread: Duration, scene: &mut Scene<'_, '_>) -> bool {
         let concerns = self.control.as_ref().is_some_and(control::Control::is_known) && self.phase == Phase::Open;
         if concerns {
             self.orphaned_at.get_or_insert(scene.cx.now + spread);

@@ -1,0 +1,60 @@
+//! Which published messages the handler has sent to WebSockets, so that its successor sends them to nobody again.
+
+use std::collections::VecDeque;
+
+use rpc::ws_control::Mark;
+
+/// Messages that are remembered.
+const MAX_MESSAGES: usize = 1024;
+/// Bytes of their channels and ids.
+const MAX_BYTES: usize = 128 * 1024;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Had {
+    /// In order.
+    messages: VecDeque<Mark<'static>>,
+    bytes: usize,
+}
+
+impl Had {
+    /// A message has come, or a further part of the last one.
+    pub fn note(&mut self, mark: &Mark<'_>) {
+        if self.messages.back().is_some_and(|last| last.run == mark.run) {
+            return;
+        }
+        self.bytes += mark.channel.len() + mark.id.len();
+        let (channel, id) = (mark.channel.clone().into_owned(), mark.id.clone().into_owned());
+        self.messages.push_back(Mark { run: mark.run, channel, id, first: 0, count: 0 });
+        while self.messages.len() > MAX_MESSAGES || self.bytes > MAX_BYTES {
+            let Some(oldest) = self.messages.pop_front() else { return };
+            self.bytes -= oldest.channel.len() + oldest.id.len();
+        }
+    }
+
+    /// All of them, in order.
+    pub fn marks(&self) -> Vec<Mark<'static>> {
+        self.messages.iter().cloned().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_latest_messages_are_remembered_each_once() {
+        let mut had = Had::default();
+        for run in 0..3000_u64 {
+            let id = run.to_string().into_bytes();
+            let mark = Mark { run, channel: b"c".into(), id: id.as_slice().into(), first: 0, count: 1 };
+            had.note(&mark);
+            had.note(&mark);
+        }
+        let runs: Vec<u64> = had.marks().iter().map(|mark| mark.run).collect();
+        assert_eq!(runs, (3000 - 1024..3000).collect::<Vec<_>>());
+        let id = vec![b'x'; MAX_BYTES];
+        had.note(&Mark { run: 3000, channel: b"c".into(), id: id.as_slice().into(), first: 0, count: 1 });
+        assert!(had.marks().is_empty());
+    }
+}
