@@ -47,7 +47,8 @@ fn nothing_is_lost_whatever_dies() {
     let origin = news::origin(news.clone());
     let origin = format!("127.0.0.1:{}", origin.port);
     let routes = format!("*,path_beg=/test test\n* {origin}");
-    let mut suite = Suite::prepare(&routes, "[runner]\nrecover_wait=10\nfrontend_processes=2\n");
+    let settings = "id_cache_ttl=60\n[runner]\nrecover_wait=10\nfrontend_processes=2\n";
+    let mut suite = Suite::prepare(&routes, settings);
     suite.launch();
     let suite = Arc::new(suite);
     let deaths = Arc::new(Deaths::default());
