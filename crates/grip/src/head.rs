@@ -34,6 +34,8 @@ pub struct StatusCode(u16);
 impl StatusCode {
     /// Success.
     pub const OK: StatusCode = StatusCode(200);
+    /// What the backend or publisher has said can not be made into a response.
+    pub const BAD_GATEWAY: StatusCode = StatusCode(502);
 
     /// Takes a number for a status.
     ///
@@ -57,13 +59,18 @@ impl StatusCode {
 pub struct Reason<'a>(Cow<'a, [u8]>);
 
 impl<'a> Reason<'a> {
+    /// The standard text.
+    pub fn of(code: StatusCode) -> Self {
+        Reason(Cow::Borrowed(default_reason(code.get()).as_bytes()))
+    }
+
     /// Takes a text, or the standard one of `code` if it is empty.
     ///
     /// # Errors
     /// The text has control characters.
     pub fn new(text: impl Into<Cow<'a, [u8]>>, code: StatusCode) -> Result<Self, Unsendable> {
         match text.into() {
-            text if text.is_empty() => Ok(Reason(Cow::Borrowed(default_reason(code.get()).as_bytes()))),
+            text if text.is_empty() => Ok(Reason::of(code)),
             text if is_field_text(&text) => Ok(Reason(text)),
             _ => Err(Unsendable::Reason),
         }

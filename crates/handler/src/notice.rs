@@ -81,7 +81,7 @@ pub enum Notice<'a> {
         /// The channel's full name.
         channel: &'a str,
     },
-    /// A published patch does not fit the response that it is to change; the body is left empty.
+    /// A published patch does not fit the response that it is to change; the client gets a 502.
     PatchFailed {
         /// The channel's full name.
         channel: &'a str,

@@ -105,7 +105,8 @@ impl Fanout {
                         let Kind::Response(poll) = &hold.kind else { continue };
                         if !patched.has(&poll.terms) {
                             let body = patched.body(hold, &response.body, message.channel, cx);
-                            let mut inquiry = one(Mode::Response, Some(body));
+                            // What can not be changed is asked about as an empty one.
+                            let mut inquiry = one(Mode::Response, Some(body.unwrap_or_default()));
                             inquiry.terms = Some(poll.terms.clone());
                             inquiries.push(inquiry);
                         }

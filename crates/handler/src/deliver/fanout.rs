@@ -4,6 +4,7 @@
 //! and exceeded, in its turn.
 
 use std::collections::{HashMap, HashSet};
+use std::iter;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -525,6 +526,7 @@ impl Fanout {
             _ => return receivers,
         };
         let mut targets = Vec::with_capacity(receivers);
+        let mut refused = Vec::new();
         let mut patched = Patched::default();
         for at in 0..audience.channels.channel(channel).groups.len() {
             let group = audience.channels.group_at(audience.channels.channel(channel).groups[at]);
@@ -534,7 +536,10 @@ impl Fanout {
             // What the class gets, by the body that it is made of.
             let mut evaluated: HashMap<*const u8, Option<Bytes>, RandomState> = HashMap::default();
             for &key in group.polls.iter().filter(|&&key| message.is_owed_to(&audience.holds[key])) {
-                let body = patched.body(&audience.holds[key], &response.body, message.channel, cx);
+                let Some(body) = patched.body(&audience.holds[key], &response.body, message.channel, cx) else {
+                    refused.push(Target::new(key, responses::FAILURE));
+                    continue;
+                };
                 let class = group.kin.class.as_deref();
                 let body = match evaluated.get(&body.as_ptr()) {
                     Some(known) => known.clone(),
@@ -554,15 +559,21 @@ impl Fanout {
             ResponseBody::Patch(_) => 0,
         };
         let weight = self.weight(message.size, size);
+        let refused = (!refused.is_empty()).then(|| (refused, responses::failure()));
+        let answers = iter::once((targets, response)).chain(refused);
         if self.admits(message.count(channel, Mode::Response, audience).saturating_mul(weight), cx.now) {
             message.name_in(&mut self.sender.items);
             self.runs.begin();
-            responses::respond(targets, Some(&response), &mut self.sender, audience, cx);
+            for (targets, response) in answers {
+                responses::respond(targets, Some(&response), &mut self.sender, audience, cx);
+            }
             self.sender.items.clear();
         } else {
-            let response = Rc::new(response);
-            for Target { key, body, .. } in targets {
-                self.limit_hold(key, weight, Delivery::Response(response.clone(), body), audience, cx);
+            for (targets, response) in answers {
+                let response = Rc::new(response);
+                for Target { key, body, .. } in targets {
+                    self.limit_hold(key, weight, Delivery::Response(response.clone(), body), audience, cx);
+                }
             }
         }
         receivers
@@ -681,7 +692,7 @@ impl Fanout {
 
 /// The bodies that long-polls get: what was published, or what a published change makes of their own, each once.
 #[derive(Default)]
-pub(super) struct Patched(HashMap<*const ResponseTerms, Bytes, RandomState>);
+pub(super) struct Patched(HashMap<*const ResponseTerms, Option<Bytes>, RandomState>);
 
 impl Patched {
     /// Whether a body has been made for these terms.
@@ -689,18 +700,24 @@ impl Patched {
         self.0.contains_key(&Rc::as_ptr(terms))
     }
 
-    /// What a hold gets.
-    pub(super) fn body(&mut self, hold: &Hold, published: &ResponseBody, channel: &str, cx: &mut Context<'_>) -> Bytes {
+    /// What a hold gets; `None` if the change does not fit its own body.
+    pub(super) fn body(
+        &mut self,
+        hold: &Hold,
+        published: &ResponseBody,
+        channel: &str,
+        cx: &mut Context<'_>,
+    ) -> Option<Bytes> {
         let (changes, terms) = match (published, &hold.kind) {
             (ResponseBody::Patch(changes), Kind::Response(response)) => (changes, &response.terms),
-            (ResponseBody::Patch(_), Kind::Stream(_)) => return Bytes::new(),
-            (ResponseBody::Whole(body), _) => return body.clone(),
+            (ResponseBody::Patch(_), Kind::Stream(_)) => return Some(Bytes::new()),
+            (ResponseBody::Whole(body), _) => return Some(body.clone()),
         };
         let change = || match grip::patch::apply(&terms.response.body, changes) {
-            Ok(body) => body.into(),
+            Ok(body) => Some(body.into()),
             Err(error) => {
                 cx.report(Notice::PatchFailed { channel, error: &error });
-                Bytes::new()
+                None
             }
         };
         self.0.entry(Rc::as_ptr(terms)).or_insert_with(change).clone()

@@ -6,8 +6,9 @@ use std::rc::Rc;
 use bytes::Bytes;
 use foldhash::fast::RandomState;
 use grip::cross_origin::CrossOrigin;
+use grip::head::Reason;
 use grip::jsonp::{CONTENT_TYPE, Jsonp};
-use grip::{HttpResponse, StatusCode};
+use grip::{Headers, HttpResponse, ResponseBody, StatusCode};
 
 use super::sender::{Sender, Start};
 use crate::context::Context;
@@ -34,6 +35,22 @@ impl Target {
     /// A long-poll, and the body that it gets.
     pub fn new(key: HoldKey, body: Bytes) -> Self {
         Target { key, body, len: 0, number: 0 }
+    }
+}
+
+/// The body of [`failure`].
+pub const FAILURE: Bytes = Bytes::from_static(b"Error while proxying to origin.\n");
+
+/// The head of an answer to those whose own can not be made.
+pub fn failure() -> HttpResponse {
+    let (code, content_type) = (StatusCode::BAD_GATEWAY, (b"Content-Type".into(), b"text/plain".into()));
+    HttpResponse {
+        code,
+        reason: Reason::of(code),
+        headers: Headers::new(vec![content_type]).unwrap_or_default(),
+        hidden: Box::default(),
+        body: ResponseBody::Whole(FAILURE),
+        content_filters: None,
     }
 }
 

@@ -109,7 +109,7 @@ fn a_change_is_applied_to_each_backends_own_response() {
         [
             "a 1#2,3#2 200 OK \"{\\\"a\\\":1,\\\"b\\\":0}\"",
             "a 2#2 200 OK \"{\\\"a\\\":2,\\\"b\\\":0}\"",
-            "a 4#2 200 OK"
+            "a 4#2 502 Bad Gateway [Content-Type: text/plain] \"Error while proxying to origin.\\n\""
         ]
     );
     assert_eq!(desk.out.warnings.len(), 1);
