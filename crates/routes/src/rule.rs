@@ -331,19 +331,27 @@ fn target(section: &Section, files: &dyn Files) -> Result<Target, String> {
         subscriptions: section.each("sub").filter(|c| !c.is_empty()).map(String::from).collect(),
         over_http: section.has("over_http"),
         one_event: section.has("one_event"),
-        client: client(text("client_cert"), text("client_key"), files)?.map(Arc::new),
+        client: client(text("client_cert"), text("client_key"), section.has("ssl"), files)?.map(Arc::new),
         ipc_file_mode: text("ipc_file_mode").map(file_mode).transpose()?,
     })
 }
 
 /// The certificate, and the key: that of the same file, if none is named.
-fn client(chain: Option<&str>, key: Option<&str>, files: &dyn Files) -> Result<Option<ClientCertificate>, String> {
+fn client(
+    chain: Option<&str>,
+    key: Option<&str>,
+    tls: bool,
+    files: &dyn Files,
+) -> Result<Option<ClientCertificate>, String> {
     let Some(chain_file) = chain else {
         return match key {
             Some(_) => Err("client_key is of no use without client_cert".into()),
             None => Ok(None),
         };
     };
+    if !tls {
+        return Err("client_cert is of no use without ssl".into());
+    }
     let read = |option: &str, file: &str, wanted: &str| {
         let text = files.pem(file).map_err(|reason| format!("{option}: {reason}"))?;
         match text.contains(wanted) {
@@ -352,8 +360,12 @@ fn client(chain: Option<&str>, key: Option<&str>, files: &dyn Files) -> Result<O
         }
     };
     let chain = read("client_cert", chain_file, "CERTIFICATE-----")?;
-    let key = read("client_key", key.unwrap_or(chain_file), "PRIVATE KEY-----")?;
-    Ok(Some(ClientCertificate { chain, key }))
+    let pair = ClientCertificate { chain, key: read("client_key", key.unwrap_or(chain_file), "PRIVATE KEY-----")? };
+    files.pair(&pair).map_err(|reason| match key {
+        Some(key) => format!("client_cert={chain_file},client_key={key}: {reason}"),
+        None => format!("client_cert={chain_file}: {reason}"),
+    })?;
+    Ok(Some(pair))
 }
 
 fn file_mode(text: &str) -> Result<u32, String> {

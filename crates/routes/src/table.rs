@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use settings::keys::Key;
 
-use crate::rule::{Protocol, Route};
+use crate::rule::{ClientCertificate, Protocol, Route};
 use crate::{line, rule};
 
 /// Reads what lines name: files are the caller's business.
@@ -22,6 +22,12 @@ pub trait Files {
     /// # Errors
     /// It can not be read.
     fn pem(&self, file: &str) -> Result<String, String>;
+
+    /// Whether a backend can be shown a certificate and its key.
+    ///
+    /// # Errors
+    /// One of them is damaged, or they do not belong together.
+    fn pair(&self, pair: &ClientCertificate) -> Result<(), String>;
 }
 
 /// No files: there is no key, and no certificate.
@@ -32,6 +38,10 @@ impl Files for () {
 
     fn pem(&self, file: &str) -> Result<String, String> {
         Err(format!("{file} is not there"))
+    }
+
+    fn pair(&self, _: &ClientCertificate) -> Result<(), String> {
+        Ok(())
     }
 }
 
@@ -182,7 +192,15 @@ mod tests {
                 "both" => Ok("-----BEGIN CERTIFICATE-----\n-----BEGIN PRIVATE KEY-----\n".into()),
                 "cert" => Ok("-----BEGIN CERTIFICATE-----\n".into()),
                 "key" => Ok("-----BEGIN EC PRIVATE KEY-----\n".into()),
+                "damaged" => Ok("-----BEGIN CERTIFICATE-----\n-----BEGIN PRIVATE KEY-----\ndamaged".into()),
                 _ => Err(format!("can't read {file}")),
+            }
+        }
+
+        fn pair(&self, pair: &ClientCertificate) -> Result<(), String> {
+            match [&pair.chain, &pair.key].iter().any(|text| text.contains("damaged")) {
+                true => Err("no certificate".into()),
+                false => Ok(()),
             }
         }
     }
@@ -333,10 +351,14 @@ mod tests {
             ("client_cert=none,client_key=key", "client_cert: can't read none"),
             ("client_cert=cert,client_key=none", "client_key: can't read none"),
             ("client_key=key", "client_key is of no use without client_cert"),
+            ("client_cert=damaged", "client_cert=damaged: no certificate"),
+            ("client_cert=cert,client_key=damaged", "client_cert=cert,client_key=damaged: no certificate"),
         ] {
             let (client, problems) = read(options);
             assert_eq!((client, problems.len(), problems[0].text.as_str()), (None, 1, said));
         }
+        let (_, problems) = Table::parse(b"* o:1,client_cert=both", "routes", &NoKeys);
+        assert_eq!(problems[0].to_string(), "routes:1: client_cert is of no use without ssl");
     }
 
     #[test]

@@ -9,11 +9,14 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
-use routes::{Files, Problem, Table};
+use routes::{ClientCertificate, Files, Problem, Table};
+use rustls::pki_types::pem::{self, PemObject as _};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
 use settings::keys::{Key, KeyFiles};
+use settings::routes::RoutesSource;
 
 use crate::request::signatures::signing_key;
-use settings::routes::RoutesSource;
 
 /// A changed file is read when it has not changed again for so long, because editors and scripts write in several steps.
 const QUIET: Duration = Duration::from_secs(1);
@@ -189,6 +192,25 @@ impl Files for Beside<'_> {
             length => Err(format!("{file} has {length} bytes, more than {MAX_PEM}")),
         }
     }
+
+    /// Does what the outbound process will do with it, which would find out with the first request only.
+    fn pair(&self, pair: &ClientCertificate) -> Result<(), String> {
+        let chain = CertificateDer::pem_slice_iter(pair.chain.as_bytes()).collect::<Result<Vec<_>, _>>();
+        let chain = chain.map_err(|error| format!("the certificate {}", damage(&error)))?;
+        let key = PrivateKeyDer::from_pem_slice(pair.key.as_bytes());
+        let key = key.map_err(|error| format!("the key {}", damage(&error)))?;
+        let pair = CertifiedKey::from_der(chain, key, &rustls::crypto::ring::default_provider());
+        pair.map(drop).map_err(|error| error.to_string())
+    }
+}
+
+/// What is wrong with a section of PEM.
+fn damage(error: &pem::Error) -> String {
+    match error {
+        pem::Error::MissingSectionEnd { .. } => "is cut off: its end marker is missing".into(),
+        pem::Error::NoItemsFound => "is missing".into(),
+        other => format!("is damaged: {other}"),
+    }
 }
 
 #[cfg(test)]
@@ -270,6 +292,38 @@ mod tests {
         }
         files.write("* o:9999\n");
         assert!(routes.has_changed(after(13_000)));
+    }
+
+    #[test]
+    fn a_certificate_that_no_backend_could_be_shown_is_a_mistake_of_the_file() {
+        let files = Files::new();
+        let write = |name: &str, text: &str| std::fs::write(files.directory.path().join(name), text).unwrap();
+        let pair = || {
+            let key = rcgen::KeyPair::generate().unwrap();
+            let certificate = rcgen::CertificateParams::new(["us".to_owned()]).unwrap().self_signed(&key).unwrap();
+            (certificate.pem(), key.serialize_pem())
+        };
+        let (ours, other) = (pair(), pair());
+        write("cert", &ours.0);
+        write("key", &ours.1);
+        write("both", &format!("{}{}", ours.0, ours.1));
+        write("other", &other.1);
+        // As it is when a file is copied by hand and its end is missing, or a part of it.
+        write("short", &ours.0[..ours.0.len() / 2]);
+        write("torn", &[&ours.0[..100], &ours.0[165..]].concat());
+        let mistakes = |options: &str| mistakes(&files.routes(&format!("* o:1,ssl,{options}\n")).source);
+        for good in ["client_cert=both", "client_cert=cert,client_key=key"] {
+            assert_eq!(mistakes(good), [""; 0]);
+        }
+        for bad in ["cert=short", "cert=torn", "cert=cert,client_key=other"] {
+            let said = mistakes(&format!("client_{bad}{}", if bad.contains(',') { "" } else { ",client_key=key" }));
+            assert_eq!(said.len(), 1, "{bad}: {said:?}");
+            assert!(said[0].contains("routes:1: client_cert="), "{said:?}");
+        }
+        assert!(
+            mistakes("client_cert=short,client_key=key")[0]
+                .ends_with("the certificate is cut off: its end marker is missing")
+        );
     }
 
     #[test]
