@@ -81,6 +81,10 @@ pub struct Config {
     pub session_queue_bytes: usize,
     /// How long there may be more of a shared response.
     pub session_queue_time: Duration,
+    /// Bytes that an answer of a WebSocket-over-HTTP backend may have, and a message of a backend for a SockJS client.
+    pub max_message_size: usize,
+    /// How long such an answer may take.
+    pub events_timeout: Duration,
     /// How long a connection counts in statistics after the last word of it; none: handlers are told only how many there
     /// are.
     pub stats_connection_ttl: Option<Duration>,

@@ -67,7 +67,7 @@ impl Engine {
         let limit = websocket::slow::Limit { bytes: config.session_queue_bytes, time: config.session_queue_time };
         Engine {
             websockets: websocket::table::Table::new(limit, now),
-            polls: sockjs::table::Table::new(config.max_open_requests, now),
+            polls: sockjs::table::Table::new(config.max_open_requests, config.max_message_size, now),
             groups: shared_requests::table::Table::new(config.session_queue_bytes, config.session_queue_time),
             groups_wait: false,
             shared: Shared::new(instance, config),

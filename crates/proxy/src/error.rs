@@ -77,8 +77,8 @@ pub enum ProxyError {
     /// The outbound process has not been heard of for too long.
     #[error("the outbound process has been silent for 60 s")]
     OutboundSilent,
-    /// A WebSocket over HTTP can not go on.
-    #[error("a WebSocket over HTTP can not go on: {0}")]
+    /// A WebSocket over HTTP can not go on, or not as the backend wishes.
+    #[error("WebSocket over HTTP: {0}")]
     Events(String),
     /// A SockJS client or its backend sends what can not be passed on.
     #[error(transparent)]

@@ -301,6 +301,10 @@ pub struct Proxy {
     pub session_queue_bytes: usize,
     /// How long there may be more of a shared response.
     pub session_queue_time: Duration,
+    /// Bytes that an answer of a WebSocket-over-HTTP backend may have, and a message of a backend for a SockJS client.
+    pub max_message_size: usize,
+    /// How long such an answer may take.
+    pub events_timeout: Duration,
 }
 
 /// `set_x_forwarded_protocol`.

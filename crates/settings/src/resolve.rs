@@ -253,6 +253,8 @@ fn proxy(
         ws_control_out_spec: bound("handler_ws_control_out_spec")?,
         session_queue_bytes: values.int("handler", "session_queue_bytes")?,
         session_queue_time: values.seconds("handler", "session_queue_time")?,
+        max_message_size: values.int(P, "backend_max_message_size")?,
+        events_timeout: values.seconds(P, "backend_events_timeout")?,
     })
 }
 

@@ -90,6 +90,7 @@ impl Engine {
                         });
                     }
                 }
+                Work::Warn(excess) => links.log(&Note::Warning { kind: excess.kind(), text: &excess }),
                 Work::Tell(id, seq, word) => {
                     let Some(peer) = self.shared.peers.find(NAME) else { continue };
                     let ids = Ids::One(id.as_bytes(), Some(seq));

@@ -6,11 +6,10 @@ use bytes::{Bytes, BytesMut};
 
 use crate::websocket::pipe::Frame;
 
-/// A message of the client with what is inside of it, in bytes. The client has credits for no more until it is whole.
-pub const MAX_FROM_CLIENT: usize = 200_000;
-/// A message of the backend, in bytes.
-pub const MAX_FROM_BACKEND: usize = 1_000_000;
-/// Proxies in between close what is silent for longer.
+/// A message of the client with what is inside of it, in bytes. The client has credits for no more until it is whole, which
+/// no setting changes.
+pub const MAX_FROM_CLIENT: usize = zhttp::INITIAL_BODY;
+/// Proxies in between close what is silent for longer; clients of SockJS count on no other time.
 const HEARTBEAT: Duration = Duration::from_secs(25);
 
 /// Both directions of one WebSocket.
@@ -18,6 +17,8 @@ const HEARTBEAT: Duration = Duration::from_secs(25);
 pub struct Framing {
     from_client: BytesMut,
     from_backend: BytesMut,
+    /// Bytes that a message of the backend may have.
+    most: usize,
     heartbeat_at: Option<Instant>,
 }
 
@@ -31,17 +32,17 @@ pub enum FramingError {
     #[error("a SockJS client may send {MAX_FROM_CLIENT} bytes at once")]
     FromClient,
     /// A message of the backend has no end.
-    #[error("a message for a SockJS client may have {MAX_FROM_BACKEND} bytes")]
-    FromBackend,
+    #[error("a message for a SockJS client may have {0} bytes (backend_max_message_size)")]
+    FromBackend(usize),
 }
 
 /// The messages of the client in a frame that ends one, with the bytes that they came in.
 pub type Messages = (Vec<Bytes>, usize);
 
 impl Framing {
-    /// For a WebSocket that begins.
-    pub fn new() -> Self {
-        Framing { from_client: BytesMut::new(), from_backend: BytesMut::new(), heartbeat_at: None }
+    /// For a WebSocket that begins. Messages of the backend may have `most` bytes.
+    pub fn new(most: usize) -> Self {
+        Framing { from_client: BytesMut::new(), from_backend: BytesMut::new(), most, heartbeat_at: None }
     }
 
     /// The first frame for the client.
@@ -76,8 +77,8 @@ impl Framing {
     /// # Errors
     /// It is too large.
     pub fn wrap(&mut self, body: &[u8], more: bool) -> Result<Option<Frame>, FramingError> {
-        if self.from_backend.len() + body.len() > MAX_FROM_BACKEND {
-            return Err(FramingError::FromBackend);
+        if self.from_backend.len() + body.len() > self.most {
+            return Err(FramingError::FromBackend(self.most));
         }
         self.from_backend.extend_from_slice(body);
         if more {
@@ -99,12 +100,6 @@ impl Framing {
     }
 }
 
-impl Default for Framing {
-    fn default() -> Self {
-        Framing::new()
-    }
-}
-
 /// The messages in a JSON array of strings.
 pub fn strings(document: &[u8]) -> Option<Vec<Bytes>> {
     let strings: Vec<String> = serde_json::from_slice(document).ok()?;
@@ -122,9 +117,11 @@ pub fn wrapped(message: &[u8]) -> Frame {
 mod tests {
     use super::*;
 
+    const MOST: usize = 1000;
+
     #[test]
     fn messages_of_a_client_are_taken_out_whatever_pieces_they_come_in() {
-        let mut framing = Framing::new();
+        let mut framing = Framing::new(MOST);
         assert_eq!(framing.take(br#"["a", "#, true), Ok(None));
         assert_eq!(framing.take(br#""b\n"]"#, false), Ok(Some((vec!["a".into(), "b\n".into()], 12))));
         assert_eq!(framing.take(b"", false), Ok(Some((vec![], 0))));
@@ -135,15 +132,15 @@ mod tests {
 
     #[test]
     fn messages_without_end_are_refused() {
-        let mut framing = Framing::new();
+        let mut framing = Framing::new(MOST);
         assert_eq!(framing.take(&vec![b'x'; MAX_FROM_CLIENT], true), Err(FramingError::FromClient));
-        assert_eq!(framing.wrap(&vec![b'x'; MAX_FROM_BACKEND], true), Ok(None));
-        assert_eq!(framing.wrap(b"x", true), Err(FramingError::FromBackend));
+        assert_eq!(framing.wrap(&[b'x'; MOST], true), Ok(None));
+        assert_eq!(framing.wrap(b"x", true), Err(FramingError::FromBackend(MOST)));
     }
 
     #[test]
     fn a_message_of_the_backend_is_one_frame() {
-        let mut framing = Framing::new();
+        let mut framing = Framing::new(MOST);
         assert_eq!(framing.wrap(b"say \"", true), Ok(None));
         let frame = framing.wrap(b"hi\"\n", false).unwrap().unwrap();
         assert_eq!(frame, Frame::message(false, Bytes::from_static(br#"a["say \"hi\"\n"]"#)));
@@ -151,7 +148,7 @@ mod tests {
 
     #[test]
     fn heartbeats_begin_with_the_connection() {
-        let (mut framing, now) = (Framing::new(), Instant::now());
+        let (mut framing, now) = (Framing::new(MOST), Instant::now());
         assert_eq!(framing.next_due(), None);
         framing.open(now);
         assert_eq!(framing.heartbeat(now + HEARTBEAT / 2), None);

@@ -10,15 +10,17 @@ use zhttp::session::client::{Due, Grant, Outcome, Session as Link};
 use zhttp::{INITIAL_BODY, Kind, Packet, PeerId};
 
 use super::call::Caller;
-use super::framing::MAX_FROM_BACKEND;
 use super::page::{self, Page};
 
-/// A poll is answered after this time even if there is nothing to say.
+/// A poll is answered after this time even if there is nothing to say. This and the next are what clients of SockJS and other
+/// servers keep to.
 const HEARTBEAT: Duration = Duration::from_secs(25);
 /// A client that has been away for so long is gone, and an end is remembered for so long.
 const AWAY: Duration = Duration::from_secs(5);
-/// Messages of one request, in bytes.
-const MAX_SEND: usize = 200_000;
+/// Messages of one request, in bytes: as many as a relay gives credits for.
+const MAX_SEND: usize = INITIAL_BODY;
+/// Messages that may wait for a poll. Those without content take no credits.
+const MAX_INCOMING: usize = 20_000;
 
 /// One session.
 #[derive(Debug)]
@@ -34,6 +36,8 @@ pub struct Session {
     incoming: Vec<(Bytes, usize)>,
     /// The message that comes in pieces.
     unfinished: BytesMut,
+    /// Bytes that a message of the backend may have.
+    most: usize,
     due: Instant,
 }
 
@@ -56,6 +60,37 @@ pub enum Act {
     Answer(Caller, Page),
     /// The relay is told something, under this number.
     Tell(u32, Word),
+    /// The log is told that something went beyond its bounds.
+    Warn(Excess),
+}
+
+/// What is beyond the bounds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Excess {
+    /// A message of the backend, which ends the session.
+    #[error("a SockJS session is ended: a message of the backend has more than {0} bytes (backend_max_message_size)")]
+    Message(usize),
+    /// Messages for a client that does not poll, which end the session.
+    #[error("a SockJS session is ended: more than {MAX_INCOMING} messages wait for a poll of its client")]
+    Messages,
+    /// Messages of a client, which are refused.
+    #[error("messages of a SockJS client are refused with 400: they have more than {MAX_SEND} bytes")]
+    Request,
+    /// A session, which is refused.
+    #[error("a SockJS session is refused with 503: there are {0} already (max_open_requests)")]
+    Sessions(usize),
+}
+
+impl Excess {
+    /// What its lines in the log are limited by.
+    pub fn kind(self) -> &'static str {
+        match self {
+            Excess::Message(_) => "sockjs-message",
+            Excess::Messages => "sockjs-messages",
+            Excess::Request => "sockjs-request",
+            Excess::Sessions(_) => "sockjs-sessions",
+        }
+    }
 }
 
 /// What a relay is told.
@@ -89,7 +124,8 @@ impl Word {
 
 impl Session {
     /// A session whose WebSocket is opened now, and whose client waits for that.
-    pub fn open(caller: Caller, callback: Option<Box<[u8]>>, now: Instant) -> Self {
+    /// Messages of the backend may have `most` bytes.
+    pub fn open(caller: Caller, callback: Option<Box<[u8]>>, most: usize, now: Instant) -> Self {
         Session {
             link: Link::start(Protocol::WebSocket, INITIAL_BODY as u32, now),
             phase: Phase::Opening,
@@ -98,6 +134,7 @@ impl Session {
             outgoing: VecDeque::new(),
             incoming: Vec::new(),
             unfinished: BytesMut::new(),
+            most,
             due: now + 2 * HEARTBEAT,
         }
     }
@@ -124,7 +161,10 @@ impl Session {
     pub fn send(&mut self, caller: Caller, messages: Vec<Bytes>, acts: &mut Vec<Act>) {
         let refusal = match self.phase {
             _ if self.sender.is_some() => "Already sending",
-            _ if messages.iter().map(Bytes::len).sum::<usize>() > MAX_SEND => "Message too large",
+            _ if messages.iter().map(Bytes::len).sum::<usize>() > MAX_SEND => {
+                acts.push(Act::Warn(Excess::Request));
+                "Message too large"
+            }
             Phase::Open => {
                 self.outgoing.extend(messages);
                 self.sender = Some(caller);
@@ -230,7 +270,15 @@ impl Session {
     }
 
     fn on_data(&mut self, packet: &Packet<'_>, now: Instant, acts: &mut Vec<Act>) {
-        if self.unfinished.len() + packet.body.len() > MAX_FROM_BACKEND {
+        let excess = if self.unfinished.len() + packet.body.len() > self.most {
+            Some(Excess::Message(self.most))
+        } else if self.incoming.len() >= MAX_INCOMING {
+            Some(Excess::Messages)
+        } else {
+            None
+        };
+        if let Some(excess) = excess {
+            acts.push(Act::Warn(excess));
             return self.end(acts);
         }
         self.unfinished.extend_from_slice(packet.body);
@@ -321,6 +369,8 @@ mod tests {
 
     use super::*;
 
+    const MOST: usize = 1000;
+
     struct Polls {
         session: Session,
         relay: Option<PeerId>,
@@ -333,7 +383,7 @@ mod tests {
         fn opening() -> Self {
             let now = Instant::now();
             let relay = Peers::default().intern(b"relay");
-            Polls { session: Session::open(caller(0), None, now), relay, seq: 0, now, calls: 0 }
+            Polls { session: Session::open(caller(0), None, MOST, now), relay, seq: 0, now, calls: 0 }
         }
 
         fn open() -> Self {
@@ -422,7 +472,24 @@ mod tests {
         let credit = Packet { kind: Kind::Credit, credits: Some(10), ..Packet::default() };
         assert_eq!(polls.packet(credit), [text(4, "x", false), answer(7, "ok")]);
         let large = "x".repeat(MAX_SEND + 1).leak();
-        assert_eq!(polls.send(9, &[large]), [refusal(9, 400, "Bad Request", "Message too large")]);
+        let refused = refusal(9, 400, "Bad Request", "Message too large");
+        assert_eq!(polls.send(9, &[large]), [Act::Warn(Excess::Request), refused]);
+    }
+
+    #[test]
+    fn what_has_no_end_ends_the_session_with_a_line_in_the_log() {
+        let mut polls = Polls::open();
+        let whole = Packet { body: &[b'x'; MOST], content_type: Some(b"text"), more: true, ..Packet::default() };
+        assert!(!polls.packet(whole).iter().any(|act| matches!(act, Act::Warn(_))));
+        assert_eq!(polls.says(b"x"), [Act::Warn(Excess::Message(MOST)), Act::Tell(1, Word::Cancel)]);
+        assert!(polls.session.is_over());
+
+        let mut polls = Polls::open();
+        for _ in 0..MAX_INCOMING {
+            assert_eq!(polls.says(b""), []);
+        }
+        assert_eq!(polls.says(b""), [Act::Warn(Excess::Messages), Act::Tell(1, Word::Cancel)]);
+        assert!(polls.session.is_over());
     }
 
     #[test]

@@ -15,7 +15,7 @@ use zhttp::{Headers, INITIAL_BODY, Id, Ids, Packet, PeerId, Wheel};
 use super::call::{Call, Caller, Verb};
 use super::page::{self, Page};
 use super::place::backend_path;
-use super::session::{Act, Session, Word};
+use super::session::{Act, Excess, Session, Word};
 use crate::request::uri::{Scheme, Uri};
 
 /// The name by which relays know the sessions' side. Instances can not have it, since theirs are printed.
@@ -43,6 +43,8 @@ pub enum Work {
     Tell(Id, u32, Word),
     /// Open a WebSocket on a route.
     Open(Vec<u8>, Arc<Route>),
+    /// Tell the log.
+    Warn(Excess),
 }
 
 /// All sessions.
@@ -53,6 +55,8 @@ pub struct Table {
     next: u64,
     /// Sessions that may be at a time.
     limit: usize,
+    /// Bytes that a message of a backend may have.
+    most: usize,
     writer: Writer,
 }
 
@@ -66,14 +70,15 @@ struct Entry {
 pub type Events = VecDeque<Event>;
 
 impl Table {
-    /// Without any; at most `limit` at a time.
-    pub fn new(limit: usize, now: Instant) -> Self {
+    /// Without any; at most `limit` at a time. Messages of backends may have `most` bytes.
+    pub fn new(limit: usize, most: usize, now: Instant) -> Self {
         Table {
             sessions: HashMap::new(),
             names: HashMap::new(),
             timers: Wheel::new(TICK, now),
             next: 0,
             limit,
+            most,
             writer: Writer::default(),
         }
     }
@@ -105,13 +110,14 @@ impl Table {
             (Some(id), Verb::Send(messages)) => self.with(id, |session, acts| session.send(caller, messages, acts)),
             (None, Verb::Send(_)) => vec![Work::Answer(caller, page::text(404, "Not Found", "Not Found\n"))],
             (None, Verb::Receive(_)) if self.sessions.len() >= self.limit => {
-                vec![Work::Answer(caller, page::text(503, "Service Unavailable", "Too many sessions\n"))]
+                let page = page::text(503, "Service Unavailable", "Too many sessions\n");
+                vec![Work::Warn(Excess::Sessions(self.limit)), Work::Answer(caller, page)]
             }
             (None, Verb::Receive(callback)) => {
                 self.next += 1;
                 let id = Id::indexed(0, self.next);
                 let message = self.first_packet(&id, &request, scheme, &route);
-                let session = Session::open(caller, callback, now);
+                let session = Session::open(caller, callback, self.most, now);
                 self.sessions.insert(name.clone(), Entry { id, session, timer: None });
                 self.names.insert(id, name);
                 let mut work = self.with(id, |_, _| {});
@@ -164,6 +170,7 @@ impl Table {
         let work = acts.into_iter().map(|act| match act {
             Act::Answer(caller, page) => Work::Answer(caller, page),
             Act::Tell(seq, word) => Work::Tell(id, seq, word),
+            Act::Warn(excess) => Work::Warn(excess),
         });
         work.collect()
     }

@@ -219,7 +219,7 @@ impl Relay {
             Some(Place::Raw) => self.backend_path = Some(place::backend_path(&route, true).into()),
             Some(Place::Session { .. }) => {
                 self.backend_path = Some(place::backend_path(&route, true).into());
-                self.framing = Some(Box::default());
+                self.framing = Some(Box::new(Framing::new(config.max_message_size)));
             }
             Some(_) => {
                 let page = page::text(404, "Not Found", "Not Found\n");

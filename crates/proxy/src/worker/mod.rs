@@ -605,6 +605,8 @@ fn config(settings: &settings::Proxy) -> Config {
         max_open_requests: settings.max_open_requests,
         session_queue_bytes: settings.session_queue_bytes,
         session_queue_time: settings.session_queue_time,
+        max_message_size: settings.max_message_size,
+        events_timeout: settings.events_timeout,
         router_resp: origin_specs.into_iter().flatten().all(|spec| spec.starts_with("ipc:")),
     }
 }

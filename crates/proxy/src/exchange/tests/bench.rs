@@ -170,6 +170,8 @@ impl Bench {
             session_queue_bytes: 1_000_000,
             session_queue_time: Duration::from_secs(5),
             recover_wait: Duration::from_secs(10),
+            max_message_size: 1_000_000,
+            events_timeout: Duration::from_secs(60),
             ..Config::default()
         };
         let now = Instant::now();

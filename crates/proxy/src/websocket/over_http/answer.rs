@@ -6,10 +6,8 @@ use grip::header::integer;
 use grip::websocket::events;
 use zhttp::Headers;
 
-/// The backend is not asked more often when there is nothing to say.
+/// The backend is not asked more often when there is nothing to say. As in Pushpin, so that backends need no other value.
 const MIN_INTERVAL: u64 = 20;
-/// Names that one answer may set.
-const MAX_META: usize = 64;
 
 /// The head of an answer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -41,7 +39,6 @@ impl Answer {
             meta: headers
                 .iter()
                 .filter_map(|(name, value)| Some((meta_name(name)?.to_vec(), value.to_vec())))
-                .take(MAX_META)
                 .collect(),
         }
     }

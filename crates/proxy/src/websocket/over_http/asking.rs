@@ -7,11 +7,6 @@ use zhttp::session::Protocol;
 use zhttp::session::client::{Outcome, Session};
 use zhttp::{Headers, INITIAL_BODY, Packet, PeerId};
 
-use super::MAX_ANSWER;
-
-/// A backend has this long for its whole answer.
-pub const ANSWER_WAIT: Duration = Duration::from_secs(60);
-
 /// A request under way.
 #[derive(Debug)]
 pub struct Asking {
@@ -30,6 +25,19 @@ pub struct Asking {
     handed_over: bool,
     head: Option<Head>,
     content: Vec<u8>,
+    /// Bytes that the content may have.
+    most: usize,
+}
+
+/// What bounds a request.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// How long it may take until an outbound process has it.
+    pub taken_within: Duration,
+    /// How long the backend has for its whole answer.
+    pub answered_within: Duration,
+    /// Bytes that the answer may have.
+    pub answer: usize,
 }
 
 /// The head of an answer.
@@ -56,16 +64,17 @@ pub enum Step {
 
 impl Asking {
     /// A request that is sent now.
-    pub fn start(serial: u64, body: Bytes, taken_within: Duration, now: Instant) -> Self {
+    pub fn start(serial: u64, body: Bytes, bounds: Bounds, now: Instant) -> Self {
         Asking {
             serial,
             session: Session::start(Protocol::Http, INITIAL_BODY as u32, now),
-            taken_by: now + taken_within,
-            answer_by: now + ANSWER_WAIT,
+            taken_by: now + bounds.taken_within,
+            answer_by: now + bounds.answered_within,
             handed_over: body.is_empty(),
             unsent: body,
             head: None,
             content: Vec::new(),
+            most: bounds.answer,
         }
     }
 
@@ -99,8 +108,8 @@ impl Asking {
                     Some(head) => head,
                     None => Head::read(packet)?,
                 };
-                if self.content.len() + packet.body.len() > MAX_ANSWER {
-                    return Err(format!("the answer has more than {MAX_ANSWER} bytes"));
+                if self.content.len() + packet.body.len() > self.most {
+                    return Err(format!("the answer has more than {} bytes (backend_max_message_size)", self.most));
                 }
                 self.content.extend_from_slice(packet.body);
                 if packet.more {

@@ -25,14 +25,17 @@ use self::answer::Answer;
 use self::queue::{Offer, Overflow, Queue};
 use super::pipe::{Frame, Status};
 
-/// Content of an answer, in bytes.
-pub const MAX_ANSWER: usize = 1_000_000;
-/// Content of an answer that refuses the connection, in bytes.
+/// Content of an answer that refuses the connection, in bytes. As in Pushpin: it is a page that says why.
 pub const MAX_REFUSAL: usize = 100_000;
-/// Before the first repetition; each further one waits twice as long.
+/// Before the first repetition; each further one waits twice as long. With the number of them as in Pushpin: a backend that
+/// restarts has half a minute.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 /// Repetitions of one request.
 const MAX_RETRIES: u32 = 5;
+/// Names that a backend may set for a connection, over all of its answers.
+const MAX_META: usize = 64;
+/// Bytes of these names and their values. They go with each request, and have to fit its head.
+const MAX_META_BYTES: usize = 65_536;
 
 /// One WebSocket towards its backend.
 #[derive(Debug)]
@@ -100,6 +103,8 @@ pub struct Heard {
     pub frames: Vec<Frame>,
     /// Bytes that the client may send again.
     pub accepted: usize,
+    /// `Set-Meta-` headers that are left out, because there are too many.
+    pub left_out: usize,
     /// The connection can not go on, once the frames have been delivered.
     pub failure: Option<Failure>,
 }
@@ -296,7 +301,7 @@ impl Conversation {
         if let Some(interval) = answer.interval {
             self.interval = interval;
         }
-        self.take_meta(answer);
+        heard.left_out = self.take_meta(answer);
         heard.accepted = self.take_accepted(ask, answer.accepted)?;
         let mut events = Events::new(body).peekable();
         if self.is_opening() {
@@ -347,13 +352,22 @@ impl Conversation {
         Some(Status { code: ours.code, reason: Bytes::new() })
     }
 
-    fn take_meta(&mut self, answer: &Answer) {
+    /// Gives how many there was no room for.
+    fn take_meta(&mut self, answer: &Answer) -> usize {
+        let mut left_out = 0;
         for (name, value) in &answer.meta {
             self.meta.retain(|(other, _)| !other.eq_ignore_ascii_case(name));
-            if !value.is_empty() {
+            if value.is_empty() {
+                continue;
+            }
+            let bytes: usize = self.meta.iter().map(|(name, value)| name.len() + value.len()).sum();
+            if self.meta.len() < MAX_META && bytes + name.len() + value.len() <= MAX_META_BYTES {
                 self.meta.push((name.clone(), value.clone()));
+            } else {
+                left_out += 1;
             }
         }
+        left_out
     }
 
     /// Gives the bytes that the client may send again.

@@ -7,10 +7,11 @@ use grip::websocket::events::Event;
 
 use crate::websocket::pipe::Frame;
 
-/// Content that may wait, in bytes. The client has credits for no more, so that only a message larger than this comes up
-/// against it.
-pub const MAX_BYTES: usize = 200_000;
-/// Messages and control frames that may wait. Those without content take no credits.
+/// Content that may wait, in bytes: what a client has credits for, which no setting changes. So only a message larger than
+/// this comes up against it.
+pub const MAX_BYTES: usize = zhttp::INITIAL_BODY;
+/// Messages and control frames that may wait. Those without content take no credits; with what an entry takes itself, this
+/// many are some megabytes.
 const MAX_ENTRIES: usize = 20_000;
 
 /// One message or control frame.

@@ -242,6 +242,24 @@ fn events_before_a_bad_one_are_delivered() {
 }
 
 #[test]
+fn meta_does_not_grow_without_end() {
+    let mut talk = Talk::open(&[]);
+    let mut left_out = 0;
+    for number in 0..MAX_META + 10 {
+        talk.say(text("x"));
+        talk.asked().unwrap();
+        left_out += talk.hear(&[(&format!("Set-Meta-N{number}"), "1")], b"").left_out;
+    }
+    assert_eq!((talk.conversation.meta().len(), left_out), (MAX_META, 10));
+    // What is there can still be changed and removed, which makes room for others, but not for what is too large.
+    talk.say(text("x"));
+    talk.asked().unwrap();
+    let large = "x".repeat(MAX_META_BYTES);
+    let heard = talk.hear(&[("Set-Meta-N1", "2"), ("Set-Meta-N2", ""), ("Set-Meta-Large", &large)], b"");
+    assert_eq!((talk.conversation.meta().len(), heard.left_out), (MAX_META - 1, 1));
+}
+
+#[test]
 fn meta_is_kept_changed_and_removed_whatever_the_case_of_its_name() {
     let mut talk = Talk::open(&[("Set-Meta-User", "alice"), ("set-meta-Room", "1")]);
     let pair = |name: &str, value: &str| (name.as_bytes().to_vec(), value.as_bytes().to_vec());

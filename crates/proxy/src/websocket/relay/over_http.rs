@@ -7,7 +7,7 @@ use routes::Route;
 use zhttp::session::client::{self, Grant, Outgoing};
 use zhttp::{Ext, Headers, INITIAL_BODY, Id, Ids, Kind, Packet, PeerId};
 
-use super::super::over_http::asking::{Asking, Head, Step};
+use super::super::over_http::asking::{Asking, Bounds, Head, Step};
 use super::super::over_http::queue::Overflow;
 use super::super::over_http::{Ask, Conversation, Failure, MAX_REFUSAL, answer, request};
 use super::super::pipe::Status;
@@ -23,7 +23,7 @@ use crate::request::headers::{Additions, origin_uri};
 use crate::request::uri::{Scheme, Uri};
 use crate::statistics::request_size;
 
-/// While so much waits for the client, the backend is not asked for more.
+/// While so much waits for the client, the backend is not asked for more. Nothing is dropped, so no setting is needed.
 const BACKLOG: usize = 200_000;
 
 /// A backend that is spoken to by requests.
@@ -116,7 +116,10 @@ impl Relay {
         let path = self.backend_path.clone();
         let uri = Relay::uri_for_backend(uri, path.as_ref());
         let serial = scene.cx.shared.serial();
-        let asking = Asking::start(serial, ask.body.clone(), TIMEOUT, scene.cx.now);
+        let config = &scene.cx.shared.config;
+        let bounds =
+            Bounds { taken_within: TIMEOUT, answered_within: config.events_timeout, answer: config.max_message_size };
+        let asking = Asking::start(serial, ask.body.clone(), bounds, scene.cx.now);
         let opened = self.open_request(ask, serial, &packet, &uri, &route, scene);
         let Some(over_http) = self.conversation() else { return };
         over_http.asking = Some(asking);
@@ -277,6 +280,10 @@ impl Relay {
             return self.go_on_parting(scene);
         }
         self.grant_client(heard.accepted, scene);
+        if heard.left_out > 0 {
+            let text = format!("{} Set-Meta- headers are left out, since there are too many", heard.left_out);
+            self.warn(&ProxyError::Events(text), scene);
+        }
         if let Some(failure) = &heard.failure
             && opening
         {
