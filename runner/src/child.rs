@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use process::{READY, RUNNER, inherit};
+use process::{MAX_PAGE, READY, RUNNER, inherit};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
@@ -65,6 +65,15 @@ impl Handle {
 pub enum News {
     /// The service of this number serves.
     Ready(usize),
+    /// It tells how it is.
+    Told {
+        /// Which service.
+        service: usize,
+        /// Its process, which may have ended since.
+        pid: u32,
+        /// Its metrics.
+        page: String,
+    },
     /// It has ended.
     Ended(Ended),
 }
@@ -101,10 +110,12 @@ pub fn start(
     let pid = child.id().unwrap_or_default();
     let (signals, received) = mpsc::unbounded_channel();
     let name = service.name();
-    let ready = news.clone();
+    let told = news.clone();
     tokio::spawn(async move {
-        if serves(ours, &configuration).await {
-            let _ = ready.send(News::Ready(index));
+        let Some(mut line) = serves(ours, &configuration).await else { return };
+        let _ = told.send(News::Ready(index));
+        while let Some(page) = page(&mut line).await {
+            let _ = told.send(News::Told { service: index, pid, page });
         }
     });
     tokio::spawn(async move {
@@ -137,12 +148,25 @@ fn line() -> io::Result<(UnixStream, OwnedFd)> {
     Ok((UnixStream::from_std(ours)?, theirs.into()))
 }
 
-/// Sends a child its configuration, and waits until it says that it serves. Never if it is a program that does not do so.
-async fn serves(mut child: UnixStream, configuration: &[u8]) -> bool {
+/// Sends a child its configuration, and waits until it says that it serves. None if it is a program that does not do so.
+async fn serves(mut child: UnixStream, configuration: &[u8]) -> Option<UnixStream> {
     // A child that does not read, or has ended, does not serve either.
     let sent = child.write_all(configuration).await.is_ok() && child.shutdown().await.is_ok();
     let mut answer = [0];
-    sent && child.read_exact(&mut answer).await.is_ok() && answer == [READY]
+    (sent && child.read_exact(&mut answer).await.is_ok() && answer == [READY]).then_some(child)
+}
+
+/// The next page of metrics; none at the end, or if it is none.
+async fn page(line: &mut UnixStream) -> Option<String> {
+    let mut length = [0; 4];
+    line.read_exact(&mut length).await.ok()?;
+    let length = u32::from_le_bytes(length) as usize;
+    if length > MAX_PAGE {
+        return None;
+    }
+    let mut page = vec![0; length];
+    line.read_exact(&mut page).await.ok()?;
+    String::from_utf8(page).ok()
 }
 
 async fn watch(

@@ -12,6 +12,7 @@
 //! - [`listeners`]: the sockets of the outside world.
 //! - [`supervise`]: the loop: start, restart, stop. [`asked`] are the signals to it, [`backoff`] decides
 //!   when to start again, [`child`] is one process.
+//! - [`vitals`]: how the processes are; [`observers`]: who asks for that over HTTP, metrics and health.
 //! - [`files`]: directories, pid files and sockets that are made and removed.
 //! - [`output`]: log lines of children, merged into ours.
 
@@ -25,10 +26,12 @@ pub mod child;
 pub mod configuration;
 pub mod files;
 pub mod listeners;
+pub mod observers;
 pub mod originals;
 pub mod output;
 pub mod services;
 pub mod supervise;
+pub mod vitals;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -40,6 +43,7 @@ use crate::arguments::Arguments;
 use crate::configuration::Configuration;
 use crate::files::RunFiles;
 use crate::listeners::Listeners;
+use crate::observers::Observers;
 
 /// Name of the program.
 pub const NAME: &str = "pushpin-runner";
@@ -86,10 +90,14 @@ fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     let merge = arguments.merge(origin);
     let mut listeners = Listeners::open(settings)?;
     let files = RunFiles::prepare(settings, arguments.file_prefix(), merge)?;
-    if let Err(error) = listeners.open_local(settings) {
-        files.remove();
-        return Err(error.into());
-    }
+    let opened = listeners.open_local(settings).map_err(|error| Failure::from(format!("local_ports: {error}")));
+    let observers = match opened.and_then(|()| Ok(Observers::open(settings)?)) {
+        Ok(observers) => observers,
+        Err(error) => {
+            files.remove();
+            return Err(error);
+        }
+    };
     for address in listeners.client_addresses() {
         tracing::info!("listening on {address}");
     }
@@ -98,7 +106,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     }
     originals::write_files(&configuration, &files)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let outcome = runtime.block_on(supervise::run(configuration, arguments, &listeners, &files));
+    let outcome = runtime.block_on(supervise::run(configuration, arguments, &listeners, observers, &files));
     files.remove();
     outcome
 }

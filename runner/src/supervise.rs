@@ -18,8 +18,10 @@ use crate::child::{self, Ended, Handle, News, SpawnError};
 use crate::configuration::{Change, Configuration};
 use crate::files::RunFiles;
 use crate::listeners::Listeners;
+use crate::observers::Observers;
 use crate::originals;
 use crate::services::{self, Program, Service};
+use crate::vitals::Shared;
 
 /// How long services may take to stop before they are killed.
 const GRACE: Duration = Duration::from_secs(4);
@@ -64,11 +66,14 @@ pub async fn run(
     configuration: Configuration,
     arguments: &Arguments,
     listeners: &Listeners,
+    observers: Observers,
     files: &RunFiles,
 ) -> Result<ExitCode, Failure> {
     let mut asked = Asked::new()?;
     let (news, mut told) = mpsc::unbounded_channel();
-    let slots = services::of(&configuration, arguments, files).into_iter().map(Slot::from).collect();
+    let slots: Vec<_> = services::of(&configuration, arguments, files).into_iter().map(Slot::from).collect();
+    let vitals = Shared::new(slots.iter().map(|slot| slot.service.name()));
+    let _files = observers.serve(&vitals)?;
     let handed_down = configuration.to_bytes();
     let tickets = Chain::new(std::time::SystemTime::now()).map_err(|_| "the system has no random numbers for keys")?;
     let mut supervisor = Supervisor {
@@ -80,6 +85,7 @@ pub async fn run(
         listeners,
         files,
         news,
+        vitals,
         has_started: false,
         unclean: false,
     };
@@ -110,6 +116,8 @@ struct Supervisor<'a> {
     listeners: &'a Listeners,
     files: &'a RunFiles,
     news: mpsc::UnboundedSender<News>,
+    /// What those are told who watch over the suite.
+    vitals: Shared,
     /// Whether it has been said that everything has started.
     has_started: bool,
     /// Whether one did not stop as it should.
@@ -126,6 +134,7 @@ impl Supervisor<'_> {
             tokio::select! {
                 Some(news) = told.recv() => match news {
                     News::Ready(index) => self.serves(index),
+                    News::Told { service, pid, page } => self.told(service, pid, page),
                     News::Ended(end) => self.ended(end)?,
                 },
                 () = sleep_until(self.next_start()) => self.start_due(),
@@ -148,6 +157,7 @@ impl Supervisor<'_> {
         let handle = child::start(index, &slot.service, handed_down, self.listeners, self.news.clone())?;
         self.files.write_pid(&slot.service.file_name, handle.pid);
         slot.state = State::Running(handle);
+        self.vitals.lock().start(index);
         if !slot.service.tells_when_ready() {
             self.serves(index);
         }
@@ -157,9 +167,17 @@ impl Supervisor<'_> {
     /// One says that it serves. When all do for the first time, whoever has started us may go on.
     fn serves(&mut self, index: usize) {
         self.slots[index].has_served = true;
+        self.vitals.lock().serve(index);
         if !self.has_started && self.slots.iter().all(|slot| slot.has_served) {
             self.has_started = true;
             tracing::info!("started");
+        }
+    }
+
+    /// One tells how it is, unless it has ended since.
+    fn told(&self, service: usize, pid: u32, page: String) {
+        if matches!(&self.slots[service].state, State::Running(handle) if handle.pid == pid) {
+            self.vitals.lock().tell(service, page, std::time::Instant::now());
         }
     }
 
@@ -200,6 +218,7 @@ impl Supervisor<'_> {
         let name = slot.service.name();
         self.files.remove_pid(&slot.service.file_name);
         slot.state = State::Stopped;
+        self.vitals.lock().end(end.service);
         let lived = end.started.elapsed();
         if let Some(code) = end.status.code().filter(|code| *code != 0)
             && slot.restarts == 0
@@ -272,6 +291,7 @@ impl Supervisor<'_> {
     /// Stops all that run: asks, waits, and kills those that take too long. To be asked again changes nothing: init systems
     /// and impatient people do so, and what stops in order needs its time.
     async fn stop(&mut self, told: &mut mpsc::UnboundedReceiver<News>, asked: &mut Asked) {
+        self.vitals.lock().stop();
         self.signal(Signal::SIGTERM);
         let deadline = tokio::time::sleep(GRACE);
         tokio::pin!(deadline);

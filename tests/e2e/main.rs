@@ -14,6 +14,7 @@ mod hostile;
 mod interim;
 mod lifecycle;
 mod links;
+mod metrics;
 mod operator;
 mod proxy;
 mod publish;

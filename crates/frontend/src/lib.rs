@@ -56,8 +56,10 @@ pub const COMPONENT: Component = Component {
     several: true,
 };
 
-/// Token of the signals' descriptor; listeners are below it.
+/// Token of the signals' descriptor; listeners are below it and the next.
 const SIGNALS: usize = worker::FIRST_CLIENT - 1;
+/// Token of the descriptor that says when to tell the runner how we are.
+const REPORT: usize = worker::FIRST_CLIENT - 2;
 
 /// Runs the program.
 pub fn main() -> ExitCode {
@@ -95,7 +97,7 @@ fn serve(mut started: Started) -> Result<(), Failure> {
         let socket = match inherit::local(&port.path) {
             Some(socket) => socket,
             None => {
-                let (socket, file) = local::open(port)?;
+                let (socket, file) = local::open(port).map_err(|error| format!("local_ports: {error}"))?;
                 files.push(file);
                 socket
             }
@@ -138,11 +140,21 @@ fn serve(mut started: Started) -> Result<(), Failure> {
     let mut worker = Worker::new(&specs, listeners, admission, config)?;
     let fd = started.signals.as_raw_fd();
     worker.registry().register(&mut SourceFd(&fd), Token(SIGNALS), Interest::READABLE)?;
-    started.ready.tell();
+    let mut reporter = started.ready.tell()?;
+    if let Some(fd) = reporter.descriptor() {
+        worker.registry().register(&mut SourceFd(&fd), Token(REPORT), Interest::READABLE)?;
+    }
     let mut ready = Vec::new();
     let mut stop = false;
     while !stop {
-        worker.turn(&mut ready, |_| stop |= started.signals.attend())?;
+        let mut report = false;
+        worker.turn(&mut ready, |token| match token {
+            REPORT => report = true,
+            _ => stop |= started.signals.attend(),
+        })?;
+        if report {
+            reporter.attend(|page| worker.measure(page));
+        }
     }
     tracing::info!("stopping...");
     tracing::debug!("{:?}", worker.counters());

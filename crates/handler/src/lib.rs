@@ -35,6 +35,7 @@ pub mod worker;
 
 use std::os::fd::AsRawFd;
 use std::process::ExitCode;
+use std::sync::PoisonError;
 
 use mio::unix::SourceFd;
 use mio::{Interest, Token};
@@ -56,6 +57,8 @@ pub const COMPONENT: Component = Component {
 };
 
 const SIGNALS: Token = Token(0);
+/// When to tell the runner how we are.
+const REPORT: Token = Token(1);
 
 /// Runs the program.
 pub fn main() -> ExitCode {
@@ -65,21 +68,34 @@ pub fn main() -> ExitCode {
 fn serve(mut started: Started) -> Result<(), Failure> {
     let settings = &started.settings.handler;
     let mut worker = Worker::new(&instance_id("handler"), settings)?;
+    let mut control_port = None;
     if let Some(address) = settings.push_in_http {
         let limits = Limits::of(settings);
         let (submissions, waker) = worker.submissions();
         let (key, token) = (settings.control_key.as_ref(), settings.control_token.as_ref());
         let gate = Gate::new(key, settings.control_iss.as_deref(), token).map_err(|e| format!("control_key: {e}"))?;
-        publish::http::start(inherit::listen(inherit::PUBLISH, address)?, submissions, waker, limits, gate)?;
+        let listener = inherit::listen(inherit::PUBLISH, address)?;
+        control_port = Some(publish::http::start(listener, submissions, waker, limits, gate)?);
         tracing::info!("http control server: {address}");
     }
     let fd = started.signals.as_raw_fd();
     worker.registry().register(&mut SourceFd(&fd), SIGNALS, Interest::READABLE)?;
-    started.ready.tell();
+    let mut reporter = started.ready.tell()?;
+    if let Some(fd) = reporter.descriptor() {
+        worker.registry().register(&mut SourceFd(&fd), REPORT, Interest::READABLE)?;
+    }
     let mut ready = Vec::new();
     let mut stop = false;
     while !stop {
-        worker.turn(&mut ready, |_| stop |= started.signals.attend())?;
+        let mut report = false;
+        worker.turn(&mut ready, |token| match Token(token) {
+            REPORT => report = true,
+            _ => stop |= started.signals.attend(),
+        })?;
+        if report {
+            let port = control_port.as_ref().map(|port| port.lock().unwrap_or_else(PoisonError::into_inner));
+            reporter.attend(|page| worker.measure(port.as_deref(), page));
+        }
     }
     tracing::info!("stopping...");
     worker.shut_down();

@@ -4,6 +4,7 @@
 
 #![forbid(unsafe_code)]
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::time::{Duration, Instant};
 
@@ -49,6 +50,13 @@ impl Limited {
         Some(std::mem::take(&mut kind.suppressed))
     }
 
+    /// Adds how often each kind occurred.
+    pub fn add_to(&self, totals: &mut BTreeMap<&'static str, u64>) {
+        for kind in &self.kinds {
+            *totals.entry(kind.name).or_default() += kind.total;
+        }
+    }
+
     /// How often a kind occurred.
     pub fn total(&self, kind: &str) -> u64 {
         self.kinds.iter().find(|k| k.name == kind).map_or(0, |k| k.total)
@@ -70,5 +78,8 @@ mod tests {
         assert_eq!(limited.admit("a", start + INTERVAL), Some(2));
         assert_eq!(limited.admit("a", start + INTERVAL * 3), Some(0));
         assert_eq!(limited.total("a"), 5);
+        let mut totals = BTreeMap::from([("a", 1)]);
+        limited.add_to(&mut totals);
+        assert_eq!(totals, BTreeMap::from([("a", 6), ("b", 1)]));
     }
 }

@@ -45,6 +45,8 @@ pub const COMPONENT: Component = Component {
 
 /// Token of the signals' descriptor, above those of all connections.
 const SIGNALS: usize = usize::MAX / 2;
+/// Token of the descriptor that says when to tell the runner how we are.
+const REPORT: usize = SIGNALS - 1;
 
 /// Runs the program.
 pub fn main() -> ExitCode {
@@ -55,14 +57,20 @@ fn serve(mut started: Started) -> Result<(), Failure> {
     let mut worker = Worker::new(instance_id("outbound"), &started.settings.outbound)?;
     let fd = started.signals.as_raw_fd();
     worker.registry().register(&mut SourceFd(&fd), Token(SIGNALS), Interest::READABLE)?;
-    started.ready.tell();
+    let mut reporter = started.ready.tell()?;
+    if let Some(fd) = reporter.descriptor() {
+        worker.registry().register(&mut SourceFd(&fd), Token(REPORT), Interest::READABLE)?;
+    }
     let mut ready = Vec::new();
     let mut stop = false;
     while !stop {
         worker.turn(&mut ready)?;
-        let signalled = |event: &Event| matches!(event, Event::Source { token: SIGNALS, .. });
-        if ready.iter().any(signalled) {
-            stop = started.signals.attend();
+        for event in &ready {
+            match event {
+                Event::Source { token: SIGNALS, .. } => stop = started.signals.attend(),
+                Event::Source { token: REPORT, .. } => reporter.attend(|page| worker.measure(page)),
+                _ => {}
+            }
         }
     }
     tracing::info!("stopping...");

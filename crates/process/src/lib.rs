@@ -10,6 +10,7 @@ pub mod inherit;
 pub mod local;
 pub mod log;
 mod parent;
+mod reporter;
 mod secret;
 pub mod signals;
 pub mod zmq;
@@ -23,6 +24,7 @@ use std::time::Duration;
 pub use arguments::{Arguments, Component};
 pub use identity::instance_id;
 pub use parent::{READY, RUNNER, die_with_runner, name_this_process};
+pub use reporter::{MAX_PAGE, Reporter};
 pub use secret::Secret;
 pub use signals::{Signal, Signals};
 
@@ -53,15 +55,26 @@ pub struct Started {
 
 /// Tells, once, that a component serves.
 #[derive(Debug)]
-pub struct Ready(Option<Parent>);
+pub struct Ready {
+    parent: Option<Parent>,
+    is_watched: bool,
+}
 
 impl Ready {
-    /// Says so in the log, and to the runner if that started it.
-    pub fn tell(self) {
+    /// Says so in the log, and to the runner if that started it. What comes back tells the runner more, if that is asked for.
+    ///
+    /// # Errors
+    /// The system has no timer for that.
+    pub fn tell(self) -> std::io::Result<Reporter> {
         tracing::info!("started");
-        if let Some(mut parent) = self.0 {
-            parent.ready();
-        }
+        let Some(mut parent) = self.parent else {
+            if self.is_watched {
+                tracing::warn!("prometheus_port and health_port have no effect: pushpin-runner serves them");
+            }
+            return Ok(Reporter::default());
+        };
+        parent.ready();
+        if self.is_watched { Reporter::new(parent.into_file()) } else { Ok(Reporter::default()) }
     }
 }
 
@@ -106,7 +119,8 @@ fn prepare(component: &Component, arguments: &Arguments) -> Result<Started, Fail
             tracing::warn!("{warning}");
         }
     }
-    Ok(Started { settings, signals, process: arguments.process, secret, ready: Ready(parent) })
+    let ready = Ready { parent, is_watched: settings.runner.is_watched() };
+    Ok(Started { settings, signals, process: arguments.process, secret, ready })
 }
 
 /// The ports that were inherited, as the configuration has them.

@@ -16,7 +16,7 @@ use crate::inherit::BACKLOG;
 
 /// A Unix socket that cannot be listened on.
 #[derive(Debug, thiserror::Error)]
-#[error("local_ports: unable to listen on {}: {reason}", path.display())]
+#[error("unable to listen on {}: {reason}", path.display())]
 pub struct LocalError {
     /// Where.
     pub path: PathBuf,

@@ -1,7 +1,8 @@
 //! A component and the runner that started it.
 //!
 //! The runner is at the other end of stdin, which is a socket: it sends the configuration that it has checked, and maybe a
-//! secret, and closes its direction; the component answers with one byte when it serves. Programs of others may ignore it.
+//! secret, and closes its direction; the component answers with one byte when it serves, and then tells how it is if the runner
+//! is asked for that. Programs of others may ignore it.
 
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
@@ -17,7 +18,7 @@ use crate::{Failure, Secret};
 /// Variable in which the runner tells its process id to the components that it starts.
 pub const RUNNER: &str = "PUSHPIN_RUNNER";
 
-/// What a component sends when it serves.
+/// What a component sends when it serves. Pages of metrics may follow, each behind its length in four bytes.
 pub const READY: u8 = b'r';
 
 fn runner() -> Option<Pid> {
@@ -67,6 +68,11 @@ impl Parent {
     pub(crate) fn ready(&mut self) {
         // A runner that is not there any more ends this process otherwise.
         let _ = self.0.write_all(&[READY]);
+    }
+
+    /// The line, for what is told later.
+    pub(crate) fn into_file(self) -> File {
+        self.0
     }
 }
 

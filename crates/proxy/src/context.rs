@@ -98,6 +98,15 @@ pub struct Config {
     pub router_resp: bool,
 }
 
+/// Numbers of clients.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Clients {
+    /// With requests.
+    pub http: u64,
+    /// With WebSockets.
+    pub websockets: u64,
+}
+
 /// The things that every exchange uses.
 pub struct Shared {
     /// Our instance id.
@@ -114,6 +123,8 @@ pub struct Shared {
     pub availability: Availability,
     /// What handlers are told of connections and requests.
     pub statistics: Statistics,
+    /// Requests and WebSockets of clients so far.
+    pub arrivals: Clients,
     /// Sessions that have ended because a packet of theirs was not taken, and whose other side is to hear of it as soon as it
     /// takes packets again.
     pub cut: Vec<Cut>,
@@ -141,6 +152,7 @@ impl Shared {
                 config.stats_connection_ttl.map_or(Telling::Maxima(config.stats_connections_max_ttl), Telling::Each),
                 config.stats_report_interval,
             ),
+            arrivals: Clients::default(),
             config,
             availability: Availability::default(),
             cut: Vec::new(),

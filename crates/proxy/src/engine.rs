@@ -21,7 +21,7 @@ use tnetstring::Writer;
 use zhttp::session::server;
 use zhttp::{Bulk, Ext, INITIAL_BODY, Id, Ids, Kind, Packet, PeerId, Wheel};
 
-use crate::context::{Config, Context, Links, Note, Shared, Side, Way};
+use crate::context::{Clients, Config, Context, Links, Note, Shared, Side, Way};
 use crate::exchange::{Exchange, KeepAlive};
 use crate::handler::accept::Verdict;
 use crate::request::uri::Uri;
@@ -492,6 +492,17 @@ impl Engine {
         for relay in self.websockets.relays() {
             relay.with_arrival(|arrival| shared.statistics.meet(&arrival, number.next().unwrap_or(0), all, now));
         }
+    }
+
+    /// Clients that have come so far; those that come again after a hold are not counted twice.
+    pub fn arrivals(&self) -> Clients {
+        self.shared.arrivals
+    }
+
+    /// Clients that are here; those that are held are the handler's.
+    pub fn open(&self) -> Clients {
+        let http = self.exchanges.len().saturating_sub(self.groups.count());
+        Clients { http: http as u64, websockets: self.websockets.len() as u64 }
     }
 
     /// What handlers are told.

@@ -29,6 +29,12 @@ pub(crate) fn of(raw: &Raw, settings: &Settings, missing: &[Original], supervise
             "push_in_http_port is open to this machine only; write push_in_http_addr=* for all, if all may publish";
         note("handler", "push_in_http_port", text);
     }
+    for (section, key) in [("handler", "prometheus_port"), ("proxy", "prometheus_port")] {
+        if let Some(port) = raw.item(section, key).filter(|value| value.parse::<u16>().is_ok()) {
+            let text = format!("{key} is open to this machine only; write {key}=*:{port} for all");
+            note(section, key, &text);
+        }
+    }
     if supervised {
         for original in missing {
             let keys = original.programs().join(", ");

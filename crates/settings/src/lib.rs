@@ -32,8 +32,10 @@ pub mod table;
 mod values;
 
 pub use error::{Error, Warning};
-pub use listen::{LocalPort, Port};
-pub use model::{FirstSubscription, Frontend, Global, Handler, Outbound, Proxy, Runner, Settings, Statistics, Zmq};
+pub use listen::{Endpoint, LocalPort, Port};
+pub use model::{
+    Exposition, FirstSubscription, Frontend, Global, Handler, Outbound, Proxy, Runner, Settings, Statistics, Zmq,
+};
 pub use parts::Part;
 pub use raw::{HandedDownError, Raw};
 pub use source::{Origin, Source};

@@ -29,6 +29,15 @@ pub struct LocalPort {
     pub proxied: bool,
 }
 
+/// Where the runner answers those who watch over it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Endpoint {
+    /// A TCP port.
+    Tcp(SocketAddr),
+    /// A Unix socket.
+    Local(LocalPort),
+}
+
 /// What a system takes as the path of a socket, less the zero at its end.
 const LONGEST_PATH: usize = 107;
 
@@ -48,6 +57,19 @@ pub fn parse(text: &str) -> Result<SocketAddr, String> {
     match port.parse::<u16>() {
         Ok(port) if port > 0 => Ok(SocketAddr::new(ip, port)),
         _ => Err(problem()),
+    }
+}
+
+impl Endpoint {
+    /// Reads `[addr:]port` or `ipc://path`. What it answers is for operators, so a port alone is for this machine only.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        match text.strip_prefix("ipc://") {
+            Some(path) => LocalPort::parse(path).map(Self::Local),
+            None if text.contains(':') => parse(text).map(Self::Tcp),
+            None => parse(&format!("localhost:{text}")).map(Self::Tcp).map_err(|_| {
+                format!("`{text}` is not a port; write a port such as 9100, or *:9100, or ipc:///run/metrics")
+            }),
+        }
     }
 }
 
@@ -134,6 +156,17 @@ mod tests {
     fn nonsense_is_refused_with_an_example() {
         for text in ["", "x", "0", "70000", "1.2.3:80", "80/tcp"] {
             assert!(parse(text).unwrap_err().contains("127.0.0.1:7999"), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_endpoint_without_an_address_is_for_this_machine() {
+        let tcp = |text: &str| Ok(Endpoint::Tcp(text.parse().unwrap()));
+        assert_eq!(Endpoint::parse("9100"), tcp("127.0.0.1:9100"));
+        assert_eq!(Endpoint::parse("*:9100"), tcp("0.0.0.0:9100"));
+        assert_eq!(Endpoint::parse("ipc:///run/m"), Ok(Endpoint::Local(LocalPort::parse("/run/m").unwrap())));
+        for text in ["", "x", "0", "70000", "ipc://"] {
+            assert!(Endpoint::parse(text).is_err(), "{text}");
         }
     }
 

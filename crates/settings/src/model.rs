@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::keys::Key;
-use crate::listen::{LocalPort, Port};
+use crate::listen::{Endpoint, LocalPort, Port};
 use crate::log_level::LogLevels;
 use crate::original::Originals;
 use crate::parts::Part;
@@ -40,7 +40,7 @@ impl Settings {
             &runner.parts,
             (&runner.http_ports, &runner.https_ports, &runner.local_ports),
             &runner.logdir,
-            runner.frontend_processes,
+            (runner.frontend_processes, &runner.metrics, &runner.health),
             (&runner.programs, &runner.originals, &runner.original_programs),
         );
         let clients = (&proxy.client_in_specs, &proxy.client_in_stream_specs, &proxy.client_out_specs);
@@ -99,6 +99,11 @@ pub struct Runner {
     pub log_levels: LogLevels,
     /// Number of frontend processes, at least 1.
     pub frontend_processes: usize,
+    /// Where metrics are served, by the section that says so. Not for those of a part that another program takes the place
+    /// of: Pushpin's serve their own.
+    pub metrics: Vec<Exposition>,
+    /// Where health is told.
+    pub health: Option<Endpoint>,
     /// Programs that replace the suite's own, with the same command line.
     pub programs: Programs,
     /// Programs of Pushpin's that replace the suite's own, with a command line of their own.
@@ -108,11 +113,25 @@ pub struct Runner {
 }
 
 impl Runner {
+    /// Whether processes are to tell the runner how they are.
+    pub fn is_watched(&self) -> bool {
+        !self.metrics.is_empty() || self.health.is_some()
+    }
+
     /// The parts to start for which there is no other program.
     pub fn own_parts(&self) -> impl Iterator<Item = Part> {
         let other = |part: &Part| self.programs.of(*part).is_some() || self.originals.of(*part).is_some();
         self.parts.iter().copied().filter(move |part| !other(part))
     }
+}
+
+/// A place where metrics are served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exposition {
+    /// The place.
+    pub endpoint: Endpoint,
+    /// Begins all names.
+    pub prefix: String,
 }
 
 /// Programs to start instead of our own, where set.

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use crate::advice;
 use crate::error::{Error, Warning};
+use crate::listen::Endpoint;
 use crate::model::{
-    FirstSubscription, ForwardedProtocol, Frontend, Global, Handler, Outbound, Programs, Proxy, Runner, Settings,
-    Statistics, Zmq,
+    Exposition, FirstSubscription, ForwardedProtocol, Frontend, Global, Handler, Outbound, Programs, Proxy, Runner,
+    Settings, Statistics, Zmq,
 };
 use crate::original::Original;
 use crate::parts::{self, Part, Services};
@@ -94,6 +95,16 @@ fn runner(values: &Values, frontend: &Frontend, services: &Services, raw: &Raw) 
     const R: &str = "runner";
     let program = |key| values.optional_text(R, key).map(|path| path.map(PathBuf::from));
     let own_frontend = services.originals.of(Part::Frontend).is_none();
+    let mut metrics = Vec::<Exposition>::new();
+    for (section, program) in [("handler", "handler_bin"), ("proxy", "proxy_bin")] {
+        let endpoint = values.endpoint(section, "prometheus_port")?;
+        let prefix = values.text(section, "prometheus_prefix")?;
+        check_prefix(&prefix).map_err(|e| values.error(section, "prometheus_prefix", e))?;
+        let is_own = values.optional_text(R, program)?.is_none();
+        let is_new = |endpoint: &Endpoint| metrics.iter().all(|other| other.endpoint != *endpoint);
+        let found = endpoint.filter(|endpoint| is_own && is_new(endpoint));
+        metrics.extend(found.map(|endpoint| Exposition { endpoint, prefix }));
+    }
     Ok(Runner {
         parts: services.parts.clone(),
         http_ports: frontend.http_ports.clone(),
@@ -103,6 +114,8 @@ fn runner(values: &Values, frontend: &Frontend, services: &Services, raw: &Raw) 
         log_buffer_size: values.int(R, "log_buffer_size")?,
         log_levels: values.log_levels(R, "log_level")?,
         frontend_processes: if own_frontend { frontend.processes.len() } else { 1 },
+        metrics,
+        health: values.endpoint(R, "health_port")?,
         programs: Programs {
             frontend: program("frontend_bin")?,
             proxy: program("proxy_bin")?,
@@ -112,6 +125,19 @@ fn runner(values: &Values, frontend: &Frontend, services: &Services, raw: &Raw) 
         originals: services.originals,
         original_programs: raw.programs().iter().map(|(key, path)| (key.clone(), path.into())).collect(),
     })
+}
+
+/// What the beginning of a metric's name may be.
+fn check_prefix(prefix: &str) -> Result<(), String> {
+    let good = |(at, byte): (usize, u8)| {
+        matches!(byte, b'a'..=b'z' | b'A'..=b'Z' | b'_' | b':') || at > 0 && byte.is_ascii_digit()
+    };
+    match prefix.bytes().enumerate().all(good) {
+        true => Ok(()),
+        false => {
+            Err(format!("`{prefix}` can not begin the name of a metric; write letters, digits and _, such as pushpin_"))
+        }
+    }
 }
 
 fn frontend(
@@ -626,6 +652,34 @@ mod tests {
         assert!(warnings[0].to_string().starts_with("text:2: push_in_http_port is open to this machine only"));
         let all = load("[handler]\npush_in_http_port=5561\npush_in_http_addr=*\n");
         assert_eq!(all.handler.push_in_http, Some("0.0.0.0:5561".parse().unwrap()));
+    }
+
+    #[test]
+    fn metrics_are_served_to_this_machine_unless_it_says_otherwise() {
+        let (settings, warnings) =
+            Settings::load(&source("[proxy]\nprometheus_port=9100\nprometheus_prefix=p_\n")).unwrap();
+        let endpoint = Endpoint::Tcp("127.0.0.1:9100".parse().unwrap());
+        assert_eq!(settings.runner.metrics, [Exposition { endpoint, prefix: "p_".into() }]);
+        assert!(warnings[0].to_string().starts_with("text:2: prometheus_port is open to this machine only"));
+        // Not shifted, as in Pushpin; and once if both sections name the same.
+        let text = "[global]\nport_offset=1\n[proxy]\nprometheus_port=*:9100\n[handler]\nprometheus_port=*:9100\n";
+        let metrics = load(text).runner.metrics;
+        assert_eq!(metrics.len(), 1);
+        assert_eq!(metrics[0].endpoint, Endpoint::Tcp("0.0.0.0:9100".parse().unwrap()));
+        assert!(!load("").runner.is_watched() && load("[runner]\nhealth_port=1\n").runner.is_watched());
+    }
+
+    #[test]
+    fn a_handler_of_pushpins_serves_its_own_metrics() {
+        assert_eq!(load("[runner]\nhandler_bin=/h\n[handler]\nprometheus_port=:1\n").runner.metrics, []);
+    }
+
+    #[test]
+    fn a_prefix_that_no_metric_can_have_is_refused() {
+        for prefix in ["1x", "a-b", "a b"] {
+            let error = error(&format!("[handler]\nprometheus_prefix={prefix}\n"));
+            assert!(error.starts_with("text:2: prometheus_prefix") && error.contains("pushpin_"), "{error}");
+        }
     }
 
     #[test]

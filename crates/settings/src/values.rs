@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::error::{Error, Place};
 use crate::keys::Key;
-use crate::listen::{LocalPort, Port};
+use crate::listen::{Endpoint, LocalPort, Port};
 use crate::log_level::LogLevels;
 use crate::model::ForwardedFor;
 use crate::raw::Raw;
@@ -198,6 +198,14 @@ impl<'a> Values<'a> {
 
     pub(crate) fn ports(&self, section: &str, key: &str) -> Result<Vec<Port>, Error> {
         self.get(section, key, |_, items| items.iter().map(|item| Port::parse(item)).collect())
+    }
+
+    /// Where the runner answers, or nowhere.
+    pub(crate) fn endpoint(&self, section: &str, key: &str) -> Result<Option<Endpoint>, Error> {
+        self.get(section, key, |_, items| {
+            let value = single(items)?;
+            if value.is_empty() { Ok(None) } else { Endpoint::parse(&value).map(Some) }
+        })
     }
 
     pub(crate) fn local_ports(&self, section: &str, key: &str) -> Result<Vec<LocalPort>, Error> {

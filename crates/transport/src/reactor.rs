@@ -5,6 +5,7 @@
 //! until it has done enough for one turn; what is left is reported again by the next `wait`. What it sends to peers on
 //! this machine is collected and leaves with the next `wait`, so that a turn costs one system call for each peer.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -188,6 +189,11 @@ impl Reactor {
             Engine::Libzmq(socket) => socket.readable_after_edge(),
         };
         report.then_some(*number)
+    }
+
+    /// Adds the warnings about its sockets so far, by kind.
+    pub fn add_warnings(&self, totals: &mut BTreeMap<&'static str, u64>) {
+        self.sockets.iter().for_each(|socket| socket.core.add_warnings(totals));
     }
 
     /// Sends what has been collected, as far as peers take it; otherwise it leaves with the next [`Reactor::wait`].

@@ -1,6 +1,7 @@
 //! What all sockets have in common, whoever does their I/O: sending and receiving without blocking.
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -189,6 +190,10 @@ impl Core {
 
     pub(crate) fn unsubscribe(&self, prefix: &[u8]) -> Result<(), Error> {
         each!(self, socket => socket.unsubscribe(prefix))
+    }
+
+    pub(crate) fn add_warnings(&self, totals: &mut BTreeMap<&'static str, u64>) {
+        each!(self, socket => socket.add_warnings(totals));
     }
 
     pub(crate) fn counters(&self) -> Counters {

@@ -167,7 +167,7 @@ impl Worker {
                     self.counters.unintroduced += 1;
                     let address = named(client.http.address());
                     let text = format_args!("a connection of {address} is closed: {error} (proxy_protocol=true)");
-                    self.warnings.warn("proxy header", now, text);
+                    self.warnings.warn("proxy-header", now, text);
                 }
                 self.close(slot);
             }
@@ -306,7 +306,7 @@ pub(super) fn note(
     if code == TOO_LARGE {
         counters.oversized += 1;
         let text = format_args!("the WebSocket of {} is closed: {reason} (client_max_message_size)", named(client));
-        return warnings.warn("message size", now, text);
+        return warnings.warn("message-size", now, text);
     }
     tracing::debug!(%code, client = client.map(tracing::field::display), "request refused: {reason}");
 }

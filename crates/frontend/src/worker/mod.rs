@@ -8,12 +8,14 @@
 //! - `packets`: what servers send goes to the clients it is for.
 //! - `clients`: accepting, reading, writing, closing.
 //! - `due`, `timers`: deadlines of clients, keep-alives and expiry of exchanges.
+//! - `measures`: what operators can see of all this.
 //! - `departures`: servers that have gone; `recovery`: their sessions are offered to their successors; `spread`: their
 //!   WebSockets are closed one after the other.
 
 mod clients;
 mod departures;
 mod due;
+mod measures;
 mod packets;
 mod recovery;
 mod spread;

@@ -65,6 +65,8 @@ pub struct Totals {
     pub sent: u64,
     /// Of these, those to long-polls.
     pub responses_sent: u64,
+    /// And those to WebSockets.
+    pub sockets_sent: u64,
     /// Blocks of messages, if they are counted.
     pub blocks_received: u64,
     /// Blocks of deliveries.
@@ -271,6 +273,7 @@ impl Fanout {
             && let Some(action) = item.formats.ws_message
         {
             let sockets = self.deliver_to_sockets(channel, &message, action, audience, cx);
+            self.totals.sockets_sent += sockets as u64;
             self.totals.blocks_sent += sockets as u64 * u64::from(socket.unwrap_or(0));
             note(&message, item.id.as_deref(), Mode::Socket, sockets, socket, audience);
             receivers += sockets;
@@ -642,6 +645,11 @@ impl Fanout {
         if limiter.add(bucket.clone(), weight, (receiver, delivery)).is_err() {
             cx.report(Notice::RateExceeded { hwm: self.message_hwm.unwrap_or(0), route: bucket.as_deref() });
         }
+    }
+
+    /// Deliveries dropped because more than `message_hwm` waited.
+    pub fn over_rate(&self) -> u64 {
+        self.limiter.as_ref().map_or(0, |limiter| limiter.dropped)
     }
 
     /// Delivers what the rate allows now, and closes clients that are too slow.

@@ -104,6 +104,8 @@ pub struct Totals {
     pub repeated: u64,
     /// Items dropped because too many wait for others.
     pub out_of_order: u64,
+    /// Deliveries dropped because of `message_hwm`.
+    pub over_rate: u64,
     /// Ids forgotten before their time.
     pub ids_forgotten: u64,
     /// Holds of a predecessor that were taken up.
@@ -201,6 +203,7 @@ impl Engine {
         Totals {
             deliveries: self.fanout.totals,
             slow_closed: self.fanout.sender.slow_closed,
+            over_rate: self.fanout.over_rate(),
             ids_forgotten: self.dedup.forgotten_early,
             fetches: self.fetches.totals,
             ..self.totals

@@ -5,6 +5,7 @@ use zhttp::{Id, PeerId};
 use super::Engine;
 use crate::statistics::Counters;
 use crate::statistics::notes::Notes;
+use crate::subscribe::audience::Audience;
 use crate::subscribe::channels::{Channels, Mode};
 
 impl Engine {
@@ -31,6 +32,11 @@ impl Engine {
     /// What has been noted since the last call; none if no notes are taken.
     pub fn notes(&mut self) -> Option<Notes> {
         self.audience.notes.as_deref_mut().map(std::mem::take)
+    }
+
+    /// Who is held, and for which channels.
+    pub fn audience(&self) -> &Audience {
+        &self.audience
     }
 
     /// Who is subscribed to what.

@@ -5,7 +5,7 @@ use std::ops::{Index, IndexMut};
 use foldhash::fast::RandomState;
 use zhttp::{Id, PeerId};
 
-use super::Hold;
+use super::{Hold, HoldMode};
 use crate::context::Address;
 use crate::subscribe::channels::HoldKey;
 use crate::tables::{Map, Table};
@@ -16,6 +16,7 @@ pub struct Holds {
     holds: Table<Hold>,
     by_session: Map<(PeerId, Id), HoldKey, RandomState>,
     births: u64,
+    polls: usize,
 }
 
 impl Holds {
@@ -28,6 +29,7 @@ impl Holds {
     /// Adds a hold.
     pub fn insert(&mut self, hold: Hold) -> HoldKey {
         let session = (hold.session.client(), *hold.session.id());
+        self.polls += usize::from(hold.mode() == HoldMode::Response);
         let key = self.holds.insert(hold);
         self.by_session.insert(session, key);
         key
@@ -36,6 +38,7 @@ impl Holds {
     /// Removes a hold.
     pub fn remove(&mut self, key: HoldKey) -> Option<Hold> {
         let hold = self.holds.remove(key)?;
+        self.polls -= usize::from(hold.mode() == HoldMode::Response);
         self.by_session.remove(&(hold.session.client(), *hold.session.id()));
         Some(hold)
     }
@@ -83,6 +86,11 @@ impl Holds {
     /// Removes all.
     pub fn clear(&mut self) {
         *self = Holds { births: self.births, ..Holds::default() };
+    }
+
+    /// How many of them are long-polls.
+    pub fn polls(&self) -> usize {
+        self.polls
     }
 
     /// How many there are.

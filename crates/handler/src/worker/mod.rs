@@ -5,6 +5,7 @@
 //! XPUB or ROUTER. While the frontends take no more, publishers are not read from: they wait, and nothing is lost.
 
 mod accepting;
+mod measures;
 mod outputs;
 mod pressure;
 mod publishing;
@@ -14,6 +15,7 @@ mod telling;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
+use metrics::Minutes;
 use rpc::command::ZmqUris;
 use rpc::ws_control;
 use settings::Handler;
@@ -23,6 +25,7 @@ use transport::{
 };
 use zhttp::{Packet, recovery};
 
+use self::measures::Inputs;
 use self::outputs::{News, Outputs, Sockets};
 use self::pressure::LOOK_AGAIN;
 use self::publishing::{Input, Ticket};
@@ -83,6 +86,9 @@ pub struct Worker {
     engine: Engine,
     /// What is being published.
     backlog: Backlog<Ticket>,
+    /// Where it came from.
+    inputs: Inputs,
+    minutes: Minutes,
     /// Commands that the proxy is asked about.
     forwarded: Forwarded<Envelope>,
     submissions: Receiver<Submission>,
@@ -225,6 +231,8 @@ impl Worker {
             outputs: Outputs::new(instance, sockets, sub.transpose()?, settings.publish_queue_bytes, now),
             engine,
             backlog: Backlog::default(),
+            inputs: Inputs::default(),
+            minutes: Minutes::default(),
             forwarded: Forwarded::default(),
             submissions,
             sender,

@@ -48,6 +48,7 @@ impl Worker {
                     command::busy(&call)
                 }
                 Effect::Publish(items) => {
+                    self.inputs.command += items.len() as u64;
                     self.backlog.push(items, Ticket::Command(envelope, answer));
                     continue;
                 }
@@ -111,7 +112,10 @@ impl Worker {
             let Ok(submission) = self.submissions.try_recv() else { return };
             let Some((work, receipt)) = submission.begin() else { continue };
             match work {
-                Work::Publish(items) => self.backlog.push(items, Ticket::Http(receipt)),
+                Work::Publish(items) => {
+                    self.inputs.http += items.len() as u64;
+                    self.backlog.push(items, Ticket::Http(receipt));
+                }
                 Work::Recover => {
                     self.engine.recover(&mut Context::new(now, &mut self.outputs));
                     receipt.answer(Output::Recovered);
@@ -149,7 +153,13 @@ impl Worker {
                 }
             };
             match item {
-                Ok(item) => self.backlog.push_single(item),
+                Ok(item) => {
+                    match input {
+                        Input::Pull => self.inputs.pull += 1,
+                        Input::Sub => self.inputs.sub += 1,
+                    }
+                    self.backlog.push_single(item);
+                }
                 Err(error) => {
                     let name = match input {
                         Input::Pull => "pull",

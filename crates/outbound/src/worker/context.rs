@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use limited::Limited;
+use metrics::Histogram;
 
 use crate::connect::target::Endpoint;
 use crate::failure::Failure;
@@ -27,6 +28,8 @@ pub(crate) struct Counters {
     pub(crate) lookups_refused: u64,
     /// Requests given up because their requester left or did not keep up.
     pub(crate) orphaned: u64,
+    /// Time from requests to the heads of their responses.
+    pub(crate) response: Histogram,
 }
 
 /// The way to requesters, the log, the counters, and the time of this turn.

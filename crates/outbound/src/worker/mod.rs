@@ -7,11 +7,13 @@
 //! - `connecting`: from a new exchange to its connection.
 //! - `transfer`: bytes between connection and requester, and the end of an exchange.
 //! - `frames`: the same for WebSockets.
+//! - `measures`: what operators can see of all this.
 //! - `context`: what all of them use.
 
 mod connecting;
 mod context;
 mod frames;
+mod measures;
 mod sessions;
 #[cfg(test)]
 mod tests;

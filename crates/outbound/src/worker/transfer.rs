@@ -161,6 +161,9 @@ impl Worker {
         if exchange.download.interim() != interim && exchange.asked.is_some() {
             exchange.asked = Some(self.context.now);
         }
+        if let Some(asked) = exchange.asked.filter(|_| found.head.is_some()) {
+            self.context.counters.response.observe(self.context.now.saturating_duration_since(asked));
+        }
         exchange.leftover.clear();
         exchange.leftover.extend_from_slice(&input[found.consumed..]);
         if exchange.socket.is_some() {

@@ -497,6 +497,7 @@ impl Exchange {
 
     /// Notes for statistics that the client is here.
     pub fn note_arrival(&mut self, request: &Packet<'_>, context: &mut Context<'_>) {
+        context.shared.arrivals.http += u64::from(!self.retry);
         if !context.shared.statistics.is_heard() {
             return;
         }

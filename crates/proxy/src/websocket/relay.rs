@@ -682,6 +682,7 @@ impl Relay {
 
     /// Notes for statistics that the client is here.
     pub fn note_arrival(&self, request: &Packet<'_>, scene: &mut Scene<'_, '_>) {
+        scene.cx.shared.arrivals.websockets += 1;
         if !scene.cx.shared.statistics.is_heard() {
             return;
         }

@@ -3,6 +3,7 @@
 //! One thread. A turn takes what has come on each socket, up to a limit so that no peer starves the others, and gives it
 //! to the engine, which sends its packets through the same sockets at once.
 
+mod measures;
 pub mod routes_file;
 mod zmq_backends;
 
@@ -11,9 +12,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use limited::Limited;
+use metrics::Minutes;
 use mio::unix::SourceFd;
 use mio::{Interest, Token};
-use process::{Signal, Signals};
+use process::{Reporter, Signal, Signals};
 use rpc::stats::ConnMaxNotice;
 use tnetstring::Writer;
 use transport::{
@@ -56,6 +58,7 @@ const INTERNAL_OUT: usize = 13;
 const CONTROL_IN: usize = 14;
 const CONTROL_OUT: usize = 15;
 const SIGNALS: Token = Token(0);
+const REPORT: Token = Token(1);
 
 /// The sockets that packets leave by.
 struct Sockets {
@@ -75,7 +78,7 @@ struct Sockets {
     writer: Writer,
     now: Instant,
     warnings: Limited,
-    /// Packets that could not be sent since the last report, because their receiver is gone or takes no more.
+    /// Packets that could not be sent, because their receiver is gone or takes no more.
     lost: u64,
 }
 
@@ -169,6 +172,9 @@ pub struct Worker {
     engine: Engine,
     signals: Signals,
     routes: RoutesFile,
+    minutes: Minutes,
+    /// How many of the lost packets the log knows of.
+    lost_logged: u64,
     /// Requests are not taken, because there are as many as may be.
     full: bool,
     /// A handler has come, then, that is not told yet which WebSockets there are.
@@ -265,17 +271,22 @@ impl Worker {
             engine,
             signals,
             routes,
+            minutes: Minutes::default(),
+            lost_logged: 0,
             full: false,
             handler_joined: None,
             origins_left: 0,
         })
     }
 
-    /// Runs until it is told to stop.
+    /// Runs until it is told to stop, and tells the runner how it is.
     ///
     /// # Errors
     /// The system does not let us wait.
-    pub fn run(&mut self) -> Result<(), process::Failure> {
+    pub fn run(&mut self, mut reporter: Reporter) -> Result<(), process::Failure> {
+        if let Some(fd) = reporter.descriptor() {
+            self.reactor.registry().register(&mut SourceFd(&fd), REPORT, Interest::READABLE)?;
+        }
         let mut ready = Vec::new();
         let mut housekeeping = Instant::now();
         loop {
@@ -285,11 +296,12 @@ impl Worker {
             self.reactor.wait(Some(next.saturating_duration_since(now)), &mut ready)?;
             let now = Instant::now();
             self.sockets.now = now;
-            let mut signalled = false;
             self.look_for_lost_requests(now);
+            let (mut signalled, mut report) = (false, false);
             for event in &ready {
                 match *event {
                     Event::Socket(number) => self.socket(number, now),
+                    Event::Source { token, .. } if Token(token) == REPORT => report = true,
                     Event::Source { .. } => signalled = true,
                     Event::Wake => {}
                 }
@@ -320,11 +332,15 @@ impl Worker {
                     }
                 }
             }
+            if report {
+                reporter.attend(|page| self.measure(page));
+            }
             if now >= housekeeping {
                 housekeeping = now + HOUSEKEEPING;
                 self.engine.set_time(now, unix());
-                let lost = std::mem::take(&mut self.sockets.lost);
+                let lost = self.sockets.lost - self.lost_logged;
                 if lost > 0 {
+                    self.lost_logged = self.sockets.lost;
                     tracing::warn!("{lost} packets could not be sent: their receivers are gone or take no more");
                 }
                 if self.routes.has_changed(now) {
@@ -563,8 +579,7 @@ fn requester_changed(change: Change, engine: &mut Engine, now: Instant, sockets:
 /// See [`Worker::new`] and [`Worker::run`].
 pub fn run(started: process::Started) -> Result<(), process::Failure> {
     let mut worker = Worker::new(&started.settings.proxy, started.signals)?;
-    started.ready.tell();
-    worker.run()
+    worker.run(started.ready.tell()?)
 }
 
 fn unix() -> u64 {

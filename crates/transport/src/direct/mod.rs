@@ -21,6 +21,7 @@ mod subscribers;
 mod topics;
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::io;
 use std::time::{Duration, Instant};
 
@@ -221,6 +222,11 @@ impl Socket {
         for (name, messages) in shell.dispatcher.given_up() {
             shell.warnings.warn("absent", now, Absent { address: &shell.address, name: &name, messages });
         }
+    }
+
+    /// Adds the warnings so far, by kind.
+    pub(crate) fn add_warnings(&self, totals: &mut BTreeMap<&'static str, u64>) {
+        self.0.borrow().warnings.add_to(totals);
     }
 
     /// When [`Socket::flush`] has something to do again.

@@ -12,6 +12,7 @@ mod interface;
 mod raw;
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::os::fd::RawFd;
 use std::time::{Duration, Instant};
@@ -197,6 +198,11 @@ impl Socket {
     pub(crate) fn is_retrying(&self) -> bool {
         let state = self.state.borrow();
         !state.full.is_empty() || self.role == Role::Router && !state.absent.is_empty()
+    }
+
+    /// Adds the warnings so far, by kind.
+    pub(crate) fn add_warnings(&self, totals: &mut BTreeMap<&'static str, u64>) {
+        self.state.borrow().warnings.add_to(totals);
     }
 
     /// When [`Socket::flush`] has something to do again, beside retrying.

@@ -24,6 +24,7 @@ use std::convert::Infallible;
 use std::net::TcpListener;
 use std::rc::Rc;
 use std::sync::mpsc::SyncSender;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use grip::header;
@@ -110,7 +111,7 @@ impl Limits {
     }
 }
 
-/// Serves the control port until the process ends.
+/// Serves the control port until the process ends. Gives the warnings about it, to be counted.
 ///
 /// # Errors
 /// The thread or its runtime can not be started.
@@ -120,9 +121,11 @@ pub fn start(
     waker: Waker,
     limits: Limits,
     gate: Gate,
-) -> std::io::Result<()> {
+) -> std::io::Result<Arc<Mutex<Limited>>> {
     listener.set_nonblocking(true)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let warnings = Arc::<Mutex<Limited>>::default();
+    let shared = warnings.clone();
     std::thread::Builder::new().name("publish-http".to_string()).spawn(move || {
         let port = Port {
             submissions,
@@ -131,11 +134,11 @@ pub fn start(
             gate,
             connections: RefCell::new(Connections::new(limits.bounds)),
             tasks: RefCell::default(),
-            warnings: RefCell::default(),
+            warnings,
         };
         LocalSet::new().block_on(&runtime, accept(listener, Rc::new(port)));
     })?;
-    Ok(())
+    Ok(shared)
 }
 
 /// What all connections share.
@@ -146,7 +149,8 @@ struct Port {
     gate: Gate,
     connections: RefCell<Connections>,
     tasks: RefCell<HashMap<Key, AbortHandle>>,
-    warnings: RefCell<Limited>,
+    /// The worker tells the runner how many there were.
+    warnings: Arc<Mutex<Limited>>,
 }
 
 impl Port {
@@ -161,7 +165,7 @@ impl Port {
     }
 
     fn warn(&self, kind: &'static str, text: impl std::fmt::Display) {
-        self.warnings.borrow_mut().warn(kind, Instant::now(), text);
+        self.warnings.lock().unwrap_or_else(PoisonError::into_inner).warn(kind, Instant::now(), text);
     }
 }
 

@@ -1,0 +1,88 @@
+//! What operators can measure of the handler.
+
+use std::collections::BTreeMap;
+
+use limited::Limited;
+use metrics::Page;
+use metrics::catalogue::{
+    CHANNELS, CONNECTION_CONNECTED, CONNECTION_MINUTE, CONTENT_BYTES, DELIVERIES, DROPS, HOLDS, HOLDS_ENDED,
+    HOLDS_RECOVERED, LINK_REQUESTS, MESSAGE_RECEIVED, MESSAGE_SENT, MESSAGES, MESSAGES_WAITING,
+};
+
+use super::Worker;
+use crate::engine::Totals;
+
+/// Items that have come, by the way they came.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Inputs {
+    pub(super) http: u64,
+    pub(super) command: u64,
+    pub(super) pull: u64,
+    pub(super) sub: u64,
+}
+
+impl Worker {
+    /// Writes down how it is. `control_port`: its warnings.
+    pub fn measure(&mut self, control_port: Option<&Limited>, page: &mut Page) {
+        let (totals, counters) = (self.engine.totals(), self.engine.counters());
+        let audience = self.engine.audience();
+        let (holds, polls) = (audience.holds.len(), audience.holds.polls());
+        page.add(&CONNECTION_CONNECTED, &[], holds);
+        page.add(&CONNECTION_MINUTE, &[], self.minutes.look(holds as u64, self.outputs.now));
+        page.add(&MESSAGE_RECEIVED, &[], counters.received);
+        page.add(&MESSAGE_SENT, &[], counters.sent);
+        page.add(&HOLDS, &["response"], polls);
+        page.add(&HOLDS, &["stream"], holds - polls);
+        page.add(&HOLDS, &["ws"], audience.sockets.len());
+        page.add(&CHANNELS, &[], audience.channels.len());
+        page.add(&MESSAGES_WAITING, &[], self.backlog.len());
+        page.add(&CONTENT_BYTES, &[], counters.content_bytes_sent);
+        let Inputs { http, command, pull, sub } = self.inputs;
+        for (input, total) in [("http", http), ("command", command), ("pull", pull), ("sub", sub)] {
+            page.add(&MESSAGES, &[input], total);
+        }
+        write(&totals, page);
+        let mut warnings = BTreeMap::new();
+        self.outputs.warnings.add_to(&mut warnings);
+        self.reactor.add_warnings(&mut warnings);
+        control_port.iter().for_each(|port| port.add_to(&mut warnings));
+        page.add_warnings(&warnings);
+    }
+}
+
+/// Writes down what the engine has counted.
+fn write(totals: &Totals, page: &mut Page) {
+    let deliveries = &totals.deliveries;
+    let streams = deliveries.sent - deliveries.responses_sent - deliveries.sockets_sent;
+    for (mode, total) in [("response", deliveries.responses_sent), ("stream", streams), ("ws", deliveries.sockets_sent)]
+    {
+        page.add(&DELIVERIES, &[mode], total);
+    }
+    for (reason, total) in [
+        ("filtered", deliveries.filtered),
+        ("filter_failed", deliveries.filter_failed),
+        ("repeated", totals.repeated),
+        ("out_of_order", totals.out_of_order),
+        ("ids_forgotten", totals.ids_forgotten),
+        ("page_backlog", deliveries.kept_dropped),
+        ("rate", totals.over_rate),
+        ("gone_link", totals.fetches.dropped),
+    ] {
+        page.add(&DROPS, &[reason], total);
+    }
+    for (reason, total) in [
+        ("slow_client", totals.slow_closed),
+        ("link_full", totals.lost),
+        ("frontend_gone", totals.frontend_gone),
+        ("behind", totals.behind),
+        ("given_back", totals.given_back),
+        ("ws_silent", totals.websockets_expired),
+        ("ws_unacknowledged", totals.websockets_unanswered),
+        ("ws_link_full", totals.websockets_lost),
+    ] {
+        page.add(&HOLDS_ENDED, &[reason], total);
+    }
+    page.add(&HOLDS_RECOVERED, &[], totals.taken_up);
+    page.add(&LINK_REQUESTS, &["made"], totals.fetches.made);
+    page.add(&LINK_REQUESTS, &["failed"], totals.fetches.failed);
+}

@@ -1,0 +1,5 @@
+//! Prints the reference of all metrics, `docs/metrics.md`.
+
+fn main() {
+    print!("{}", metrics::docs::markdown());
+}

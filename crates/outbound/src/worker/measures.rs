@@ -1,0 +1,34 @@
+//! What operators can measure of the outbound process.
+
+use std::collections::BTreeMap;
+
+use metrics::Page;
+use metrics::catalogue::{
+    BACKEND_CONNECTIONS, BACKEND_ERRORS, BACKEND_OPEN, BACKEND_REQUESTS, BACKEND_RESPONSE, BACKEND_REUSED,
+};
+
+use super::Worker;
+
+impl Worker {
+    /// Writes down how it is.
+    pub(crate) fn measure(&self, page: &mut Page) {
+        let counters = &self.context.counters;
+        page.add(&BACKEND_REQUESTS, &[], counters.requests);
+        page.add(&BACKEND_OPEN, &[], self.exchanges.len());
+        page.add(&BACKEND_CONNECTIONS, &[], counters.connected);
+        page.add(&BACKEND_REUSED, &[], counters.reused);
+        for (reason, total) in [
+            ("failed", counters.failed),
+            ("lookups_busy", counters.lookups_refused),
+            ("requester_gone", counters.orphaned),
+            ("repeated", counters.repeated),
+        ] {
+            page.add(&BACKEND_ERRORS, &[reason], total);
+        }
+        counters.response.write(page, &BACKEND_RESPONSE, &[]);
+        let mut warnings = BTreeMap::new();
+        self.context.warnings.add_to(&mut warnings);
+        self.reactor.add_warnings(&mut warnings);
+        page.add_warnings(&warnings);
+    }
+}

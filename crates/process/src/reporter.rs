@@ -1,0 +1,140 @@
+//! Tells the runner once a second how a process is, over the line on which it has said that it serves.
+//!
+//! That it tells anything at all shows that its loop goes round. Nothing is told, and nothing wakes the loop, unless the
+//! configuration has metrics or health served.
+
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::os::fd::{AsFd as _, AsRawFd as _, RawFd};
+use std::time::Duration;
+
+use metrics::Page;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::time::TimeSpec;
+use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
+
+/// How often a process tells how it is.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// Bytes that a page may have.
+pub const MAX_PAGE: usize = 1 << 20;
+
+/// The way of a component's pages. Its descriptor is readable when one is due, so that a loop can poll it.
+#[derive(Debug, Default)]
+pub struct Reporter(Option<Line>);
+
+#[derive(Debug)]
+struct Line {
+    timer: TimerFd,
+    runner: File,
+    page: Page,
+    /// What the runner has not taken yet. Until it has, there is no other page.
+    unsent: Vec<u8>,
+    sent: usize,
+}
+
+impl Reporter {
+    /// Tells the runner at the other end; the first page is due at once.
+    pub(crate) fn new(runner: File) -> io::Result<Self> {
+        fcntl(runner.as_fd(), FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+        let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC)?;
+        let (first, interval) = (TimeSpec::from(Duration::from_nanos(1)), TimeSpec::from(INTERVAL));
+        timer.set(Expiration::IntervalDelayed(first, interval), TimerSetTimeFlags::empty())?;
+        Ok(Self(Some(Line { timer, runner, page: Page::default(), unsent: Vec::new(), sent: 0 })))
+    }
+
+    /// The descriptor to poll; none if nothing is to be told.
+    pub fn descriptor(&self) -> Option<RawFd> {
+        self.0.as_ref().map(|line| line.timer.as_fd().as_raw_fd())
+    }
+
+    /// Tells what `write` puts on the page, if a second has passed.
+    pub fn attend(&mut self, write: impl FnOnce(&mut Page)) {
+        let Some(line) = &mut self.0 else { return };
+        // Without blocking: it has not passed yet if there is nothing to be read.
+        if line.timer.wait().is_ok() {
+            line.tell(write);
+        }
+    }
+}
+
+impl Line {
+    fn tell(&mut self, write: impl FnOnce(&mut Page)) {
+        if self.sent == self.unsent.len() {
+            self.page.clear();
+            write(&mut self.page);
+            let page = self.page.as_str().as_bytes();
+            let Some(length) = u32::try_from(page.len()).ok().filter(|length| *length as usize <= MAX_PAGE) else {
+                return;
+            };
+            self.unsent.clear();
+            self.unsent.extend_from_slice(&length.to_le_bytes());
+            self.unsent.extend_from_slice(page);
+            self.sent = 0;
+        }
+        // A runner that takes nothing now may do so in a second; one that is gone ends this process otherwise.
+        while let Some(rest) = self.unsent.get(self.sent..).filter(|rest| !rest.is_empty()) {
+            match self.runner.write(rest) {
+                Ok(0) | Err(_) => return,
+                Ok(count) => self.sent += count,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+    use std::os::fd::OwnedFd;
+    use std::os::unix::net::UnixStream;
+
+    use metrics::catalogue::WARNINGS;
+
+    use super::*;
+
+    fn line() -> (Line, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let Reporter(line) = Reporter::new(File::from(OwnedFd::from(ours))).unwrap();
+        (line.unwrap(), theirs)
+    }
+
+    fn read(stream: &mut UnixStream) -> String {
+        let mut length = [0; 4];
+        stream.read_exact(&mut length).unwrap();
+        let mut page = vec![0; u32::from_le_bytes(length) as usize];
+        stream.read_exact(&mut page).unwrap();
+        String::from_utf8(page).unwrap()
+    }
+
+    #[test]
+    fn pages_come_whole_and_in_order_however_slowly_the_runner_reads() {
+        let (mut line, mut runner) = line();
+        let kind = "x".repeat(MAX_PAGE / 2);
+        for number in 0..3 {
+            line.tell(|page| page.add(&WARNINGS, &[&kind], number));
+        }
+        // The first did not fit, so that there were no others meanwhile.
+        let reader = std::thread::spawn(move || (read(&mut runner), read(&mut runner)));
+        while !reader.is_finished() {
+            line.tell(|page| page.add(&WARNINGS, &["y"], 7));
+            std::thread::yield_now();
+        }
+        let (first, second) = reader.join().unwrap();
+        assert!(first.ends_with("x\"} 0\n") && first.len() > MAX_PAGE / 2);
+        assert_eq!(second, "warnings_total{kind=\"y\"} 7\n");
+    }
+
+    #[test]
+    fn a_runner_that_is_gone_is_no_reason_to_fail() {
+        let (mut line, runner) = line();
+        drop(runner);
+        line.tell(|page| page.add(&WARNINGS, &["y"], 7));
+    }
+
+    #[test]
+    fn nothing_is_due_where_nobody_asks() {
+        let mut reporter = Reporter::default();
+        reporter.attend(|_| panic!("nobody asked"));
+        assert_eq!(reporter.descriptor(), None);
+    }
+}

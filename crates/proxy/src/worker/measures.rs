@@ -1,0 +1,32 @@
+//! What operators can measure of the proxy.
+
+use std::collections::BTreeMap;
+
+use metrics::Page;
+use metrics::catalogue::{
+    CONNECTION_CONNECTED, CONNECTION_MINUTE, PACKETS_LOST, REQUEST_RECEIVED, REQUESTS, REQUESTS_OPEN,
+};
+
+use super::Worker;
+
+impl Worker {
+    /// Writes down how it is.
+    pub(super) fn measure(&mut self, page: &mut Page) {
+        let (arrivals, open) = (self.engine.arrivals(), self.engine.open());
+        let (all_arrivals, all_open) = (arrivals.http + arrivals.websockets, open.http + open.websockets);
+        page.add(&REQUEST_RECEIVED, &[], all_arrivals);
+        page.add(&CONNECTION_CONNECTED, &[], all_open);
+        // The first minute of each counts when it begins.
+        page.add(&CONNECTION_MINUTE, &[], all_arrivals + self.minutes.look(all_open, self.sockets.now));
+        for (kind, arrivals, open) in [("http", arrivals.http, open.http), ("ws", arrivals.websockets, open.websockets)]
+        {
+            page.add(&REQUESTS, &[kind], arrivals);
+            page.add(&REQUESTS_OPEN, &[kind], open);
+        }
+        page.add(&PACKETS_LOST, &[], self.sockets.lost);
+        let mut warnings = BTreeMap::new();
+        self.sockets.warnings.add_to(&mut warnings);
+        self.reactor.add_warnings(&mut warnings);
+        page.add_warnings(&warnings);
+    }
+}

@@ -1,0 +1,226 @@
+//! What those see who watch over the suite: metrics and health.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::net::UnixStream;
+
+use nix::sys::signal::Signal;
+use pushpin_tests::client::{Client, Response, get};
+use pushpin_tests::publish;
+use pushpin_tests::suite::{Stopped, Suite, free_ports};
+use pushpin_tests::until;
+
+struct Watched {
+    suite: Suite,
+    metrics: u16,
+    health: u16,
+}
+
+impl Watched {
+    fn start(settings: &str) -> Self {
+        let [metrics, health] = free_ports();
+        let settings = format!("prometheus_port={metrics}\n{settings}\n[runner]\nhealth_port={health}\n");
+        let mut suite = Suite::prepare("* test", &settings);
+        suite.launch();
+        Watched { suite, metrics, health }
+    }
+
+    /// All samples now, by name with labels.
+    fn scrape(&self) -> BTreeMap<String, f64> {
+        samples(&self.text())
+    }
+
+    fn text(&self) -> String {
+        let answer = get(self.metrics, "/metrics").unwrap();
+        assert_eq!(answer.head.status, 200);
+        answer.text()
+    }
+
+    /// Waits until a sample has a value.
+    fn shows(&self, sample: &str, value: f64) {
+        until(&format!("{sample} is {value}"), || self.scrape().get(sample) == Some(&value));
+    }
+
+    fn readiness(&self) -> Response {
+        get(self.health, "/readyz").unwrap()
+    }
+
+    fn is_ready(&self) -> bool {
+        self.readiness().head.status == 200
+    }
+
+    fn hold(&self, channel: &str) -> Client {
+        let mut client = Client::connect(self.suite.port).unwrap();
+        client.get(&format!("/stream?channel={channel}")).unwrap();
+        client.head().unwrap();
+        client.expect("[stream opened]\n").unwrap();
+        client
+    }
+}
+
+fn samples(text: &str) -> BTreeMap<String, f64> {
+    let lines = text.lines().filter(|line| !line.starts_with('#'));
+    let sample = |line: &str| {
+        let (name, value) = line.rsplit_once(' ').unwrap_or_else(|| panic!("no sample: {line}"));
+        (name.to_string(), value.parse().unwrap_or_else(|_| panic!("no number: {line}")))
+    };
+    lines.map(sample).collect()
+}
+
+#[test]
+fn one_scrape_shows_what_was_done_in_all_processes() {
+    let watched = Watched::start("");
+    let mut streams: Vec<_> = (0..3).map(|_| watched.hold("room")).collect();
+    get(watched.suite.port, "/").unwrap();
+    publish::text(&watched.suite, "room", "hello").unwrap();
+    let message = br#"J{"channel":"room","formats":{"http-stream":{"content":"again"}}}"#;
+    publish::push(&watched.suite, message);
+    for stream in &mut streams {
+        stream.expect("hello").unwrap();
+        stream.expect("again").unwrap();
+    }
+    watched.shows("message_sent", 6.0);
+    for (sample, value) in [
+        ("message_received", 2.0),
+        ("request_received", 4.0),
+        ("connection_minute", 4.0),
+        ("pushpin_messages_total{process=\"handler\",input=\"http\"}", 1.0),
+        ("pushpin_messages_total{process=\"handler\",input=\"pull\"}", 1.0),
+        ("pushpin_deliveries_total{process=\"handler\",mode=\"stream\"}", 6.0),
+        ("pushpin_holds{process=\"handler\",mode=\"stream\"}", 3.0),
+        ("pushpin_channels{process=\"handler\"}", 1.0),
+        ("pushpin_clients{process=\"frontend\"}", 3.0),
+        ("pushpin_requests_total{process=\"proxy\",kind=\"http\"}", 4.0),
+        ("pushpin_process_up{process=\"outbound\"}", 1.0),
+        ("connection_connected", 3.0),
+    ] {
+        watched.shows(sample, value);
+    }
+    drop(streams);
+    watched.shows("pushpin_holds{process=\"handler\",mode=\"stream\"}", 0.0);
+    watched.shows("pushpin_clients{process=\"frontend\"}", 0.0);
+}
+
+#[test]
+fn the_page_is_pushpins_with_its_prefix_on_a_unix_socket_too() {
+    let [port] = free_ports();
+    let settings = format!(
+        "prometheus_port=127.0.0.1:{port}\nprometheus_prefix=pushpin_\n[proxy]\nprometheus_port=ipc://{{rundir}}/metrics\n"
+    );
+    let mut suite = Suite::prepare("* test", &settings);
+    suite.launch();
+    let text = get(port, "/any").unwrap().text();
+    // As Pushpin 1.36 answers.
+    let expected = "\
+# HELP pushpin_request_received Number of requests received
+# TYPE pushpin_request_received counter
+pushpin_request_received 0
+# HELP pushpin_connection_connected Number of concurrent connections
+# TYPE pushpin_connection_connected gauge
+pushpin_connection_connected 0
+# HELP pushpin_connection_minute Number of minutes clients have been connected
+# TYPE pushpin_connection_minute counter
+pushpin_connection_minute 0
+# HELP pushpin_message_received Number of messages received by the publish API
+# TYPE pushpin_message_received counter
+pushpin_message_received 0
+# HELP pushpin_message_sent Number of messages sent to clients
+# TYPE pushpin_message_sent counter
+pushpin_message_sent 0
+";
+    assert!(text.starts_with(expected), "{text}");
+    assert!(text.contains("\npushpin_build_info{"), "{text}");
+    let mut stream = UnixStream::connect(suite.path("run/metrics")).unwrap();
+    std::io::Write::write_all(&mut stream, b"GET / HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
+    let answer = std::io::read_to_string(stream).unwrap();
+    assert!(answer.contains("\r\n\r\n# HELP request_received "), "{answer}");
+    suite.stop();
+    assert!(!suite.path("run/metrics").exists());
+}
+
+#[test]
+fn a_process_that_is_killed_is_missing_until_it_serves_again() {
+    let watched = Watched::start("");
+    get(watched.suite.port, "/").unwrap();
+    watched.shows("request_received", 1.0);
+    let restarts = "pushpin_process_restarts_total{process=\"proxy\"}";
+    assert_eq!(watched.scrape()[restarts], 0.0);
+    watched.suite.kill("proxy");
+    watched.shows(restarts, 1.0);
+    until("it is ready again", || watched.is_ready());
+    get(watched.suite.port, "/").unwrap();
+    // What the first had counted is not lost.
+    watched.shows("request_received", 2.0);
+    watched.shows("pushpin_requests_total{process=\"proxy\",kind=\"http\"}", 1.0);
+    // The first restart may be too quick to be seen; each further one waits longer.
+    until("it is seen to be missing", || {
+        if let Some(pid) = watched.suite.children().get("pushpin-proxy") {
+            let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(*pid), Signal::SIGKILL);
+        }
+        let readiness = watched.readiness();
+        readiness.head.status == 503 && readiness.text().starts_with("proxy ")
+    });
+    assert_eq!(get(watched.health, "/healthz").unwrap().head.status, 200);
+    until("it is ready again", || watched.is_ready());
+}
+
+#[test]
+fn a_process_that_hangs_costs_only_its_own_samples() {
+    let watched = Watched::start("");
+    let outbound = "pushpin_backend_requests_total{process=\"outbound\"}";
+    let handler = "pushpin_channels{process=\"handler\"}";
+    watched.shows(outbound, 0.0);
+    watched.shows(handler, 0.0);
+    let stopped = Stopped::new(watched.suite.pid("outbound"));
+    watched.shows("pushpin_process_up{process=\"outbound\"}", 0.0);
+    let readiness = watched.readiness();
+    assert_eq!((readiness.head.status, &*readiness.text()), (503, "outbound has not answered for 5 s\n"));
+    let scrape = watched.scrape();
+    assert!(!scrape.contains_key(outbound) && scrape.contains_key(handler), "{scrape:?}");
+    drop(stopped);
+    until("it is ready again", || watched.is_ready());
+    watched.shows(outbound, 0.0);
+}
+
+#[test]
+fn a_scrape_has_what_the_documentation_says() {
+    let watched = Watched::start("");
+    publish::push(&watched.suite, b"nonsense");
+    watched.shows("pushpin_warnings_total{process=\"handler\",kind=\"pull\"}", 1.0);
+    until("all processes have told something", || watched.text().contains("process=\"outbound\""));
+    let text = watched.text();
+    let page = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/metrics.md")).unwrap();
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| `")?.split_once("` | "));
+    let documented: BTreeMap<_, _> =
+        rows.map(|(name, rest)| (name, rest.split(" | ").take(2).collect::<Vec<_>>())).collect();
+    let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
+    let types: BTreeMap<_, _> =
+        types.map(|(name, kind)| (name.strip_prefix("pushpin_").unwrap_or(name), kind)).collect();
+    assert_eq!(documented.keys().collect::<Vec<_>>(), types.keys().collect::<Vec<_>>());
+    for (name, rest) in &documented {
+        assert_eq!(rest[0], types[name], "{name}");
+    }
+    for sample in samples(&text).keys() {
+        let sample = sample.strip_prefix("pushpin_").unwrap_or(sample);
+        let (name, labels) = sample.split_once('{').unwrap_or((sample, "}"));
+        let family = documented.get_key_value(name).or_else(|| {
+            let (family, _) = name.rsplit_once('_')?;
+            documented.get_key_value(family).filter(|(_, rest)| rest[0] == "histogram")
+        });
+        let Some((_, rest)) = family else { panic!("{sample} is not documented") };
+        let labels =
+            labels.trim_end_matches('}').split(',').filter(|label| !label.is_empty() && !label.starts_with("le="));
+        let labels: Vec<_> = labels.map(|label| format!("`{}`", label.split('=').next().unwrap())).collect();
+        assert_eq!(rest[1], labels.join(", "), "{sample}");
+    }
+}
+
+#[test]
+fn a_place_that_is_taken_is_an_error_with_its_setting() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let output = Suite::prepare("* test", &format!("prometheus_port={port}")).run();
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    assert!(told.contains(&format!("prometheus_port: unable to bind to 127.0.0.1:{port}")), "{told}");
+}
