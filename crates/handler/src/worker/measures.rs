@@ -65,6 +65,7 @@ fn write(totals: &Totals, page: &mut Page) {
         ("out_of_order", totals.out_of_order),
         ("ids_forgotten", totals.ids_forgotten),
         ("page_backlog", deliveries.kept_dropped),
+        ("filter_backlog", deliveries.inquiries_dropped),
         ("rate", totals.over_rate),
         ("gone_link", totals.fetches.dropped),
     ] {
