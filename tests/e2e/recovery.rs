@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use pushpin_tests::client::Client;
-use pushpin_tests::suite::{Suite, is_alive};
+use pushpin_tests::suite::{Stopped, Suite, is_alive};
 use pushpin_tests::until;
 
 const STREAMS: usize = 200;
@@ -124,4 +124,50 @@ fn streams_and_long_polls_survive_a_handler_that_is_killed_time_and_again() {
 #[test]
 fn streams_and_long_polls_survive_a_handler_that_is_restarted_time_and_again() {
     nothing_is_lost(Signal::SIGTERM);
+}
+
+/// A publisher does not wait for a frontend that hangs. What that has not taken is lost with the handler, so its clients must come back.
+#[test]
+fn nobody_has_a_hole_after_a_frontend_hung_while_its_handler_died() {
+    // On a channel each, and together more than the kernel keeps for the frontend.
+    const CLIENTS: usize = 300;
+    let text = "x".repeat(4_000);
+    let mut suite = Suite::prepare("* test", "[runner]\nrecover_wait=10\n");
+    suite.launch();
+    let streams = (0..CLIENTS).map(|number| {
+        let mut client = Client::connect(suite.port).unwrap();
+        client.get(&format!("/stream?channel={number}")).unwrap();
+        client.head().unwrap();
+        client.expect("[stream opened]\n").unwrap();
+        client
+    });
+    let streams: Vec<_> = streams.collect();
+    let publish = |round: usize| {
+        let items = (0..CLIENTS).map(|number| {
+            format!(
+                r#"{{"channel":"{number}","id":"{round}-{number}","formats":{{"http-stream":{{"content":"{round}{text};"}}}}}}"#
+            )
+        });
+        let body = format!(r#"{{"items":[{}]}}"#, items.collect::<Vec<_>>().join(","));
+        until("messages are acknowledged", || {
+            pushpin_tests::publish::post(&suite, &body).is_ok_and(|response| response.head.status == 200)
+        });
+    };
+    let frontend = Stopped::new(suite.pid("frontend"));
+    publish(1);
+    let handler = suite.pid("handler");
+    suite.kill("handler");
+    until("that handler has ended", || !is_alive(handler));
+    until("there is another one", || suite.children().contains_key("handler"));
+    drop(frontend);
+    publish(2);
+    let mut closed = 0;
+    for mut client in streams {
+        let both = client.expect(&format!("1{text};")).and_then(|()| client.expect(&format!("2{text};")));
+        let Err(error) = both else { continue };
+        let is_closed = matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset);
+        assert!(is_closed, "a client is held, and has a hole or is deaf: {error:.100}");
+        closed += 1;
+    }
+    assert!(closed > 0, "the kernel has kept everything for the frontend, so nothing is shown");
 }

@@ -8,7 +8,7 @@
 //! - [`client`]: one client: transport, output, deadlines, and when to read, pause and close.
 //! - [`http1`]: what a client sends becomes exchanges, what servers send becomes its output.
 //! - [`exchange`]: one request and its response, as a ZHTTP session; their table.
-//! - [`keep`]: what is kept for servers, so that their successors can go on.
+//! - [`keep`]: what is kept for servers, so that their successors can go on; [`departure`]: servers that have gone.
 //! - [`uplink`]: the way of packets to proxy and handler.
 //! - [`worker`]: the loop that joins them with sockets and clock. Only it asks for the time, and what is not a socket
 //!   itself (`accept::listeners`, `client::io`, the sockets in `uplink`) does no I/O.
@@ -18,6 +18,7 @@
 pub mod accept;
 pub mod client;
 pub mod context;
+pub mod departure;
 pub mod exchange;
 pub mod http1;
 pub mod keep;

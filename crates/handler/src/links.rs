@@ -39,11 +39,6 @@ impl Links {
         self.full == 0 || self.links.get(peer.index()).is_none_or(|link| !link.full)
     }
 
-    /// Whether any link takes no packets now.
-    pub fn is_any_full(&self) -> bool {
-        self.full > 0
-    }
-
     fn link(&mut self, peer: PeerId) -> &mut Link {
         if self.links.len() <= peer.index() {
             self.links.resize_with(peer.index() + 1, Link::default);

@@ -3,6 +3,7 @@
 #![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_macros))]
 
 use std::fmt;
+use std::time::Duration;
 
 use grip::filter::FilterError;
 use zhttp::Id;
@@ -170,6 +171,27 @@ pub enum Notice<'a> {
         /// How many.
         websockets: u64,
     },
+    /// What a predecessor held is held again.
+    TakenUp {
+        /// How many requests.
+        holds: usize,
+        /// Since the start.
+        after: Duration,
+    },
+    /// WebSockets that a predecessor knew are known again.
+    KnownAgain {
+        /// How many.
+        websockets: usize,
+        /// Since the start.
+        after: Duration,
+    },
+    /// What a predecessor held can not be held; the clients are closed.
+    NotTakenUp {
+        /// How many clients.
+        sessions: usize,
+        /// Why.
+        reason: &'a str,
+    },
     /// Ids are forgotten before their time; see `id_cache_max`.
     IdsForgotten {
         /// How many are remembered at most.
@@ -216,6 +238,9 @@ impl Notice<'_> {
             Notice::TooMuchMeta { .. } => "meta",
             Notice::BrokenOff { .. } => "break-off",
             Notice::WebSocketsLost { .. } => "websockets-lost",
+            Notice::TakenUp { .. } => "taken-up",
+            Notice::KnownAgain { .. } => "known-again",
+            Notice::NotTakenUp { .. } => "record",
             Notice::IdsForgotten { .. } => "ids",
         }
     }
@@ -223,7 +248,11 @@ impl Notice<'_> {
     /// How loud it is.
     pub fn level(&self) -> Level {
         match self {
-            Notice::Subscribed { .. } | Notice::Published { .. } | Notice::Fetched { .. } => Level::Info,
+            Notice::Subscribed { .. }
+            | Notice::Published { .. }
+            | Notice::Fetched { .. }
+            | Notice::TakenUp { .. }
+            | Notice::KnownAgain { .. } => Level::Info,
             _ => Level::Warning,
         }
     }
@@ -304,6 +333,16 @@ impl fmt::Display for Notice<'_> {
             Notice::BrokenOff { uri, reason } => write!(f, "wssession: {uri} is closed: {reason}"),
             Notice::WebSocketsLost { websockets } => {
                 write!(f, "the link to the proxy takes no more packets: {websockets} WebSockets are given up")
+            }
+            Notice::TakenUp { holds, after } => {
+                write!(f, "{holds} requests that a predecessor held are held again, after {} ms", after.as_millis())
+            }
+            Notice::KnownAgain { websockets, after } => {
+                let after = after.as_millis();
+                write!(f, "{websockets} WebSockets that a predecessor knew are known again, after {after} ms")
+            }
+            Notice::NotTakenUp { sessions, reason } => {
+                write!(f, "{sessions} clients of the predecessor are closed: {reason}")
             }
             Notice::IdsForgotten { limit } => write!(
                 f,

@@ -447,6 +447,8 @@ pub struct Handler {
     pub id_cache_max: usize,
     /// As that of the frontend: with zero, frontends keep nothing for a successor.
     pub recover_wait: Duration,
+    /// The file that tells a successor which frontends have not got everything.
+    pub arrears: PathBuf,
     /// For whom backends are asked again soon after a channel has got its first subscriber.
     pub update_on_first_subscription: FirstSubscription,
     /// Requests for links under way at a time.

@@ -341,6 +341,8 @@ fn handler(values: &Values, frontend: &Frontend, proxy: &Proxy) -> Result<Handle
         id_cache_ttl: values.seconds(H, "id_cache_ttl")?,
         id_cache_max: values.int(H, "id_cache_max")?,
         recover_wait: values.seconds("runner", "recover_wait")?,
+        arrears: PathBuf::from(&values.variables.rundir)
+            .join(format!("{}handler-arrears", values.variables.ipc_prefix)),
         update_on_first_subscription: match values.text(H, "update_on_first_subscription")?.as_str() {
             "true" => FirstSubscription::Always,
             "false" => FirstSubscription::Never,

@@ -8,8 +8,10 @@ use frontend::client::deadlines::Deadlines;
 use frontend::client::output::Output;
 use frontend::client::pacing::{Ending, Pacing, Reading};
 use frontend::context::{Config, Context};
+use frontend::departure::Departures;
 use frontend::exchange::{Exchanges, Over, Owed};
 use frontend::http1::{Http1, SharedBody};
+use frontend::keep::offer;
 use frontend::uplink::Uplink;
 use tnetstring::Writer;
 use wire::http1::Limits;
@@ -22,9 +24,6 @@ use crate::net::{Lane, Net, Part};
 pub const WINDOW: u32 = 2_000;
 /// Bytes that the system keeps for a client that does not read.
 const SOCKET: usize = 1_000;
-/// See the worker's file of the same purpose.
-const MOMENT: Duration = Duration::from_millis(100);
-const UNANSWERED: Duration = Duration::from_millis(800);
 
 /// A client as its frontend has it.
 struct Conn {
@@ -81,16 +80,9 @@ pub struct Frontend {
     grants: Bulk<u32>,
     owing: Vec<(u32, u64)>,
     grants_due: Option<Instant>,
-    /// When, which sessions end, of those opened before a number.
-    departures: Vec<(Instant, Ends, u64)>,
+    departures: Departures,
     /// No server has any reason to break the rules.
     strict: bool,
-}
-
-#[derive(Clone, Copy)]
-enum Ends {
-    Of(PeerId),
-    Unanswered,
 }
 
 struct Links<'a> {
@@ -155,18 +147,18 @@ macro_rules! links {
 }
 
 impl Frontend {
-    /// A frontend without clients.
-    pub fn new(part: Part, name: &[u8], strict: bool) -> Self {
+    /// A frontend without clients. One that is not `able` hears servers by PUB and keeps nothing for them.
+    pub fn new(part: Part, name: &[u8], able: bool, strict: bool, now: Instant) -> Self {
         let config = Config {
             head: Limits::default(),
             window: WINDOW,
             compression: false,
             max_message: u64::MAX,
-            recover_wait: std::time::Duration::from_secs(10),
+            recover_wait: Duration::from_secs(10),
             deadlines: Deadlines::default(),
-            // One of each kind.
-            router_resp: part == Part::Frontend(0),
+            router_resp: able,
         };
+        let departures = Departures::new(config.recover_wait, now);
         Frontend {
             part,
             name: name.to_vec(),
@@ -178,7 +170,7 @@ impl Frontend {
             grants: Bulk::default(),
             owing: Vec::new(),
             grants_due: None,
-            departures: Vec::new(),
+            departures,
             strict,
         }
     }
@@ -305,9 +297,13 @@ impl Frontend {
     }
 
     /// A packet of a server.
-    pub fn on_packet(&mut self, message: &[u8], now: Instant, net: &mut Net) {
+    pub fn on_packet(&mut self, lane: Lane, message: &[u8], now: Instant, net: &mut Net) {
         let packet = Packet::decode(message).expect("servers send packets");
         let from = self.peers.intern(packet.from);
+        self.exchanges.note_run(&packet, from);
+        if lane == Lane::Stream {
+            from.into_iter().for_each(|from| self.departures.on_answer(from));
+        }
         let body = SharedBody::new(packet.body);
         for (id, seq) in packet.ids.iter().map(|id| id.expect("servers send good ids")) {
             let mut links = links!(self, net);
@@ -329,16 +325,44 @@ impl Frontend {
                 // Two servers may both think that a session is theirs, when one was given up too early.
                 assert!(!self.strict, "{} broke the rules: {fault}; {packet:?}", String::from_utf8_lossy(packet.from));
             }
+            self.exchanges.keep(id, &packet, from, now);
             self.attend_to(client, now, net);
         }
+    }
+
+    /// Whether servers can leave records with it.
+    pub fn is_able(&self) -> bool {
+        self.config.router_resp
     }
 
     /// A server is gone.
     pub fn on_left(&mut self, name: &[u8], now: Instant) {
         let Some(peer) = self.peers.intern(name) else { return };
-        let before = self.exchanges.next_serial();
-        self.departures.push((now + MOMENT, Ends::Of(peer), before));
-        self.departures.push((now + UNANSWERED, Ends::Unanswered, before));
+        self.departures.on_left(peer, name, &mut self.exchanges, now);
+    }
+
+    /// The handler `from` asks for what its predecessor had.
+    pub fn on_question(&mut self, from: &[u8], message: &[u8], now: Instant, net: &mut Net) {
+        let from = self.peers.intern(from).expect("names are short");
+        let place = offer::on_question(&mut self.exchanges, from, message).expect("handlers ask what can be read");
+        place.into_iter().for_each(|place| self.offer(place, from, now, net));
+    }
+
+    fn offer(&mut self, place: usize, to: PeerId, now: Instant, net: &mut Net) {
+        let offer = offer::offer(&mut self.exchanges, place, to, now);
+        // One that has gone meanwhile hears nothing.
+        if net.part(self.peers.name(to)).is_some() {
+            offer.packets.into_iter().for_each(|packet| net.tell(self.part, Part::Handler, packet));
+        }
+    }
+
+    /// Ends sessions whose server is gone, or offers them to its successor.
+    fn end_departed(&mut self, now: Instant, net: &mut Net) {
+        while self.departures.next_due().is_some_and(|due| due <= now) {
+            let step = self.departures.step(&mut self.exchanges, |_| false, now);
+            step.ended.into_iter().for_each(|slot| self.lose(slot, Some((502, "The server is gone.\n")), now, net));
+            step.offer.into_iter().for_each(|(place, to)| self.offer(place, to, now, net));
+        }
     }
 
     fn lose(&mut self, slot: u32, page: Option<(u16, &str)>, now: Instant, net: &mut Net) {
@@ -356,7 +380,7 @@ impl Frontend {
         let exchanges = slots.into_iter().filter_map(|slot| self.exchanges.next_due(slot));
         let clients =
             self.conns.values().filter_map(|conn| conn.pacing.due(&self.config.deadlines)).map(|(due, _)| due);
-        let departures = self.departures.iter().map(|(due, ..)| *due);
+        let departures = self.departures.next_due();
         exchanges.chain(clients).chain(departures).chain(self.grants_due).min()
     }
 
@@ -385,21 +409,7 @@ impl Frontend {
             conn.http.on_gone(&mut context!(self, &mut conn.output, now, links, net));
             self.close(client, Connection::Reset);
         }
-        let (due, later): (Vec<_>, Vec<_>) = self.departures.drain(..).partition(|(due, ..)| *due <= now);
-        self.departures = later;
-        for (_, ends, before) in due {
-            let ended: Vec<u32> = self
-                .exchanges
-                .iter_mut()
-                .filter(|exchange| exchange.serial() < before)
-                .filter(|exchange| match ends {
-                    Ends::Of(peer) => exchange.is_served_by(peer),
-                    Ends::Unanswered => !exchange.has_server(),
-                })
-                .map(|exchange| exchange.slot())
-                .collect();
-            ended.into_iter().for_each(|slot| self.lose(slot, Some((502, "The server is gone.\n")), now, net));
-        }
+        self.end_departed(now, net);
         let slots: Vec<u32> = self.exchanges.iter_mut().map(|exchange| exchange.slot()).collect();
         let mut keep_alives = Bulk::default();
         for slot in slots {

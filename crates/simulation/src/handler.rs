@@ -1,13 +1,16 @@
 //! A handler: its engine, driven as its worker does it.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use grip::Instruct;
 use handler::context::{Actions, Address, Context, GivenBack, Sent};
+use handler::engine::recovering::{Change, Recovering, Told};
 use handler::engine::{Engine, Limits};
 use handler::notice::{Level, Notice};
 use handler::take_over::accept::{self, Accept};
 use handler::take_over::admission::{Decision, Prepared};
+use handler::take_over::arrears::Arrears;
 use handler::take_over::asked;
 use rpc::Call;
 use rpc::call::{failure, success};
@@ -26,6 +29,10 @@ pub struct Handler {
     name: Vec<u8>,
     engine: Engine,
     peers: Peers,
+    recovering: Recovering,
+    /// With what its file says.
+    arrears: Arrears,
+    frontends: BTreeSet<Part>,
     next_second: Instant,
     /// Nobody has any reason to break the rules.
     strict: bool,
@@ -91,8 +98,8 @@ macro_rules! outputs {
 }
 
 impl Handler {
-    /// A handler that holds nothing.
-    pub fn new(name: &[u8], strict: bool, now: Instant) -> Self {
+    /// A handler that asks so many frontends for what its predecessor held, and reads what that has left for it in a file.
+    pub fn new(name: &[u8], frontends: usize, file: &[u8], strict: bool, now: Instant) -> Self {
         let limits = Limits {
             subscriptions: 20,
             records: true,
@@ -116,6 +123,9 @@ impl Handler {
             name: name.to_vec(),
             engine: Engine::new(limits, now),
             peers: Peers::default(),
+            recovering: Recovering::new(frontends, now),
+            arrears: Arrears::read(file),
+            frontends: BTreeSet::new(),
             next_second: now,
             strict,
         }
@@ -124,6 +134,72 @@ impl Handler {
     /// Requests that are held.
     pub fn held(&self) -> usize {
         self.engine.held()
+    }
+
+    /// Whether nothing is published or accepted yet.
+    pub fn is_recovering(&self) -> bool {
+        self.recovering.is_under_way()
+    }
+
+    /// The proxy says that it has no WebSockets.
+    pub fn on_all_named(&mut self, now: Instant, net: &mut Net) {
+        let cx = &mut Context::new(now, &mut outputs!(self, net));
+        self.recovering.on_all_named(&mut self.engine, cx);
+    }
+
+    /// The file that it leaves for a successor.
+    pub fn file(&self) -> Vec<u8> {
+        self.arrears.file()
+    }
+
+    /// Names of the frontends that have not got everything.
+    fn behind(&self, net: &Net) -> Vec<Vec<u8>> {
+        let name = |part: &Part| net.name(*part).map(<[u8]>::to_vec);
+        let waits = |name: &[u8]| self.peers.find(name).is_some_and(|peer| self.engine.waits_for_room(peer));
+        let linked = self.frontends.iter().filter_map(|part| Some((part, name(part)?)));
+        linked.filter(|(part, name)| net.overflow(**part) > 0 || waits(name)).map(|(_, name)| name).collect()
+    }
+
+    /// Whether publishers get their answers, as they do when all has left or they have waited for long enough.
+    pub fn acknowledges(&mut self, has_waited: bool, net: &Net) -> bool {
+        let behind = self.behind(net);
+        if behind.is_empty() || has_waited {
+            for name in &behind {
+                self.arrears.add_waiting(name);
+            }
+            return true;
+        }
+        false
+    }
+
+    /// The link to a frontend is cut.
+    pub fn cut(&mut self, part: Part, now: Instant, net: &mut Net) {
+        let Some(name) = net.name(part).map(<[u8]>::to_vec) else { return };
+        self.arrears.add_cut(&name);
+        net.cut(Part::Handler, part);
+        for lane in [Lane::Stream, Lane::Published] {
+            self.on_left(part, &name, lane, now, net);
+        }
+    }
+
+    /// Clients that have been closed because they were slow, or something waited for them with a predecessor.
+    pub fn closed(&self) -> u64 {
+        let totals = self.engine.totals();
+        totals.behind + totals.refused + totals.slow_closed + totals.lost
+    }
+
+    /// Requests of predecessors that it went on with.
+    pub fn taken_up(&self) -> u64 {
+        self.engine.totals().taken_up
+    }
+
+    /// Ends each event.
+    fn end_recovery(&mut self, now: Instant, net: &mut Net) {
+        if self.recovering.end(&mut self.engine, &mut Context::new(now, &mut outputs!(self, net))) {
+            let heard: Vec<_> = self.recovering.heard().map(|frontend| self.peers.name(frontend)).collect();
+            let heard: Vec<&[u8]> = heard.iter().map(|name| &name[..]).collect();
+            self.arrears.begin(&heard, self.recovering.is_complete());
+        }
     }
 
     /// A call of the proxy; gives the answer.
@@ -179,8 +255,48 @@ impl Handler {
         }
     }
 
+    /// A frontend tells what it has kept of a predecessor.
+    pub fn on_kept(&mut self, from: &[u8], message: &[u8], now: Instant, net: &mut Net) {
+        let frontend = self.peers.intern(from).expect("names are short");
+        let told = Told::read(message, &mut self.peers).expect("frontends tell what can be read");
+        let cx = &mut outputs!(self, net);
+        let trusted = self.arrears.trusts(from);
+        if self.recovering.on_told(frontend, trusted, told, &mut self.engine, &mut Context::new(now, cx)) {
+            self.arrears.on_heard(from);
+        }
+        self.end_recovery(now, net);
+    }
+
+    /// A frontend is there, as the ROUTER sees it, or can be asked, as its subscription says.
+    pub fn on_joined(&mut self, from: Part, name: &[u8], lane: Lane, net: &mut Net) {
+        if lane == Lane::Stream {
+            self.frontends.insert(from);
+        }
+        let Some(frontend) = self.peers.intern(name) else { return };
+        let change = if lane == Lane::Stream { Change::Linked } else { Change::Able };
+        if self.recovering.on_change(frontend, change)
+            && let Some(part) = net.part(name)
+        {
+            net.tell(Part::Handler, part, Recovering::question());
+        }
+    }
+
     /// A frontend is gone, as the ROUTER or the PUB socket sees it.
-    pub fn on_left(&mut self, name: &[u8], lane: Lane, now: Instant, net: &mut Net) {
+    pub fn on_gone(&mut self, from: Part, name: &[u8], lane: Lane, now: Instant, net: &mut Net) {
+        if lane == Lane::Stream {
+            self.arrears.on_gone(name);
+        }
+        self.on_left(from, name, lane, now, net);
+    }
+
+    fn on_left(&mut self, from: Part, name: &[u8], lane: Lane, now: Instant, net: &mut Net) {
+        if lane == Lane::Stream {
+            self.frontends.remove(&from);
+        }
+        if let Some(frontend) = self.peers.intern(name) {
+            let change = if lane == Lane::Stream { Change::Lost } else { Change::NotAble };
+            self.recovering.on_change(frontend, change);
+        }
         if let Some(peer) = self.peers.find(name) {
             let address = Address { peer, by_router: lane == Lane::Stream };
             self.engine.on_peer_gone(address, &mut Context::new(now, &mut outputs!(self, net)));
@@ -206,7 +322,7 @@ impl Handler {
 
     /// When something is due.
     pub fn next_due(&self) -> Option<Instant> {
-        self.engine.next_due().into_iter().chain([self.next_second]).min()
+        self.engine.next_due().into_iter().chain([self.next_second]).chain(self.recovering.next_due()).min()
     }
 
     /// Does what is due.
@@ -217,5 +333,8 @@ impl Handler {
             self.next_second = now + Duration::from_secs(1);
             self.engine.expire_sequences(&mut Context::new(now, cx));
         }
+        self.end_recovery(now, net);
+        let behind = self.behind(net);
+        self.arrears.settle(|name| behind.iter().any(|other| other == name));
     }
 }

@@ -37,6 +37,10 @@ pub enum Lane {
 pub enum Message {
     /// Bytes.
     Packet(Vec<u8>),
+    /// Between frontends and handlers, about what a predecessor held; with the sender's name.
+    Recovery(Vec<u8>, Vec<u8>),
+    /// The sender of this name is there.
+    Joined(Vec<u8>),
     /// The sender of this name is gone.
     Left(Vec<u8>),
     /// The receiver takes packets again.
@@ -57,6 +61,8 @@ pub struct Net {
     names: BTreeMap<Part, Vec<u8>>,
     /// Links whose sender waits for room.
     full: BTreeSet<Key>,
+    /// Where the handler has sent to in its turn.
+    turn: Vec<Key>,
     /// Processes that do not run.
     pub stopped: BTreeSet<Part>,
 }
@@ -65,6 +71,48 @@ impl Net {
     /// A process comes, and is known by a name.
     pub fn join(&mut self, part: Part, name: &[u8]) {
         self.names.insert(part, name.to_vec());
+        let others: Vec<Part> = self.names.keys().copied().collect();
+        others.into_iter().for_each(|other| self.meet(part, other));
+    }
+
+    /// A frontend and a handler have a link.
+    fn meet(&mut self, a: Part, b: Part) {
+        let frontend = match (a, b) {
+            (frontend @ Part::Frontend(_), Part::Handler) | (Part::Handler, frontend @ Part::Frontend(_)) => frontend,
+            _ => return,
+        };
+        let Some(name) = self.names.get(&frontend) else { return };
+        for lane in lanes(frontend, Part::Handler) {
+            self.links.entry((frontend, Part::Handler, lane)).or_default().push_back(Message::Joined(name.clone()));
+        }
+    }
+
+    /// What the handler has sent so far has left it.
+    pub fn end_turn(&mut self) {
+        self.turn.clear();
+    }
+
+    /// Packets that the handler has sent and that its links have no room for.
+    pub fn overflow(&self, to: Part) -> usize {
+        let links = [Lane::Stream, Lane::Published].map(|lane| self.links.get(&(Part::Handler, to, lane)));
+        links.into_iter().flatten().map(|link| link.len().saturating_sub(LINK)).sum()
+    }
+
+    /// The handler dies in its turn, or before the answers of that have left, or after; what its links have no room for is lost in
+    /// any case.
+    pub fn lose_turn(&mut self, of: impl Fn(Lane) -> bool) {
+        for key in self.turn.drain(..).rev().filter(|(_, _, lane)| of(*lane)) {
+            if let Some(link) = self.links.get_mut(&key)
+                && let Some(Message::Packet(_)) = link.back()
+            {
+                link.pop_back();
+            }
+        }
+        for ((from, to, _), link) in &mut self.links {
+            if *from == Part::Handler && matches!(to, Part::Frontend(_)) {
+                link.truncate(LINK);
+            }
+        }
     }
 
     /// The name of a process that is there.
@@ -91,11 +139,10 @@ impl Net {
         }
     }
 
-    /// A link takes nothing for too long: what it has not delivered is lost, and both ends hear that it is gone.
+    /// A handler's link takes nothing for too long: what it has not delivered is lost, in both directions. The handler knows; the
+    /// frontend hears of it. Then there is a new one.
     pub fn cut(&mut self, from: Part, to: Part) {
-        let (Some(sender), Some(receiver)) = (self.names.get(&from).cloned(), self.names.get(&to).cloned()) else {
-            return;
-        };
+        let Some(sender) = self.names.get(&from).cloned() else { return };
         for lane in [Lane::Stream, Lane::Published] {
             // A part is in the kernel's buffers and arrives.
             self.links.entry((from, to, lane)).or_default().truncate(LINK / 2);
@@ -105,8 +152,9 @@ impl Net {
             self.links.entry((from, to, lane)).or_default().push_back(Message::Left(sender.clone()));
         }
         for lane in lanes(to, from) {
-            self.links.entry((to, from, lane)).or_default().push_back(Message::Left(receiver.clone()));
+            self.links.remove(&(to, from, lane));
         }
+        self.meet(from, to);
     }
 
     /// Sends; `None` if nobody is there, otherwise whether there is room for more.
@@ -116,6 +164,9 @@ impl Net {
         }
         let link = self.links.entry((from, to, lane)).or_default();
         link.push_back(Message::Packet(bytes.to_vec()));
+        if from == Part::Handler {
+            self.turn.push((from, to, lane));
+        }
         assert!(link.len() < BOUND, "the link of {from:?} to {to:?} ({lane:?}) has {} packets", link.len());
         if link.len() >= LINK {
             self.full.insert((from, to, lane));
@@ -123,10 +174,32 @@ impl Net {
         Some(link.len() < LINK)
     }
 
+    /// Sends a packet of a recovery.
+    pub fn tell(&mut self, from: Part, to: Part, packet: Vec<u8>) {
+        if let Some(name) = self.names.get(&from).cloned() {
+            let link = self.links.entry((from, to, Lane::Stream)).or_default();
+            link.push_back(Message::Recovery(name, packet));
+        }
+    }
+
     /// Links that have something for a process that runs.
     pub fn ready(&self) -> Vec<(Part, Part, Lane)> {
         let ready = self.links.iter().filter(|((_, to, _), link)| !link.is_empty() && !self.stopped.contains(to));
         ready.map(|(key, _)| *key).collect()
+    }
+
+    /// The next message of a link, for people.
+    pub fn peek(&self, key: (Part, Part, Lane)) -> String {
+        match self.links.get(&key).and_then(VecDeque::front) {
+            Some(Message::Packet(bytes)) => String::from_utf8_lossy(bytes).into_owned(),
+            Some(Message::Joined(name)) => format!("joined {}", String::from_utf8_lossy(name)),
+            Some(Message::Left(name)) => format!("left {}", String::from_utf8_lossy(name)),
+            Some(Message::Room(name)) => format!("room at {}", String::from_utf8_lossy(name)),
+            Some(Message::Recovery(name, bytes)) => {
+                format!("recovery from {}: {}", String::from_utf8_lossy(name), String::from_utf8_lossy(bytes))
+            }
+            None => String::new(),
+        }
     }
 
     /// Takes the next message of a link.

@@ -16,6 +16,8 @@ const FRONTENDS: u8 = 2;
 const CLIENTS: usize = 8;
 /// How long a link may take nothing before it is cut.
 const STUCK: Duration = Duration::from_millis(500);
+/// How long a publisher waits for a frontend that does not keep up, as in the handler's worker.
+const STALLED: Duration = Duration::from_millis(200);
 
 /// What may happen beside the ordinary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +30,8 @@ pub enum Weather {
     Deadly,
     /// Both.
     Stormy,
+    /// Only handlers die, beside frontends that keep for their successors what they need.
+    Heirs,
 }
 
 /// What has happened in a run.
@@ -47,6 +51,10 @@ pub struct Report {
     pub links_cut: usize,
     /// Processes that were replaced.
     pub deaths: usize,
+    /// Held requests that a handler's successor went on with.
+    pub taken_up: u64,
+    /// Clients that handlers have closed because they were slow, or something waited for them with a predecessor.
+    pub closed: u64,
     /// A checksum of all that went over the links, in order.
     pub trace: u64,
 }
@@ -61,7 +69,16 @@ impl Report {
         self.held += other.held;
         self.links_cut += other.links_cut;
         self.deaths += other.deaths;
+        self.taken_up += other.taken_up;
+        self.closed += other.closed;
     }
+}
+
+/// Items that are repeated until they are acknowledged.
+struct Order {
+    items: Vec<String>,
+    /// The handler that is there has got it, at this time.
+    given: Option<Instant>,
 }
 
 /// See the module.
@@ -69,6 +86,7 @@ pub struct World {
     random: Random,
     weather: Weather,
     now: Instant,
+    origin: Instant,
     net: Net,
     frontends: BTreeMap<u8, Frontend>,
     proxy: Proxy,
@@ -81,6 +99,8 @@ pub struct World {
     stopped_at: BTreeMap<Part, Instant>,
     published: BTreeMap<&'static str, u64>,
     items: u64,
+    /// What the publisher has no answer for.
+    order: Option<Order>,
     report: Report,
 }
 
@@ -96,17 +116,19 @@ impl World {
         let frontends = (0..FRONTENDS).map(|index| {
             let name = format!("frontend_{index}_0");
             net.join(Part::Frontend(index), name.as_bytes());
-            (index, Frontend::new(Part::Frontend(index), name.as_bytes(), strict))
+            let able = index == 0 || weather == Weather::Heirs;
+            (index, Frontend::new(Part::Frontend(index), name.as_bytes(), able, strict, now))
         });
         let frontends = frontends.collect();
         World {
             random: Random::new(seed),
             weather,
             now,
+            origin: now,
             net,
             frontends,
             proxy: Proxy::new("proxy_0", now),
-            handler: Handler::new(b"handler_0", strict, now),
+            handler: Handler::new(b"handler_0", 0, b"", strict, now),
             backend: Backend::new(b"outbound_0"),
             clients: BTreeMap::new(),
             next_client: 0,
@@ -115,6 +137,7 @@ impl World {
             stopped_at: BTreeMap::new(),
             published: BTreeMap::new(),
             items: 0,
+            order: None,
             report: Report::default(),
         }
     }
@@ -141,6 +164,7 @@ impl World {
             }
         }
         self.report.held = self.handler.held();
+        self.count_handler();
         let clients: Vec<u32> = self.clients.keys().copied().collect();
         clients.into_iter().for_each(|client| self.hang_up(client));
         self.settle(Duration::from_secs(130));
@@ -154,6 +178,10 @@ impl World {
         );
         assert_eq!(self.handler.held(), 0, "the handler holds requests without clients");
         self.report.published = self.items;
+        if self.weather == Weather::Heirs {
+            let Report { cut, closed, .. } = self.report;
+            assert!(cut as u64 <= closed, "{cut} clients were cut off, but handlers know of {closed} only");
+        }
         self.report
     }
 
@@ -171,16 +199,15 @@ impl World {
     fn settle(&mut self, time: Duration) {
         let until = self.now + time;
         for _ in 0..1_000_000 {
-            let ready = self.net.ready();
+            self.attend_to_publisher();
+            let ready = self.ready();
             if !ready.is_empty() {
                 let key = ready[self.random.below(ready.len())];
                 self.deliver(key);
                 continue;
             }
             let ids: Vec<u32> = self.clients.keys().copied().collect();
-            if ids.into_iter().fold(false, |moved, id| self.serve(id, usize::MAX) | moved)
-                || !self.net.ready().is_empty()
-            {
+            if ids.into_iter().fold(false, |moved, id| self.serve(id, usize::MAX) | moved) || !self.ready().is_empty() {
                 continue;
             }
             let Some(due) = self.next_due().filter(|&due| due <= until) else {
@@ -194,9 +221,10 @@ impl World {
     }
 
     fn step(&mut self) {
+        self.attend_to_publisher();
         match self.random.below(100) {
             0..60 => {
-                let ready = self.net.ready();
+                let ready = self.ready();
                 if !ready.is_empty() {
                     let key = ready[self.random.below(ready.len())];
                     self.deliver(key);
@@ -224,7 +252,7 @@ impl World {
 
     fn deliver_all(&mut self) {
         loop {
-            let ready = self.net.ready();
+            let ready = self.ready();
             if ready.is_empty() {
                 return;
             }
@@ -235,6 +263,7 @@ impl World {
 
     fn next_due(&mut self) -> Option<Instant> {
         let mut due: Vec<Instant> = self.resumes.values().copied().collect();
+        due.extend(self.order.as_ref().and_then(|order| order.given).map(|given| given + STALLED));
         let parts = [
             (Part::Proxy, self.proxy.next_due()),
             (Part::Handler, self.handler.next_due()),
@@ -257,7 +286,7 @@ impl World {
             self.stopped_at.iter().filter(|(_, since)| **since + STUCK <= now).map(|(part, _)| *part).collect();
         for part in stuck {
             if self.net.is_full(Part::Handler, part) {
-                self.net.cut(Part::Handler, part);
+                self.handler.cut(part, now, &mut self.net);
                 self.report.links_cut += 1;
             }
         }
@@ -265,6 +294,7 @@ impl World {
             self.proxy.on_timer(now, &mut self.net);
         }
         if self.runs(Part::Handler) {
+            self.net.end_turn();
             self.handler.on_timer(now, &mut self.net);
         }
         if self.runs(Part::Backend) {
@@ -279,7 +309,14 @@ impl World {
 
     fn deliver(&mut self, key: (Part, Part, Lane)) {
         let (from, to, lane) = key;
+        if std::env::var_os("SIMULATION_TRACE").is_some() {
+            let bytes = self.net.peek(key);
+            eprintln!("{:?} {from:?} -> {to:?} {lane:?} {bytes}", self.now.duration_since(self.origin));
+        }
         let (now, net) = (self.now, &mut self.net);
+        if to == Part::Handler {
+            net.end_turn();
+        }
         let Some(message) = net.take(key) else { return };
         if let Message::Packet(bytes) = &message {
             for &byte in bytes {
@@ -290,9 +327,10 @@ impl World {
             (Part::Frontend(index), message) => {
                 let Some(frontend) = self.frontends.get_mut(&index) else { return };
                 match message {
-                    Message::Packet(bytes) => frontend.on_packet(&bytes, now, net),
+                    Message::Recovery(name, bytes) => frontend.on_question(&name, &bytes, now, net),
+                    Message::Packet(bytes) => frontend.on_packet(lane, &bytes, now, net),
                     Message::Left(name) => frontend.on_left(&name, now),
-                    Message::Room(_) => {}
+                    Message::Joined(_) | Message::Room(_) => {}
                 }
             }
             (Part::Proxy, Message::Packet(bytes)) => self.proxy.on_message(from, lane, &bytes, now, net),
@@ -305,17 +343,24 @@ impl World {
             }
             (Part::Handler, Message::Left(name)) if from == Part::Proxy => self.handler.on_proxy_left(&name, now, net),
             (Part::Handler, Message::Packet(bytes)) => self.handler.on_packet(&bytes, now, net),
-            (Part::Handler, Message::Left(name)) => self.handler.on_left(&name, lane, now, net),
+            (Part::Handler, Message::Recovery(name, bytes)) => self.handler.on_kept(&name, &bytes, now, net),
+            (Part::Handler, Message::Joined(name)) => {
+                let able = |index| self.frontends.get(&index).is_some_and(Frontend::is_able);
+                if lane == Lane::Stream || matches!(from, Part::Frontend(index) if able(index)) {
+                    self.handler.on_joined(from, &name, lane, net);
+                }
+            }
+            (Part::Handler, Message::Left(name)) => self.handler.on_gone(from, &name, lane, now, net),
             (Part::Handler, Message::Room(name)) => self.handler.on_room(&name, now, net),
             (Part::Backend, Message::Packet(bytes)) => self.backend.on_packet(lane, &bytes, now, net),
             (Part::Backend, Message::Left(_)) => self.backend.on_left(),
-            (_, Message::Room(_)) => {}
+            (_, Message::Room(_) | Message::Joined(_) | Message::Recovery(..)) => {}
         }
     }
 
     fn publish(&mut self) {
-        if !self.runs(Part::Handler) {
-            // Publishers wait.
+        if self.order.is_some() {
+            // The publisher waits for its answer.
             return;
         }
         let mut items = Vec::new();
@@ -327,7 +372,8 @@ impl World {
             let length = if self.random.once_in(15) { 2_500 } else { self.random.below(60) };
             let content = format!("{},{channel},{number},{};", self.items, "x".repeat(length));
             items.push(format!(
-                r#"J{{"channel":"{channel}","formats":{{"http-stream":{{"content":"{content}"}},"http-response":{{"body":"{content}"}}}}}}"#
+                r#"J{{"channel":"{channel}","id":"{}","formats":{{"http-stream":{{"content":"{content}"}},"http-response":{{"body":"{content}"}}}}}}"#,
+                self.items
             ));
         }
         if self.random.once_in(3) {
@@ -337,7 +383,35 @@ impl World {
             let response = format!(r#"{{"http-response":{{"body":"{id},{id};"}}}}"#);
             items.push(format!(r#"J{{"channel":"r","id":"{id}","prev-id":"{prev}","formats":{response}}}"#));
         }
-        self.handler.publish(&items, self.now, &mut self.net);
+        self.order = Some(Order { items, given: None });
+        self.attend_to_publisher();
+    }
+
+    /// Gives the handler what is to be published, and the publisher its answer: when it has left the handler, or a frontend does not
+    /// keep up.
+    fn attend_to_publisher(&mut self) {
+        let Some(order) = &mut self.order else { return };
+        if self.net.stopped.contains(&Part::Handler) || self.handler.is_recovering() {
+            return;
+        }
+        let given = *order.given.get_or_insert_with(|| {
+            self.net.end_turn();
+            self.handler.publish(&order.items, self.now, &mut self.net);
+            self.now
+        });
+        if self.handler.acknowledges(self.now >= given + STALLED, &self.net) {
+            self.net.end_turn();
+            self.order = None;
+        }
+    }
+
+    /// Links that have something for a process that takes it.
+    fn ready(&self) -> Vec<(Part, Part, Lane)> {
+        let mut ready = self.net.ready();
+        if self.handler.is_recovering() {
+            ready.retain(|key| *key != (Part::Proxy, Part::Handler, Lane::Accept));
+        }
+        ready
     }
 
     fn client_acts(&mut self) {
@@ -443,6 +517,7 @@ impl World {
             Weather::Fair => return,
             Weather::Halting => true,
             Weather::Deadly => false,
+            Weather::Heirs => return self.replace(Part::Handler),
             Weather::Stormy => self.random.once_in(2),
         };
         match halts {
@@ -480,17 +555,31 @@ impl World {
         self.stopped_at.remove(&part);
     }
 
+    /// Notes what this handler has done.
+    fn count_handler(&mut self) {
+        self.report.closed += self.handler.closed();
+        self.report.taken_up += self.handler.taken_up();
+    }
+
     /// A process dies, and another takes its place.
     fn replace(&mut self, part: Part) {
         self.births += 1;
         self.report.deaths += 1;
         self.resume(part);
         let (now, number) = (self.now, self.births);
+        if part == Part::Handler {
+            match self.random.below(3) {
+                0 => self.net.lose_turn(|_| true),
+                1 => self.net.lose_turn(|lane| lane == Lane::Accept),
+                _ => self.net.lose_turn(|_| false),
+            }
+        }
         self.net.leave(part);
         let name = match part {
             Part::Frontend(index) => {
                 let name = format!("frontend_{index}_{number}");
-                self.frontends.insert(index, Frontend::new(part, name.as_bytes(), false));
+                let able = self.frontends.get(&index).is_some_and(Frontend::is_able);
+                self.frontends.insert(index, Frontend::new(part, name.as_bytes(), able, false, now));
                 self.clients.retain(|_, client| client.frontend != index);
                 name
             }
@@ -501,7 +590,11 @@ impl World {
             }
             Part::Handler => {
                 let name = format!("handler_{number}");
-                self.handler = Handler::new(name.as_bytes(), false, now);
+                self.count_handler();
+                let file = self.handler.file();
+                self.handler = Handler::new(name.as_bytes(), self.frontends.len(), &file, false, now);
+                self.handler.on_all_named(now, &mut self.net);
+                self.order.iter_mut().for_each(|order| order.given = None);
                 name
             }
             Part::Backend => {

@@ -59,3 +59,10 @@ fn a_storm_leaves_nothing_behind_either() {
     let report = run(Weather::Stormy);
     much_has_happened(&report);
 }
+
+#[test]
+fn handlers_die_and_their_heirs_go_on_with_every_client() {
+    let report = run(Weather::Heirs);
+    much_has_happened(&report);
+    assert!(std::env::var_os("SIMULATION_SEED").is_some() || report.taken_up > 500, "few have an heir: {report:?}");
+}

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use slab::Slab;
 use zhttp::recovery::MAX_RECORD;
-use zhttp::{Id, Kind, Packet, PeerId};
+use zhttp::{Ext, Id, Kind, Packet, PeerId};
 
 use super::{Audience, ENDING, Event, Exchange, Opening};
 use crate::keep::places::Places;
@@ -109,9 +109,25 @@ impl Exchanges {
         now.saturating_duration_since(origin).as_millis() as u32
     }
 
-    /// Keeps what a packet says for the successor of its server. Called for each of its sessions that goes on.
-    pub(crate) fn keep(&mut self, slot: u32, packet: &Packet<'_>, from: Option<PeerId>, now: Instant) {
+    /// A packet of a server has come: notes which of its messages have.
+    pub fn note_run(&mut self, packet: &Packet<'_>, from: Option<PeerId>) {
+        if let Some(run) = packet.ext.run
+            && let Some(place) = from.and_then(|from| self.places.of(from))
+            && let Some(place) = self.places.get_mut(place)
+        {
+            place.sent.note(run);
+        }
+    }
+
+    /// Keeps what a packet says of a session for the successor of its server. Called for each of its sessions, some of which may
+    /// have ended with it.
+    pub fn keep(&mut self, id: &[u8], packet: &Packet<'_>, from: Option<PeerId>, now: Instant) {
+        let Ext { keep, run, lag, .. } = packet.ext;
+        if keep.is_none() && run.is_none() && !lag && packet.kind != Kind::HandoffStart {
+            return;
+        }
         let ms = self.ms(now);
+        let Some(slot) = self.find(id).map(|exchange| exchange.slot) else { return };
         let Some(exchange) = self.slots.get_mut(slot as usize) else { return };
         let kept = &mut exchange.kept;
         if packet.ext.keep.is_some() || packet.kind == Kind::HandoffStart {

@@ -9,16 +9,13 @@
 //! - `clients`: accepting, reading, writing, closing.
 //! - `due`, `timers`: deadlines of clients, keep-alives and expiry of exchanges.
 //! - `measures`: what operators can see of all this.
-//! - `departures`: servers that have gone; `recovery`: their sessions are offered to their successors; `spread`: their
-//!   WebSockets are closed one after the other.
+//! - `departed`: what becomes of the sessions of servers that have gone.
 
 mod clients;
-mod departures;
+mod departed;
 mod due;
 mod measures;
 mod packets;
-mod recovery;
-mod spread;
 mod timers;
 
 use std::time::{Duration, Instant};
@@ -29,13 +26,13 @@ use transport::{Event, Options, Push, Reactor, Router, Subscriber};
 use zhttp::session::client::Outgoing;
 use zhttp::{Bulk, Kind};
 
-use self::departures::Departures;
 use self::timers::SlotTimers;
 use crate::accept::handshakes::Handshakes;
 use crate::accept::{Admission, Listeners};
 use crate::client::Client;
 use crate::client::output::Output;
 use crate::context::{Config, Context};
+use crate::departure::Departures;
 use crate::exchange::Exchanges;
 use crate::uplink::Links;
 
@@ -173,6 +170,7 @@ impl Worker {
         let now = Instant::now();
         let most = admission.max().min(RESERVED);
         let exchanges = Exchanges::for_clients(most);
+        let departures = Departures::new(config.recover_wait, now);
         let mut worker = Worker {
             reactor,
             responses,
@@ -189,7 +187,7 @@ impl Worker {
             discarded: now,
             owing: Vec::new(),
             grants_due: None,
-            departures: Departures::new(now),
+            departures,
             counters: Counters::default(),
             buffer: vec![0; READ_BUFFER],
             warnings: Limited::default(),

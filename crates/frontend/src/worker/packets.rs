@@ -7,8 +7,8 @@ use zhttp::{Ext, Ids, Kind, Packet, PeerId};
 
 use super::Worker;
 use super::clients::note;
-use super::recovery;
 use crate::http1::SharedBody;
+use crate::keep::offer;
 use crate::uplink::Uplink;
 
 /// Packets taken from one socket in a turn, so that clients are served in between.
@@ -27,8 +27,8 @@ impl Worker {
     pub(super) fn take_stream(&mut self, now: Instant) {
         for _ in 0..PACKETS_A_TURN {
             match self.core.links.stream.incoming() {
-                Some(Incoming::Packet(peer, message)) if recovery::is_one(&message) => {
-                    self.on_recovery(&peer, &message, now);
+                Some(Incoming::Packet(peer, message)) if offer::is_question(&message) => {
+                    self.on_question(&peer, &message, now);
                 }
                 Some(Incoming::Packet(_, message)) => {
                     if let Some(from) = self.take_packet(&message, now) {
@@ -54,12 +54,7 @@ impl Worker {
             }
         };
         let from = self.core.links.peers.intern(packet.from);
-        if let Some(run) = packet.ext.run
-            && let Some(place) = from.and_then(|from| self.core.exchanges.places.of(from))
-            && let Some(place) = self.core.exchanges.places.get_mut(place)
-        {
-            place.sent.note(run);
-        }
+        self.core.exchanges.note_run(&packet, from);
         let body = SharedBody::new(packet.body);
         for id in packet.ids.iter() {
             let Ok((id, seq)) = id else { continue };
@@ -89,12 +84,7 @@ impl Worker {
         match client.http.on_packet(packet, body, from, seq, &mut self.core.context(&mut client.output, now)) {
             Ok(refusal) => {
                 note(refusal, client.http.address(), &mut self.counters, &mut self.warnings, now);
-                let Ext { keep, run, lag, .. } = packet.ext;
-                if (keep.is_some() || run.is_some() || lag || packet.kind == Kind::HandoffStart)
-                    && self.core.exchanges.find(id).is_some()
-                {
-                    self.core.exchanges.keep(exchange_slot, packet, from, now);
-                }
+                self.core.exchanges.keep(id, packet, from, now);
             }
             Err(fault) => {
                 self.counters.faults += 1;

@@ -433,8 +433,7 @@ impl Fanout {
                 message.name_in(&mut self.sender.items);
                 self.given.http_stream += streams.len();
                 streams.into_iter().for_each(|key| self.sender.give(key, &content, holds, links, cx));
-                self.sender.finish(&content, links, cx);
-                self.sender.items.clear();
+                self.sender.finish(&content, holds, links, cx);
                 continue;
             }
             self.given.http_stream += group.streams.len();
@@ -671,7 +670,7 @@ impl Fanout {
                 Delivery::Content(content) => {
                     let (holds, links) = (&mut audience.holds, &mut audience.links);
                     self.sender.give(key, &content, holds, links, cx);
-                    self.sender.finish(&content, links, cx);
+                    self.sender.finish(&content, holds, links, cx);
                 }
                 Delivery::Close => self.sender.end(key, &mut audience.holds),
                 Delivery::Response(response, body) => {

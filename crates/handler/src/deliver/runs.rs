@@ -93,14 +93,14 @@ impl Runs {
                     sender.give(key, &content, holds, links, cx);
                 }
             }
-            sender.finish(&content, links, cx);
+            sender.finish(&content, holds, links, cx);
         }
         several.holds.sort_by_key(|(list, _)| *list);
         for equal in several.holds.chunk_by(|a, b| a.0 == b.0) {
             let content = self.join(&several.lists[equal[0].0 as usize], &mut sender.items);
             let (holds, links) = (&mut audience.holds, &mut audience.links);
             equal.iter().for_each(|&(_, key)| sender.give(key, &content, holds, links, cx));
-            sender.finish(&content, links, cx);
+            sender.finish(&content, holds, links, cx);
         }
         for &key in &touched {
             if let Some(group) = audience.channels.group_mut(key) {

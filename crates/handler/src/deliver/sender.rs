@@ -7,7 +7,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use foldhash::fast::RandomState;
 use grip::StatusCode;
-use zhttp::{Bulk, Ext, Headers, Ids, Kind, Packet, Run};
+use zhttp::{Bulk, Ext, Headers, Ids, Kind, Packet, PeerId, Run};
 
 use super::slow::{Slow, Verdict};
 use crate::context::{Address, Context};
@@ -22,6 +22,8 @@ use crate::subscribe::channels::HoldKey;
 const LAST: PieceKey = (usize::MAX, 0);
 /// In that of a packet after which nothing waits for a hold whose frontend was told that something does.
 const DRAINED: PieceKey = (usize::MAX, 1);
+/// In that of a packet after which something waits, as the frontend has not been told.
+const LAGS: PieceKey = (usize::MAX, 2);
 
 /// How a response begins.
 #[derive(Clone, Copy)]
@@ -44,6 +46,9 @@ pub struct Sender {
     group: Bulk<bool>,
     /// Holds for which something waits that may perhaps leave.
     ready: Vec<HoldKey>,
+    /// Of each frontend the first hold that can not take all of the messages that are being given. A successor must hear from
+    /// the frontend that they have been sent, whether anybody takes all of them at once or not.
+    partly: Vec<(PeerId, HoldKey)>,
     /// Holds that are too far behind, with their births.
     too_slow: Vec<(HoldKey, u64)>,
     slow: Slow,
@@ -61,6 +66,7 @@ impl Sender {
         Sender {
             group: Bulk::default(),
             ready: Vec::new(),
+            partly: Vec::new(),
             too_slow: Vec::new(),
             slow,
             run: 1,
@@ -88,6 +94,10 @@ impl Sender {
             );
         }
         hold.enqueue(content.clone());
+        let client = hold.session.client();
+        if !self.items.is_empty() && hold.is_recorded && self.partly.iter().all(|(peer, _)| *peer != client) {
+            self.partly.push((client, key));
+        }
         if !hold.ready {
             self.look_at(key, holds);
         } else if self.slow.judge(key, hold, cx.now) == Verdict::Close {
@@ -96,9 +106,21 @@ impl Sender {
     }
 
     /// Sends the content that has been given.
-    pub fn finish(&mut self, content: &Bytes, links: &mut Links, cx: &mut Context<'_>) {
+    pub fn finish(&mut self, content: &Bytes, holds: &mut Holds, links: &mut Links, cx: &mut Context<'_>) {
         let ext = ext(self.run, &self.items);
         self.group.drain(|peer, by_router, ids| send_content(peer, by_router, ids, content, true, ext, links, cx));
+        for (peer, key) in self.partly.drain(..) {
+            if !links.has_room(peer) {
+                continue;
+            }
+            let hold = &mut holds[key];
+            hold.lags = true;
+            let to = hold.session.send();
+            let ids = Ids::One(hold.session.id().as_bytes(), Some(to.seq));
+            let ext = Ext { lag: true, ..ext };
+            let packet = Packet { ids, kind: Kind::KeepAlive, ext, ..Packet::default() };
+            links.send(Address { peer, by_router: to.by_router }, &packet, cx);
+        }
         self.items.clear();
     }
 
@@ -213,7 +235,7 @@ impl Sender {
         let mut ended = Vec::new();
         // It has got all that has left so far.
         let run = Run { number: self.run - 1, items: &[] };
-        let ext = Ext { run: first.drained.then_some(run), ..Ext::default() };
+        let ext = Ext { run: first.drained.then_some(run), lag: first.lags, ..Ext::default() };
         let Audience { holds, links, .. } = audience;
         for next in holds_of_packet {
             let hold = &mut holds[next.key];
@@ -224,7 +246,7 @@ impl Sender {
                 continue;
             }
             let seq = hold.send_queued(next.len);
-            hold.lags &= !next.drained;
+            hold.lags = (hold.lags || next.lags) && !next.drained;
             let send = |peer, by_router, ids: Ids<'_>| {
                 send_content(peer, by_router, ids, &content, !first.last, ext, links, cx);
             };
@@ -277,6 +299,8 @@ struct Next {
     last: bool,
     /// Nothing waits any more for one whose frontend was told that something does.
     drained: bool,
+    /// Something still waits for one whose frontend has not been told so. The packet says it, so that a part never comes without.
+    lags: bool,
 }
 
 /// The next packets of holds, equal ones beside each other. Holds without credits are left out; those whose link has no
@@ -303,10 +327,12 @@ fn next_packets(ready: &[HoldKey], audience: &mut Audience) -> Vec<Next> {
         }
         let last = hold.ending && len == hold.queued();
         let drained = hold.lags && !hold.ending && len == hold.queued();
+        let lags = hold.is_recorded && !hold.lags && len < hold.queued();
         keys.clear();
         hold.queue().into_iter().for_each(|queue: &Queue| queue.keys(len, &mut keys));
         keys.extend(last.then_some(LAST));
         keys.extend(drained.then_some(DRAINED));
+        keys.extend(lags.then_some(LAGS));
         let number = match numbers.get(&keys[..]) {
             Some(&number) => number,
             None => {
@@ -315,7 +341,7 @@ fn next_packets(ready: &[HoldKey], audience: &mut Audience) -> Vec<Next> {
                 number
             }
         };
-        all.push(Next { number, key, len, last, drained });
+        all.push(Next { number, key, len, last, drained, lags });
     }
     all.sort_by_key(|next| next.number);
     all

@@ -5,12 +5,14 @@
 //! [`audience`](crate::subscribe::audience).
 //!
 //! `pages` has next links fetched, `inquiries` has filters ask, `updates` decides when backends are asked again,
-//! `recovery` goes on with the holds of a predecessor, `websockets` takes what the proxy tells of WebSockets.
+//! `recovering` hears of the holds of a predecessor, `recovery` goes on with them, `websockets` takes what the proxy tells of
+//! WebSockets.
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_macros))]
 
 mod inquiries;
 mod pages;
+pub mod recovering;
 mod recovery;
 mod telling;
 mod updates;
@@ -112,6 +114,8 @@ pub struct Totals {
     pub taken_up: u64,
     /// Such for which something was lost with it, so that they were ended.
     pub behind: u64,
+    /// Such whose record can not be used, or that may have missed a message, so that they were ended.
+    pub refused: u64,
     /// Long-polls given back to the proxy.
     pub given_back: u64,
     /// WebSockets forgotten because the proxy had not named them for too long.
@@ -528,7 +532,7 @@ impl Engine {
         let (holds, links) = (&mut self.audience.holds, &mut self.audience.links);
         for (data, keys) in by_data {
             keys.into_iter().for_each(|key| self.fanout.sender.give(key, &data, holds, links, cx));
-            self.fanout.sender.finish(&data, links, cx);
+            self.fanout.sender.finish(&data, holds, links, cx);
         }
     }
 

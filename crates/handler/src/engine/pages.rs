@@ -194,7 +194,7 @@ impl Engine {
             }
             self.fanout.sender.give(member, &body, holds, links, cx);
         }
-        self.fanout.sender.finish(&body, links, cx);
+        self.fanout.sender.finish(&body, holds, links, cx);
         if let Some(cohort) = self.audience.cohorts.get_mut(key) {
             cohort.members = members;
         }

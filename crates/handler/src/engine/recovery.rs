@@ -159,6 +159,7 @@ impl Engine {
 
     /// Ends sessions whose record can not be used.
     pub fn refuse(&mut self, frontend: PeerId, sessions: &[Held], cx: &mut Context<'_>) {
+        self.totals.refused += sessions.len() as u64;
         for session in sessions {
             let to = Address { peer: frontend, by_router: true };
             self.audience.links.cancel(to, session.id, session.standing.out_seq, cx);
@@ -175,8 +176,13 @@ impl Engine {
         }
     }
 
+    /// Whether a message has been published, which those that are not held yet have missed.
+    pub fn has_published(&self) -> bool {
+        self.fanout.totals.received > 0
+    }
+
     /// Whether the link of a frontend has no room, so that something waits for that.
-    pub fn waits_for_room(&self) -> bool {
-        self.audience.links.is_any_full()
+    pub fn waits_for_room(&self, frontend: PeerId) -> bool {
+        !self.audience.links.has_room(frontend)
     }
 }

@@ -66,6 +66,13 @@ pub struct Response<'a> {
     body: &'a [u8],
 }
 
+impl<'a> From<BackendResponse<'a>> for Response<'a> {
+    fn from(response: BackendResponse<'a>) -> Self {
+        let BackendResponse { code, reason, headers, body } = response;
+        Response { code, reason, headers: headers.to_vec(), body }
+    }
+}
+
 impl<'a> Response<'a> {
     /// As the instruct parser wants it.
     pub fn backend(&'a self) -> BackendResponse<'a> {

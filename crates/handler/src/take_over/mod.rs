@@ -1,9 +1,11 @@
 //! Requests that the proxy hands over to be held: [`accept`] reads the call, [`admission`] decides, [`asked`] is what is kept to
-//! give a request back, [`record`] what a successor is to know.
+//! give a request back, [`record`] and [`arrears`] what a
+//! successor is to know.
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_macros))]
 
 pub mod accept;
 pub mod admission;
+pub mod arrears;
 pub mod asked;
 pub mod record;

@@ -5,6 +5,7 @@
 //! XPUB or ROUTER. While the frontends take no more, publishers are not read from: they wait, and nothing is lost.
 
 mod accepting;
+mod arrears;
 mod measures;
 mod outputs;
 mod pressure;
@@ -25,12 +26,13 @@ use transport::{
 };
 use zhttp::{Packet, recovery};
 
+use self::arrears::ArrearsFile;
 use self::measures::Inputs;
 use self::outputs::{News, Outputs, Sockets};
 use self::pressure::LOOK_AGAIN;
 use self::publishing::{Input, Ticket};
-use self::recovering::Recovering;
 use crate::context::Context;
+use crate::engine::recovering::Recovering;
 use crate::engine::{Engine, Limits};
 use crate::order::backlog::Backlog;
 use crate::publish::forwarded::Forwarded;
@@ -102,6 +104,7 @@ pub struct Worker {
     inputs_paused: bool,
     next_second: Instant,
     recovering: Recovering,
+    arrears: ArrearsFile,
     /// Publishers whose items have been given to the links, but have not left yet.
     leaving: Vec<Ticket>,
     /// Since when something for a frontend has not left. Publishers do not wait for that for long.
@@ -178,9 +181,12 @@ impl Worker {
             Ok::<_, transport::Error>(stats)
         });
         let now = Instant::now();
+        let sockets = Sockets { out, stream, retry, internal_out, internal_stream, control_out, commands };
+        let outputs = Outputs::new(instance, sockets, sub.transpose()?, settings.publish_queue_bytes, now);
         // Where frontends keep nothing, nobody is asked.
-        let frontends = settings.client_in_stream_specs.as_slice();
-        let recovering = Recovering::new(if settings.recover_wait.is_zero() { &[] } else { frontends }, now);
+        let frontends = recovering::frontends(&settings.client_in_stream_specs);
+        let recovering = Recovering::new(if settings.recover_wait.is_zero() { 0 } else { frontends }, now);
+        let arrears = ArrearsFile::open((!settings.recover_wait.is_zero()).then(|| settings.arrears.clone()));
         if recovering.is_under_way() {
             [ACCEPT, COMMAND].into_iter().for_each(|socket| reactor.pause(socket, true));
         }
@@ -213,7 +219,6 @@ impl Worker {
             publish_pull: settings.push_in_spec.clone(),
             publish_sub: bound_sub.cloned(),
         };
-        let sockets = Sockets { out, stream, retry, internal_out, internal_stream, control_out, commands };
         let (sender, submissions) = sync_channel(settings.push_in_http_max_waiting);
         Ok(Worker {
             reactor,
@@ -228,7 +233,7 @@ impl Worker {
             statistics: Statistics::new(settings.stats, now),
             internal_in,
             control_in,
-            outputs: Outputs::new(instance, sockets, sub.transpose()?, settings.publish_queue_bytes, now),
+            outputs,
             engine,
             backlog: Backlog::default(),
             inputs: Inputs::default(),
@@ -242,6 +247,7 @@ impl Worker {
             inputs_paused: false,
             next_second: now + SECOND,
             recovering,
+            arrears,
             leaving: Vec::new(),
             unsent_since: None,
         })
@@ -318,6 +324,7 @@ impl Worker {
             self.next_second = now + SECOND;
             self.engine.expire_sequences(cx);
         }
+        self.settle_arrears(now);
         self.tell_statistics(now);
         self.answer_publishers(now);
         for event in ready.iter() {
@@ -347,6 +354,11 @@ impl Worker {
 
     /// A frontend has come or gone, as the ROUTER or the PUB socket sees it.
     fn on_change(&mut self, change: Change, by_router: bool, now: Instant) {
+        if let Change::Left(name, reason) = &change
+            && by_router
+        {
+            self.note_end(name, *reason, now);
+        }
         if self.note_for_recovery(&change, by_router) {
             return;
         }

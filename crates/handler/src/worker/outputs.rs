@@ -14,6 +14,7 @@ use zhttp::{Packet, PeerId, Peers};
 
 use super::pressure::{BUSY, Link, Pressure};
 use crate::context::{Actions, Address, GivenBack, Sent};
+use crate::engine::Engine;
 use crate::notice::{Level, Notice};
 use crate::take_over::asked;
 
@@ -115,16 +116,23 @@ impl Outputs {
         must_wait
     }
 
-    /// Whether all packets for frontends and the proxy have left this process, but for links that do not keep up.
-    pub(super) fn have_left(&self) -> bool {
-        let to_frontends = self.out.load().messages + self.stream.load().messages;
-        let waits = to_frontends + self.control_out.load().messages > 0 || self.control_waits();
-        self.any_lags() || !waits && self.overflow.is_empty()
+    /// Whether something for a frontend has not left this process.
+    pub(super) fn waits(&self, to: Address) -> bool {
+        let name = self.peers.name(to.peer);
+        let load = if to.by_router { self.stream.load_of(name) } else { self.out.load_of(name) };
+        load.messages > 0 || self.overflow.contains_key(&to)
     }
 
-    /// Whether a link does not keep up.
-    pub(super) fn any_lags(&self) -> bool {
-        self.pressure.lagging() > 0
+    /// Whether something for the proxy has not left, and the link to it does not lag.
+    pub(super) fn waits_for_proxy(&self) -> bool {
+        let waits = self.control_out.load().messages > 0 || self.control_waits();
+        waits && !self.pressure.lags(Link::Proxy)
+    }
+
+    /// Frontends that have not got everything, and whether each lags.
+    pub(super) fn behind(&self, engine: &Engine) -> Vec<(Vec<u8>, bool)> {
+        let behind = self.frontends.iter().filter(|&&to| self.waits(to) || engine.waits_for_room(to.peer));
+        behind.map(|&to| (self.peers.name(to.peer).to_vec(), self.pressure.lags(Link::Frontend(to)))).collect()
     }
 
     /// Frontends that have come or gone, or have room again, as PUB sees them.

@@ -74,6 +74,11 @@ impl Pressure {
         bytes > self.budget || self.busy.values().any(|busy| !busy.lags)
     }
 
+    /// Whether a link lags.
+    pub(super) fn lags(&self, link: Link) -> bool {
+        self.busy.get(&link).is_some_and(|busy| busy.lags)
+    }
+
     /// How many links lag.
     pub(super) fn lagging(&self) -> usize {
         self.busy.values().filter(|busy| busy.lags).count()

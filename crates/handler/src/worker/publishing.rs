@@ -188,19 +188,20 @@ impl Worker {
     }
 
     /// Tells publishers whose items have left for the frontends: they are not lost if this process ends. A frontend that does
-    /// not keep up is not waited for.
+    /// not keep up is not waited for; a successor is told of it first.
     pub(super) fn answer_publishers(&mut self, now: Instant) {
         self.leaving.extend(self.backlog.finished());
         if self.leaving.is_empty() {
             return;
         }
         self.reactor.flush();
-        let have_left = self.outputs.have_left() && (!self.engine.waits_for_room() || self.outputs.any_lags());
-        match have_left {
-            true => self.unsent_since = None,
-            false if now.duration_since(*self.unsent_since.get_or_insert(now)) < STALLED => return,
-            false => {}
+        let behind = self.outputs.behind(&self.engine);
+        if behind.iter().all(|(_, lags)| *lags) && !self.outputs.waits_for_proxy() {
+            self.unsent_since = None;
+        } else if now.duration_since(*self.unsent_since.get_or_insert(now)) < STALLED {
+            return;
         }
+        self.owe(behind.iter().map(|(name, _)| &name[..]), now);
         for ticket in std::mem::take(&mut self.leaving) {
             match ticket {
                 Ticket::Http(receipt) => receipt.complete(),

@@ -28,6 +28,8 @@ pub struct Written {
     pub opened: Vec<Vec<u8>>,
     /// Nothing is taken by a proxy.
     pub no_proxy: bool,
+    /// What frontends have been told to keep.
+    pub records: Vec<Vec<u8>>,
 }
 
 impl Actions for Written {
@@ -41,7 +43,9 @@ impl Actions for Written {
             return sent;
         }
         let way = if to.by_router { " by router" } else { "" };
-        self.lines.push(format!("{name}{way} {}", describe(packet)));
+        let what = if to.by_router { describe(packet) + &describe_run(packet) } else { describe(packet) };
+        self.lines.push(format!("{name}{way} {what}"));
+        self.records.extend(packet.ext.keep.map(|record| record.content.to_vec()));
         sent
     }
 
@@ -113,6 +117,17 @@ fn describe(packet: &Packet<'_>) -> String {
         line += &format!(" {:?}", text(packet.body));
     }
     if packet.more { line + " more" } else { line }
+}
+
+/// What a frontend keeps of a packet for a successor.
+fn describe_run(packet: &Packet<'_>) -> String {
+    let mut line = String::from(if packet.ext.lag { " lag" } else { "" });
+    if let Some(run) = packet.ext.run {
+        line += &format!(" run {}", run.number);
+        let items = run.iter().map(|(channel, id)| format!(" [{} {}]", text(channel), text(id)));
+        line.extend(items);
+    }
+    line
 }
 
 /// The engine with everything around it.
@@ -275,7 +290,7 @@ impl Desk {
             requests: requests.collect(),
             uri: self.uri.as_bytes(),
             method: self.method.as_bytes(),
-            response: Default::default(),
+            response: response.into(),
             prefix: self.prefix,
             channels: self.implicit.clone(),
             response_sent: false,

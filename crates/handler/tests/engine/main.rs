@@ -13,6 +13,7 @@ mod links;
 mod pages;
 mod random;
 mod rates;
+mod recovery;
 mod renewal;
 mod reports;
 mod time;

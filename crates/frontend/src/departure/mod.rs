@@ -1,0 +1,236 @@
+//! Servers that have gone: their sessions end at once, instead of when they would time out, or are kept for a successor that can
+//! go on with them ([`offer`](crate::keep::offer)). WebSockets end one after the other ([`spread`]).
+//!
+//! The transport tells of a server's end when all that it sent through the ROUTER has been read, so the sessions of one
+//! that answers through it end in the same turn. What an original has published may be on its way still, so there is a
+//! moment between. A server whose connection only broke comes back under
+//! its name; it has given up the sessions of that connection too, because packets of them may be lost. Then the table of exchanges is walked in steps of some thousand slots a turn: about 0.1 ms a step, and no
+//! cost for anybody while all servers live.
+
+#![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_macros))]
+
+mod spread;
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use zhttp::PeerId;
+
+use self::spread::Spread;
+use crate::exchange::{Exchange, Exchanges, Sweep};
+
+/// Between the end of a server that publishes its answers and that of its sessions.
+const MOMENT: Duration = Duration::from_millis(100);
+/// A server acknowledges a request within 10 ms. Requests that nobody has acknowledged for so long after a server went
+/// were with that one.
+const UNANSWERED: Duration = Duration::from_millis(800);
+/// Slots looked at in a step.
+const STEP: usize = 4096;
+
+/// Which sessions end.
+#[derive(Clone, Copy, Debug)]
+enum Ends {
+    /// Those of this server.
+    Of(PeerId),
+    /// Those that no server has answered or taken over.
+    Unanswered,
+    /// Those that this departure has orphaned and no successor has taken up.
+    Orphans(u32),
+}
+
+#[derive(Debug)]
+struct Departure {
+    name: String,
+    ends: Ends,
+    /// Only exchanges with lower numbers: the server may be back and have new ones.
+    before: u64,
+    due: Instant,
+    walk: Option<Sweep>,
+    ended: usize,
+    /// The place of the server, if it has left records, the number of the departure, and how many sessions are kept.
+    kept: Option<(usize, u32, usize)>,
+}
+
+/// A session that ends if nobody has taken it over when its time has come.
+#[derive(Clone, Copy, Debug)]
+struct Closing {
+    exchange: u32,
+    serial: u64,
+    ends: Ends,
+}
+
+/// What a step has found.
+#[derive(Debug, Default)]
+pub struct Step {
+    /// Slots of exchanges that end now.
+    pub ended: Vec<u32>,
+    /// Slots of exchanges that lose the server that has pushed into them, and go on.
+    pub unpushed: Vec<u32>,
+    /// Sessions that have been found to be without their server. WebSockets among them end later.
+    pub orphaned: usize,
+    /// The place whose sessions are to be offered now, and to whom.
+    pub offer: Option<(usize, PeerId)>,
+    /// What people are told.
+    pub news: Vec<News>,
+}
+
+/// What has become of the sessions of a server that is gone.
+#[derive(Debug)]
+pub struct News {
+    name: String,
+    count: usize,
+    what: &'static str,
+}
+
+impl fmt::Display for News {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let News { name, count, what } = self;
+        write!(f, "{name} is gone: {count} {what}")
+    }
+}
+
+/// Servers whose sessions are being ended.
+pub struct Departures {
+    /// How long sessions are kept for a successor; zero: not at all.
+    recover_wait: Duration,
+    waiting: Vec<Departure>,
+    /// WebSockets of those servers, one entry for each.
+    closing: Spread<Closing>,
+    /// By the number of a server: whether it answers through the ROUTER.
+    by_router: Vec<bool>,
+    /// Departures so far.
+    count: u32,
+}
+
+impl Departure {
+    fn includes(&self, exchange: &Exchange) -> bool {
+        exchange.serial() < self.before && self.ends.include(exchange)
+    }
+}
+
+impl Ends {
+    fn include(self, exchange: &Exchange) -> bool {
+        match self {
+            Ends::Of(peer) => exchange.is_served_by(peer) || exchange.is_pushed_by(peer),
+            Ends::Unanswered => !exchange.has_server() && !exchange.is_orphan(),
+            Ends::Orphans(departure) => exchange.kept.orphan == departure,
+        }
+    }
+}
+
+impl Departures {
+    /// Nobody has gone yet.
+    pub fn new(recover_wait: Duration, now: Instant) -> Self {
+        Departures { recover_wait, waiting: Vec::new(), closing: Spread::new(now), by_router: Vec::new(), count: 0 }
+    }
+
+    /// A packet of this server has come through the ROUTER.
+    pub fn on_answer(&mut self, peer: PeerId) {
+        match self.by_router.get_mut(peer.index()) {
+            Some(known) => *known = true,
+            None => {
+                self.by_router.resize(peer.index(), false);
+                self.by_router.push(true);
+            }
+        }
+    }
+
+    fn wait_for(&self, peer: PeerId) -> Duration {
+        if self.by_router.get(peer.index()) == Some(&true) { Duration::ZERO } else { MOMENT }
+    }
+
+    /// When the next step is due.
+    pub fn next_due(&self) -> Option<Instant> {
+        self.waiting.iter().map(|departure| departure.due).chain(self.closing.next()).min()
+    }
+
+    /// A server has gone.
+    pub fn on_left(&mut self, peer: PeerId, name: &[u8], exchanges: &mut Exchanges, now: Instant) {
+        let name = String::from_utf8_lossy(name).into_owned();
+        let before = exchanges.next_serial();
+        let wait = self.wait_for(peer);
+        exchanges.places.forget(peer);
+        let place = exchanges.places.of(peer);
+        self.count += 1;
+        let number = self.count;
+        // Requests to hold wait in the proxy for the successor.
+        let unanswered = if place.is_some() { self.recover_wait.max(UNANSWERED) } else { UNANSWERED };
+        for (ends, wait) in [(Ends::Of(peer), wait), (Ends::Unanswered, unanswered)] {
+            let (name, due) = (name.clone(), now + wait);
+            let keeps = matches!(ends, Ends::Of(_)) && !self.recover_wait.is_zero();
+            let kept = place.filter(|_| keeps).map(|place| (place, number, 0));
+            self.waiting.push(Departure { name, ends, before, due, walk: None, ended: 0, kept });
+        }
+    }
+
+    /// Looks at some of the sessions whose server has gone. `is_websocket` says which end one after the other.
+    pub fn step(&mut self, exchanges: &mut Exchanges, is_websocket: impl Fn(&Exchange) -> bool, now: Instant) -> Step {
+        let mut step = Step { ended: self.close_due(exchanges, now), ..Step::default() };
+        let Some(at) = self.waiting.iter().position(|departure| departure.due <= now) else { return step };
+        let mut departure = self.waiting.swap_remove(at);
+        let mut walk = departure.walk.take().unwrap_or_else(|| exchanges.sweep());
+        let Some(slots) = exchanges.sweep_on(&mut walk, STEP, |exchange| departure.includes(exchange)) else {
+            self.on_departed(departure, exchanges, &mut step, now);
+            return step;
+        };
+        departure.walk = Some(walk);
+        for slot in slots {
+            let Some(exchange) = exchanges.get(slot) else { continue };
+            if let Ends::Of(peer) = departure.ends
+                && exchange.is_pushed_by(peer)
+            {
+                step.unpushed.push(slot);
+                continue;
+            }
+            let (serial, is_websocket) = (exchange.serial(), is_websocket(exchange));
+            if let Some((place, number, kept)) = &mut departure.kept
+                && exchanges.orphan(slot, *place, *number)
+            {
+                *kept += 1;
+                continue;
+            }
+            departure.ended += 1;
+            match is_websocket {
+                true => self.closing.add(Closing { exchange: slot, serial, ends: departure.ends }, serial, now),
+                false => step.ended.push(slot),
+            }
+            step.orphaned += 1;
+        }
+        self.waiting.push(departure);
+        step
+    }
+
+    /// A step's worth of WebSockets whose time has come.
+    fn close_due(&mut self, exchanges: &Exchanges, now: Instant) -> Vec<u32> {
+        let due = std::iter::from_fn(|| self.closing.pop(now)).take(STEP);
+        let is_left = |closing: &Closing| {
+            let exchange = exchanges.get(closing.exchange).filter(|exchange| exchange.serial() == closing.serial);
+            exchange.is_some_and(|exchange| closing.ends.include(exchange))
+        };
+        due.filter(is_left).map(|closing| closing.exchange).collect()
+    }
+
+    /// All sessions of a server that has gone are ended, or kept for its successor.
+    fn on_departed(&mut self, departure: Departure, exchanges: &mut Exchanges, step: &mut Step, now: Instant) {
+        if departure.ended > 0 {
+            let what = match departure.ends {
+                Ends::Of(_) => "sessions with it are ended",
+                Ends::Unanswered => "requests that it had not answered are ended",
+                Ends::Orphans(_) => "sessions that no successor has taken up are ended",
+            };
+            step.news.push(News { name: departure.name.clone(), count: departure.ended, what });
+        }
+        let Some((place, number, kept)) = departure.kept else { return };
+        if kept > 0 {
+            let what = "sessions are kept for its successor";
+            step.news.push(News { name: departure.name.clone(), count: kept, what });
+            let due = now + self.recover_wait;
+            let ends = Ends::Orphans(number);
+            self.waiting.push(Departure { ends, due, walk: None, ended: 0, kept: None, ..departure });
+        }
+        if let Some(vacant) = exchanges.places.get_mut(place) {
+            vacant.is_vacant = true;
+            step.offer = vacant.waits.take().map(|successor| (place, successor));
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! After a start, the holds and WebSockets of a predecessor are taken up. Nothing is published or accepted before all frontends
+//! and the proxy have been heard, or for a second.
+
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
+
+use foldhash::fast::RandomState;
+use grip::Instruct;
+use zhttp::recovery::{Held, Message, RecoveryError, Seen};
+use zhttp::{PeerId, Peers};
+
+use super::Engine;
+use crate::context::Context;
+use crate::notice::Notice;
+use crate::take_over::accept::Accept;
+use crate::take_over::admission::{Decision, Prepared};
+use crate::take_over::record::{self, PLACE};
+
+/// How long frontends are waited for.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+type Frontends = HashSet<PeerId, RandomState>;
+
+/// What has become of a frontend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// It says that it can be asked.
+    Able,
+    /// It does not say so any more.
+    NotAble,
+    /// There is a link by which it can be asked.
+    Linked,
+    /// That link is lost, with what was on its way: what the frontend has kept has a hole.
+    Lost,
+}
+
+/// See the module.
+pub struct Recovering {
+    /// Until then frontends are waited for; none when they are not any more.
+    until: Option<Instant>,
+    since: Instant,
+    /// How many frontends there should be.
+    expected: usize,
+    able: Frontends,
+    linked: Frontends,
+    asked: Frontends,
+    done: Frontends,
+    /// Frontends that have not got all that was for them.
+    lost: Frontends,
+    holds: usize,
+    /// The proxy has not named all its WebSockets yet.
+    awaits_proxy: bool,
+}
+
+/// What a frontend has kept, as it tells it.
+pub enum Told<'a> {
+    /// Messages that its sessions may have.
+    Seen(Vec<Seen<'a>>),
+    /// Sessions, by what is known of their requests, or why that can not be read.
+    Held(Vec<(Result<Accept<'a>, String>, Vec<Held>)>),
+    /// That was all, up to this run.
+    Done(u64),
+    /// A question, which is not for a handler.
+    Nothing,
+}
+
+impl<'a> Told<'a> {
+    /// Reads a packet of a frontend.
+    ///
+    /// # Errors
+    /// It is malformed or of another version.
+    pub fn read(message: &'a [u8], peers: &mut Peers) -> Result<Self, RecoveryError> {
+        Ok(match Message::decode(message)? {
+            Message::Seen(seen) => Told::Seen(seen),
+            Message::Held { records, sessions } => {
+                let alike = sessions.chunk_by(|a, b| a.record == b.record).map(|sessions| {
+                    let record = sessions.first().and_then(|held| records.get(held.record as usize));
+                    let accept = record::read(record.copied().unwrap_or_default(), peers);
+                    (accept.map_err(|error| error.to_string()), sessions.to_vec())
+                });
+                Told::Held(alike.collect())
+            }
+            Message::Done { run } => Told::Done(run),
+            Message::Recover(_) => Told::Nothing,
+        })
+    }
+}
+
+impl Recovering {
+    /// So many frontends are waited for; none: nobody is asked.
+    pub fn new(frontends: usize, now: Instant) -> Self {
+        Recovering {
+            until: (frontends > 0).then(|| now + PATIENCE),
+            since: now,
+            expected: frontends,
+            able: Frontends::default(),
+            linked: Frontends::default(),
+            asked: Frontends::default(),
+            done: Frontends::default(),
+            lost: Frontends::default(),
+            holds: 0,
+            awaits_proxy: frontends > 0,
+        }
+    }
+
+    /// Whether frontends are waited for.
+    pub fn is_under_way(&self) -> bool {
+        self.until.is_some()
+    }
+
+    /// When they are waited for no longer.
+    pub fn next_due(&self) -> Option<Instant> {
+        self.until
+    }
+
+    /// Frontends that have told all.
+    pub fn heard(&self) -> impl Iterator<Item = PeerId> {
+        self.done.iter().copied()
+    }
+
+    /// Whether these are as many as there should be.
+    pub fn is_complete(&self) -> bool {
+        self.done.len() >= self.expected
+    }
+
+    /// The question to those that [`on_change`](Self::on_change) names.
+    pub fn question() -> Vec<u8> {
+        Message::Recover(PLACE).encode()
+    }
+
+    /// A frontend has come or gone. Whether it is to be asked now.
+    pub fn on_change(&mut self, frontend: PeerId, change: Change) -> bool {
+        match change {
+            Change::Able => drop(self.able.insert(frontend)),
+            Change::NotAble => drop(self.able.remove(&frontend)),
+            Change::Linked => drop(self.linked.insert(frontend)),
+            Change::Lost => {
+                self.lost.insert(frontend);
+                for all in [&mut self.linked, &mut self.asked, &mut self.done] {
+                    all.remove(&frontend);
+                }
+            }
+        }
+        self.able.contains(&frontend) && self.linked.contains(&frontend) && self.asked.insert(frontend)
+    }
+
+    /// A frontend tells what it has kept; it is not `trusted` if a predecessor knew that this has a hole. Whether that was all.
+    pub fn on_told(
+        &mut self,
+        frontend: PeerId,
+        trusted: bool,
+        told: Told<'_>,
+        engine: &mut Engine,
+        cx: &mut Context<'_>,
+    ) -> bool {
+        if !trusted {
+            self.lost.insert(frontend);
+        }
+        match told {
+            Told::Seen(seen) => engine.note_seen(frontend, &seen, cx.now),
+            Told::Held(alike) => {
+                for (accept, sessions) in alike {
+                    self.take_up(frontend, accept, &sessions, engine, cx);
+                }
+            }
+            Told::Done(run) => {
+                engine.note_run(run);
+                self.done.insert(frontend);
+                return true;
+            }
+            Told::Nothing => {}
+        }
+        false
+    }
+
+    fn take_up(
+        &mut self,
+        frontend: PeerId,
+        accept: Result<Accept<'_>, String>,
+        sessions: &[Held],
+        engine: &mut Engine,
+        cx: &mut Context<'_>,
+    ) {
+        let prepared = if self.lost.contains(&frontend) {
+            Err("their frontend has not got everything, because it did not keep up".into())
+        } else if self.until.is_none() && engine.has_published() {
+            Err("their frontend has named them only after messages had been published".into())
+        } else {
+            accept.and_then(|accept| prepare(accept, engine, cx))
+        };
+        match prepared {
+            Ok(prepared) => self.holds += engine.take_up(frontend, &prepared, sessions, cx),
+            Err(reason) => {
+                engine.refuse(frontend, sessions, cx);
+                cx.report(Notice::NotTakenUp { sessions: sessions.len(), reason: &reason });
+            }
+        }
+    }
+
+    /// The proxy has named all its WebSockets. Whether such of a predecessor are taken up at all.
+    pub fn on_all_named(&mut self, engine: &mut Engine, cx: &mut Context<'_>) -> bool {
+        let websockets = engine.on_all_named();
+        if websockets > 0 {
+            cx.report(Notice::KnownAgain { websockets, after: cx.now.duration_since(self.since) });
+        }
+        self.awaits_proxy = false;
+        self.expected > 0
+    }
+
+    /// Ends the waiting when all frontends and the proxy have been heard, or it has taken too long: then messages may be published. Whether it
+    /// ends now.
+    pub fn end(&mut self, engine: &mut Engine, cx: &mut Context<'_>) -> bool {
+        let Some(until) = self.until else { return false };
+        if (!self.is_complete() || self.awaits_proxy) && cx.now < until {
+            return false;
+        }
+        self.until = None;
+        if self.holds > 0 {
+            cx.report(Notice::TakenUp { holds: self.holds, after: cx.now.duration_since(self.since) });
+        }
+        engine.on_recovered();
+        true
+    }
+}
+
+/// What is to be done with sessions of this record.
+fn prepare(mut accept: Accept<'_>, engine: &mut Engine, cx: &mut Context<'_>) -> Result<Prepared, String> {
+    accept.is_taken_up = true;
+    let response = accept.response.clone();
+    let instruct = Instruct::read(response.backend()).map_err(|error| error.to_string())?;
+    match engine.decide(accept, &instruct, cx) {
+        Decision::Hold(prepared) => Ok(prepared),
+        Decision::Pass(_) => Err("nothing is to be held".into()),
+        Decision::Refuse(refusal) => Err(refusal.to_string()),
+    }
+}
