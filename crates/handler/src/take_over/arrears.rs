@@ -109,7 +109,7 @@ impl Arrears {
         let (waiting, clear) = std::mem::take(&mut self.clearing).into_iter().partition(|name| waits(name));
         self.clearing = waiting;
         let clear: BTreeSet<Vec<u8>> = clear;
-        clear.iter().fold(false, |changed, name| self.set(name, true) || changed)
+        clear.iter().filter(|name| self.set(name, true)).count() > 0
     }
 }
 

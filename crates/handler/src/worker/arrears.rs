@@ -51,7 +51,7 @@ impl Worker {
     /// These frontends have not got everything, and their publishers are about to be told that they need not wait.
     pub(super) fn owe<'a>(&mut self, frontends: impl Iterator<Item = &'a [u8]>, now: Instant) {
         let file = &mut self.arrears;
-        if frontends.fold(false, |is_new, name| file.arrears.add_waiting(name) || is_new) {
+        if frontends.filter(|name| file.arrears.add_waiting(name)).count() > 0 {
             self.write_arrears(now);
         }
     }
