@@ -143,8 +143,7 @@ impl Handler {
 
     /// The proxy says that it has no WebSockets.
     pub fn on_all_named(&mut self, now: Instant, net: &mut Net) {
-        let cx = &mut Context::new(now, &mut outputs!(self, net));
-        self.recovering.on_all_named(&mut self.engine, cx);
+        self.recovering.on_all_named(&mut self.engine, &mut Context::new(now, &mut outputs!(self, net)));
     }
 
     /// The file that it leaves for a successor.
