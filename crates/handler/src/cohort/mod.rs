@@ -94,7 +94,7 @@ pub struct Likeness {
 pub enum State {
     /// It waits for messages.
     Holding,
-    /// It will ask its backend in a moment. With a gap in a channel it takes no messages before that.
+    /// It will ask its backend in a moment. With a gap in a channel, or while filters ask, it takes no messages before that.
     Waiting {
         /// A message was missed.
         gap: bool,
@@ -281,6 +281,11 @@ impl Cohort {
                 None
             }
         }
+    }
+
+    /// It takes no message before it has asked its backend.
+    pub fn take_no_more(&mut self) {
+        self.state = State::Waiting { gap: true };
     }
 
     /// Whether it will ask its backend in a moment.

@@ -122,8 +122,6 @@ pub struct Inquiries {
     last: u64,
     /// Queues that can go on.
     ready: VecDeque<u64>,
-    /// Queues that have been put off.
-    put_off: Vec<u64>,
     /// How many messages wait for a cohort.
     cohorts: HashMap<CohortKey, usize, RandomState>,
     deadlines: VecDeque<(Instant, u64, FetchKey)>,
@@ -141,7 +139,6 @@ impl Inquiries {
             numbers: HashMap::new(),
             last: 0,
             ready: VecDeque::new(),
-            put_off: Vec::new(),
             cohorts: HashMap::default(),
             deadlines: VecDeque::new(),
             waiting: 0,
@@ -217,16 +214,6 @@ impl Inquiries {
     /// A queue whose first message can go on.
     pub fn next_ready(&mut self) -> Option<u64> {
         self.ready.pop_front()
-    }
-
-    /// The first message of a queue can not be delivered at the moment.
-    pub fn put_off(&mut self, number: u64) {
-        self.put_off.push(number);
-    }
-
-    /// What was put off is to be looked at again.
-    pub fn resume(&mut self) {
-        self.ready.extend(self.put_off.drain(..));
     }
 
     /// The first message of a queue.

@@ -14,26 +14,13 @@ use crate::subscribe::classes::Progress;
 impl Engine {
     /// Goes on with the queues that can. What they give out has left when this returns.
     pub(super) fn go_on_asking(&mut self, cx: &mut Context<'_>) {
-        self.fanout.inquiries.resume();
-        let mut put_off = Vec::new();
         let mut delivers = false;
         while let Some(number) = self.fanout.inquiries.next_ready() {
-            match self.is_amid_a_page(number) {
-                true => put_off.push(number),
-                false => delivers |= self.step(number, cx),
-            }
+            delivers |= self.step(number, cx);
         }
-        put_off.into_iter().for_each(|number| self.fanout.inquiries.put_off(number));
         if delivers {
             self.fanout.flush(&mut self.audience, cx);
         }
-    }
-
-    /// Whether those for whom the first message of a queue is get a page at the moment, so that it would stand in its middle.
-    fn is_amid_a_page(&self, number: u64) -> bool {
-        let cohort = self.fanout.inquiries.first(number).and_then(|first| first.kin.cohort);
-        let cohort = cohort.and_then(|cohort| self.audience.cohorts.get(cohort));
-        cohort.and_then(|cohort| cohort.page.as_ref()).is_some_and(|page| page.bytes > 0)
     }
 
     /// Lets the first message of a queue go on: it is asked about, delivered or dropped; `true` if it was delivered.

@@ -38,7 +38,13 @@ impl Engine {
     }
 
     fn update(&mut self, key: CohortKey, cx: &mut Context<'_>) {
-        let Some(cohort) = self.audience.cohorts.get(key) else { return };
+        let Some(cohort) = self.audience.cohorts.get_mut(key) else { return };
+        if self.fanout.inquiries.has_any_for(key) {
+            // The position, with which the backend is asked, is after what waits for answers to filters: that comes first.
+            cohort.take_no_more();
+            self.schedule.add("", Update::Cohort(key, cohort.serial), cx.now);
+            return;
+        }
         if cohort.like.mode == HoldMode::Stream {
             return self.fetch_page(key, cx);
         }

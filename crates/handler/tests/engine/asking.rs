@@ -305,7 +305,7 @@ fn streams_at_different_places_that_come_to_the_same_one_get_what_was_waiting_fo
 }
 
 #[test]
-fn what_is_waited_for_does_not_stand_in_the_middle_of_a_page() {
+fn a_page_is_not_asked_for_before_what_waits_has_been_delivered() {
     let mut desk = Desk::new(Limits { queue_bytes: 10_000, ..LIMITS });
     let headers = [
         ("Grip-Hold", "stream"),
@@ -316,14 +316,36 @@ fn what_is_waited_for_does_not_stand_in_the_middle_of_a_page() {
     desk.hold("a", &["1"], &headers, "");
     desk.written();
     assert_eq!(publish(&mut desk, "x"), [ASK]);
-    let filter = desk.out.opened.last().unwrap().clone();
     desk.publish("c", "\"http-stream\":{\"action\":\"hint\"}");
-    assert_eq!(desk.turn(), ["ask GET http://x.test/n"]);
-    let page = desk.out.opened.last().unwrap().clone();
-    assert_eq!(desk.respond_to(&page, 0, Some(200), &headers, "pa", true), ["a 1#2 \"pa\" more"]);
-    assert_eq!(desk.respond_to(&filter, 0, Some(204), &[], "", false), [""; 0]);
-    let sent = desk.respond_to(&page, 1, None, &[], "ge", false);
-    assert_eq!(sent, ["a 1#3 \"ge\" more", "a 1#4 \"x\" more"]);
+    assert_eq!(desk.turn(), [""; 0]);
+    // This one comes after the page.
+    assert_eq!(publish(&mut desk, "y"), [""; 0]);
+    assert_eq!(desk.pass(SECOND), [""; 0]);
+    assert_eq!(answer(&mut desk, 204, &[], ""), ["a 1#2 \"x\" more"]);
+    assert_eq!(desk.pass(SECOND), ["ask GET http://x.test/n"]);
+    assert_eq!(answer(&mut desk, 200, &headers, "page"), ["a 1#3 \"page\" more", ASK]);
+    assert_eq!(answer(&mut desk, 204, &[], ""), ["a 1#4 \"y\" more"]);
+}
+
+#[test]
+fn a_long_poll_is_not_given_back_as_if_it_had_what_waits() {
+    for (headers, expected) in [(vec![], "a 1#2 200 OK \"2\""), (vec![("Action", "drop")], "a 1#2 handoff-start")] {
+        let mut desk = Desk::new(LIMITS);
+        held(&mut desk, "1", "response", "c; prev-id=1; filter=http-check", BOB);
+        let send = |desk: &mut Desk, prev: &str, id: &str| {
+            desk.publish_item(&format!(
+                "\"channel\":\"c\",\"prev-id\":\"{prev}\",\"id\":\"{id}\",\"no-seq\":true,\"http-response\":{{\"body\":\"{id}\"}}"
+            ));
+            desk.turn()
+        };
+        assert_eq!(send(&mut desk, "1", "2"), [format!("{ASK} [c; last-id=2]")]);
+        // One has been missed in between.
+        assert_eq!(send(&mut desk, "3", "4"), [""; 0]);
+        assert_eq!(desk.pass(SECOND), [""; 0]);
+        let mut sent = answer(&mut desk, 200, &headers, "");
+        sent.extend(desk.pass(SECOND));
+        assert_eq!(sent[0], expected);
+    }
 }
 
 #[test]
