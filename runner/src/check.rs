@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
-use frontend::accept::tls::Certificates;
+use certificates::Certificates;
 use nix::sys::resource::{Resource, getrlimit};
 use proxy::request::signatures::{signing_key, verifying_key};
 use settings::check::Effective;
@@ -81,7 +81,9 @@ fn keys(settings: &Settings) -> impl Iterator<Item = String> {
 /// Ports where no client could be answered.
 fn certificates(settings: &Settings) -> Vec<String> {
     let certificates = Certificates::new(&settings.frontend.certificates);
-    let ports = settings.runner.https_ports.iter().map(|port| port.address.port());
+    let publishers = settings.handler.push_in_http.filter(|_| settings.handler.push_in_http_tls.is_some());
+    let addresses = settings.runner.https_ports.iter().map(|port| port.address).chain(publishers);
+    let ports = addresses.map(|address| address.port());
     ports.filter_map(|port| certificates.for_port(port).err()).map(|error| error.to_string()).collect()
 }
 

@@ -7,10 +7,10 @@ use std::{fs, thread};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use pushpin_tests::client::get;
+use pushpin_tests::client::{self, get};
 use pushpin_tests::origin::{Origin, respond};
 use pushpin_tests::publish;
-use pushpin_tests::suite::{Suite, is_alive};
+use pushpin_tests::suite::{Suite, is_alive, program};
 use pushpin_tests::until;
 use rcgen::{CertificateParams, KeyPair};
 use rustls::pki_types::PrivateKeyDer;
@@ -132,6 +132,31 @@ fn requests_uploads_and_streams_go_over_tls_and_the_backend_hears_of_it() {
     });
     assert_eq!(all.iter().filter(|byte| **byte == b'y').count(), 20 * text.len());
     assert!(protocols.lock().unwrap().iter().all(|protocol| protocol == "https"), "{protocols:?}");
+}
+
+#[test]
+fn publishers_may_come_with_tls_and_only_so() {
+    let origin =
+        Origin::start(|_, stream| respond(stream, "200 OK", "Grip-Hold: response\r\nGrip-Channel: c\r\n", b""));
+    let settings = "[handler]\npush_in_http_tls=true\ncontrol_token=secret";
+    let mut suite = Suite::prepare(&format!("* 127.0.0.1:{}", origin.port), settings);
+    certify(&suite, &format!("default_{}", suite.publish_port), "localhost");
+    suite.launch();
+    let mut client = client::Client::connect(suite.port).unwrap();
+    client.get("/").unwrap();
+    until("the long-poll is held", || suite.logs().contains("channel=c\n"));
+    let trusted = suite.path(&format!("runner/certs/default_{}.crt", suite.publish_port));
+    let publish = |scheme: &str| {
+        let spec = format!("{scheme}://localhost:{}", suite.publish_port);
+        let arguments = ["--report", "--bearer", "secret", "--spec", &spec, "c", "hello"];
+        let mut command = std::process::Command::new(program("pushpin-publish"));
+        command.args(arguments).env("SSL_CERT_FILE", &trusted).output().unwrap()
+    };
+    assert!(!publish("http").status.success());
+    let output = publish("https");
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(told, "Published\npublished http-response=1 http-stream=0 ws-message=0\n", "{output:?}");
+    assert_eq!(client.response().unwrap().text(), "hello\n");
 }
 
 #[test]

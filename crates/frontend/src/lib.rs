@@ -31,6 +31,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use certificates::Certificates;
 use mio::unix::SourceFd;
 use mio::{Interest, Token};
 use nix::sys::resource::{Resource, getrlimit};
@@ -40,7 +41,6 @@ use wire::http1::Limits;
 
 use crate::accept::listeners::Terms;
 use crate::accept::tickets::{Chain, Keys};
-use crate::accept::tls::Certificates;
 use crate::accept::{Admission, Listeners};
 use crate::client::deadlines::Deadlines;
 use crate::context::Config;

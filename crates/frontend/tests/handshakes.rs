@@ -5,10 +5,10 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
+use certificates::Certificates;
 use frontend::accept::admission::Admission;
 use frontend::accept::handshakes::HANDSHAKES_A_TURN;
 use frontend::accept::listeners::{Listeners, Terms};
-use frontend::accept::tls::Certificates;
 use frontend::client::deadlines::Deadlines;
 use frontend::context::Config;
 use frontend::worker::{Specs, Worker};

@@ -37,6 +37,7 @@ use std::os::fd::AsRawFd;
 use std::process::ExitCode;
 use std::sync::PoisonError;
 
+use certificates::Certificates;
 use mio::unix::SourceFd;
 use mio::{Interest, Token};
 use process::{Component, Failure, Started, inherit, instance_id};
@@ -74,9 +75,13 @@ fn serve(mut started: Started) -> Result<(), Failure> {
         let (submissions, waker) = worker.submissions();
         let (key, token) = (settings.control_key.as_ref(), settings.control_token.as_ref());
         let gate = Gate::new(key, settings.control_iss.as_deref(), token).map_err(|e| format!("control_key: {e}"))?;
+        let certificates = settings.push_in_http_tls.as_deref().map(Certificates::new);
+        let tls = certificates.map(|certificates| certificates.for_port(address.port())).transpose();
+        let tls = tls.map_err(|error| format!("push_in_http_tls: {error}"))?;
+        let with = if tls.is_some() { " with TLS" } else { "" };
         let listener = inherit::listen(inherit::PUBLISH, address)?;
-        control_port = Some(publish::http::start(listener, submissions, waker, limits, gate)?);
-        tracing::info!("http control server: {address}");
+        control_port = Some(publish::http::start(listener, submissions, waker, limits, gate, tls)?);
+        tracing::info!("http control server: {address}{with}");
     }
     let fd = started.signals.as_raw_fd();
     worker.registry().register(&mut SourceFd(&fd), SIGNALS, Interest::READABLE)?;

@@ -38,7 +38,7 @@ fn port_behind(gate: Gate, limits: Limits) -> Port {
     let address = listener.local_addr().unwrap();
     let (sender, submissions) = sync_channel(10);
     let reactor = Reactor::new().unwrap();
-    start(listener, sender, reactor.waker(), limits, gate).unwrap();
+    start(listener, sender, reactor.waker(), limits, gate, None).unwrap();
     Port { address, submissions, _reactor: reactor }
 }
 

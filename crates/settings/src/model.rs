@@ -403,6 +403,8 @@ pub struct Handler {
     pub push_in_sub_connect: bool,
     /// HTTP publish port.
     pub push_in_http: Option<SocketAddr>,
+    /// The directory of certificates, if that port speaks TLS.
+    pub push_in_http_tls: Option<PathBuf>,
     /// Key that tokens of HTTP publishers are checked with.
     pub control_key: Option<Key>,
     /// Issuer that such tokens must name; none: any.

@@ -313,6 +313,7 @@ fn handler(values: &Values, frontend: &Frontend, proxy: &Proxy) -> Result<Handle
         push_in_sub_specs,
         push_in_sub_connect: values.bool(H, "push_in_sub_connect")?,
         push_in_http,
+        push_in_http_tls: values.bool(H, "push_in_http_tls")?.then(|| frontend.certificates.clone()),
         control_key: values.key(H, "control_key")?,
         control_iss: values.optional_text(H, "control_iss")?,
         control_token: values.key(H, "control_token")?,

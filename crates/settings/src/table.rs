@@ -223,6 +223,7 @@ pub const SETTINGS: &[Setting] = &[
     row(H, "push_in_sub_connect", Bool, "false", "1.23", Used, "Whether `push_in_sub_specs` are connected to instead of bound."),
     row(H, "push_in_http_addr", Address, "", "", Used, "Address of the HTTP publish port; `*` for all of this machine. Empty: this machine only, 127.0.0.1."),
     row(H, "push_in_http_port", Int(-1, 65535), "-1", "", Used, "HTTP publish port; 0 or -1: off."),
+    row(H, "push_in_http_tls", Bool, "false", "own", Used, "Whether the HTTP publish port speaks TLS, and nothing else. Certificates are those for `https_ports`: of the name, or `default_PORT`."),
     row(H, "control_key", Key, "", "own", Used, "Key that tokens of HTTP publishers are checked with, as `Authorization: Bearer`: text, `base64:...`, or `file:...` with a secret in hexadecimal (HS256) or a public key in PEM (ES256, RS256). A token must say when it runs out (`exp`); its claim `channels`, an array of names or of beginnings with `*` behind, limits it to these. Without `control_key` and `control_token` anybody who reaches the port may publish. ZeroMQ inputs have no tokens: bind them to 127.0.0.1 or `ipc:`."),
     row(H, "control_iss", Text, "", "own", Used, "Issuer that such tokens must name (`iss`). Empty: any."),
     row(H, "control_token", Key, "", "own", Used, "A token that lets publish as it is, sent the same way; text, `base64:...`, or `file:...` with hexadecimal digits of it."),

@@ -1,7 +1,6 @@
 //! Where clients come in.
 //!
 //! - [`listeners`]: the listening sockets.
-//! - [`tls`]: certificates for those who come with TLS.
 //! - [`tickets`]: their sessions, which go on at any frontend.
 //! - [`admission`]: how many clients there may be, without I/O.
 //! - [`handshakes`]: whose TLS handshake goes on next, without I/O.
@@ -10,7 +9,6 @@ pub mod admission;
 pub mod handshakes;
 pub mod listeners;
 pub mod tickets;
-pub mod tls;
 
 pub use admission::Admission;
 pub use listeners::Listeners;

@@ -10,12 +10,13 @@ use std::task::{Context, Poll};
 
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+
+use super::stream::Stream;
 
 /// A stream whose beginning has been read already.
 pub struct Begun {
     read: BytesMut,
-    stream: TcpStream,
+    stream: Stream,
 }
 
 /// What came of reading a head.
@@ -23,14 +24,14 @@ pub enum Head {
     /// It is sound as far as that is looked at here; the stream begins with it.
     Sound(Begun),
     /// It is not, and this is what to tell the publisher.
-    Malformed(TcpStream, &'static str),
+    Malformed(Stream, &'static str),
 }
 
 /// Reads a head of at most `limit` bytes and looks at what hyper would refuse differently.
 ///
 /// # Errors
 /// The publisher has gone, or its connection broke, before the head was whole.
-pub async fn read(mut stream: TcpStream, limit: usize) -> io::Result<Head> {
+pub async fn read(mut stream: Stream, limit: usize) -> io::Result<Head> {
     let mut read = BytesMut::with_capacity(1024);
     let mut end = End::default();
     loop {
@@ -92,7 +93,7 @@ fn mistake(head: &[u8]) -> Option<&'static str> {
 
 impl Begun {
     /// The stream, without what was read from it and not used.
-    pub fn into_stream(self) -> TcpStream {
+    pub fn into_stream(self) -> Stream {
         self.stream
     }
 }

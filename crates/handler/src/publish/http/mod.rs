@@ -16,6 +16,7 @@ pub mod connections;
 pub mod head;
 pub mod lines;
 mod publisher;
+pub mod stream;
 pub mod target;
 
 use std::cell::RefCell;
@@ -43,6 +44,8 @@ use settings::Handler;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::{AbortHandle, LocalSet};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
 use transport::Waker;
 
 use self::answers::{Answer, Format, busy, conclude, plain};
@@ -51,6 +54,7 @@ use self::batch::Batch;
 use self::connections::{Bounds, Connections, Key};
 use self::head::Head;
 use self::publisher::{Publisher, Upload};
+use self::stream::Stream;
 use self::target::Target;
 use crate::publish::submission::{Outcome, Output, Submission, Work};
 
@@ -121,6 +125,7 @@ pub fn start(
     waker: Waker,
     limits: Limits,
     gate: Gate,
+    tls: Option<ServerConfig>,
 ) -> std::io::Result<Arc<Mutex<Limited>>> {
     listener.set_nonblocking(true)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -132,6 +137,7 @@ pub fn start(
             waker,
             limits,
             gate,
+            tls: tls.map(|config| TlsAcceptor::from(Arc::new(config))),
             connections: RefCell::new(Connections::new(limits.bounds)),
             tasks: RefCell::default(),
             warnings,
@@ -147,6 +153,7 @@ struct Port {
     waker: Waker,
     limits: Limits,
     gate: Gate,
+    tls: Option<TlsAcceptor>,
     connections: RefCell<Connections>,
     tasks: RefCell<HashMap<Key, AbortHandle>>,
     /// The worker tells the runner how many there were.
@@ -195,9 +202,11 @@ async fn accept(listener: TcpListener, port: Rc<Port>) {
 }
 
 async fn serve(stream: TcpStream, publisher: &Rc<Publisher>) -> Option<()> {
+    // Answers to the lines of a batch are short and wait for nothing.
+    let _ = stream.set_nodelay(true);
     let limits = &publisher.port.limits;
-    let head = tokio::time::timeout(limits.head_time, head::read(stream, limits.head)).await.ok()?;
-    let stream = match head.ok()? {
+    let head = tokio::time::timeout(limits.head_time, publisher.port.read_head(stream)).await.ok()?;
+    let stream = match head? {
         Head::Sound(begun) => begun,
         Head::Malformed(stream, text) => return close(stream, refusal(text).as_bytes()).await,
     };
@@ -220,7 +229,7 @@ fn refusal(text: &str) -> String {
 }
 
 /// Sends the last bytes, and gives the client time to read them before the connection is closed.
-async fn close(mut stream: TcpStream, last: &[u8]) -> Option<()> {
+async fn close(mut stream: Stream, last: &[u8]) -> Option<()> {
     let linger = async {
         stream.write_all(last).await.ok()?;
         stream.shutdown().await.ok()?;
@@ -302,6 +311,21 @@ fn asks_to_stay(headers: &HeaderMap) -> bool {
 }
 
 impl Port {
+    /// Agrees on TLS, if that is spoken here, and reads the first head.
+    async fn read_head(&self, stream: TcpStream) -> Option<Head> {
+        let stream = match &self.tls {
+            None => Stream::Plain(stream),
+            Some(tls) => match tls.accept(stream).await {
+                Ok(stream) => Stream::Tls(Box::new(stream)),
+                Err(error) => {
+                    self.warn("tls", format_args!("a publisher does not agree on TLS: {error}"));
+                    return None;
+                }
+            },
+        };
+        head::read(stream, self.limits.head).await.ok()
+    }
+
     fn admit(&self, headers: &HeaderMap) -> Result<Grant, Refusal> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
         // Of two, one would be somebody else's: proxies in front do not always replace what the client sent.

@@ -1,8 +1,10 @@
-//! Certificates for clients that come with TLS (configuration, certificates).
+//! Certificates for those who come with TLS: clients, and publishers (configuration, certificates).
 //!
 //! `NAME.crt` and `NAME.key` in the directory of certificates are for the site of that name, `_.PARENT.crt` for all names one
 //! level below, `default_PORT.crt` for everybody else on that port. Files are looked at when a client comes, at most once a
 //! second for each name, and read again when they have changed. A pair that can not be used leaves the one before in force.
+
+#![forbid(unsafe_code)]
 
 use std::collections::HashMap;
 use std::fs;
@@ -42,7 +44,7 @@ pub enum CertificateError {
         reason: rustls::Error,
     },
     /// Nobody could be answered on a port.
-    #[error("https_ports: there is neither {0} nor a certificate for any name")]
+    #[error("TLS: there is neither {0} nor a certificate for any name")]
     None(PathBuf),
 }
 
