@@ -1,63 +1,44 @@
 //! Batches in NDJSON on the HTTP control port, with a worker that does what each test wants.
 #![allow(missing_docs)]
 
+mod port;
+
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::mpsc::{Receiver, sync_channel};
+use std::net::TcpStream;
 use std::time::Duration;
 
 use handler::deliver::fate::Fate;
+use handler::publish::http::Limits;
 use handler::publish::http::authorization::Gate;
-use handler::publish::http::connections::Bounds;
-use handler::publish::http::{Limits, start};
-use handler::publish::submission::{Receipt, Submission, Work};
+use handler::publish::submission::{Receipt, Work};
 use handler::subscribe::counts::Counts;
+use port::{LONG, Port, limits};
 use serde_json::{Value, json};
-use transport::Reactor;
 
-const LONG: Duration = Duration::from_secs(20);
 const HEAD: &str = "POST /publish/ HTTP/1.1\r\nContent-Type: application/x-ndjson; charset=utf-8\r\n\
                     Transfer-Encoding: chunked\r\n\r\n";
-
-struct Port {
-    address: SocketAddr,
-    submissions: Receiver<Submission>,
-    /// Its waker is the port's.
-    _reactor: Reactor,
-}
 
 fn port(change: impl FnOnce(&mut Limits)) -> Port {
     port_behind(Gate::default(), change)
 }
 
 fn port_behind(gate: Gate, change: impl FnOnce(&mut Limits)) -> Port {
-    let bounds = Bounds { unfinished: 100, waiting: 10, bytes: 1_000_000 };
-    let mut limits =
-        Limits { head: 10_000, body: 100_000, head_time: LONG, body_time: LONG, idle_time: LONG, wait: LONG, bounds };
+    let mut limits = Limits { body: 100_000, ..limits() };
     change(&mut limits);
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    let (sender, submissions) = sync_channel(10);
-    let reactor = Reactor::new().unwrap();
-    start(listener, sender, reactor.waker(), limits, gate, None).unwrap();
-    Port { address, submissions, _reactor: reactor }
+    Port::behind(gate, limits)
 }
 
-impl Port {
-    fn begin(&self, head: &str) -> Batch {
-        let stream = TcpStream::connect(self.address).unwrap();
-        stream.set_read_timeout(Some(LONG)).unwrap();
-        let mut batch = Batch { answers: BufReader::new(stream.try_clone().unwrap()), stream };
-        batch.stream.write_all(head.as_bytes()).unwrap();
-        batch
-    }
+/// Begins a batch.
+fn begin(port: &Port, head: &str) -> Batch {
+    let stream = port.send(head);
+    Batch { answers: BufReader::new(stream.try_clone().unwrap()), stream }
+}
 
-    /// The channels of the items that are to be published next.
-    fn next(&self) -> (Vec<String>, Receipt) {
-        let (work, receipt) = self.submissions.recv_timeout(LONG).unwrap().begin().unwrap();
-        let Work::Publish(items) = work else { panic!("{work:?}") };
-        (items.into_iter().map(|item| item.channel).collect(), receipt)
-    }
+/// The channels of the items that are to be published next.
+fn next(port: &Port) -> (Vec<String>, Receipt) {
+    let (work, receipt) = port.next().begin().unwrap();
+    let Work::Publish(items) = work else { panic!("{work:?}") };
+    (items.into_iter().map(|item| item.channel).collect(), receipt)
 }
 
 /// The client's side.
@@ -110,9 +91,9 @@ fn published(line: u64) -> Value {
 #[test]
 fn lines_are_answered_as_they_are_published_and_before_the_end_of_the_body() {
     let port = port(|_| {});
-    let mut batch = port.begin(HEAD);
+    let mut batch = begin(&port, HEAD);
     batch.send(&format!("\r\n{}", item("a")));
-    let (channels, receipt) = port.next();
+    let (channels, receipt) = next(&port);
     assert_eq!(channels, ["a"]);
     receipt.complete();
     let head = batch.head();
@@ -121,12 +102,12 @@ fn lines_are_answered_as_they_are_published_and_before_the_end_of_the_body() {
     let (b, c) = (item("b"), item("c"));
     batch.send(&b[..10]);
     batch.send(&format!("{}{}", &b[10..], c.trim_end()));
-    let (channels, receipt) = port.next();
+    let (channels, receipt) = next(&port);
     assert_eq!(channels, ["b"]);
     receipt.complete();
     assert_eq!(batch.told(), [published(3)]);
     batch.end();
-    let (channels, receipt) = port.next();
+    let (channels, receipt) = next(&port);
     assert_eq!(channels, ["c"], "the last line needs no end");
     receipt.complete();
     assert_eq!(batch.told(), [published(4)]);
@@ -136,10 +117,10 @@ fn lines_are_answered_as_they_are_published_and_before_the_end_of_the_body() {
 #[test]
 fn a_line_that_is_wrong_costs_only_itself() {
     let port = port(|limits| limits.body = 100);
-    let mut batch = port.begin(HEAD);
+    let mut batch = begin(&port, HEAD);
     let long = item(&"x".repeat(100));
     batch.send(&[&item("a"), "nonsense\n", "[]\n", "{\"channel\":\"x\"}\n", &long, &item("b")].concat());
-    let (channels, receipt) = port.next();
+    let (channels, receipt) = next(&port);
     assert_eq!(channels, ["a", "b"]);
     receipt.complete();
     batch.head();
@@ -163,7 +144,7 @@ fn a_body_of_any_length_keeps_its_order_and_takes_little_memory() {
     let length: usize = (0..lines).map(|n| long_item(n, &content).len()).sum();
     let head =
         format!("POST /publish HTTP/1.1\r\nContent-Type: application/x-ndjson\r\nContent-Length: {length}\r\n\r\n");
-    let batch = port.begin(&head);
+    let batch = begin(&port, &head);
     let Batch { mut stream, mut answers } = batch;
     let sending = std::thread::spawn(move || {
         (0..lines).for_each(|n| stream.write_all(long_item(n, &content).as_bytes()).unwrap());
@@ -175,7 +156,7 @@ fn a_body_of_any_length_keeps_its_order_and_takes_little_memory() {
     });
     let mut channels = Vec::new();
     while channels.len() < lines {
-        let (more, receipt) = port.next();
+        let (more, receipt) = next(&port);
         assert!(more.len() <= 256);
         channels.extend(more);
         receipt.complete();
@@ -193,16 +174,16 @@ fn long_item(n: usize, content: &str) -> String {
 #[test]
 fn when_nothing_can_be_published_the_answers_end_there() {
     let port = port(|limits| limits.wait = Duration::from_millis(100));
-    let mut batch = port.begin(HEAD);
+    let mut batch = begin(&port, HEAD);
     batch.send(&item("a"));
     let head = batch.head();
     assert!(head.starts_with("HTTP/1.1 503 ") && head.to_ascii_lowercase().contains("retry-after: 1"), "{head}");
     // Whoever was told so may not have it published after all.
     assert!(port.submissions.recv_timeout(LONG).unwrap().begin().is_none());
 
-    let mut batch = port.begin(HEAD);
+    let mut batch = begin(&port, HEAD);
     batch.send(&item("a"));
-    port.next().1.complete();
+    next(&port).1.complete();
     assert!(batch.head().starts_with("HTTP/1.1 200 "));
     assert_eq!(batch.told(), [published(1)]);
     batch.send(&[&item("b"), "nonsense\n", &item("c")].concat());
@@ -219,9 +200,9 @@ fn when_nothing_can_be_published_the_answers_end_there() {
 #[test]
 fn a_line_has_so_much_time_and_an_empty_one_is_one() {
     let port = port(|limits| limits.body_time = Duration::from_millis(300));
-    let mut batch = port.begin(HEAD);
+    let mut batch = begin(&port, HEAD);
     batch.send(&item("a"));
-    port.next().1.complete();
+    next(&port).1.complete();
     batch.head();
     assert_eq!(batch.told(), [published(1)]);
     // Longer than a line may take.
@@ -230,7 +211,7 @@ fn a_line_has_so_much_time_and_an_empty_one_is_one() {
         batch.send("\n");
     }
     batch.send(&item("b"));
-    port.next().1.complete();
+    next(&port).1.complete();
     assert_eq!(batch.told(), [published(22)]);
     batch.send("{");
     assert_eq!(batch.told(), [json!({"line": 23, "status": 408, "error": "The line took too long."})]);
@@ -240,9 +221,9 @@ fn a_line_has_so_much_time_and_an_empty_one_is_one() {
 #[test]
 fn lines_tell_who_got_the_item_if_that_is_asked_for() {
     let port = port(|_| {});
-    let mut batch = port.begin(&HEAD.replace("/publish/", "/publish?report=1"));
+    let mut batch = begin(&port, &HEAD.replace("/publish/", "/publish?report=1"));
     batch.send(&[&item("a"), "nonsense\n", &item("b")].concat());
-    let (_, mut receipt) = port.next();
+    let (_, mut receipt) = next(&port);
     receipt.note(Fate::Published(Counts { http_stream: 3, ..Counts::default() }));
     receipt.note(Fate::Repeated);
     receipt.complete();
@@ -260,10 +241,10 @@ fn lines_tell_who_got_the_item_if_that_is_asked_for() {
 fn each_line_must_be_for_a_channel_that_the_token_allows() {
     let port =
         port_behind(Gate::new(None, None, Some(&settings::keys::Key::Secret(b"good".to_vec()))).unwrap(), |_| {});
-    assert!(port.begin(HEAD).head().starts_with("HTTP/1.1 401 "));
-    let mut batch = port.begin(&HEAD.replace("\r\nTransfer", "\r\nAuthorization: Bearer good\r\nTransfer"));
+    assert!(begin(&port, HEAD).head().starts_with("HTTP/1.1 401 "));
+    let mut batch = begin(&port, &HEAD.replace("\r\nTransfer", "\r\nAuthorization: Bearer good\r\nTransfer"));
     batch.send(&item("a"));
-    port.next().1.complete();
+    next(&port).1.complete();
     assert!(batch.head().starts_with("HTTP/1.1 200 "));
 }
 
@@ -271,11 +252,11 @@ fn each_line_must_be_for_a_channel_that_the_token_allows() {
 fn a_connection_stays_after_a_batch_if_it_is_asked_to() {
     let port = port(|_| {});
     let head = HEAD.replace("\r\nTransfer", "\r\nConnection: keep-alive\r\nTransfer");
-    let mut batch = port.begin(&head);
+    let mut batch = begin(&port, &head);
     for channel in ["a", "b"] {
         batch.send(&item(channel));
         batch.end();
-        let (channels, receipt) = port.next();
+        let (channels, receipt) = next(&port);
         assert_eq!(channels, [channel]);
         receipt.complete();
         assert!(batch.head().contains("Connection: keep-alive"));
@@ -292,5 +273,5 @@ fn a_connection_stays_after_a_batch_if_it_is_asked_to() {
 fn without_a_length_or_chunks_there_is_no_batch() {
     let port = port(|_| {});
     let head = "POST /publish/ HTTP/1.1\r\nContent-Type: application/x-ndjson\r\n\r\n";
-    assert!(port.begin(head).head().starts_with("HTTP/1.1 411 "));
+    assert!(begin(&port, head).head().starts_with("HTTP/1.1 411 "));
 }

@@ -1,58 +1,24 @@
 //! The HTTP control port over real connections, with a worker that does what each test wants.
 #![allow(missing_docs)]
 
+mod port;
+
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::mpsc::{Receiver, sync_channel};
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use handler::deliver::fate::Fate;
+use handler::publish::http::Limits;
 use handler::publish::http::authorization::Gate;
-use handler::publish::http::connections::Bounds;
-use handler::publish::http::{Limits, start};
-use handler::publish::submission::{Output, Submission, Work};
+use handler::publish::submission::{Output, Work};
 use handler::subscribe::counts::{Counts, Listing, Page};
-use transport::Reactor;
 
-const LONG: Duration = Duration::from_secs(20);
+use port::{LONG, Port, limits};
+
 const EMPTY: &str = "POST /publish/ HTTP/1.1\r\nContent-Length: 12\r\n\r\n{\"items\":[]}";
 
-fn limits() -> Limits {
-    let bounds = Bounds { unfinished: 100, waiting: 10, bytes: 1_000_000 };
-    Limits { head: 10_000, body: 1_000_000, head_time: LONG, body_time: LONG, idle_time: LONG, wait: LONG, bounds }
-}
-
-struct Port {
-    address: SocketAddr,
-    submissions: Receiver<Submission>,
-    /// Its waker is the port's.
-    _reactor: Reactor,
-}
-
 fn port(limits: Limits) -> Port {
-    port_behind(Gate::default(), limits)
-}
-
-fn port_behind(gate: Gate, limits: Limits) -> Port {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    let (sender, submissions) = sync_channel(10);
-    let reactor = Reactor::new().unwrap();
-    start(listener, sender, reactor.waker(), limits, gate, None).unwrap();
-    Port { address, submissions, _reactor: reactor }
-}
-
-impl Port {
-    fn send(&self, request: &str) -> TcpStream {
-        let mut stream = TcpStream::connect(self.address).unwrap();
-        stream.set_read_timeout(Some(LONG)).unwrap();
-        stream.write_all(request.as_bytes()).unwrap();
-        stream
-    }
-
-    fn next(&self) -> Submission {
-        self.submissions.recv_timeout(LONG).unwrap()
-    }
+    Port::behind(Gate::default(), limits)
 }
 
 /// What comes until the end of the connection, which must not be a reset.
@@ -176,7 +142,7 @@ fn what_can_not_be_sent_to_clients_is_refused_with_the_item_and_the_field() {
 #[test]
 fn only_who_has_a_token_gets_work_done() {
     let token = settings::keys::Key::Secret(b"good".to_vec());
-    let port = port_behind(Gate::new(None, None, Some(&token)).unwrap(), limits());
+    let port = Port::behind(Gate::new(None, None, Some(&token)).unwrap(), limits());
     let with = |path: &str, headers: &str| {
         format!("POST {path} HTTP/1.1\r\n{headers}Content-Length: 12\r\n\r\n{{\"items\":[]}}")
     };
@@ -338,7 +304,7 @@ fn who_is_subscribed_to_a_channel_is_told() {
 #[test]
 fn who_is_subscribed_is_told_to_those_with_a_token() {
     let token = settings::keys::Key::Secret(b"good".to_vec());
-    let port = port_behind(Gate::new(None, None, Some(&token)).unwrap(), limits());
+    let port = Port::behind(Gate::new(None, None, Some(&token)).unwrap(), limits());
     for target in ["/channels", "/channels/a"] {
         assert_eq!(status(port.send(&format!("GET {target} HTTP/1.1\r\n\r\n"))), "401");
     }

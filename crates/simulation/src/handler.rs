@@ -195,9 +195,7 @@ impl Handler {
     /// Ends each event.
     fn end_recovery(&mut self, now: Instant, net: &mut Net) {
         if self.recovering.end(&mut self.engine, &mut Context::new(now, &mut outputs!(self, net))) {
-            let heard: Vec<_> = self.recovering.heard().map(|frontend| self.peers.name(frontend)).collect();
-            let heard: Vec<&[u8]> = heard.iter().map(|name| &name[..]).collect();
-            self.arrears.begin(&heard, self.recovering.is_complete());
+            self.recovering.note_heard(&mut self.arrears, &self.peers);
         }
     }
 

@@ -13,7 +13,7 @@
 //! And at the end: who was not cut off has got everything; and when all clients have gone, no part has a session left.
 //!
 //! `cargo test -p simulation` makes 500 runs in each weather. `SIMULATION_SEEDS=n` makes so many, `SIMULATION_SEED=n` repeats
-//! one, `SIMULATION_LOG=1` shows what the engines would have logged.
+//! one, `SIMULATION_LOG=1` shows what the engines would have logged, `SIMULATION_TRACE=1` each packet.
 
 #![forbid(unsafe_code)]
 

@@ -87,6 +87,8 @@ pub struct World {
     weather: Weather,
     now: Instant,
     origin: Instant,
+    /// People want to see each packet.
+    traces: bool,
     net: Net,
     frontends: BTreeMap<u8, Frontend>,
     proxy: Proxy,
@@ -125,6 +127,7 @@ impl World {
             weather,
             now,
             origin: now,
+            traces: std::env::var_os("SIMULATION_TRACE").is_some(),
             net,
             frontends,
             proxy: Proxy::new("proxy_0", now),
@@ -309,7 +312,7 @@ impl World {
 
     fn deliver(&mut self, key: (Part, Part, Lane)) {
         let (from, to, lane) = key;
-        if std::env::var_os("SIMULATION_TRACE").is_some() {
+        if self.traces {
             let bytes = self.net.peek(key);
             eprintln!("{:?} {from:?} -> {to:?} {lane:?} {bytes}", self.now.duration_since(self.origin));
         }

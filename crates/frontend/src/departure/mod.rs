@@ -3,9 +3,9 @@
 //!
 //! The transport tells of a server's end when all that it sent through the ROUTER has been read, so the sessions of one
 //! that answers through it end in the same turn. What an original has published may be on its way still, so there is a
-//! moment between. A server whose connection only broke comes back under
-//! its name; it has given up the sessions of that connection too, because packets of them may be lost. Then the table of exchanges is walked in steps of some thousand slots a turn: about 0.1 ms a step, and no
-//! cost for anybody while all servers live.
+//! moment between. A server whose connection only broke comes back under its name; it has given up the sessions of that
+//! connection too, because packets of them may be lost. Then the table of exchanges is walked in steps of some thousand
+//! slots a turn: about 0.1 ms a step, and no cost for anybody while all servers live.
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_macros))]
 

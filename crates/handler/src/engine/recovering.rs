@@ -14,6 +14,7 @@ use crate::context::Context;
 use crate::notice::Notice;
 use crate::take_over::accept::Accept;
 use crate::take_over::admission::{Decision, Prepared};
+use crate::take_over::arrears::Arrears;
 use crate::take_over::record::{self, PLACE};
 
 /// How long frontends are waited for.
@@ -113,13 +114,14 @@ impl Recovering {
         self.until
     }
 
-    /// Frontends that have told all.
-    pub fn heard(&self) -> impl Iterator<Item = PeerId> {
-        self.done.iter().copied()
+    /// Notes who has been heard when the waiting ends. Whether a successor must know of it.
+    pub fn note_heard(&self, arrears: &mut Arrears, peers: &Peers) -> bool {
+        let heard: Vec<&[u8]> = self.done.iter().map(|&frontend| &peers.name(frontend)[..]).collect();
+        arrears.begin(&heard, self.is_complete())
     }
 
-    /// Whether these are as many as there should be.
-    pub fn is_complete(&self) -> bool {
+    /// Whether as many have told all as there should be.
+    fn is_complete(&self) -> bool {
         self.done.len() >= self.expected
     }
 

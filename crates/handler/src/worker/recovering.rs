@@ -77,9 +77,7 @@ impl Worker {
     /// Begins to publish when all frontends have been heard, or it has taken too long.
     pub(super) fn end_recovery(&mut self, now: Instant) {
         if self.recovering.end(&mut self.engine, &mut Context::new(now, &mut self.outputs)) {
-            let heard: Vec<_> = self.recovering.heard().map(|frontend| self.outputs.peers.name(frontend)).collect();
-            let heard: Vec<&[u8]> = heard.iter().map(|name| &name[..]).collect();
-            if self.arrears.arrears.begin(&heard, self.recovering.is_complete()) {
+            if self.recovering.note_heard(&mut self.arrears.arrears, &self.outputs.peers) {
                 self.write_arrears(now);
             }
             [super::ACCEPT, super::COMMAND].into_iter().for_each(|socket| self.reactor.pause(socket, false));

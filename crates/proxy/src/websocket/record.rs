@@ -1,11 +1,9 @@
 //! What the handler knows of one WebSocket by its backend, so that a successor of the handler can be told again.
 
+use grip::filter::Filter;
 use grip::websocket::control::Control;
+use zhttp::recovery::MAX_RECORD;
 
-/// Filters that ask a backend. What is under way for them is lost with the handler, so their WebSockets end with it.
-const ASKING: [&str; 2] = ["http-check", "http-modify"];
-/// Bytes of a record that are kept. A WebSocket with a longer one ends with its handler.
-const MAX_RECORD: usize = 4096;
 /// What an entry takes beside its message, about.
 const ENTRY: usize = 48;
 
@@ -53,7 +51,8 @@ impl Record {
         let mut asks = false;
         let (about, lasts) = match Control::read(message) {
             Ok(Control::Subscribe { channel, filters }) => {
-                asks = filters.iter().any(|filter| ASKING.contains(&filter.as_str()));
+                // What is under way for filters that ask is lost with the handler, so their WebSockets end with it.
+                asks = filters.iter().any(|filter| Filter::parse(filter).is_some_and(Filter::asks));
                 (About::Channel(channel.into()), true)
             }
             Ok(Control::Unsubscribe { channel }) => (About::Channel(channel.into()), false),
