@@ -180,14 +180,26 @@ pub fn content_filters_agree(filters: &[Filter], expected: &[String]) -> bool {
     filters.iter().filter(|f| f.changes_messages()).map(|f| f.name()).eq(expected.iter().map(String::as_str))
 }
 
+/// Whether names with commas between them, and space around them, have this one. It is looked for as a text, since each class
+/// of subscribers looks through the same names.
+fn lists(names: &str, name: &str) -> bool {
+    if name.is_empty() || name.contains(',') || name.trim() != name {
+        return false;
+    }
+    memchr::memmem::find_iter(names.as_bytes(), name).any(|at| {
+        let before = names.get(..at).map(str::trim_end);
+        let after = names.get(at + name.len()..).map(str::trim_start);
+        before.is_some_and(|before| before.is_empty() || before.ends_with(','))
+            && after.is_some_and(|after| after.is_empty() || after.starts_with(','))
+    })
+}
+
 fn drops(filter: Filter, context: &Context<'_>) -> bool {
     let user = || context.subscriber.get("user").unwrap_or_default();
     let of_message = |name| context.publisher.get(name).unwrap_or_default();
     match filter {
         Filter::SkipSelf => !user().is_empty() && user() == of_message("sender"),
-        Filter::SkipUsers => {
-            !user().is_empty() && of_message("skip_users").split(',').any(|name| name.trim() == user())
-        }
+        Filter::SkipUsers => lists(of_message("skip_users"), user()),
         Filter::RequireSub => {
             let required = of_message("require_sub");
             !required.is_empty() && !context.channels.iter().any(|(name, _)| *name == required)
@@ -300,6 +312,14 @@ mod tests {
         assert!(!delivers(Filter::SkipUsers, &user, &[("skip_users", "alice, bob ,")]));
         assert!(delivers(Filter::SkipUsers, &user, &[("skip_users", "alice,bobby")]));
         assert!(delivers(Filter::SkipUsers, &[], &[("skip_users", ",")]));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_name_is_listed_if_it_is_one_of_those_between_commas(names in "[ab, \u{e4}\u{2003}]{0,12}", name in "[ab, \u{e4}]{0,3}") {
+            let expected = !name.is_empty() && names.split(',').any(|listed| listed.trim() == name);
+            proptest::prop_assert_eq!(lists(&names, &name), expected);
+        }
     }
 
     #[test]
