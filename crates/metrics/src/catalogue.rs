@@ -29,20 +29,40 @@ pub struct Metric {
     pub name: &'static str,
     /// How its values behave.
     pub kind: Type,
-    /// Names of its labels, without `process`.
-    pub labels: &'static [&'static str],
+    /// Its labels, without `process`.
+    pub labels: &'static [Label],
     /// Whose values it has.
     pub scope: Scope,
     /// What it says.
     pub help: &'static str,
 }
 
+/// One label of a metric.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Label {
+    /// Its name.
+    pub name: &'static str,
+    /// The values that it has, and what each means; none if there is no list of them.
+    pub values: &'static [(&'static str, &'static str)],
+}
+
+impl Label {
+    const fn of(name: &'static str, values: &[&'static [(&'static str, &'static str)]]) -> Self {
+        Self { name, values: if let [values] = values { values } else { &[] } }
+    }
+}
+
 macro_rules! catalogue {
-    ($($id:ident: $kind:ident, $name:literal [$($label:literal),*], $from:expr, $help:literal;)*) => {
+    ($($id:ident: $kind:ident, $name:literal [$($label:literal $(= $values:ident)?),*], $from:expr, $help:literal;)*) => {
         $(
             #[doc = $help]
-            pub const $id: Metric =
-                Metric { name: $name, kind: Type::$kind, labels: &[$($label),*], scope: $from, help: $help };
+            pub const $id: Metric = Metric {
+                name: $name,
+                kind: Type::$kind,
+                labels: &[$(Label::of($label, &[$($values)?])),*],
+                scope: $from,
+                help: $help,
+            };
         )*
         /// The table.
         pub const METRICS: &[Metric] = &[$($id),*];
@@ -54,6 +74,48 @@ const PROXY: Scope = Scope::Process("proxy");
 const HANDLER: Scope = Scope::Process("handler");
 const OUTBOUND: Scope = Scope::Process("outbound");
 const EACH: Scope = Scope::Process("each");
+
+const CLOSED: &[(&str, &str)] = &[
+    ("refused", "The client sent what is malformed or not supported."),
+    ("message_size", "A message on a WebSocket was longer than `client_max_message_size`."),
+    ("proxy_header", "A connection to a port with `proxy_protocol=true` did not begin with a PROXY header."),
+    ("deadline", "A deadline of the client had passed, or it read too slowly."),
+    ("server_fault", "Proxy or handler broke the rules, or sent what HTTP can not carry."),
+    ("server_silent", "Proxy or handler sent no packet for 60 s."),
+    ("server_gone", "The proxy or handler of the session has ended."),
+    ("server_full", "Too much waited for proxy or handler."),
+];
+
+const DROPPED: &[(&str, &str)] = &[
+    ("filtered", "A filter of the subscription kept a delivery back."),
+    ("filter_failed", "A filter could not be applied to a delivery, or its content filters were not the publisher's."),
+    ("filter_backlog", "Too much waited for answers to `http-check` and `http-modify`."),
+    ("repeated", "The id of an item was seen within `id_cache_ttl`."),
+    ("ids_forgotten", "An id was forgotten before its time, as `id_cache_max` was reached; nothing is dropped."),
+    ("out_of_order", "Too many items waited for the one before them."),
+    ("page_backlog", "Too much waited for a cohort while a page was fetched for it."),
+    ("rate", "A delivery exceeded `message_rate` and `message_hwm`."),
+    ("gone_link", "The call of a gone link found `gone_requests_max` waiting."),
+];
+
+const ENDED: &[(&str, &str)] = &[
+    ("slow_client", "More than `session_queue_bytes` waited for a client for too long."),
+    ("link_full", "The link to the frontend could not take a packet."),
+    ("frontend_gone", "The frontend ended, or its link took nothing for `link_timeout`."),
+    ("behind", "A hold of a predecessor has lost what waited for it there."),
+    ("not_recovered", "The record of a predecessor's hold can not be used, or it may have missed a message."),
+    ("given_back", "A long-poll was given back to the proxy, to be asked again; no client sees it."),
+    ("ws_silent", "The proxy had not named a WebSocket for too long."),
+    ("ws_unacknowledged", "The proxy had not acknowledged a message for a WebSocket in time."),
+    ("ws_link_full", "The link to the proxy could not take a message for a WebSocket."),
+];
+
+const FAILED: &[(&str, &str)] = &[
+    ("failed", "A request ended with an error: `warnings_total` has its kind."),
+    ("lookups_busy", "More than `backend_lookup_queue` names waited to be looked up."),
+    ("requester_gone", "The proxy or handler that had asked left, or did not keep up."),
+    ("repeated", "A connection had died while it waited, and its request was sent again."),
+];
 
 catalogue! {
     REQUEST_RECEIVED: Counter, "request_received" [], Scope::Suite, "Number of requests received";
@@ -72,7 +134,7 @@ catalogue! {
     CLIENTS: Gauge, "clients" [], FRONTEND, "Connections of clients.";
     CLIENTS_ACCEPTED: Counter, "clients_accepted_total" [], FRONTEND, "Connections of clients that were accepted.";
     CLIENT_SESSIONS: Gauge, "client_sessions" [], FRONTEND, "Requests and WebSockets of clients under way, held ones included.";
-    CLOSES: Counter, "closes_total" ["reason"], FRONTEND, "Connections and sessions that were ended for a reason that is not the client's wish.";
+    CLOSES: Counter, "closes_total" ["reason" = CLOSED], FRONTEND, "Connections and sessions that were ended for a reason that is not the client's wish.";
     MALFORMED: Counter, "malformed_packets_total" [], FRONTEND, "Packets of proxy or handler that could not be read.";
 
     REQUESTS: Counter, "requests_total" ["kind"], PROXY, "Requests (http) and WebSockets (ws) of clients.";
@@ -84,8 +146,8 @@ catalogue! {
     MESSAGES: Counter, "messages_total" ["input"], HANDLER, "Items that came to be published: by HTTP (http), the command socket (command), PULL (pull), SUB (sub).";
     MESSAGES_WAITING: Gauge, "messages_waiting" [], HANDLER, "Items that wait to be published.";
     DELIVERIES: Counter, "deliveries_total" ["mode"], HANDLER, "Deliveries, one for each message and receiver; those that filters keep back or limits drop are included.";
-    DROPS: Counter, "drops_total" ["reason"], HANDLER, "Messages and deliveries that were kept back or dropped.";
-    HOLDS_ENDED: Counter, "holds_ended_total" ["reason"], HANDLER, "Holds that were ended for a reason that is neither the client's nor the backend's wish.";
+    DROPS: Counter, "drops_total" ["reason" = DROPPED], HANDLER, "Messages and deliveries that were kept back or dropped.";
+    HOLDS_ENDED: Counter, "holds_ended_total" ["reason" = ENDED], HANDLER, "Holds that were ended for a reason that is neither the client's nor the backend's wish.";
     HOLDS_RECOVERED: Counter, "holds_recovered_total" [], HANDLER, "Holds of a predecessor that were taken up.";
     LINK_REQUESTS: Counter, "link_requests_total" ["result"], HANDLER, "Requests for next and gone links.";
     CONTENT_BYTES: Counter, "content_bytes_total" [], HANDLER, "Bytes of content that were sent to clients that are held.";
@@ -94,7 +156,7 @@ catalogue! {
     BACKEND_OPEN: Gauge, "backend_requests_open" [], OUTBOUND, "Requests to backends under way, WebSockets included.";
     BACKEND_CONNECTIONS: Counter, "backend_connections_total" [], OUTBOUND, "Connections to backends that were made.";
     BACKEND_REUSED: Counter, "backend_requests_reused_total" [], OUTBOUND, "Requests that went out on a connection that had waited.";
-    BACKEND_ERRORS: Counter, "backend_errors_total" ["reason"], OUTBOUND, "Requests to backends that did not end well.";
+    BACKEND_ERRORS: Counter, "backend_errors_total" ["reason" = FAILED], OUTBOUND, "Requests to backends that did not end well.";
     BACKEND_RESPONSE: Histogram, "backend_response_seconds" [], OUTBOUND, "Time from a request to the head of its response.";
 }
 

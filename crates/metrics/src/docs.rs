@@ -9,6 +9,7 @@ pub fn markdown() -> String {
         page.push_str(&format!("\n## {title}\n\n{about}\n\n"));
         page.push_str("| Name | Type | Labels | What it says |\n|---|---|---|---|\n");
         METRICS.iter().filter(|metric| belongs(metric)).for_each(|metric| page.push_str(&row(metric)));
+        METRICS.iter().filter(|metric| belongs(metric)).for_each(|metric| page.push_str(&values(metric)));
     }
     page
 }
@@ -58,23 +59,58 @@ fn row(metric: &Metric) -> String {
         Type::Histogram => "histogram",
     };
     let process = matches!(metric.scope, Scope::Process(_)).then_some("process");
-    let labels: Vec<_> = process.iter().chain(metric.labels).map(|label| format!("`{label}`")).collect();
+    let labels: Vec<_> =
+        process.iter().chain(metric.labels.iter().map(|label| &label.name)).map(|label| format!("`{label}`")).collect();
     format!("| `{}` | {kind} | {} | {} |\n", metric.name, labels.join(", "), metric.help)
+}
+
+/// What the values of its labels mean.
+fn values(metric: &Metric) -> String {
+    let mut text = String::new();
+    for label in metric.labels.iter().filter(|label| !label.values.is_empty()) {
+        text.push_str(&format!("\n`{}` by `{}`:\n\n| Value | What it says |\n|---|---|\n", metric.name, label.name));
+        label.values.iter().for_each(|(value, help)| text.push_str(&format!("| `{value}` | {help} |\n")));
+    }
+    text
 }
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+
     #[test]
     fn the_page_in_docs_is_up_to_date() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/metrics.md");
         let page = std::fs::read_to_string(path).unwrap_or_default();
-        assert!(page == super::markdown(), "write it again with `cargo run -p metrics --example metrics`");
+        assert!(page == markdown(), "write it again with `cargo run -p metrics --example metrics`");
     }
 
     #[test]
     fn every_metric_is_in_one_section() {
-        for metric in super::METRICS {
-            assert_eq!(super::markdown().matches(&format!("| `{}` |", metric.name)).count(), 1, "{}", metric.name);
+        for metric in METRICS {
+            assert_eq!(markdown().matches(&format!("| `{}` |", metric.name)).count(), 1, "{}", metric.name);
         }
+    }
+
+    /// Metrics that count what the table in docs/architecture.md lists.
+    fn counted() -> impl Iterator<Item = (&'static str, &'static str)> {
+        let of = |metric: &'static Metric| metric.labels.iter().map(move |label| (metric, label));
+        let labels = METRICS.iter().flat_map(of).filter(|(_, label)| label.name == "reason");
+        labels.flat_map(|(metric, label)| label.values.iter().map(move |(value, _)| (metric.name, *value)))
+    }
+
+    #[test]
+    fn what_may_be_dropped_by_design_is_counted_and_what_is_counted_is_by_design() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/architecture.md");
+        let page = std::fs::read_to_string(path).unwrap_or_default();
+        let (_, table) = page.split_once("dropped or ended, by design\n").unwrap_or_default();
+        let (table, _) = table.split_once("\n## ").unwrap_or_default();
+        // Between the braces of `drops_total{reason="rate"}`.
+        let mentioned: Vec<_> =
+            table.split('`').filter_map(|text| text.strip_suffix("\"}")?.split_once("{reason=\"")).collect();
+        let unknown: Vec<_> = mentioned.iter().filter(|sample| !counted().any(|known| known == **sample)).collect();
+        assert!(unknown.is_empty(), "not counted: {unknown:?}");
+        let missing: Vec<_> = counted().filter(|sample| !mentioned.contains(sample)).collect();
+        assert!(missing.is_empty(), "not in the table: {missing:?}");
     }
 }

@@ -15,8 +15,15 @@ impl Page {
         self.line(metric, "", labels, None, value);
     }
 
-    /// Adds how often each kind of warning occurred.
-    pub fn add_warnings(&mut self, totals: &BTreeMap<&'static str, u64>) {
+    /// Adds a value for each value of the metric's one label.
+    pub fn add_each<'a>(&mut self, metric: &Metric, values: impl IntoIterator<Item = (&'a str, u64)>) {
+        values.into_iter().for_each(|(label, value)| self.add(metric, &[label], value));
+    }
+
+    /// Adds how often each kind of warning occurred, as `collect` sums it up.
+    pub fn add_warnings(&mut self, collect: impl FnOnce(&mut BTreeMap<&'static str, u64>)) {
+        let mut totals = BTreeMap::new();
+        collect(&mut totals);
         for (kind, total) in totals {
             self.add(&WARNINGS, &[kind], total);
         }
@@ -35,8 +42,12 @@ impl Page {
         let Page(text) = self;
         text.push_str(metric.name);
         text.push_str(suffix);
-        let labels = metric.labels.iter().copied().zip(labels.iter().copied()).chain(more);
-        for (number, (name, value)) in labels.enumerate() {
+        let labels = metric.labels.iter().zip(labels.iter().copied()).map(|(label, value)| {
+            let known = || label.values.iter().any(|(known, _)| *known == value);
+            debug_assert!(label.values.is_empty() || known(), "{} has no {value}", metric.name);
+            (label.name, value)
+        });
+        for (number, (name, value)) in labels.chain(more).enumerate() {
             text.push(if number == 0 { '{' } else { ',' });
             label(text, name, value);
         }
@@ -74,13 +85,13 @@ pub(crate) fn label(text: &mut String, name: &str, value: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::catalogue::{CLIENTS, CLOSES};
+    use crate::catalogue::CLIENTS;
 
     #[test]
     fn values_of_labels_are_escaped() {
         let mut page = Page::default();
         page.add(&CLIENTS, &[], 3);
-        page.add(&CLOSES, &["a \"b\"\\\n"], 1);
-        assert_eq!(page.as_str(), "clients 3\ncloses_total{reason=\"a \\\"b\\\"\\\\\\n\"} 1\n");
+        page.add(&WARNINGS, &["a \"b\"\\\n"], 1);
+        assert_eq!(page.as_str(), "clients 3\nwarnings_total{kind=\"a \\\"b\\\"\\\\\\n\"} 1\n");
     }
 }

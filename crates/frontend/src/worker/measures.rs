@@ -1,7 +1,5 @@
 //! What operators can measure of the frontend.
 
-use std::collections::BTreeMap;
-
 use metrics::Page;
 use metrics::catalogue::{CLIENT_SESSIONS, CLIENTS, CLIENTS_ACCEPTED, CLOSES, MALFORMED};
 
@@ -14,22 +12,23 @@ impl Worker {
         page.add(&CLIENTS, &[], self.clients.len());
         page.add(&CLIENTS_ACCEPTED, &[], counters.clients);
         page.add(&CLIENT_SESSIONS, &[], self.core.exchanges.len());
-        for (reason, total) in [
-            ("refused", counters.refused - counters.oversized),
-            ("message_size", counters.oversized),
-            ("proxy_header", counters.unintroduced),
-            ("deadline", counters.late),
-            ("server_fault", counters.faults),
-            ("server_silent", counters.expired),
-            ("server_gone", counters.orphaned),
-            ("server_full", counters.unreachable),
-        ] {
-            page.add(&CLOSES, &[reason], total);
-        }
+        page.add_each(
+            &CLOSES,
+            [
+                ("refused", counters.refused - counters.oversized),
+                ("message_size", counters.oversized),
+                ("proxy_header", counters.unintroduced),
+                ("deadline", counters.late),
+                ("server_fault", counters.faults),
+                ("server_silent", counters.expired),
+                ("server_gone", counters.orphaned),
+                ("server_full", counters.unreachable),
+            ],
+        );
         page.add(&MALFORMED, &[], counters.malformed);
-        let mut warnings = BTreeMap::new();
-        self.warnings.add_to(&mut warnings);
-        self.reactor.add_warnings(&mut warnings);
-        page.add_warnings(&warnings);
+        page.add_warnings(|totals| {
+            self.warnings.add_to(totals);
+            self.reactor.add_warnings(totals);
+        });
     }
 }

@@ -1,7 +1,5 @@
 //! What operators can measure of the handler.
 
-use std::collections::BTreeMap;
-
 use limited::Limited;
 use metrics::Page;
 use metrics::catalogue::{
@@ -42,11 +40,11 @@ impl Worker {
             page.add(&MESSAGES, &[input], total);
         }
         write(&totals, page);
-        let mut warnings = BTreeMap::new();
-        self.outputs.warnings.add_to(&mut warnings);
-        self.reactor.add_warnings(&mut warnings);
-        control_port.iter().for_each(|port| port.add_to(&mut warnings));
-        page.add_warnings(&warnings);
+        page.add_warnings(|totals| {
+            self.outputs.warnings.add_to(totals);
+            self.reactor.add_warnings(totals);
+            control_port.iter().for_each(|port| port.add_to(totals));
+        });
     }
 }
 
@@ -58,31 +56,34 @@ fn write(totals: &Totals, page: &mut Page) {
     {
         page.add(&DELIVERIES, &[mode], total);
     }
-    for (reason, total) in [
-        ("filtered", deliveries.filtered),
-        ("filter_failed", deliveries.filter_failed),
-        ("repeated", totals.repeated),
-        ("out_of_order", totals.out_of_order),
-        ("ids_forgotten", totals.ids_forgotten),
-        ("page_backlog", deliveries.kept_dropped),
-        ("filter_backlog", deliveries.inquiries_dropped),
-        ("rate", totals.over_rate),
-        ("gone_link", totals.fetches.dropped),
-    ] {
-        page.add(&DROPS, &[reason], total);
-    }
-    for (reason, total) in [
-        ("slow_client", totals.slow_closed),
-        ("link_full", totals.lost),
-        ("frontend_gone", totals.frontend_gone),
-        ("behind", totals.behind),
-        ("given_back", totals.given_back),
-        ("ws_silent", totals.websockets_expired),
-        ("ws_unacknowledged", totals.websockets_unanswered),
-        ("ws_link_full", totals.websockets_lost),
-    ] {
-        page.add(&HOLDS_ENDED, &[reason], total);
-    }
+    page.add_each(
+        &DROPS,
+        [
+            ("filtered", deliveries.filtered),
+            ("filter_failed", deliveries.filter_failed),
+            ("repeated", totals.repeated),
+            ("out_of_order", totals.out_of_order),
+            ("ids_forgotten", totals.ids_forgotten),
+            ("page_backlog", deliveries.kept_dropped),
+            ("filter_backlog", deliveries.inquiries_dropped),
+            ("rate", totals.over_rate),
+            ("gone_link", totals.fetches.dropped),
+        ],
+    );
+    page.add_each(
+        &HOLDS_ENDED,
+        [
+            ("slow_client", totals.slow_closed),
+            ("link_full", totals.lost),
+            ("frontend_gone", totals.frontend_gone),
+            ("behind", totals.behind),
+            ("not_recovered", totals.refused),
+            ("given_back", totals.given_back),
+            ("ws_silent", totals.websockets_expired),
+            ("ws_unacknowledged", totals.websockets_unanswered),
+            ("ws_link_full", totals.websockets_lost),
+        ],
+    );
     page.add(&HOLDS_RECOVERED, &[], totals.taken_up);
     page.add(&LINK_REQUESTS, &["made"], totals.fetches.made);
     page.add(&LINK_REQUESTS, &["failed"], totals.fetches.failed);

@@ -1,7 +1,5 @@
 //! What operators can measure of the outbound process.
 
-use std::collections::BTreeMap;
-
 use metrics::Page;
 use metrics::catalogue::{
     BACKEND_CONNECTIONS, BACKEND_ERRORS, BACKEND_OPEN, BACKEND_REQUESTS, BACKEND_RESPONSE, BACKEND_REUSED,
@@ -17,18 +15,19 @@ impl Worker {
         page.add(&BACKEND_OPEN, &[], self.exchanges.len());
         page.add(&BACKEND_CONNECTIONS, &[], counters.connected);
         page.add(&BACKEND_REUSED, &[], counters.reused);
-        for (reason, total) in [
-            ("failed", counters.failed),
-            ("lookups_busy", counters.lookups_refused),
-            ("requester_gone", counters.orphaned),
-            ("repeated", counters.repeated),
-        ] {
-            page.add(&BACKEND_ERRORS, &[reason], total);
-        }
+        page.add_each(
+            &BACKEND_ERRORS,
+            [
+                ("failed", counters.failed),
+                ("lookups_busy", counters.lookups_refused),
+                ("requester_gone", counters.orphaned),
+                ("repeated", counters.repeated),
+            ],
+        );
         counters.response.write(page, &BACKEND_RESPONSE, &[]);
-        let mut warnings = BTreeMap::new();
-        self.context.warnings.add_to(&mut warnings);
-        self.reactor.add_warnings(&mut warnings);
-        page.add_warnings(&warnings);
+        page.add_warnings(|totals| {
+            self.context.warnings.add_to(totals);
+            self.reactor.add_warnings(totals);
+        });
     }
 }

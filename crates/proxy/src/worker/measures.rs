@@ -1,7 +1,5 @@
 //! What operators can measure of the proxy.
 
-use std::collections::BTreeMap;
-
 use metrics::Page;
 use metrics::catalogue::{
     CONNECTION_CONNECTED, CONNECTION_MINUTE, PACKETS_LOST, REQUEST_RECEIVED, REQUESTS, REQUESTS_OPEN,
@@ -24,9 +22,9 @@ impl Worker {
             page.add(&REQUESTS_OPEN, &[kind], open);
         }
         page.add(&PACKETS_LOST, &[], self.sockets.lost);
-        let mut warnings = BTreeMap::new();
-        self.sockets.warnings.add_to(&mut warnings);
-        self.reactor.add_warnings(&mut warnings);
-        page.add_warnings(&warnings);
+        page.add_warnings(|totals| {
+            self.sockets.warnings.add_to(totals);
+            self.reactor.add_warnings(totals);
+        });
     }
 }
