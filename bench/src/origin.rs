@@ -1,0 +1,59 @@
+//! The origin server behind the proxy under test: instructs it with GRIP headers.
+
+use std::io;
+use std::net::SocketAddr;
+
+use crate::http::{query, RequestHead};
+use crate::server::{write_response, App, Server};
+
+const MAX_PLAIN: usize = 16 << 20;
+
+pub fn run(addr: SocketAddr) -> io::Result<()> {
+    let mut server = Server::bind(addr, false, Origin { filler: Vec::new() })?;
+    loop {
+        server.turn(None)?;
+    }
+}
+
+struct Origin {
+    filler: Vec<u8>,
+}
+
+impl App for Origin {
+    fn respond(&mut self, _: usize, request: &RequestHead, body: &[u8], out: &mut Vec<u8>) {
+        let channel = query(request.target, "channel").unwrap_or("c0");
+        let hold = |mode: &str, kind: &str| {
+            format!("Content-Type: {kind}\r\nGrip-Hold: {mode}\r\nGrip-Channel: {channel}\r\n")
+        };
+        match request.target.split('?').next().unwrap_or_default() {
+            "/plain" => {
+                let size = query(request.target, "size").and_then(|s| s.parse().ok()).unwrap_or(100).min(MAX_PLAIN);
+                if self.filler.len() < size {
+                    self.filler.resize(size, b'x');
+                }
+                write_response("Content-Type: text/plain\r\n", &self.filler[..size], out);
+            }
+            "/stream" => write_response(&hold("stream", "text/plain"), b"", out),
+            "/sse" => write_response(&hold("stream", "text/event-stream"), b"", out),
+            "/response" => write_response(&hold("response", "text/plain"), b"timed out", out),
+            "/ws" => {
+                let headers = "Content-Type: application/websocket-events\r\nSec-WebSocket-Extensions: grip\r\n";
+                write_response(headers, &websocket_events(body, channel), out);
+            }
+            _ => out.extend_from_slice(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"),
+        }
+    }
+}
+
+/// Accepts and subscribes a new WebSocket; otherwise echoes what must be acknowledged.
+fn websocket_events(events: &[u8], channel: &str) -> Vec<u8> {
+    if events.starts_with(b"OPEN") {
+        let subscribe = format!("c:{{\"type\":\"subscribe\",\"channel\":\"{channel}\"}}");
+        return format!("OPEN\r\nTEXT {:x}\r\n{subscribe}\r\n", subscribe.len()).into_bytes();
+    }
+    if events.starts_with(b"CLOSE") {
+        events.to_vec()
+    } else {
+        Vec::new()
+    }
+}
