@@ -3,9 +3,11 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use settings::log_level::LogLevels;
 use settings::{Origin, Settings, Source};
+
+use crate::control::ctl::Ctl;
 
 const HELP: &str = "\
 The processes are a frontend that clients connect to, a proxy that finds the backend, an outbound process that connects to it,
@@ -16,6 +18,8 @@ Without a configuration file all requests go to a built-in test backend:
   curl -N http://localhost:7999/stream &
   pushpin-publish test hello
 
+`pushpin-runner ctl status` shows how the suite is.
+
 TERM and INT stop everything, HUP opens log files again and reads the routes again.";
 
 /// Starts the processes of the suite, watches them, and stops them.
@@ -24,7 +28,7 @@ TERM and INT stop everything, HUP opens log files again and reads the routes aga
 pub struct Arguments {
     /// Configuration file [default: the first that exists of config/pushpin.conf, pushpin.conf,
     /// examples/config/pushpin.conf, /etc/pushpin/pushpin.conf, else what is built in]
-    #[arg(short, long, value_name = "FILE")]
+    #[arg(short, long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
 
     /// Append log lines to this file instead of writing them to stdout
@@ -49,7 +53,7 @@ pub struct Arguments {
     pub port: Option<SocketAddr>,
 
     /// Number of this instance, to run several from one configuration: other socket names, and N*10 added to ports
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(0..=6000))]
+    #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(0..=6000))]
     pub id: Option<u16>,
 
     /// Use these lines (the option can be repeated) instead of the routes file
@@ -64,6 +68,17 @@ pub struct Arguments {
     /// Pushpin 1.x has -v for the version
     #[arg(short = 'v', hide = true, action = clap::ArgAction::Version)]
     pub old_version: Option<bool>,
+
+    /// What to do instead of starting the suite.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// What the program does beside its main task.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// Ask a running runner: how the suite is, to restart processes
+    Ctl(Ctl),
 }
 
 fn levels(text: &str) -> Result<LogLevels, String> {

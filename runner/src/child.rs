@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use process::{MAX_PAGE, READY, RUNNER, inherit};
+use process::{MAX_PAGE, PAGE, READY, RUNNER, VERSION, inherit};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
@@ -63,8 +63,22 @@ impl Handle {
 /// What the runner is told of its children.
 #[derive(Debug)]
 pub enum News {
-    /// The service of this number serves.
-    Ready(usize),
+    /// A service serves.
+    Ready {
+        /// Which service.
+        service: usize,
+        /// Its process, which may have ended since.
+        pid: u32,
+    },
+    /// It tells which version it is.
+    Version {
+        /// Which service.
+        service: usize,
+        /// Its process, which may have ended since.
+        pid: u32,
+        /// The version.
+        version: String,
+    },
     /// It tells how it is.
     Told {
         /// Which service.
@@ -113,9 +127,14 @@ pub fn start(
     let told = news.clone();
     tokio::spawn(async move {
         let Some(mut line) = serves(ours, &configuration).await else { return };
-        let _ = told.send(News::Ready(index));
-        while let Some(page) = page(&mut line).await {
-            let _ = told.send(News::Told { service: index, pid, page });
+        let _ = told.send(News::Ready { service: index, pid });
+        while let Some((kind, text)) = frame(&mut line).await {
+            let _ = match kind {
+                VERSION => told.send(News::Version { service: index, pid, version: text }),
+                PAGE => told.send(News::Told { service: index, pid, page: text }),
+                // Of a newer version.
+                _ => Ok(()),
+            };
         }
     });
     tokio::spawn(async move {
@@ -156,17 +175,18 @@ async fn serves(mut child: UnixStream, configuration: &[u8]) -> Option<UnixStrea
     (sent && child.read_exact(&mut answer).await.is_ok() && answer == [READY]).then_some(child)
 }
 
-/// The next page of metrics; none at the end, or if it is none.
-async fn page(line: &mut UnixStream) -> Option<String> {
-    let mut length = [0; 4];
-    line.read_exact(&mut length).await.ok()?;
+/// The next thing that it tells, and of which kind that is; none at the end, or if it is nothing of the sort.
+async fn frame(line: &mut UnixStream) -> Option<(u8, String)> {
+    let mut head = [0; 5];
+    line.read_exact(&mut head).await.ok()?;
+    let [kind, length @ ..] = head;
     let length = u32::from_le_bytes(length) as usize;
     if length > MAX_PAGE {
         return None;
     }
-    let mut page = vec![0; length];
-    line.read_exact(&mut page).await.ok()?;
-    String::from_utf8(page).ok()
+    let mut text = vec![0; length];
+    line.read_exact(&mut text).await.ok()?;
+    Some((kind, String::from_utf8(text).ok()?))
 }
 
 async fn watch(

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use settings::{Error, Raw, Settings, Source, Warning};
+use settings::{Error, Origin, Raw, Settings, Source, Warning};
 
 use crate::arguments::Arguments;
 
@@ -78,6 +78,14 @@ impl Configuration {
     /// The same for Pushpin's own proxy and handler, as a file; `here` is the current directory.
     pub fn for_pushpin(&self, here: &Path) -> Result<String, Error> {
         settings::pushpin_conf::text(&self.raw, &self.source, &self.settings, here)
+    }
+
+    /// The file that it was read from, or what stands in for it.
+    pub fn name(&self) -> String {
+        match &self.source.origin {
+            Origin::File(path) => std::path::absolute(path).unwrap_or_else(|_| path.clone()).display().to_string(),
+            _ => self.raw.name().into(),
+        }
     }
 
     /// Where it comes from.

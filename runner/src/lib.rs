@@ -12,6 +12,7 @@
 //! - [`listeners`]: the sockets of the outside world.
 //! - [`supervise`]: the loop: start, restart, stop. [`asked`] are the signals to it, [`backoff`] decides
 //!   when to start again, [`child`] is one process.
+//! - [`control`]: what an operator asks of a running suite, `pushpin-runner ctl`.
 //! - [`vitals`]: how the processes are; [`observers`]: who asks for that over HTTP, metrics and health.
 //! - [`files`]: directories, pid files and sockets that are made and removed.
 //! - [`output`]: log lines of children, merged into ours.
@@ -24,6 +25,7 @@ pub mod backoff;
 pub mod check;
 pub mod child;
 pub mod configuration;
+pub mod control;
 pub mod files;
 pub mod listeners;
 pub mod observers;
@@ -39,8 +41,9 @@ use std::process::ExitCode;
 use process::{Failure, log};
 use settings::Origin;
 
-use crate::arguments::Arguments;
+use crate::arguments::{Arguments, Command};
 use crate::configuration::Configuration;
+use crate::control::server::Server;
 use crate::files::RunFiles;
 use crate::listeners::Listeners;
 use crate::observers::Observers;
@@ -65,6 +68,9 @@ pub fn main() -> ExitCode {
         return originals::launch::main();
     }
     let arguments = Arguments::parse();
+    if let Some(Command::Ctl(ctl)) = &arguments.command {
+        return control::ctl::run(&arguments, ctl);
+    }
     if arguments.check {
         return check::run(&arguments);
     }
@@ -91,8 +97,9 @@ fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     let mut listeners = Listeners::open(settings)?;
     let files = RunFiles::prepare(settings, arguments.file_prefix(), merge)?;
     let opened = listeners.open_local(settings).map_err(|error| Failure::from(format!("local_ports: {error}")));
-    let observers = match opened.and_then(|()| Ok(Observers::open(settings)?)) {
-        Ok(observers) => observers,
+    let control = || Server::open(settings).map_err(|error| Failure::from(format!("ctl: {error}")));
+    let asked = match opened.and_then(|()| Ok((Observers::open(settings)?, control()?))) {
+        Ok(asked) => asked,
         Err(error) => {
             files.remove();
             return Err(error);
@@ -106,7 +113,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     }
     originals::write_files(&configuration, &files)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let outcome = runtime.block_on(supervise::run(configuration, arguments, &listeners, observers, &files));
+    let outcome = runtime.block_on(supervise::run(configuration, arguments, &listeners, asked, &files));
     files.remove();
     outcome
 }

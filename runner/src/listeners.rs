@@ -115,6 +115,11 @@ impl Listeners {
 }
 
 impl Listener {
+    /// Its address, or the path of a Unix socket.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     fn open(usage: &'static str, address: SocketAddr, shared: bool) -> Result<Self, ListenError> {
         Ok(Self { usage, name: address.to_string(), socket: Arc::new(inherit::open(address, shared)?.into()) })
     }

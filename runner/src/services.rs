@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use settings::routes::RoutesSource;
-use settings::{Origin, Part};
+use settings::{Origin, Part, Settings};
 
 use crate::arguments::Arguments;
 use crate::configuration::Configuration;
@@ -72,6 +72,27 @@ impl Service {
     /// Whether it makes session tickets for clients with TLS.
     pub fn makes_tickets(&self) -> bool {
         self.part == Part::Frontend && self.program == Program::Own
+    }
+
+    /// Where clients and publishers find it.
+    pub fn places(&self, settings: &Settings, listeners: &Listeners) -> Vec<String> {
+        let (runner, handler) = (&settings.runner, &settings.handler);
+        match self.part {
+            Part::Frontend if self.program == Program::Own => {
+                self.listeners(listeners).iter().map(|listener| listener.name().into()).collect()
+            }
+            Part::Frontend => {
+                let ports = runner.http_ports.iter().chain(&runner.https_ports);
+                ports.map(|port| port.address.to_string()).collect()
+            }
+            Part::Handler => {
+                let http = handler.push_in_http.map(|address| format!("http://{address}"));
+                let subscribed = handler.push_in_sub_specs.iter().filter(|_| !handler.push_in_sub_connect).take(1);
+                let zmq = handler.push_in_spec.iter().chain(subscribed).chain(&handler.command_spec);
+                http.into_iter().chain(zmq.cloned()).collect()
+            }
+            Part::Proxy | Part::Outbound => Vec::new(),
+        }
     }
 
     /// Sockets that it serves.
@@ -159,6 +180,14 @@ fn command_line(
 
 /// By this name it is still the file that we were started from, even if a newer one has been put in its place.
 pub const OWN_FILE: &str = "/proc/self/exe";
+
+/// A file that [`Program::path`] names, for an operator.
+pub fn describe(program: &std::path::Path) -> String {
+    if program.to_str() != Some(OWN_FILE) {
+        return program.display().to_string();
+    }
+    std::env::current_exe().map_or_else(|_| OWN_FILE.into(), |own| own.display().to_string())
+}
 
 impl Program {
     /// The file to start for this part. Ours is the one beside the runner, as a package installs it, whatever its age: it may

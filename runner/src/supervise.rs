@@ -1,4 +1,8 @@
 //! The runner's loop: starts the services, starts again those that die, stops all when told to.
+//!
+//! - [`calls`]: what an operator asks in between.
+
+mod calls;
 
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{ExitCode, ExitStatus};
@@ -16,12 +20,16 @@ use crate::asked::{Ask, Asked};
 use crate::backoff::Backoff;
 use crate::child::{self, Ended, Handle, News, SpawnError};
 use crate::configuration::{Change, Configuration};
+use crate::control::rolling::Event;
+use crate::control::{self, Call};
 use crate::files::RunFiles;
 use crate::listeners::Listeners;
 use crate::observers::Observers;
 use crate::originals;
 use crate::services::{self, Program, Service};
 use crate::vitals::Shared;
+
+use self::calls::Replacing;
 
 /// How long services may take to stop before they are killed.
 const GRACE: Duration = Duration::from_secs(4);
@@ -42,6 +50,15 @@ struct Slot {
 impl From<Service> for Slot {
     fn from(service: Service) -> Self {
         Self { service, state: State::Stopped, backoff: Backoff::default(), restarts: 0, has_served: false }
+    }
+}
+
+impl Slot {
+    /// What its process said last on stderr, without its name.
+    fn words(&self, end: &Ended) -> String {
+        let own = format!("{}: ", self.service.part.program());
+        let words: Vec<_> = end.last_words.iter().map(|line| line.strip_prefix(&own).unwrap_or(line)).collect();
+        words.join("\n")
     }
 }
 
@@ -66,14 +83,17 @@ pub async fn run(
     configuration: Configuration,
     arguments: &Arguments,
     listeners: &Listeners,
-    observers: Observers,
+    (observers, control): (Observers, control::server::Server),
     files: &RunFiles,
 ) -> Result<ExitCode, Failure> {
     let mut asked = Asked::new()?;
     let (news, mut told) = mpsc::unbounded_channel();
     let slots: Vec<_> = services::of(&configuration, arguments, files).into_iter().map(Slot::from).collect();
-    let vitals = Shared::new(slots.iter().map(|slot| slot.service.name()));
+    let places =
+        slots.iter().map(|slot| (slot.service.name(), slot.service.places(&configuration.settings, listeners)));
+    let vitals = Shared::new(places);
     let _files = observers.serve(&vitals)?;
+    let (mut calls, _file) = control.serve()?;
     let handed_down = configuration.to_bytes();
     let tickets = Chain::new(std::time::SystemTime::now()).map_err(|_| "the system has no random numbers for keys")?;
     let mut supervisor = Supervisor {
@@ -86,10 +106,11 @@ pub async fn run(
         files,
         news,
         vitals,
+        replacing: None,
         has_started: false,
         unclean: false,
     };
-    let outcome = supervisor.supervise(&mut told, &mut asked).await;
+    let outcome = supervisor.supervise(&mut told, &mut asked, &mut calls).await;
     if outcome.is_ok() {
         tracing::info!("stopping...");
     }
@@ -118,6 +139,8 @@ struct Supervisor<'a> {
     news: mpsc::UnboundedSender<News>,
     /// What those are told who watch over the suite.
     vitals: Shared,
+    /// The restart that an operator has asked for.
+    replacing: Option<Replacing>,
     /// Whether it has been said that everything has started.
     has_started: bool,
     /// Whether one did not stop as it should.
@@ -126,18 +149,32 @@ struct Supervisor<'a> {
 
 impl Supervisor<'_> {
     /// Starts all, and again what dies. Ends when told to stop, or when one cannot start.
-    async fn supervise(&mut self, told: &mut mpsc::UnboundedReceiver<News>, asked: &mut Asked) -> Result<(), Failure> {
+    async fn supervise(
+        &mut self,
+        told: &mut mpsc::UnboundedReceiver<News>,
+        asked: &mut Asked,
+        calls: &mut mpsc::Receiver<Call>,
+    ) -> Result<(), Failure> {
         for index in 0..self.slots.len() {
             self.start(index)?;
         }
         loop {
             tokio::select! {
                 Some(news) = told.recv() => match news {
-                    News::Ready(index) => self.serves(index),
-                    News::Told { service, pid, page } => self.told(service, pid, page),
+                    News::Ready { service, pid } if self.runs(service, pid) => self.serves(service),
+                    News::Version { service, pid, version } if self.runs(service, pid) => {
+                        self.vitals.lock().tell_version(service, version);
+                    }
+                    News::Told { service, pid, page } if self.runs(service, pid) => {
+                        self.vitals.lock().tell(service, page, std::time::Instant::now());
+                    }
                     News::Ended(end) => self.ended(end)?,
+                    // By one that has ended since.
+                    _ => {}
                 },
                 () = sleep_until(self.next_start()) => self.start_due(),
+                () = sleep_until(self.replacing.as_ref().and_then(Replacing::deadline)) => self.replacing_sees(Event::Time),
+                Some(call) = calls.recv() => self.called(call),
                 ask = asked.next() => match ask {
                     Ask::Stop => return Ok(()),
                     Ask::Reload => self.reload(),
@@ -156,8 +193,10 @@ impl Supervisor<'_> {
         }
         let handle = child::start(index, &slot.service, handed_down, self.listeners, self.news.clone())?;
         self.files.write_pid(&slot.service.file_name, handle.pid);
+        let pid = handle.pid;
         slot.state = State::Running(handle);
-        self.vitals.lock().start(index);
+        let program = slot.service.program.path(slot.service.part);
+        self.vitals.lock().start(index, pid, services::describe(&program));
         if !slot.service.tells_when_ready() {
             self.serves(index);
         }
@@ -172,13 +211,12 @@ impl Supervisor<'_> {
             self.has_started = true;
             tracing::info!("started");
         }
+        self.replacing_sees(Event::Serves(index));
     }
 
-    /// One tells how it is, unless it has ended since.
-    fn told(&self, service: usize, pid: u32, page: String) {
-        if matches!(&self.slots[service].state, State::Running(handle) if handle.pid == pid) {
-            self.vitals.lock().tell(service, page, std::time::Instant::now());
-        }
+    /// Whether this is the process of a service, and not one before it.
+    fn runs(&self, service: usize, pid: u32) -> bool {
+        matches!(&self.slots[service].state, State::Running(handle) if handle.pid == pid)
     }
 
     /// Starts those whose time has come.
@@ -218,22 +256,27 @@ impl Supervisor<'_> {
         let name = slot.service.name();
         self.files.remove_pid(&slot.service.file_name);
         slot.state = State::Stopped;
-        self.vitals.lock().end(end.service);
+        let reason = describe(end.status);
+        if self.is_replaced(end.service) {
+            self.vitals.lock().end(end.service, "restarted by ctl".into());
+            tracing::info!("{name}: Exited ({reason})");
+            self.replacing_sees(Event::Ended(end.service));
+            return Ok(());
+        }
+        let slot = &mut self.slots[end.service];
+        let words = slot.words(&end);
+        let told = if words.is_empty() { reason.clone() } else { format!("{reason}: {words}") };
+        self.vitals.lock().end(end.service, told);
         let lived = end.started.elapsed();
         if let Some(code) = end.status.code().filter(|code| *code != 0)
             && slot.restarts == 0
             && lived < STARTING
         {
-            let own = format!("{}: ", slot.service.part.program());
-            let words: Vec<_> = end.last_words.iter().map(|line| line.strip_prefix(&own).unwrap_or(line)).collect();
-            return Err(StartError { name, code, reason: words.join("\n") });
+            return Err(StartError { name, code, reason: words });
         }
         let wait = self.wait(end.service, lived);
-        tracing::error!(
-            "{name}: Exited unexpectedly ({}); starting it again in {} ms",
-            describe(end.status),
-            wait.as_millis()
-        );
+        tracing::error!("{name}: Exited unexpectedly ({reason}); starting it again in {} ms", wait.as_millis());
+        self.replacing_sees(Event::Ended(end.service));
         Ok(())
     }
 

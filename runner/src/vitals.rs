@@ -3,17 +3,22 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use metrics::catalogue::{BUILD, PROCESS_RESTARTS, PROCESS_START, PROCESS_UP};
+use metrics::catalogue::{
+    BACKEND_OPEN, BUILD, CLIENTS, HOLDS, PROCESS_RESTARTS, PROCESS_START, PROCESS_UP, REQUESTS_OPEN,
+};
 use metrics::{FRESH, Page, Suite};
+
+use crate::control::status::{self, LastEnd, Status};
+use crate::services::{self, OWN_FILE};
 
 /// What the supervisor knows and those who ask are told.
 #[derive(Clone)]
 pub struct Shared(Arc<Mutex<Vitals>>);
 
 impl Shared {
-    /// About these processes, none of which runs yet.
-    pub fn new(names: impl Iterator<Item = String>) -> Self {
-        Self(Arc::new(Mutex::new(Vitals::new(names))))
+    /// About processes with these names, which will listen at these places. None of them runs yet.
+    pub fn new(processes: impl Iterator<Item = (String, Vec<String>)>) -> Self {
+        Self(Arc::new(Mutex::new(Vitals::new(processes))))
     }
 
     /// For a short look or change.
@@ -26,14 +31,22 @@ impl Shared {
 pub struct Vitals {
     processes: Vec<Process>,
     suite: Suite,
+    /// When the runner was started.
+    since: SystemTime,
     stopping: bool,
 }
 
 struct Process {
     name: String,
+    /// Where it listens.
+    listens: Vec<String>,
     state: State,
+    pid: u32,
+    program: String,
+    version: Option<String>,
     started: Option<SystemTime>,
     restarts: u64,
+    last_end: Option<(String, SystemTime)>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -44,14 +57,28 @@ enum State {
 }
 
 impl Vitals {
-    fn new(names: impl Iterator<Item = String>) -> Self {
-        let process = |name| Process { name, state: State::Down, started: None, restarts: 0 };
-        Self { processes: names.map(process).collect(), suite: Suite::default(), stopping: false }
+    fn new(processes: impl Iterator<Item = (String, Vec<String>)>) -> Self {
+        let process = |(name, listens)| Process {
+            name,
+            listens,
+            state: State::Down,
+            pid: 0,
+            program: String::new(),
+            version: None,
+            started: None,
+            restarts: 0,
+            last_end: None,
+        };
+        let processes = processes.map(process).collect();
+        Self { processes, suite: Suite::default(), since: SystemTime::now(), stopping: false }
     }
 
-    /// One is started.
-    pub fn start(&mut self, process: usize) {
+    /// One is started, from this program.
+    pub fn start(&mut self, process: usize, pid: u32, program: String) {
         let Some(process) = self.processes.get_mut(process) else { return };
+        process.pid = pid;
+        process.program = program;
+        process.version = None;
         process.restarts += u64::from(process.started.is_some());
         process.started = Some(SystemTime::now());
         process.state = State::Starting;
@@ -71,10 +98,23 @@ impl Vitals {
         }
     }
 
-    /// One has ended.
-    pub fn end(&mut self, process: usize) {
+    /// One tells its version.
+    pub fn tell_version(&mut self, process: usize, version: String) {
+        if let Some(process) = self.processes.get_mut(process) {
+            process.version = Some(version);
+        }
+    }
+
+    /// Why the last one of a kind ended.
+    pub fn last_end(&self, process: usize) -> Option<&str> {
+        self.processes.get(process)?.last_end.as_ref().map(|(reason, _)| reason.as_str())
+    }
+
+    /// One has ended, for this reason.
+    pub fn end(&mut self, process: usize, reason: String) {
         if let Some(process) = self.processes.get_mut(process) {
             process.state = State::Down;
+            process.last_end = Some((reason, SystemTime::now()));
             self.suite.end(&process.name);
         }
     }
@@ -105,6 +145,47 @@ impl Vitals {
         }
     }
 
+    /// How the suite is that has this configuration.
+    pub fn status(&self, config: String, now: Instant, time: SystemTime) -> Status {
+        let missing = self.missing(now);
+        Status {
+            version: env!("CARGO_PKG_VERSION").into(),
+            program: services::describe(OWN_FILE.as_ref()),
+            config,
+            pid: std::process::id(),
+            uptime_seconds: seconds(self.since, time),
+            ready: missing.is_empty(),
+            missing,
+            processes: self.processes.iter().map(|process| self.status_of(process, now, time)).collect(),
+        }
+    }
+
+    fn status_of(&self, process: &Process, now: Instant, time: SystemTime) -> status::Process {
+        let runs = process.state != State::Down;
+        let state = match process.state {
+            State::Down => "down",
+            State::Starting => "starting",
+            State::Serving if self.trouble(process, now).is_some() => "silent",
+            State::Serving => "serving",
+        };
+        let mut open = [CLIENTS, REQUESTS_OPEN, HOLDS, BACKEND_OPEN].iter();
+        status::Process {
+            name: process.name.clone(),
+            state: state.into(),
+            pid: runs.then_some(process.pid),
+            uptime_seconds: process.started.filter(|_| runs).map(|started| seconds(started, time)),
+            restarts: process.restarts,
+            last_end: process
+                .last_end
+                .as_ref()
+                .map(|(reason, at)| LastEnd { reason: reason.clone(), seconds_ago: seconds(*at, time) }),
+            open: open.find_map(|metric| self.suite.value(&process.name, metric, now)),
+            version: process.version.clone().filter(|_| runs),
+            program: process.program.clone(),
+            listens: process.listens.clone(),
+        }
+    }
+
     /// The metrics of the suite, with names that begin with `prefix`.
     pub fn text(&self, prefix: &str, now: Instant) -> String {
         let mut own = Page::default();
@@ -121,12 +202,40 @@ impl Vitals {
     }
 }
 
+/// Whole seconds between these; none if the clock was set back.
+fn seconds(since: SystemTime, now: SystemTime) -> u64 {
+    now.duration_since(since).unwrap_or_default().as_secs()
+}
+
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn vitals() -> Vitals {
-        Vitals::new(["proxy", "handler"].into_iter().map(String::from))
+        Vitals::new(["proxy", "handler"].into_iter().map(|name| (name.into(), Vec::new())))
+    }
+
+    #[test]
+    fn the_status_tells_why_a_process_ended_and_how_old_its_successor_is() {
+        let (mut vitals, now) = (vitals(), Instant::now());
+        vitals.start(0, 7, "old".into());
+        vitals.serve(0);
+        vitals.tell_version(0, "1".into());
+        vitals.tell(0, "requests_open{kind=\"http\"} 3\nrequests_open{kind=\"ws\"} 4\n".into(), now);
+        let status = vitals.status("c".into(), now, SystemTime::now());
+        assert_eq!(status.processes[0].open, Some(7));
+        assert_eq!(status.processes[0].version.as_deref(), Some("1"));
+        vitals.end(0, "SIGKILL".into());
+        let status = vitals.status("c".into(), now, SystemTime::now());
+        assert_eq!((status.processes[0].pid, status.processes[0].uptime_seconds, status.ready), (None, None, false));
+        vitals.start(0, 8, "new".into());
+        let later = SystemTime::now() + Duration::from_secs(5);
+        let process = &vitals.status("c".into(), now, later).processes[0];
+        assert_eq!((process.pid, process.restarts, process.state.as_str()), (Some(8), 1, "starting"));
+        assert_eq!((process.program.as_str(), process.uptime_seconds, &process.version), ("new", Some(5), &None));
+        assert_eq!(process.last_end, Some(LastEnd { reason: "SIGKILL".into(), seconds_ago: 5 }));
     }
 
     #[test]
@@ -134,13 +243,13 @@ mod tests {
         let (mut vitals, now) = (vitals(), Instant::now());
         assert_eq!(vitals.missing(now), ["proxy does not run", "handler does not run"]);
         for process in 0..2 {
-            vitals.start(process);
+            vitals.start(process, 1, String::new());
             vitals.serve(process);
         }
         assert_eq!(vitals.missing(now), [""; 0]);
-        vitals.end(1);
+        vitals.end(1, String::new());
         assert_eq!(vitals.missing(now), ["handler does not run"]);
-        vitals.start(1);
+        vitals.start(1, 1, String::new());
         assert_eq!(vitals.missing(now), ["handler is starting"]);
         vitals.serve(1);
         vitals.stop();
@@ -151,14 +260,14 @@ mod tests {
     fn one_that_told_something_and_no_longer_does_is_missing() {
         let (mut vitals, now) = (vitals(), Instant::now());
         for process in 0..2 {
-            vitals.start(process);
+            vitals.start(process, 1, String::new());
             vitals.serve(process);
         }
         vitals.tell(0, String::new(), now);
         assert_eq!(vitals.missing(now + FRESH), ["proxy has not answered for 5 s"]);
         // Its successor may be of another kind.
-        vitals.end(0);
-        vitals.start(0);
+        vitals.end(0, String::new());
+        vitals.start(0, 1, String::new());
         vitals.serve(0);
         assert_eq!(vitals.missing(now + FRESH), [""; 0]);
     }
@@ -166,9 +275,9 @@ mod tests {
     #[test]
     fn restarts_are_counted() {
         let (mut vitals, now) = (vitals(), Instant::now());
-        vitals.start(0);
-        vitals.end(0);
-        vitals.start(0);
+        vitals.start(0, 1, String::new());
+        vitals.end(0, String::new());
+        vitals.start(0, 1, String::new());
         let text = vitals.text("", now);
         for line in [
             "pushpin_process_restarts_total{process=\"proxy\"} 1",

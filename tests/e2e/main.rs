@@ -3,6 +3,7 @@
 
 mod clients;
 mod commands;
+mod control;
 mod differential;
 mod edge;
 mod faults;

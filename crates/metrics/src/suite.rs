@@ -45,6 +45,13 @@ impl Suite {
         self.told.get(process).map(|told| told.is_fresh(now))
     }
 
+    /// The sum of what a process told last of a metric; none if it does not have it, or has been silent.
+    pub fn value(&self, process: &str, metric: &Metric, now: Instant) -> Option<u64> {
+        let told = self.told.get(process).filter(|told| told.is_fresh(now))?;
+        let of_metric = lines(&told.page).filter(|(other, _)| other.name == metric.name);
+        of_metric.map(|(_, line)| value(line)).reduce(|sum, value| sum.saturating_add(value))
+    }
+
     /// The text of all processes that answer, and of the runner, in the text format of Prometheus. Names begin with
     /// `prefix`; without one, those that Pushpin does not have begin with `pushpin_`.
     pub fn text(&self, prefix: &str, own: &Page, now: Instant) -> String {

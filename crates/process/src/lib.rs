@@ -23,7 +23,7 @@ use std::time::Duration;
 
 pub use arguments::{Arguments, Component};
 pub use identity::instance_id;
-pub use parent::{READY, RUNNER, die_with_runner, name_this_process};
+pub use parent::{PAGE, READY, RUNNER, VERSION, die_with_runner, name_this_process};
 pub use reporter::{MAX_PAGE, Reporter};
 pub use secret::Secret;
 pub use signals::{Signal, Signals};
@@ -61,7 +61,7 @@ pub struct Ready {
 }
 
 impl Ready {
-    /// Says so in the log, and to the runner if that started it. What comes back tells the runner more, if that is asked for.
+    /// Says so in the log, and to the runner if that started it. What comes back tells the runner more.
     ///
     /// # Errors
     /// The system has no timer for that.
@@ -74,7 +74,7 @@ impl Ready {
             return Ok(Reporter::default());
         };
         parent.ready();
-        if self.is_watched { Reporter::new(parent.into_file()) } else { Ok(Reporter::default()) }
+        Reporter::new(parent.into_file())
     }
 }
 

@@ -1,8 +1,8 @@
 //! A component and the runner that started it.
 //!
 //! The runner is at the other end of stdin, which is a socket: it sends the configuration that it has checked, and maybe a
-//! secret, and closes its direction; the component answers with one byte when it serves, and then tells how it is if the runner
-//! is asked for that. Programs of others may ignore it.
+//! secret, and closes its direction; the component answers with one byte when it serves, and then tells its version and how it is.
+//! Programs of others may ignore it.
 
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
@@ -18,8 +18,20 @@ use crate::{Failure, Secret};
 /// Variable in which the runner tells its process id to the components that it starts.
 pub const RUNNER: &str = "PUSHPIN_RUNNER";
 
-/// What a component sends when it serves. Pages of metrics may follow, each behind its length in four bytes.
+/// What a component sends when it serves. Frames follow: a byte that says what it is, four bytes of length, text.
 pub const READY: u8 = b'r';
+
+/// A frame with the component's version.
+pub const VERSION: u8 = b'v';
+
+/// A frame with a page of metrics.
+pub const PAGE: u8 = b'p';
+
+/// The beginning of a frame with a text of this length; none if a length can not say it.
+pub(crate) fn frame_head(kind: u8, length: usize) -> Option<[u8; 5]> {
+    let [a, b, c, d] = u32::try_from(length).ok()?.to_le_bytes();
+    Some([kind, a, b, c, d])
+}
 
 fn runner() -> Option<Pid> {
     Some(Pid::from_raw(std::env::var(RUNNER).ok()?.parse().ok()?))
@@ -64,10 +76,12 @@ impl Parent {
         Ok(Some((Raw::from_bytes(&bytes)?, Secret::behind_configuration(&bytes))))
     }
 
-    /// Tells it that this component serves.
+    /// Tells it that this component serves, and which version it is.
     pub(crate) fn ready(&mut self) {
+        let version = env!("CARGO_PKG_VERSION");
+        let head = frame_head(VERSION, version.len()).unwrap_or_default();
         // A runner that is not there any more ends this process otherwise.
-        let _ = self.0.write_all(&[READY]);
+        let _ = self.0.write_all(&[&[READY], &head[..], version.as_bytes()].concat());
     }
 
     /// The line, for what is told later.

@@ -1,7 +1,6 @@
 //! Tells the runner once a second how a process is, over the line on which it has said that it serves.
 //!
-//! That it tells anything at all shows that its loop goes round. Nothing is told, and nothing wakes the loop, unless the
-//! configuration has metrics or health served.
+//! That it tells anything at all shows that its loop goes round. A component without runner tells nothing.
 
 use std::fs::File;
 use std::io::{self, Write as _};
@@ -12,6 +11,8 @@ use metrics::Page;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
+
+use crate::parent::{PAGE, frame_head};
 
 /// How often a process tells how it is.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -64,11 +65,9 @@ impl Line {
             self.page.clear();
             write(&mut self.page);
             let page = self.page.as_str().as_bytes();
-            let Some(length) = u32::try_from(page.len()).ok().filter(|length| *length as usize <= MAX_PAGE) else {
-                return;
-            };
+            let Some(head) = frame_head(PAGE, page.len()).filter(|_| page.len() <= MAX_PAGE) else { return };
             self.unsent.clear();
-            self.unsent.extend_from_slice(&length.to_le_bytes());
+            self.unsent.extend_from_slice(&head);
             self.unsent.extend_from_slice(page);
             self.sent = 0;
         }
@@ -99,8 +98,9 @@ mod tests {
     }
 
     fn read(stream: &mut UnixStream) -> String {
-        let mut length = [0; 4];
-        stream.read_exact(&mut length).unwrap();
+        let mut head = [0; 5];
+        stream.read_exact(&mut head).unwrap();
+        let [PAGE, length @ ..] = head else { panic!("{head:?} is not the head of a page") };
         let mut page = vec![0; u32::from_le_bytes(length) as usize];
         stream.read_exact(&mut page).unwrap();
         String::from_utf8(page).unwrap()

@@ -1,0 +1,76 @@
+//! `pushpin-runner ctl`: what an operator asks of a running suite, over a Unix socket in the run directory.
+//!
+//! The question is one line of JSON, the answer one or more, the last of which is not [`Answer::Progress`].
+//!
+//! - [`ctl`]: the command line that asks.
+//! - [`server`]: the socket.
+//! - [`status`]: how the suite is, and the table of it.
+//! - [`rolling`]: the order of a restart.
+
+pub mod ctl;
+pub mod rolling;
+pub mod server;
+pub mod status;
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use settings::Settings;
+use tokio::sync::mpsc;
+
+pub use self::status::Status;
+
+/// What is asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Request {
+    /// How the suite is.
+    Status,
+    /// Replace processes, one after the other.
+    Restart {
+        /// Name of a component or process, or `all`.
+        component: String,
+    },
+}
+
+/// A line of the answer.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Answer {
+    /// How the suite is.
+    Status(Box<Status>),
+    /// What has happened so far; more will come.
+    Progress(String),
+    /// It is done.
+    Done(String),
+    /// It is not, and why.
+    Failed(String),
+}
+
+impl Answer {
+    /// Whether more will come.
+    pub fn is_last(&self) -> bool {
+        !matches!(self, Self::Progress(_))
+    }
+}
+
+/// A question that waits for its answers. There are a few for each process of the suite, which bounds the queue.
+#[derive(Debug)]
+pub struct Call {
+    /// What is asked.
+    pub request: Request,
+    /// Where answers go.
+    pub answers: mpsc::UnboundedSender<Answer>,
+}
+
+impl Call {
+    /// Sends an answer to whoever asked, who may have gone.
+    pub fn answer(&self, answer: Answer) {
+        let _ = self.answers.send(answer);
+    }
+}
+
+/// The socket of the suite with this configuration.
+pub fn socket(settings: &Settings) -> PathBuf {
+    settings.global.rundir.join(format!("{}ctl", settings.global.ipc_prefix))
+}

@@ -1,0 +1,167 @@
+//! What an operator asks of the supervisor: how the suite is, and to replace processes.
+
+use std::time::{Instant, SystemTime};
+
+use nix::sys::signal::Signal;
+use settings::Part;
+
+use super::{State, Supervisor};
+use crate::control::rolling::{Action, Event, Failure, Rolling};
+use crate::control::{Answer, Call, Request};
+
+/// A restart under way, and who is told of it.
+pub struct Replacing {
+    rolling: Rolling,
+    call: Call,
+    count: usize,
+}
+
+impl Replacing {
+    /// When [`Event::Time`] is due.
+    pub fn deadline(&self) -> Option<tokio::time::Instant> {
+        self.rolling.deadline().map(Into::into)
+    }
+
+    fn tell(&self, text: String) {
+        tracing::info!("{text}");
+        self.call.answer(Answer::Progress(text));
+    }
+}
+
+impl Supervisor<'_> {
+    /// Does what is asked.
+    pub fn called(&mut self, call: Call) {
+        match &call.request {
+            Request::Status => {
+                let config = self.configuration.name();
+                let status = self.vitals.lock().status(config, Instant::now(), SystemTime::now());
+                call.answer(Answer::Status(Box::new(status)));
+            }
+            Request::Restart { component } => match self.named(component) {
+                _ if self.replacing.is_some() => {
+                    call.answer(Answer::Failed("another restart is under way: wait until it is done".into()));
+                }
+                Ok(chosen) => self.replace(chosen, call),
+                Err(text) => call.answer(Answer::Failed(text)),
+            },
+        }
+    }
+
+    /// The services of this name, in the order in which they are to be replaced.
+    fn named(&self, component: &str) -> Result<Vec<usize>, String> {
+        let name = component.strip_prefix("pushpin-").unwrap_or(component);
+        let is_meant = |index: &usize| {
+            let service = &self.slots[*index].service;
+            name == "all" || service.name() == name || service.part.program().strip_prefix("pushpin-") == Some(name)
+        };
+        let mut chosen: Vec<_> = (0..self.slots.len()).filter(is_meant).collect();
+        if chosen.is_empty() {
+            let names: Vec<_> = self.slots.iter().map(|slot| slot.service.name()).collect();
+            return Err(format!("there is no `{component}` in this suite; there are: {}, all", names.join(", ")));
+        }
+        // If one fails, clients are to keep their connections.
+        chosen.sort_by_key(|index| self.slots[*index].service.part == Part::Frontend);
+        Ok(chosen)
+    }
+
+    fn replace(&mut self, chosen: Vec<usize>, call: Call) {
+        let count = chosen.len();
+        let (rolling, actions) = Rolling::new(chosen, Instant::now());
+        self.replacing = Some(Replacing { rolling, call, count });
+        self.perform(actions);
+    }
+
+    /// Tells a restart that is under way what has happened.
+    pub fn replacing_sees(&mut self, event: Event) {
+        let Some(replacing) = &mut self.replacing else { return };
+        let actions = replacing.rolling.handle(event, Instant::now());
+        self.perform(actions);
+    }
+
+    /// Whether a service is being ended so that its successor can start.
+    pub fn is_replaced(&self, index: usize) -> bool {
+        self.replacing.as_ref().is_some_and(|replacing| replacing.rolling.is_ending(index))
+    }
+
+    fn perform(&mut self, actions: Vec<Action>) {
+        for action in actions {
+            match action {
+                Action::End(index) => self.end(index),
+                Action::Kill(index) => {
+                    self.tell(format!("{} takes too long to end and is killed", self.name(index)));
+                    self.signal_one(index, Signal::SIGKILL);
+                }
+                Action::Start(index) => {
+                    let slot = &mut self.slots[index];
+                    slot.restarts += 1;
+                    if let Err(error) = self.start(index) {
+                        tracing::error!("{error}");
+                        self.wait(index, std::time::Duration::ZERO);
+                        self.replacing_sees(Event::Ended(index));
+                    }
+                }
+                Action::Replaced(index) => {
+                    let pid = match &self.slots[index].state {
+                        State::Running(handle) => handle.pid,
+                        _ => 0,
+                    };
+                    self.tell(format!("{} serves again, pid {pid}", self.name(index)));
+                }
+                Action::Failed(index, failure) => self.give_up(index, failure),
+                Action::Done => {
+                    if let Some(replacing) = self.replacing.take() {
+                        let done = match replacing.count {
+                            1 => "restarted 1 process".to_string(),
+                            count => format!("restarted {count} processes"),
+                        };
+                        tracing::info!("{done}");
+                        replacing.call.answer(Answer::Done(done));
+                    }
+                }
+            }
+        }
+    }
+
+    fn end(&mut self, index: usize) {
+        if let State::Running(handle) = &self.slots[index].state {
+            let pid = handle.pid;
+            self.tell(format!("ending {}, pid {pid}", self.name(index)));
+            self.signal_one(index, Signal::SIGTERM);
+        } else {
+            self.tell(format!("{} does not run", self.name(index)));
+            self.replacing_sees(Event::Ended(index));
+        }
+    }
+
+    fn give_up(&mut self, index: usize, failure: Failure) {
+        let Some(replacing) = self.replacing.take() else { return };
+        let name = self.name(index);
+        let failed = match failure {
+            Failure::Ended => match self.vitals.lock().last_end(index) {
+                Some(reason) => format!("the new {name} ended before it served: {reason}"),
+                None => format!("the new {name} can not be started; the log says why"),
+            },
+            Failure::Late(time) => format!("the new {name} does not serve after {} s", time.as_secs()),
+        };
+        let text =
+            format!("{failed}; the runner keeps trying, and what was to be restarted after it has been left alone");
+        tracing::error!("{text}");
+        replacing.call.answer(Answer::Failed(text));
+    }
+
+    fn tell(&self, text: String) {
+        if let Some(replacing) = &self.replacing {
+            replacing.tell(text);
+        }
+    }
+
+    fn name(&self, index: usize) -> String {
+        self.slots[index].service.name()
+    }
+
+    fn signal_one(&self, index: usize, signal: Signal) {
+        if let State::Running(handle) = &self.slots[index].state {
+            handle.signal(signal);
+        }
+    }
+}
