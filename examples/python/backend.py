@@ -4,13 +4,14 @@ import base64
 import hashlib
 import hmac
 import json
+import os
 import time
 import urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-PUBLISH = "http://localhost:5561/publish/"
+PUBLISH = os.environ.get("PUBLISH", "http://localhost:5561/publish/")
 CHANNEL = "chat"
-KEY = b"changeme"  # sig_key in pushpin.conf
+KEY = os.environ.get("SIG_KEY", "changeme").encode()  # sig_key in pushpin.conf
 
 
 class Backend(BaseHTTPRequestHandler):
@@ -70,4 +71,4 @@ def decode(text):
 
 if __name__ == "__main__":
     print("backend on port 8000; clients connect to the suite, on port 7999")
-    ThreadingHTTPServer(("127.0.0.1", 8000), Backend).serve_forever()
+    ThreadingHTTPServer((os.environ.get("ADDRESS", "127.0.0.1"), 8000), Backend).serve_forever()

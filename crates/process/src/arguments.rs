@@ -82,7 +82,7 @@ struct Parser {
 impl Arguments {
     /// Reads the arguments of this process. Ends it when they ask for help or are wrong.
     pub fn parse(component: &Component) -> Self {
-        let matches = command(component).get_matches();
+        let matches = component.command().get_matches();
         Self::from_arg_matches(&matches).unwrap_or_else(|e| e.exit())
     }
 
@@ -103,15 +103,18 @@ impl Arguments {
     }
 }
 
-fn command(component: &Component) -> clap::Command {
-    Parser::command()
-        .name(component.name)
-        .bin_name(component.name)
-        .version(env!("CARGO_PKG_VERSION"))
-        .about(component.about)
-        .after_help(component.help)
-        .mut_arg("route", |arg| arg.hide(!component.routes))
-        .mut_arg("process", |arg| arg.hide(!component.several))
+impl Component {
+    /// Its command line.
+    pub fn command(&self) -> clap::Command {
+        Parser::command()
+            .name(self.name)
+            .bin_name(self.name)
+            .version(env!("CARGO_PKG_VERSION"))
+            .about(self.about)
+            .after_help(self.help)
+            .mut_arg("route", |arg| arg.hide(!self.routes))
+            .mut_arg("process", |arg| arg.hide(!self.several))
+    }
 }
 
 #[cfg(test)]
@@ -122,7 +125,7 @@ mod tests {
         Component { name: "pushpin-x", about: "Does x.", help: "Example: x", routes: false, several: false };
 
     fn parse(line: &str) -> Result<Arguments, clap::Error> {
-        let matches = command(&COMPONENT).try_get_matches_from(line.split(' '))?;
+        let matches = COMPONENT.command().try_get_matches_from(line.split(' '))?;
         Arguments::from_arg_matches(&matches)
     }
 
@@ -159,7 +162,7 @@ mod tests {
 
     #[test]
     fn the_help_hides_what_makes_no_sense() {
-        let help = command(&COMPONENT).render_help().to_string();
+        let help = COMPONENT.command().render_help().to_string();
         assert!(help.contains("--config") && help.contains("Example: x") && !help.contains("--route"));
     }
 }

@@ -41,14 +41,16 @@ a routes file, everything to a server on port 8000:
     pushpin-proxy --config=pushpin.conf --route='* localhost:8000'
 ";
 
+/// What `--help` says.
+pub const COMPONENT: process::Component = process::Component {
+    name: "pushpin-proxy",
+    about: "Finds the route of each request, has it answered by a backend, and hands over what is to be held.",
+    help: HELP,
+    routes: true,
+    several: false,
+};
+
 /// The program `pushpin-proxy`, with the arguments of this process.
 pub fn main() -> std::process::ExitCode {
-    let component = process::Component {
-        name: "pushpin-proxy",
-        about: "Finds the route of each request, has it answered by a backend, and hands over what is to be held.",
-        help: HELP,
-        routes: true,
-        several: false,
-    };
-    process::run(&component, worker::run)
+    process::run(&COMPONENT, worker::run)
 }
