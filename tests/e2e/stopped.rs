@@ -8,6 +8,7 @@ use pushpin_tests::client::{Client, get};
 use pushpin_tests::origin::{Origin, respond};
 use pushpin_tests::publish;
 use pushpin_tests::suite::{Stopped, Suite};
+use pushpin_tests::until;
 
 fn open_stream(suite: &Suite, channel: &str) -> Client {
     let mut client = Client::connect(suite.port).unwrap();
@@ -41,6 +42,50 @@ fn holds_go_on_without(part: &'static str) {
 #[test]
 fn holds_go_on_while_the_proxy_is_stopped() {
     holds_go_on_without("proxy");
+}
+
+#[test]
+fn websockets_are_published_to_while_the_proxy_is_stopped() {
+    let suite = Suite::start("* test");
+    let mut clients: Vec<Client> = (0..3).map(|_| Client::connect(suite.port).unwrap()).collect();
+    for client in &mut clients {
+        client
+            .send(
+                b"GET /ws?channel=s HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+                  Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+            )
+            .unwrap();
+        assert_eq!(client.head().unwrap().status, 101);
+    }
+    let publish = |message: &str| {
+        let item = format!(r#"{{"channel":"s","formats":{{"ws-message":{message}}}}}"#);
+        assert_eq!(publish::post(&suite, &format!(r#"{{"items":[{item}]}}"#)).unwrap().head.status, 200);
+    };
+    // They may be subscribed a moment after the handshake.
+    for client in &mut clients {
+        until("it is subscribed", || {
+            publish(r#"{"type":"ping"}"#);
+            client.stream().set_nonblocking(true).unwrap();
+            let got = client.some(2).is_ok();
+            client.stream().set_nonblocking(false).unwrap();
+            got
+        });
+    }
+    let stopped = Stopped::new(suite.pid("proxy"));
+    publish(r#"{"content":"hello"}"#);
+    publish(r#"{"action":"close","code":4000}"#);
+    for client in &mut clients {
+        let mut got = Vec::new();
+        while !got.ends_with(b"\x81\x05hello\x88\x02\x0f\xa0") {
+            got.extend(client.some(1).unwrap());
+        }
+    }
+    drop(stopped);
+    // The proxy, told that they know, ends its side.
+    for client in &mut clients {
+        client.send(&[0x88, 0x82, 0, 0, 0, 0, 0x0f, 0xa0]).unwrap();
+        assert_eq!(client.rest().unwrap(), b"");
+    }
 }
 
 #[test]

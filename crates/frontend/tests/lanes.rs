@@ -23,10 +23,14 @@ const HANDLER: usize = 1;
 struct Servers {
     sent: Vec<(PeerId, Kind, Option<u16>)>,
     granted: Vec<(PeerId, u32)>,
+    /// Whether the first packet lets a second server in.
+    offered: bool,
 }
 
 impl Uplink for Servers {
-    fn open(&mut self, _: &Packet<'_>) {}
+    fn open(&mut self, packet: &Packet<'_>) {
+        self.offered = packet.ext.lanes;
+    }
 
     fn send(&mut self, to: PeerId, packet: &Packet<'_>) {
         self.sent.push((to, packet.kind, packet.code));
@@ -51,13 +55,18 @@ struct Bench {
 impl Bench {
     /// A handshake has been passed on.
     fn new() -> Self {
+        Bench::offering("", false)
+    }
+
+    /// The same, of a client with these headers.
+    fn offering(headers: &str, compression: bool) -> Self {
         let config = Config {
             recover_wait: std::time::Duration::from_secs(10),
             head: Limits::default(),
             // A WebSocket gets seven less.
             window: WINDOW + 7,
             router_resp: false,
-            compression: false,
+            compression,
             max_message: u64::MAX,
             deadlines: Deadlines::default(),
         };
@@ -72,10 +81,11 @@ impl Bench {
             seqs: [0, 0],
             now: Instant::now(),
         };
-        bench.client(
-            b"GET / HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
-              Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+        let request = format!(
+            "GET / HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
+             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{headers}\r\n"
         );
+        bench.client(request.as_bytes());
         bench
     }
 
@@ -139,6 +149,14 @@ fn close_frame(code: u16) -> Vec<u8> {
 }
 
 #[test]
+fn who_gets_compressed_messages_is_not_pushed_into() {
+    let deflate = "Sec-WebSocket-Extensions: permessage-deflate\r\n";
+    for (headers, compression, offered) in [("", true, true), (deflate, false, true), (deflate, true, false)] {
+        assert_eq!(Bench::offering(headers, compression).servers.offered, offered);
+    }
+}
+
+#[test]
 fn pushed_frames_reach_the_client_as_they_are_between_messages_of_the_backend() {
     let mut bench = Bench::open();
     bench.push_frames(b"\x81\x01x", false);
@@ -199,6 +217,14 @@ fn a_pushed_close_comes_behind_the_messages_before_it_and_is_the_last() {
     bench.client(&close_frame(4001));
     assert_eq!(bench.servers.sent, [(proxy, Kind::Close, Some(4001))]);
     assert!(bench.exchanges.is_empty());
+}
+
+#[test]
+fn a_pushed_close_does_not_wait_for_a_message_that_the_proxy_will_not_end() {
+    let mut bench = Bench::open();
+    bench.text(b"a", true);
+    bench.push(Packet { kind: Kind::Close, code: Some(4001), ..Packet::default() }, 0);
+    assert_eq!(bench.output(), b"\x01\x01a\x88\x02\x0f\xa1");
 }
 
 #[test]

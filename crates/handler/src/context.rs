@@ -19,6 +19,22 @@ pub struct Address {
     pub by_router: bool,
 }
 
+/// What makes packets for sessions of one frontend differ that are equal otherwise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Way {
+    /// See [`Address`].
+    pub by_router: bool,
+    /// The lane: 1 where we push into a session of the proxy.
+    pub lane: u8,
+}
+
+impl Way {
+    /// Towards a frontend.
+    pub fn to(self, peer: PeerId) -> Address {
+        Address { peer, by_router: self.by_router }
+    }
+}
+
 /// What has become of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sent {
@@ -35,6 +51,8 @@ pub enum Sent {
 pub trait Actions {
     /// Sends a packet to a frontend.
     fn send(&mut self, to: Address, packet: &Packet<'_>) -> Sent;
+    /// The number of a frontend's instance; none if we can not reach any by its name.
+    fn frontend(&mut self, name: &[u8]) -> Option<PeerId>;
     /// Sends the first packet of a request of our own to a proxy; `false` if none takes it.
     fn open(&mut self, packet: &Packet<'_>) -> bool;
     /// Sends a further packet of one; `false` if that proxy takes no more or is gone.

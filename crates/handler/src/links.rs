@@ -53,7 +53,10 @@ impl Links {
             let headers = packet.headers.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
             self.header_bytes += clients * (3 + packet.reason.map_or(0, <[u8]>::len) + headers) as u64;
         }
-        self.content_bytes += clients * packet.body.len() as u64;
+        // What is pushed is frames: their content is counted where it is known.
+        if packet.ext.lane == 0 {
+            self.content_bytes += clients * packet.body.len() as u64;
+        }
         match cx.actions.send(to, packet) {
             Sent::Taken => {}
             Sent::Full => self.mark_full(to.peer),

@@ -157,6 +157,40 @@ pub struct Item<'a> {
     /// What silence is counted from.
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     pub keep_alive_mode: Option<Octets<'a>>,
+    /// Where the client's session is, so that the handler can push into it (ours).
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub client: Option<Client<'a>>,
+    /// What a server that pushes needs to know of the session (ours).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lane: Option<Lane>,
+    /// What is pushed because of the control messages before comes after so many packets of the proxy (ours).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<u32>,
+    /// The client has been told already (ours).
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub told: bool,
+}
+
+/// A client's session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Client<'a> {
+    /// The frontend's instance.
+    #[serde(borrow)]
+    pub sender: Octets<'a>,
+    /// The session's id there.
+    #[serde(borrow)]
+    pub id: Octets<'a>,
+    /// It is to be answered through the ROUTER.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub router_resp: bool,
+}
+
+/// What a second server of a session begins with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lane {
+    /// Bytes that it may send.
+    pub credits: u32,
 }
 
 impl<'a> Item<'a> {
@@ -183,6 +217,10 @@ impl<'a> Item<'a> {
             ttl: None,
             timeout: None,
             keep_alive_mode: None,
+            client: None,
+            lane: None,
+            after: None,
+            told: false,
         }
     }
 }

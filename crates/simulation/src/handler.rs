@@ -58,6 +58,10 @@ impl Actions for Outputs<'_> {
         }
     }
 
+    fn frontend(&mut self, name: &[u8]) -> Option<PeerId> {
+        self.peers.find(name)
+    }
+
     fn open(&mut self, packet: &Packet<'_>) -> bool {
         let packet = Packet { from: self.name, ..*packet };
         self.net.send(Part::Handler, Part::Proxy, Lane::First, packet.encode(None, &mut self.writer)).is_some()

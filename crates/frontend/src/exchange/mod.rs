@@ -91,6 +91,8 @@ pub struct Opening<'a> {
     pub body: bool,
     /// It is for a WebSocket.
     pub websocket: bool,
+    /// A second server may push frames into it.
+    pub lanes: bool,
     /// Body bytes that the server may send.
     pub window: u32,
     /// The server is to answer through the ROUTER.
@@ -134,7 +136,12 @@ impl Exchange {
             more: opening.body,
             stream: !opening.websocket,
             router_resp: opening.router_resp,
-            ext: Ext { adopt: true, interim: !opening.websocket && head.version == Version::Http11, ..Ext::MULTI },
+            ext: Ext {
+                adopt: true,
+                interim: !opening.websocket && head.version == Version::Http11,
+                lanes: opening.lanes,
+                ..Ext::MULTI
+            },
             peer_address: address.as_deref(),
             peer_port: opening.peer.map(|peer| peer.port()),
             ..Packet::default()

@@ -256,6 +256,7 @@ mod tests {
             head: &head,
             body: false,
             websocket: false,
+            lanes: false,
             window: 1000,
             router_resp: true,
         };

@@ -271,6 +271,7 @@ impl Http1 {
             head,
             body: matches!(upload, Upload::Running { .. }),
             websocket: false,
+            lanes: false,
             window: cx.config.window,
             router_resp: cx.config.router_resp,
         };
@@ -286,6 +287,7 @@ impl Http1 {
         let (Some(key), Ok(deflates)) = (handshake::key(head), handshake::offers_deflate(head)) else {
             return Some(self.refuse(head.version, 400, handshake::INVALID, cx));
         };
+        let deflates = deflates && cx.config.compression;
         let opening = Opening {
             client: self.client,
             peer: self.peer,
@@ -293,11 +295,13 @@ impl Http1 {
             head,
             body: false,
             websocket: true,
+            // Pushes are frames that nobody has compressed.
+            lanes: !deflates,
             window: cx.config.window - UNEVEN,
             router_resp: cx.config.router_resp,
         };
         let exchange = cx.exchanges.open(&opening, cx.now, cx.up);
-        let socket = WebSocket::new(exchange, key, deflates && cx.config.compression, cx.config.max_message);
+        let socket = WebSocket::new(exchange, key, deflates, cx.config.max_message);
         self.phase = Phase::WebSocket(Box::new(socket));
         None
     }

@@ -1,7 +1,7 @@
 //! Two servers that send to one WebSocket: lane 0 is the session itself (the proxy), lane 1 has pushes (the handler).
 //!
-//! Each lane keeps its order. They change only between messages, so that no message is torn; control frames of lane 0 may
-//! stand within a message of lane 1, as RFC 6455 allows. Lane 1 waits at a barrier while packets of lane 0 are under way
+//! Each lane keeps its order. They change only between messages, so that no message is torn; control frames of one may
+//! stand within a message of the other, as RFC 6455 allows. Lane 1 waits at a barrier while packets of lane 0 are under way
 //! that its server knows to come first: what a backend sent before it subscribed reaches the client before what is
 //! published then.
 //!
@@ -94,7 +94,8 @@ impl<T> Lanes<T> {
         match (lane, part) {
             (Lane::First, Part::Control) => true,
             (Lane::First, Part::Message { .. }) => free,
-            (Lane::Second, _) => free && self.passed,
+            (Lane::Second, Part::Control) => self.passed,
+            (Lane::Second, Part::Message { .. }) => free && self.passed,
         }
     }
 
@@ -193,6 +194,21 @@ mod tests {
         assert_eq!(bench.left.len(), 3);
         bench.received(3);
         assert_eq!(bench.left.last(), Some(&"later"));
+    }
+
+    #[test]
+    fn a_pushed_close_keeps_its_place_and_does_not_wait_for_the_end_of_a_message() {
+        let mut bench = Bench::new(true);
+        bench.received(3);
+        bench.put(Lane::Second, Part::Control, "close");
+        assert_eq!(bench.left, ["close"]);
+        let mut bench = Bench::new(true);
+        bench.received(3);
+        bench.put(Lane::Second, WHOLE, "push");
+        bench.put(Lane::Second, Part::Control, "close");
+        assert!(bench.left.is_empty());
+        bench.put(Lane::First, WHOLE, "end");
+        assert_eq!(bench.left, ["end", "push", "close"]);
     }
 
     #[test]

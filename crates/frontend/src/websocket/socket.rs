@@ -291,7 +291,7 @@ impl WebSocket {
             Kind::Credit | Kind::KeepAlive => return Ok(put),
             kind => return Err(BadFrame::Pushed(kind)),
         };
-        let part = Part::Message { end: !packet.more || packet.kind == Kind::Close };
+        let part = if frame.close { Part::Control } else { Part::Message { end: !packet.more } };
         for (all, more) in put.iter_mut().zip(self.put(Lane::Second, part, frame, output)) {
             *all += more;
         }

@@ -15,7 +15,6 @@ use grip::{Action, Formats, HoldMode, HttpResponse, Item, Meta, ResponseBody};
 use zhttp::Run;
 
 use super::inquiries::{Inquiries, Inquiry};
-use super::messages;
 use super::responses::{self, Target};
 use super::runs::Runs;
 use super::sender::Sender;
@@ -85,6 +84,8 @@ pub struct Totals {
 pub struct Fanout {
     /// What the streams get at the end of the turn.
     pub runs: Runs,
+    /// The same for WebSockets.
+    pub(super) frames: Runs,
     /// Messages that wait for answers to filters.
     pub inquiries: Inquiries,
     /// What goes out.
@@ -190,7 +191,8 @@ impl Fanout {
         inquiries: Inquiries,
     ) -> Self {
         Fanout {
-            runs: Runs::default(),
+            runs: Runs::new(Mode::Stream),
+            frames: Runs::new(Mode::Socket),
             inquiries,
             sender,
             limiter: message_rate.filter(|&rate| rate > 0).map(|rate| Limiter::new(rate, message_hwm)),
@@ -280,7 +282,7 @@ impl Fanout {
         }
         self.totals.sent += receivers as u64;
         cx.report(Notice::Published { channel: &item.channel, receivers });
-        if self.runs.is_full() {
+        if self.runs.is_full() || self.frames.is_full() {
             self.flush(audience, cx);
         }
         receivers
@@ -363,6 +365,7 @@ impl Fanout {
     /// anything that must come after it.
     pub fn flush(&mut self, audience: &mut Audience, cx: &mut Context<'_>) {
         self.runs.flush(&mut self.sender, audience, cx);
+        self.frames.flush(&mut self.sender, audience, cx);
         self.sender.flush(audience, cx);
         audience.outbox.flush(cx);
     }
@@ -666,7 +669,7 @@ impl Fanout {
                 continue;
             }
             match delivery {
-                Delivery::Socket(reply) => messages::tell(key, reply, audience, cx),
+                Delivery::Socket(reply) => self.tell(key, reply, audience, cx),
                 Delivery::Content(content) => {
                     let (holds, links) = (&mut audience.holds, &mut audience.links);
                     self.sender.give(key, &content, holds, links, cx);
@@ -717,7 +720,7 @@ impl Patched {
     ) -> Option<Bytes> {
         let (changes, terms) = match (published, &hold.kind) {
             (ResponseBody::Patch(changes), Kind::Response(response)) => (changes, &response.terms),
-            (ResponseBody::Patch(_), Kind::Stream(_)) => return Some(Bytes::new()),
+            (ResponseBody::Patch(_), Kind::Stream(_) | Kind::Push(_)) => return Some(Bytes::new()),
             (ResponseBody::Whole(body), _) => return Some(body.clone()),
         };
         let change = || match grip::patch::apply(&terms.response.body, changes) {

@@ -1,4 +1,5 @@
-//! The content published in a turn, until it leaves at the end of the turn.
+//! The content published in a turn, until it leaves at the end of the turn. Content of streams and frames for WebSockets are
+//! apart.
 //!
 //! What goes to the same streams is joined into a *run*. Channels have their runs side by side: each piece of content has
 //! a number in the order of publishing, and a run is a list of numbers. A stream that listens to several of the channels
@@ -15,7 +16,7 @@ use zhttp::Run;
 use super::sender::Sender;
 use crate::context::Context;
 use crate::subscribe::audience::Audience;
-use crate::subscribe::channels::{Channels, GroupKey, HoldKey};
+use crate::subscribe::channels::{Channels, GroupKey, HoldKey, Mode, Place};
 
 /// Bytes of one run: a small part of what a frontend grants a client, so that a run seldom meets one without credits.
 const MAX_RUN: usize = 8_192;
@@ -24,8 +25,9 @@ const MAX_BYTES: usize = 256 * 1024;
 const MAX_PIECES: usize = 4_096;
 
 /// See the module.
-#[derive(Default)]
 pub struct Runs {
+    /// Whom they are for.
+    mode: Mode,
     /// By number, each with where in `items` the message is that it is of; nowhere if that has no id.
     pieces: Vec<(Bytes, Range<usize>)>,
     /// Messages as they stand in packets.
@@ -39,6 +41,11 @@ pub struct Runs {
 }
 
 impl Runs {
+    /// None yet, for subscribers of a mode.
+    pub fn new(mode: Mode) -> Self {
+        Runs { mode, pieces: Vec::new(), items: Vec::new(), bytes: 0, touched: Vec::new(), full: false, begun: false }
+    }
+
     /// Answers to long-polls leave with the number of the run.
     pub fn begin(&mut self) {
         self.begun = true;
@@ -57,14 +64,15 @@ impl Runs {
     /// Adds the piece to the run of a group.
     pub fn extend(&mut self, key: GroupKey, piece: u32, channels: &mut Channels) {
         let Some(group) = channels.group_mut(key) else { return };
-        if group.run.is_empty() {
+        let run = group.run_mut(self.mode);
+        if run.pieces.is_empty() {
             self.touched.push(key);
-            group.run_bytes = 0;
+            run.bytes = 0;
         }
-        group.run.push(piece);
+        run.pieces.push(piece);
         let (content, item) = &self.pieces[piece as usize];
-        group.run_bytes += content.len() + item.len();
-        self.full |= group.run_bytes >= MAX_RUN;
+        run.bytes += content.len() + item.len();
+        self.full |= run.bytes >= MAX_RUN;
     }
 
     /// Whether the runs should leave before anything is added.
@@ -72,23 +80,39 @@ impl Runs {
         self.full
     }
 
-    /// Gives all runs to their streams.
+    /// Gives all runs to their streams or WebSockets.
     pub fn flush(&mut self, sender: &mut Sender, audience: &mut Audience, cx: &mut Context<'_>) {
-        let mut touched = std::mem::take(&mut self.touched);
+        let (mode, mut touched) = (self.mode, std::mem::take(&mut self.touched));
         let channels = &audience.channels;
-        touched.retain(|&key| channels.group(key).is_some_and(|group| !group.run.is_empty()));
-        let run = |key: &GroupKey| channels.group_at(*key).run.as_slice();
+        touched.retain(|&key| channels.group(key).is_some_and(|group| !group.run(mode).pieces.is_empty()));
+        let run = |key: &GroupKey| channels.group_at(*key).run(mode).pieces.as_slice();
         if touched.len() > 1 {
             touched.sort_by(|a, b| run(a).cmp(run(b)));
         }
-        let mut several = Several::default();
+        let mut several = Several::new(mode);
         for equal in touched.chunk_by(|a, b| run(a) == run(b)) {
             let content = self.join(run(&equal[0]), &mut sender.items);
-            let (holds, links) = (&mut audience.holds, &mut audience.links);
+            let (holds, links, sockets) = (&mut audience.holds, &mut audience.links, &audience.sockets);
             for &group in equal {
-                for &key in &channels.group_at(group).streams {
-                    if touched.len() > 1 && holds[key].places.len() > 1 && several.takes(key, group, holds, channels) {
-                        continue;
+                for &member in channels.group_at(group).list(mode) {
+                    let key = match mode {
+                        Mode::Stream | Mode::Response => member,
+                        Mode::Socket => match sockets[member].lane.opened() {
+                            Some(key) => key,
+                            // The proxy has been told what it gets.
+                            None => continue,
+                        },
+                    };
+                    if touched.len() > 1 {
+                        let taken = match mode {
+                            Mode::Stream | Mode::Response => {
+                                several.takes(key, group, holds[key].places.iter(), channels)
+                            }
+                            Mode::Socket => several.takes(key, group, sockets[member].places(), channels),
+                        };
+                        if taken {
+                            continue;
+                        }
                     }
                     sender.give(key, &content, holds, links, cx);
                 }
@@ -104,11 +128,13 @@ impl Runs {
         }
         for &key in &touched {
             if let Some(group) = audience.channels.group_mut(key) {
-                group.run.clear();
-                group.run.shrink_to(64);
+                let run = &mut group.run_mut(mode).pieces;
+                run.clear();
+                run.shrink_to(64);
             }
         }
-        if std::mem::take(&mut self.begun) || !touched.is_empty() {
+        // What WebSockets have got is kept for no successor.
+        if std::mem::take(&mut self.begun) || mode != Mode::Socket && !touched.is_empty() {
             sender.run += 1;
         }
         touched.clear();
@@ -131,9 +157,9 @@ impl Runs {
     }
 }
 
-/// Streams that listen to several channels with a run.
-#[derive(Default)]
+/// Those who listen to several channels with a run.
 struct Several {
+    mode: Mode,
     /// The list of each set of groups.
     sets: HashMap<Vec<GroupKey>, u32, RandomState>,
     /// Their runs as one.
@@ -143,11 +169,24 @@ struct Several {
 }
 
 impl Several {
+    fn new(mode: Mode) -> Self {
+        Several { mode, sets: HashMap::default(), lists: Vec::new(), holds: Vec::new(), set: Vec::new() }
+    }
+
     /// Takes a hold of a group if it is in other groups with a run as well; it is taken with the first of them.
-    fn takes(&mut self, key: HoldKey, group: GroupKey, holds: &crate::hold::table::Holds, channels: &Channels) -> bool {
-        let places = holds[key].places.iter().map(|place| place.group);
+    fn takes<'p>(
+        &mut self,
+        key: HoldKey,
+        group: GroupKey,
+        places: impl ExactSizeIterator<Item = &'p Place>,
+        channels: &Channels,
+    ) -> bool {
+        if places.len() < 2 {
+            return false;
+        }
+        let pieces = |group: GroupKey| &channels.group_at(group).run(self.mode).pieces;
         self.set.clear();
-        self.set.extend(places.filter(|&group| !channels.group_at(group).run.is_empty()));
+        self.set.extend(places.map(|place| place.group).filter(|&group| !pieces(group).is_empty()));
         if self.set.len() < 2 {
             return false;
         }
@@ -158,7 +197,7 @@ impl Several {
         let list = match self.sets.get(&self.set[..]) {
             Some(&list) => list,
             None => {
-                let runs = self.set.iter().flat_map(|&group| &channels.group_at(group).run);
+                let runs = self.set.iter().flat_map(|&group| pieces(group));
                 let mut list: Vec<u32> = runs.copied().collect();
                 list.sort_unstable();
                 self.lists.push(list);

@@ -10,13 +10,14 @@ use grip::StatusCode;
 use zhttp::{Bulk, Ext, Headers, Ids, Kind, Packet, PeerId, Run};
 
 use super::slow::{Slow, Verdict};
-use crate::context::{Address, Context};
+use crate::context::{Context, Way};
 use crate::hold::queue::{PieceKey, Queue};
 use crate::hold::table::Holds;
 use crate::links::Links;
 use crate::notice::Notice;
-use crate::subscribe::audience::Audience;
+use crate::subscribe::audience::{Audience, Closing};
 use crate::subscribe::channels::HoldKey;
+use crate::websocket::outbox::Reply;
 
 /// In the key of a packet that is the last of its response.
 const LAST: PieceKey = (usize::MAX, 0);
@@ -24,6 +25,8 @@ const LAST: PieceKey = (usize::MAX, 0);
 const DRAINED: PieceKey = (usize::MAX, 1);
 /// In that of a packet after which something waits, as the frontend has not been told.
 const LAGS: PieceKey = (usize::MAX, 2);
+/// In that of a packet that ends within a message.
+const TORN: PieceKey = (usize::MAX, 3);
 
 /// How a response begins.
 #[derive(Clone, Copy)]
@@ -43,7 +46,7 @@ pub struct Start<'a> {
 /// See the module.
 pub struct Sender {
     /// Sessions that get the packet that is being put together.
-    group: Bulk<bool>,
+    group: Bulk<Way>,
     /// Holds for which something waits that may perhaps leave.
     ready: Vec<HoldKey>,
     /// Of each frontend the first hold that can not take all of the messages that are being given. A successor must hear from
@@ -82,16 +85,11 @@ impl Sender {
         hold.on_content(cx.now);
         if hold.takes(content.len()) && links.has_room(hold.session.client()) {
             let seq = hold.session.send_body(content.len()).seq;
-            let ext = ext(self.run, &self.items);
-            let send =
-                |peer, by_router, ids: Ids<'_>| send_content(peer, by_router, ids, content, true, ext, links, cx);
-            return self.group.push_or_send(
-                hold.session.client(),
-                hold.session.by_router(),
-                *hold.session.id(),
-                seq,
-                send,
-            );
+            let (ext, peer, id) = (ext(self.run, &self.items), hold.session.client(), *hold.session.id());
+            let send = |peer, way: Way, ids: Ids<'_>| {
+                send_content(peer, way, ids, content, way.lane == 0, ext, links, cx);
+            };
+            return self.group.push_or_send(peer, hold.way(), id, seq, send);
         }
         hold.enqueue(content.clone());
         let client = hold.session.client();
@@ -108,7 +106,9 @@ impl Sender {
     /// Sends the content that has been given.
     pub fn finish(&mut self, content: &Bytes, holds: &mut Holds, links: &mut Links, cx: &mut Context<'_>) {
         let ext = ext(self.run, &self.items);
-        self.group.drain(|peer, by_router, ids| send_content(peer, by_router, ids, content, true, ext, links, cx));
+        self.group.drain(|peer, way, ids| {
+            send_content(peer, way, ids, content, way.lane == 0, ext, links, cx);
+        });
         for (peer, key) in self.partly.drain(..) {
             if !links.has_room(peer) {
                 continue;
@@ -119,7 +119,7 @@ impl Sender {
             let ids = Ids::One(hold.session.id().as_bytes(), Some(to.seq));
             let ext = Ext { lag: true, ..ext };
             let packet = Packet { ids, kind: Kind::KeepAlive, ext, ..Packet::default() };
-            links.send(Address { peer, by_router: to.by_router }, &packet, cx);
+            links.send(hold.address(), &packet, cx);
         }
         self.items.clear();
     }
@@ -136,10 +136,10 @@ impl Sender {
         for key in keys {
             let hold = &mut holds[key];
             let seq = hold.session.send_body(start.body.len()).seq;
-            self.group.push(hold.session.client(), hold.session.by_router(), *hold.session.id(), seq);
+            self.group.push(hold.session.client(), hold.way(), *hold.session.id(), seq);
         }
         let ext = ext(self.run, &self.items);
-        self.group.drain(|peer, by_router, ids| {
+        self.group.drain(|peer, way, ids| {
             let packet = Packet {
                 ids,
                 ext,
@@ -150,7 +150,7 @@ impl Sender {
                 more: start.more,
                 ..Packet::default()
             };
-            links.send(Address { peer, by_router }, &packet, cx);
+            links.send(way.to(peer), &packet, cx);
         });
     }
 
@@ -199,6 +199,7 @@ impl Sender {
             }
         }
         self.close_slow(audience, cx);
+        close_behind(audience, cx);
     }
 
     /// Tells frontends for which of their sessions something waits here.
@@ -212,19 +213,15 @@ impl Sender {
             {
                 (hold.lags, any) = (true, true);
                 let to = hold.session.send();
-                self.group.push(to.to, to.by_router, *hold.session.id(), to.seq);
+                self.group.push(to.to, hold.way(), *hold.session.id(), to.seq);
             }
         }
         if !any {
             return;
         }
-        self.group.drain(|peer, by_router, ids| {
+        self.group.drain(|peer, way, ids| {
             let ext = Ext { lag: true, ..Ext::default() };
-            links.send(
-                Address { peer, by_router },
-                &Packet { ids, kind: Kind::KeepAlive, ext, ..Packet::default() },
-                cx,
-            );
+            links.send(way.to(peer), &Packet { ids, kind: Kind::KeepAlive, ext, ..Packet::default() }, cx);
         });
     }
 
@@ -236,10 +233,12 @@ impl Sender {
         // It has got all that has left so far.
         let run = Run { number: self.run - 1, items: &[] };
         let ext = Ext { run: first.drained.then_some(run), lag: first.lags, ..Ext::default() };
+        // A response goes on until its end, a message of a WebSocket until its own.
+        let more = |way: Way| if way.lane == 0 { !first.last } else { first.torn };
         let Audience { holds, links, .. } = audience;
         for next in holds_of_packet {
             let hold = &mut holds[next.key];
-            let (peer, by_router) = (hold.session.client(), hold.session.by_router());
+            let (peer, way) = (hold.session.client(), hold.way());
             if !links.has_room(peer) {
                 hold.ready = true;
                 links.wait(peer, next.key, hold.birth);
@@ -247,19 +246,15 @@ impl Sender {
             }
             let seq = hold.send_queued(next.len);
             hold.lags = (hold.lags || next.lags) && !next.drained;
-            let send = |peer, by_router, ids: Ids<'_>| {
-                send_content(peer, by_router, ids, &content, !first.last, ext, links, cx);
-            };
-            self.group.push_or_send(peer, by_router, *hold.session.id(), seq, send);
+            let send = |peer, way, ids: Ids<'_>| send_content(peer, way, ids, &content, more(way), ext, links, cx);
+            self.group.push_or_send(peer, way, *hold.session.id(), seq, send);
             if next.last {
                 ended.push(next.key);
             } else if hold.queue().is_some() {
                 self.look_at(next.key, holds);
             }
         }
-        self.group.drain(|peer, by_router, ids| {
-            send_content(peer, by_router, ids, &content, !first.last, ext, links, cx);
-        });
+        self.group.drain(|peer, way, ids| send_content(peer, way, ids, &content, more(way), ext, links, cx));
         ended.into_iter().for_each(|key| audience.remove(key, cx));
     }
 
@@ -290,6 +285,32 @@ impl Sender {
     }
 }
 
+/// Closes WebSockets for which nothing waits any more. The proxy is told, for it has the backend's side.
+fn close_behind(audience: &mut Audience, cx: &mut Context<'_>) {
+    let Audience { closing, holds, links, sockets, outbox, .. } = audience;
+    closing.retain(|Closing { lane: (key, birth), code, reason }| {
+        let Some(hold) = holds.get_mut(*key).filter(|hold| hold.birth == *birth) else { return false };
+        let (peer, way, id) = (hold.session.client(), hold.way(), *hold.session.id());
+        if hold.queue().is_some() || hold.is_barred() || !links.has_room(peer) {
+            return true;
+        }
+        let packet = Packet {
+            ids: Ids::One(id.as_bytes(), Some(hold.session.send().seq)),
+            kind: Kind::Close,
+            ext: Ext { lane: way.lane, ..Ext::default() },
+            code: code.and_then(|code| u16::try_from(code).ok()),
+            body: reason.as_bytes(),
+            ..Packet::default()
+        };
+        links.send(way.to(peer), &packet, cx);
+        if let Some(socket) = hold.socket() {
+            let reply = Reply::Close { code: *code, reason: reason.clone(), told: true };
+            outbox.push(&sockets[socket].cid, reply, cx);
+        }
+        false
+    });
+}
+
 /// A hold's next packet.
 struct Next {
     /// Holds with the same number get the same packet.
@@ -297,6 +318,8 @@ struct Next {
     key: HoldKey,
     len: usize,
     last: bool,
+    /// It ends within a piece, and so perhaps within a message.
+    torn: bool,
     /// Nothing waits any more for one whose frontend was told that something does.
     drained: bool,
     /// Something still waits for one whose frontend has not been told so. The packet says it, so that a part never comes without.
@@ -313,7 +336,7 @@ fn next_packets(ready: &[HoldKey], audience: &mut Audience) -> Vec<Next> {
     for &key in ready {
         let Some(hold) = holds.get_mut(key) else { continue };
         hold.ready = false;
-        if hold.queue().is_none() && !hold.ending {
+        if hold.queue().is_none() && !hold.ending || hold.is_barred() {
             continue;
         }
         if !links.has_room(hold.session.client()) {
@@ -326,11 +349,13 @@ fn next_packets(ready: &[HoldKey], audience: &mut Audience) -> Vec<Next> {
             continue;
         }
         let last = hold.ending && len == hold.queued();
+        let torn = hold.queue().is_some_and(|queue| !queue.is_whole(len));
         let drained = hold.lags && !hold.ending && len == hold.queued();
         let lags = hold.is_recorded && !hold.lags && len < hold.queued();
         keys.clear();
         hold.queue().into_iter().for_each(|queue: &Queue| queue.keys(len, &mut keys));
         keys.extend(last.then_some(LAST));
+        keys.extend(torn.then_some(TORN));
         keys.extend(drained.then_some(DRAINED));
         keys.extend(lags.then_some(LAGS));
         let number = match numbers.get(&keys[..]) {
@@ -341,7 +366,7 @@ fn next_packets(ready: &[HoldKey], audience: &mut Audience) -> Vec<Next> {
                 number
             }
         };
-        all.push(Next { number, key, len, last, drained, lags });
+        all.push(Next { number, key, len, last, torn, drained, lags });
     }
     all.sort_by_key(|next| next.number);
     all
@@ -355,7 +380,7 @@ fn ext(number: u64, items: &[u8]) -> Ext<'_> {
 #[allow(clippy::too_many_arguments)]
 fn send_content(
     peer: zhttp::PeerId,
-    by_router: bool,
+    way: Way,
     ids: Ids<'_>,
     content: &Bytes,
     more: bool,
@@ -363,5 +388,6 @@ fn send_content(
     links: &mut Links,
     cx: &mut Context<'_>,
 ) {
-    links.send(Address { peer, by_router }, &Packet { ids, ext, body: content, more, ..Packet::default() }, cx);
+    let ext = Ext { lane: way.lane, ..ext };
+    links.send(way.to(peer), &Packet { ids, ext, body: content, more, ..Packet::default() }, cx);
 }

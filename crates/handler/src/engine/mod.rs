@@ -30,7 +30,7 @@ use zhttp::{Bulk, Ext, Headers, Id, Ids, Kind as PacketKind, Packet, PeerId, Rec
 
 use crate::cohort::Urgency;
 use crate::cohort::schedule::Schedule;
-use crate::context::{Address, Context};
+use crate::context::{Address, Context, Way};
 use crate::deliver::fanout::{self, Fanout};
 use crate::deliver::fate::Fate;
 use crate::deliver::inquiries::Inquiries;
@@ -199,7 +199,7 @@ impl Engine {
 
     /// How many requests are held.
     pub fn held(&self) -> usize {
-        self.audience.holds.len()
+        self.audience.holds.len() - self.audience.sockets.lanes()
     }
 
     /// What happened so far.
@@ -245,7 +245,7 @@ impl Engine {
             match &mut hold.kind {
                 Kind::Response(poll) => poll.asked = asked,
                 Kind::Stream(stream) if at_once => stream.be_silent(),
-                Kind::Stream(_) => {}
+                Kind::Stream(_) | Kind::Push(_) => {}
             }
             if let Some(notes) = &mut self.audience.notes {
                 notes.begun.push((state.client, state.id));
@@ -457,7 +457,7 @@ impl Engine {
     pub fn on_timer(&mut self, cx: &mut Context<'_>) {
         self.flush(cx);
         let mut looked_at = Vec::new();
-        let mut refresh: Bulk<bool> = Bulk::default();
+        let mut refresh: Bulk<Way> = Bulk::default();
         let mut keep_alives: Vec<(Bytes, HoldKey)> = Vec::new();
         let mut time_outs: Vec<Target> = Vec::new();
         let mut spent = Vec::new();
@@ -468,7 +468,7 @@ impl Engine {
             }
             match hold.session.on_timer(cx.now) {
                 Due::Nothing => {}
-                Due::KeepAlive(to) => refresh.push(to.to, to.by_router, *hold.session.id(), to.seq),
+                Due::KeepAlive(to) => refresh.push(to.to, hold.way(), *hold.session.id(), to.seq),
                 Due::Expired => {
                     self.audience.remove(key, cx);
                     continue;
@@ -483,7 +483,7 @@ impl Engine {
                 Kind::Response(response) if response.ends_at.is_some_and(|at| at <= cx.now) => {
                     time_outs.push(Target::new(key, response.terms.response.body.clone()));
                 }
-                Kind::Response(_) => {}
+                Kind::Response(_) | Kind::Push(_) => {}
                 Kind::Stream(stream) => {
                     let data = stream.keep_alive(cx.now, self.timers.jitter());
                     keep_alives.extend(data.map(|data| (data, key)));
@@ -491,9 +491,10 @@ impl Engine {
             }
             looked_at.push((key, birth));
         }
-        refresh.drain(|peer, by_router, ids| {
-            let packet = Packet { ids, kind: PacketKind::KeepAlive, ext: Ext::MULTI, ..Packet::default() };
-            self.audience.links.send(Address { peer, by_router }, &packet, cx);
+        refresh.drain(|peer, way, ids| {
+            let ext = Ext { lane: way.lane, ..Ext::MULTI };
+            let packet = Packet { ids, kind: PacketKind::KeepAlive, ext, ..Packet::default() };
+            self.audience.links.send(way.to(peer), &packet, cx);
         });
         for key in spent {
             self.audience.cancel(key, cx);
@@ -536,10 +537,11 @@ impl Engine {
         }
     }
 
-    /// Ends all holds, telling the frontends, many sessions a packet, but for those that a successor can go on with.
+    /// Ends all holds, telling the frontends, many sessions a packet, but for those that a successor can go on with, and
+    /// WebSockets, which the proxy ends when it sees that we have gone.
     pub fn shut_down(&mut self, cx: &mut Context<'_>) {
         let mut cancels: Bulk<bool> = Bulk::default();
-        for hold in self.audience.holds.iter_mut().filter(|hold| !hold.is_recorded) {
+        for hold in self.audience.holds.iter_mut().filter(|hold| !hold.is_recorded && hold.socket().is_none()) {
             let seq = hold.session.send().seq;
             cancels.push(hold.session.client(), hold.session.by_router(), *hold.session.id(), seq);
         }

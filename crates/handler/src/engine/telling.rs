@@ -55,7 +55,7 @@ impl Engine {
             blocks_sent: totals.blocks_sent,
             header_bytes_sent: self.audience.links.header_bytes,
             content_bytes_sent: self.audience.links.content_bytes,
-            holds: self.audience.holds.len(),
+            holds: self.held(),
         }
     }
 }

@@ -2,14 +2,18 @@
 
 use grip::MAX_FILTERS;
 use grip::filter;
-use grip::websocket::control::{Control, KeepAlive};
+use grip::websocket::control::{Control, Message};
 use rpc::ws_control::{Item, Kind, Packet};
+use zhttp::session::server;
+use zhttp::{Ext, Ids, Kind as PacketKind, Packet as ZhttpPacket};
 
 use super::Engine;
 use crate::context::Context;
+use crate::hold::{Hold, Kind as HoldKind};
 use crate::notice::Notice;
+use crate::subscribe::audience::Audience;
 use crate::websocket::outbox::Reply;
-use crate::websocket::session::{Look, MAX_META};
+use crate::websocket::session::{Lane, Look, MAX_META};
 use crate::websocket::table::SocketKey;
 
 /// The status with which a connection is closed that can not go on.
@@ -25,10 +29,12 @@ impl Engine {
 
     /// Takes a packet of the proxy. What is answered leaves in one packet.
     pub fn on_control(&mut self, packet: &Packet<'_>, cx: &mut Context<'_>) {
+        // What was published before comes first, for those who were subscribed then.
+        self.fanout.flush(&mut self.audience, cx);
         for item in &packet.items {
             self.on_control_item(item, cx);
         }
-        self.audience.outbox.flush(cx);
+        self.fanout.flush(&mut self.audience, cx);
         self.settle(cx);
     }
 
@@ -57,7 +63,7 @@ impl Engine {
         let key = match (known, item.kind) {
             (Some(key), _) => key,
             (None, Kind::Here) if named_again.is_some() && !self.naming.is_open => {
-                let reply = Reply::Close { code: Some(RESTARTED), reason: "service restart".into() };
+                let reply = Reply::Close { code: Some(RESTARTED), reason: "service restart".into(), told: false };
                 return self.audience.outbox.push(&cid, reply, cx);
             }
             (None, Kind::Here) => sockets.insert(&cid, cx.now),
@@ -78,7 +84,11 @@ impl Engine {
             }
             Kind::KeepAlive => {
                 socket.live(item.ttl, cx.now);
+                let pushed = socket.lane.opened().is_some();
                 sockets.watch(key, false);
+                if pushed && item.after.is_some() {
+                    self.push_after(key, item.after, cx);
+                }
             }
             Kind::Gone | Kind::Cancel => self.audience.remove_socket(key, cx),
             Kind::Ack => socket.on_ack(item.req_id.as_deref().unwrap_or_default()),
@@ -87,22 +97,79 @@ impl Engine {
             Kind::Subscribe => {
                 let channel = String::from_utf8_lossy(item.channel.as_deref().unwrap_or_default());
                 if !channel.is_empty() {
+                    self.push_after(key, item.after, cx);
                     self.join(key, &channel, None, cx);
                 }
             }
-            Kind::Grip => self.on_instruction(key, item.message.as_deref().unwrap_or_default(), cx),
-            Kind::NeedKeepAlive => {
-                if let Some(message) = socket.keep_alive.clone() {
-                    let reply = Reply::Send { kind: message.kind, content: Some(message.content), number: None };
-                    if let Some(notes) = &mut self.audience.notes {
-                        *notes.keep_alives.entry(socket.bucket.clone()).or_default() += 1;
-                    }
-                    self.audience.outbox.push(&cid, reply, cx);
-                }
+            Kind::Grip => {
+                self.push_after(key, item.after, cx);
+                self.on_instruction(key, item.message.as_deref().unwrap_or_default(), cx);
             }
+            Kind::NeedKeepAlive => self.keep_alive(key, cx),
             // These are ours to say.
             Kind::Send | Kind::KeepAliveSetup | Kind::Refresh | Kind::Close | Kind::Detach => {}
         }
+    }
+
+    /// What is pushed from now on comes after so many packets of the proxy, or after what it will still tell. Only now we begin
+    /// to push at all, if we may: until its backend says something, nothing is published to a WebSocket.
+    fn push_after(&mut self, key: SocketKey, after: Option<u32>, cx: &mut Context<'_>) {
+        let Audience { sockets, holds, links, .. } = &mut self.audience;
+        if let Lane::Offered(offer) = &sockets[key].lane {
+            let Some(client) = cx.actions.frontend(&offer.sender) else { return };
+            if holds.find(client, offer.id).is_some() {
+                return;
+            }
+            let session = server::Session::second(client, offer.id, offer.by_router, offer.credits, cx.now);
+            let birth = holds.next_birth();
+            let hold = holds.insert(Hold::pushing(session, key, birth));
+            sockets.open_lane(key, hold);
+        }
+        let Some(lane) = sockets[key].lane.opened() else { return };
+        let hold = &mut holds[lane];
+        let (peer, way, id, begun) = (hold.session.client(), hold.way(), *hold.session.id(), hold.session.has_spoken());
+        let Hold { kind: HoldKind::Push(push), session, .. } = hold else { return };
+        let before = std::mem::replace(&mut push.after, after);
+        if let Some(number) = after.filter(|_| before != after) {
+            let seq = session.send().seq;
+            let ext = Ext { lane: way.lane, after: number, ..Ext::MULTI };
+            let ids = Ids::One(id.as_bytes(), Some(seq));
+            links.send(
+                way.to(peer),
+                &ZhttpPacket { ids, kind: PacketKind::KeepAlive, ext, ..ZhttpPacket::default() },
+                cx,
+            );
+            self.fanout.sender.look_at(lane, holds);
+        }
+        if !begun {
+            self.timers.watch(lane, &mut holds[lane]);
+        }
+    }
+
+    /// The client has been sent nothing for a while, as far as the proxy knows.
+    fn keep_alive(&mut self, key: SocketKey, cx: &mut Context<'_>) {
+        let socket = &self.audience.sockets[key];
+        let Some(keep_alive) = socket.keep_alive.clone() else { return };
+        let lane = socket.lane.opened().map(|lane| &self.audience.holds[lane].kind);
+        if let (Some(HoldKind::Push(push)), false) = (lane, keep_alive.by_interval) {
+            // It does not see what is pushed, and asks again only if it is told to.
+            let quiet = push.pushed_at.map_or(keep_alive.timeout, |at| cx.now.saturating_duration_since(at));
+            let left = keep_alive.timeout.saturating_sub(quiet);
+            // It asks a little early, so that many do not ask at once.
+            let early = left > keep_alive.timeout / 8;
+            let next = if early { left } else { keep_alive.timeout };
+            let seconds = u32::try_from(next.as_millis().div_ceil(1000)).unwrap_or(u32::MAX);
+            self.audience.outbox.push(&socket.cid, Reply::KeepAliveSetup(Some((seconds, false))), cx);
+            if early {
+                return;
+            }
+        }
+        if let Some(notes) = &mut self.audience.notes {
+            *notes.keep_alives.entry(socket.bucket.clone()).or_default() += 1;
+        }
+        let Message { kind, content } = keep_alive.message;
+        let reply = Reply::Send { kind, content: Some(content), number: None };
+        self.fanout.tell(key, reply, &mut self.audience, cx);
     }
 
     /// The backend has said something behind `c:`.
@@ -112,7 +179,6 @@ impl Engine {
             Ok(control) => control,
             Err(error) => return cx.report(Notice::NoInstruction { uri: &socket.uri, error: &error }),
         };
-        let cid = socket.cid.clone();
         let reply = match control {
             Control::Subscribe { channel, filters } => {
                 let channel = [&*socket.prefix, &channel].concat();
@@ -137,9 +203,10 @@ impl Engine {
                 socket.keep_alive = None;
                 Some(Reply::KeepAliveSetup(None))
             }
-            Control::KeepAlive(Some(KeepAlive { message, timeout, by_interval })) => {
-                socket.keep_alive = Some(Box::new(message));
-                let seconds = u32::try_from(timeout.as_secs()).unwrap_or(u32::MAX);
+            Control::KeepAlive(Some(keep_alive)) => {
+                let seconds = u32::try_from(keep_alive.timeout.as_secs()).unwrap_or(u32::MAX);
+                let by_interval = keep_alive.by_interval;
+                socket.keep_alive = Some(Box::new(keep_alive));
                 Some(Reply::KeepAliveSetup(Some((seconds, by_interval))))
             }
             Control::SendDelayed { message, delay } => socket.delay(message, delay, cx.now),
@@ -147,7 +214,7 @@ impl Engine {
         };
         self.audience.sockets.watch(key, false);
         if let Some(reply) = reply {
-            self.audience.outbox.push(&cid, reply, cx);
+            self.fanout.tell(key, reply, &mut self.audience, cx);
         }
     }
 
@@ -187,7 +254,7 @@ impl Engine {
             match look {
                 Look::Fine => {}
                 Look::Say(_) if socket.closing => {}
-                Look::Say(reply) => self.audience.outbox.push(&cid, reply, cx),
+                Look::Say(reply) => self.fanout.tell(key, reply, &mut self.audience, cx),
                 Look::Unanswered => {
                     self.totals.websockets_unanswered += 1;
                     self.audience.outbox.push(&cid, Reply::Cancel, cx);

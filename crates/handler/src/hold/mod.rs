@@ -1,11 +1,13 @@
-//! A held request: its session at the frontend, its terms, and what waits for the client. [`table`] keeps all of them.
+//! A client that waits to be sent something: its session at the frontend, its terms, and what waits for it. Most are held
+//! requests; a WebSocket into which we push is one more kind. [`table`] keeps all of them.
 //!
-//! [`response`] and [`stream`] are the kinds, one a file. [`terms`] is what the backend wants, [`opening`] how the
+//! [`response`], [`stream`] and [`push`] are the kinds, one a file. [`terms`] is what the backend wants, [`opening`] how the
 //! response begins, [`queue`] what waits.
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_macros))]
 
 pub mod opening;
+pub mod push;
 pub mod queue;
 pub mod response;
 pub mod stream;
@@ -20,10 +22,12 @@ use grip::HoldMode;
 use zhttp::session::server;
 
 use crate::cohort::table::Membership;
-use crate::context::Address;
+use crate::context::{Address, Way};
 use crate::fetch::Ask;
 use crate::subscribe::channels::Place;
+use crate::websocket::table::SocketKey;
 
+use self::push::PushHold;
 use self::queue::Queue;
 use self::response::ResponseHold;
 use self::stream::StreamHold;
@@ -33,7 +37,7 @@ use self::terms::Terms;
 pub struct Hold {
     /// The client's session, at its frontend.
     pub session: server::Session,
-    /// Long-poll or stream.
+    /// Long-poll, stream, or WebSocket.
     pub kind: Kind,
     /// Its places in the lists of its channels.
     pub places: Vec<Place>,
@@ -61,23 +65,35 @@ pub struct Hold {
     pub run: u64,
 }
 
-/// What depends on how a request is held.
+/// What depends on how a client is held.
 pub enum Kind {
     /// Long-poll.
     Response(ResponseHold),
     /// Streaming.
     Stream(StreamHold),
+    /// The second lane of a WebSocket.
+    Push(PushHold),
 }
 
 impl Hold {
     /// A hold that has just been taken over.
     pub fn new(session: server::Session, terms: &Terms, birth: u64, now: Instant, jitter: Duration) -> Self {
+        let kind = match terms {
+            Terms::Response(terms) => Kind::Response(ResponseHold::new(terms.clone(), now)),
+            Terms::Stream(terms) => Kind::Stream(StreamHold::new(terms.clone(), now, jitter)),
+        };
+        Hold::of_kind(session, kind, birth)
+    }
+
+    /// A WebSocket that is pushed into from now on.
+    pub fn pushing(session: server::Session, socket: SocketKey, birth: u64) -> Self {
+        Hold::of_kind(session, Kind::Push(PushHold { socket, after: None, pushed_at: None }), birth)
+    }
+
+    fn of_kind(session: server::Session, kind: Kind, birth: u64) -> Self {
         Hold {
             session,
-            kind: match terms {
-                Terms::Response(terms) => Kind::Response(ResponseHold::new(terms.clone(), now)),
-                Terms::Stream(terms) => Kind::Stream(StreamHold::new(terms.clone(), now, jitter)),
-            },
+            kind,
             places: Vec::new(),
             queue: None,
             ending: false,
@@ -93,12 +109,30 @@ impl Hold {
         }
     }
 
-    /// How it is held.
+    /// How it is held. A WebSocket is in no channel as a hold.
     pub fn mode(&self) -> HoldMode {
         match self.kind {
             Kind::Response(_) => HoldMode::Response,
-            Kind::Stream(_) => HoldMode::Stream,
+            Kind::Stream(_) | Kind::Push(_) => HoldMode::Stream,
         }
+    }
+
+    /// The WebSocket that it is the second lane of.
+    pub fn socket(&self) -> Option<SocketKey> {
+        match &self.kind {
+            Kind::Push(push) => Some(push.socket),
+            Kind::Response(_) | Kind::Stream(_) => None,
+        }
+    }
+
+    /// How packets get to its session.
+    pub fn way(&self) -> Way {
+        Way { by_router: self.session.by_router(), lane: u8::from(self.socket().is_some()) }
+    }
+
+    /// Whether something must come first that only the proxy knows of.
+    pub fn is_barred(&self) -> bool {
+        matches!(&self.kind, Kind::Push(push) if push.after.is_none())
     }
 
     /// The way to its frontend.
@@ -108,7 +142,7 @@ impl Hold {
 
     /// Whether `bytes` can be sent at once, in order.
     pub fn takes(&self, bytes: usize) -> bool {
-        self.queue.is_none() && self.session.credits() as usize >= bytes && !self.ending
+        self.queue.is_none() && self.session.credits() as usize >= bytes && !self.ending && !self.is_barred()
     }
 
     /// Lets content wait. Nothing is added to a response that is about to end.
@@ -146,8 +180,10 @@ impl Hold {
 
     /// Content was sent or has begun to wait.
     pub fn on_content(&mut self, now: Instant) {
-        if let Kind::Stream(stream) = &mut self.kind {
-            stream.on_sent(now);
+        match &mut self.kind {
+            Kind::Stream(stream) => stream.on_sent(now),
+            Kind::Push(push) => push.pushed_at = Some(now),
+            Kind::Response(_) => {}
         }
     }
 
@@ -156,6 +192,7 @@ impl Hold {
         match &self.kind {
             Kind::Response(response) => response.ends_at,
             Kind::Stream(stream) => stream.keep_alive_at,
+            Kind::Push(_) => None,
         }
     }
 }

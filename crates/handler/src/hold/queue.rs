@@ -82,6 +82,18 @@ impl Queue {
         }
     }
 
+    /// Whether the next `len` bytes are whole pieces.
+    pub fn is_whole(&self, len: usize) -> bool {
+        let mut left = len;
+        for piece in &self.pieces {
+            if left < piece.len() {
+                break;
+            }
+            left -= piece.len();
+        }
+        left == 0
+    }
+
     /// The next `len` bytes in one piece, which stay in the queue. One piece of the queue, or a part of one, is not copied.
     pub fn peek(&self, len: usize) -> Bytes {
         match self.pieces.front() {
@@ -179,6 +191,7 @@ mod tests {
     #[test]
     fn whole_pieces_are_preferred() {
         let queue = queue(&["abc", "defg", "hi"]);
+        assert_eq!((0..10).filter(|&len| queue.is_whole(len)).collect::<Vec<_>>(), [0, 3, 7, 9]);
         assert_eq!([1, 2, 3, 6, 7, 8, 9, 100].map(|credits| queue.next_len(credits)), [1, 2, 3, 3, 7, 7, 9, 9]);
     }
 }

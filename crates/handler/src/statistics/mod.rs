@@ -144,6 +144,11 @@ impl Statistics {
         for (route, count) in notes.keep_alives {
             self.count(route.as_deref(), count, now);
         }
+        for (route, (messages, bytes)) in notes.pushed {
+            let report = &mut self.tally(route.as_deref().unwrap_or_default()).report;
+            report.client_messages_sent = report.client_messages_sent.wrapping_add(messages);
+            report.client_content_bytes_sent = report.client_content_bytes_sent.wrapping_add(bytes);
+        }
         for (route, (sent, blocks)) in notes.sent_apart {
             for (route, sign) in [(&*route, 1), ("", u32::MAX)] {
                 // What counts for a route does not count for those without: it is taken off there.

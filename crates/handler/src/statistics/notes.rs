@@ -25,6 +25,17 @@ pub struct Notes {
     pub keep_alives: BTreeMap<Bucket, u32>,
     /// Deliveries to WebSockets whose route is counted apart, and their blocks.
     pub sent_apart: BTreeMap<Rc<str>, (u32, u32)>,
+    /// Messages pushed into WebSockets and their bytes, by route if that is counted apart. Of others the proxy knows.
+    pub pushed: BTreeMap<Bucket, (u32, u32)>,
+}
+
+impl Notes {
+    /// A message has been pushed into a WebSocket.
+    pub fn pushed(&mut self, route: &Bucket, bytes: usize) {
+        let (messages, all) = self.pushed.entry(route.clone()).or_default();
+        *messages = messages.wrapping_add(1);
+        *all = all.wrapping_add(bytes as u32);
+    }
 }
 
 /// An item that has met subscribers of a mode.

@@ -14,7 +14,7 @@ use crate::fetch::Ask;
 use crate::hold::table::Holds;
 use crate::links::Links;
 use crate::statistics::notes::Notes;
-use crate::websocket::outbox::Outbox;
+use crate::websocket::outbox::{Outbox, Reply};
 use crate::websocket::table::Sockets;
 
 /// How exactly the end of a subscription that lingers is kept.
@@ -45,6 +45,18 @@ pub struct Audience {
     fresh: VecDeque<(Instant, Box<str>)>,
     /// What backends are to be told because holds have ended.
     farewells: Vec<Ask>,
+    /// WebSockets that are to be closed behind what is pushed into them.
+    pub closing: Vec<Closing>,
+}
+
+/// A WebSocket whose client is told to close as soon as nothing waits for it.
+pub struct Closing {
+    /// Its lane, with its birth.
+    pub lane: (HoldKey, u64),
+    /// Status, if any.
+    pub code: Option<i32>,
+    /// Text.
+    pub reason: Rc<str>,
 }
 
 impl Audience {
@@ -63,6 +75,7 @@ impl Audience {
             deserted: Vec::new(),
             fresh: VecDeque::new(),
             farewells: Vec::new(),
+            closing: Vec::new(),
         }
     }
 
@@ -176,6 +189,9 @@ impl Audience {
 
     fn part_with(&mut self, key: HoldKey, given_back: bool, cx: &mut Context<'_>) {
         let Some(hold) = self.holds.remove(key) else { return };
+        if let Some(socket) = hold.socket() {
+            return self.remove_socket(socket, cx);
+        }
         if let Some(notes) = &mut self.notes {
             let list = if given_back { &mut notes.given_back } else { &mut notes.ended };
             list.push((hold.session.client(), *hold.session.id()));
@@ -213,9 +229,13 @@ impl Audience {
         }
     }
 
-    /// Ends a hold and tells the frontend to close the client's connection.
+    /// Ends a hold and has the client's connection closed, by its frontend or, if it is a WebSocket's, by the proxy.
     pub fn cancel(&mut self, key: HoldKey, cx: &mut Context<'_>) {
         let hold = &mut self.holds[key];
+        if let Some(socket) = hold.socket() {
+            self.outbox.push(&self.sockets[socket].cid.clone(), Reply::Cancel, cx);
+            return self.remove(key, cx);
+        }
         let (to, id, seq) = (hold.address(), *hold.session.id(), hold.session.send().seq);
         self.links.cancel(to, id, seq, cx);
         self.remove(key, cx);

@@ -70,15 +70,40 @@ pub struct Group {
     pub polls: Vec<HoldKey>,
     /// WebSockets.
     pub sockets: Vec<SocketKey>,
-    /// What the streams get of the content published in this turn, as indices in the order of publishing.
-    pub run: Vec<u32>,
-    /// Bytes of that.
-    pub run_bytes: usize,
+    /// What the streams get of the content published in this turn.
+    pub stream_run: GroupRun,
+    /// The same for WebSockets that we push into.
+    pub socket_run: GroupRun,
     /// Where the group is in the channel's list.
     index: u32,
 }
 
+/// What some of a group get of what is published in a turn.
+#[derive(Default)]
+pub struct GroupRun {
+    /// Numbers of the pieces, in the order of publishing.
+    pub pieces: Vec<u32>,
+    /// Their bytes.
+    pub bytes: usize,
+}
+
 impl Group {
+    /// What subscribers of a mode get of this turn. Answers to long-polls leave at once.
+    pub fn run(&self, mode: Mode) -> &GroupRun {
+        match mode {
+            Mode::Stream | Mode::Response => &self.stream_run,
+            Mode::Socket => &self.socket_run,
+        }
+    }
+
+    /// The same, to be changed.
+    pub fn run_mut(&mut self, mode: Mode) -> &mut GroupRun {
+        match mode {
+            Mode::Stream | Mode::Response => &mut self.stream_run,
+            Mode::Socket => &mut self.socket_run,
+        }
+    }
+
     /// The subscribers of one mode.
     pub fn list(&self, mode: impl Into<Mode>) -> &Vec<HoldKey> {
         match mode.into() {
@@ -185,8 +210,8 @@ impl Channels {
             streams: Vec::new(),
             polls: Vec::new(),
             sockets: Vec::new(),
-            run: Vec::new(),
-            run_bytes: 0,
+            stream_run: GroupRun::default(),
+            socket_run: GroupRun::default(),
             index: list.len() as u32,
         };
         let key = self.groups.insert(group);

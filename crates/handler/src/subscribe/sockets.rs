@@ -5,7 +5,7 @@ use std::rc::Rc;
 use grip::filter::Filter;
 use rpc::passthrough::Passthrough;
 
-use super::audience::Audience;
+use super::audience::{Audience, Closing};
 use super::channels::{Kin, Mode};
 use super::classes::{Authority, Class, Wish};
 use crate::context::Context;
@@ -102,18 +102,24 @@ impl Audience {
         self.sockets.standings.classes(&meta, &wishes, || Some(authority()))
     }
 
-    /// Has a connection closed. It gets nothing any more.
+    /// Has a connection closed. It gets nothing any more but what waits for it.
     pub fn close_socket(&mut self, key: SocketKey, code: Option<i32>, reason: Rc<str>, cx: &mut Context<'_>) {
         let socket = &mut self.sockets[key];
         socket.closing = true;
         let left = std::mem::take(&mut socket.subscriptions);
-        self.outbox.push(&socket.cid.clone(), Reply::Close { code, reason }, cx);
+        match socket.lane.opened() {
+            Some(lane) => self.closing.push(Closing { lane: (lane, self.holds[lane].birth), code, reason }),
+            None => self.outbox.push(&socket.cid.clone(), Reply::Close { code, reason, told: false }, cx),
+        }
         left.into_iter().for_each(|subscription| self.leave_place(subscription.place, Mode::Socket, cx));
     }
 
     /// Forgets a WebSocket.
     pub fn remove_socket(&mut self, key: SocketKey, cx: &mut Context<'_>) {
         let Some(socket) = self.sockets.remove(key) else { return };
+        if let Some(lane) = socket.lane.opened() {
+            self.holds.remove(lane);
+        }
         socket.subscriptions.into_iter().for_each(|left| self.leave_place(left.place, Mode::Socket, cx));
     }
 }

@@ -42,6 +42,8 @@ pub enum Reply {
         code: Option<i32>,
         /// Text.
         reason: Rc<str>,
+        /// The client has its close from us.
+        told: bool,
     },
     /// Ask the backend.
     Refresh,
@@ -75,8 +77,9 @@ impl Reply {
                 keep_alive_mode: setup.map(|(_, by_interval)| if by_interval { "interval" } else { "idle" }.into()),
                 ..Item::new(Kind::KeepAliveSetup, cid)
             },
-            Reply::Close { code, reason } => Item {
+            Reply::Close { code, reason, told } => Item {
                 code: *code,
+                told: *told,
                 reason: (!reason.is_empty()).then(|| (&**reason).into()),
                 ..Item::new(Kind::Close, cid)
             },

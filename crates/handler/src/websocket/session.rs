@@ -6,12 +6,13 @@ use std::time::{Duration, Instant};
 
 use grip::Meta;
 use grip::filter::Filter;
-use grip::websocket::control::Message;
+use grip::websocket::control::{KeepAlive, Message};
 use rpc::ws_control::Item;
+use zhttp::Id;
 
 use super::outbox::Reply;
 use crate::order::rate::Bucket;
-use crate::subscribe::channels::Place;
+use crate::subscribe::channels::{HoldKey, Place};
 
 /// How long the proxy may take to say that a message has left.
 const ACK: Duration = Duration::from_secs(8);
@@ -31,6 +32,41 @@ pub struct Subscription {
     pub filters: Box<[Filter]>,
     /// The channel is the route's: the backend can not unsubscribe from it.
     pub implicit: bool,
+}
+
+/// The way on which we push into the client's session, beside the proxy.
+#[derive(Debug, Default)]
+pub enum Lane {
+    /// None: messages go by the proxy.
+    #[default]
+    None,
+    /// The client's frontend lets us; so far there has been nothing to push.
+    Offered(Box<Offer>),
+    /// This hold.
+    Open(HoldKey),
+}
+
+/// What it takes to push.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Offer {
+    /// The frontend's instance.
+    pub sender: Box<[u8]>,
+    /// The session there.
+    pub id: Id,
+    /// By its ROUTER.
+    pub by_router: bool,
+    /// Bytes that may be sent.
+    pub credits: u32,
+}
+
+impl Lane {
+    /// The hold that it is, once it is in use.
+    pub fn opened(&self) -> Option<HoldKey> {
+        match self {
+            Lane::Open(key) => Some(*key),
+            Lane::None | Lane::Offered(_) => None,
+        }
+    }
 }
 
 /// See the module.
@@ -54,6 +90,8 @@ pub struct Socket {
     pub debug: bool,
     /// It has been told to close, and gets nothing any more.
     pub closing: bool,
+    /// How its client is reached.
+    pub lane: Lane,
     /// Its channels.
     pub subscriptions: Vec<Subscription>,
     /// The last message of a predecessor that it has had; `u64::MAX` if it had none.
@@ -63,7 +101,7 @@ pub struct Socket {
     /// The session that the backend has bound it to.
     pub session: Option<Box<str>>,
     /// What the client is sent when it has been sent nothing else for a while.
-    pub keep_alive: Option<Box<Message>>,
+    pub keep_alive: Option<Box<KeepAlive>>,
     delayed: Option<Box<(Message, Instant)>>,
     /// The number of the next message that the proxy acknowledges.
     next_number: u64,
@@ -102,6 +140,7 @@ impl Socket {
             bucket: None,
             debug: false,
             closing: false,
+            lane: Lane::None,
             subscriptions: Vec::new(),
             run: u64::MAX,
             meta: Meta::default(),
@@ -129,6 +168,12 @@ impl Socket {
         self.bucket = item.route.is_some().then(|| self.route.clone()).filter(|_| item.separate_stats);
         self.trusted = item.trusted;
         self.debug = item.debug;
+        if let (Lane::None, Some(client), Some(lane)) = (&self.lane, &item.client, item.lane)
+            && let Some(id) = Id::new(&client.id)
+        {
+            let (sender, by_router) = ((*client.sender).into(), client.router_resp);
+            self.lane = Lane::Offered(Box::new(Offer { sender, id, by_router, credits: lane.credits }));
+        }
         self.live(Some(item.ttl.unwrap_or(TTL)), now);
     }
 
@@ -150,6 +195,9 @@ impl Socket {
     /// The message that waits, to be sent at once.
     pub fn flush_delayed(&mut self, now: Instant) -> Option<Reply> {
         let (Message { kind, content }, _) = *self.delayed.take()?;
+        if self.lane.opened().is_some() {
+            return Some(Reply::Send { kind, content: Some(content), number: None });
+        }
         let number = self.next_number;
         self.next_number += 1;
         self.unanswered.push_back((number, now + ACK));
@@ -174,6 +222,11 @@ impl Socket {
         }
         self.meta = entries.into_iter().collect();
         true
+    }
+
+    /// Its places in the lists of its channels.
+    pub fn places(&self) -> impl ExactSizeIterator<Item = &Place> {
+        self.subscriptions.iter().map(|subscription| &subscription.place)
     }
 
     /// When it is to be looked at.

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use zhttp::{PeerId, Wheel};
 
-use super::session::Socket;
+use super::session::{Lane, Socket};
+use crate::subscribe::channels::HoldKey;
 use crate::subscribe::classes::Standings;
 use crate::tables::{Map, Table};
 
@@ -22,6 +23,7 @@ pub struct Sockets {
     /// Proxies choose ids, but not all of them are ours, hence the standard library's keyed hash.
     by_cid: Map<Rc<[u8]>, SocketKey, std::hash::RandomState>,
     births: u64,
+    lanes: usize,
     wheel: Wheel<(SocketKey, u64, u32)>,
     /// What filters look at.
     pub standings: Standings,
@@ -36,6 +38,7 @@ impl Sockets {
             sockets: Table::default(),
             by_cid: Map::default(),
             births: 0,
+            lanes: 0,
             wheel: Wheel::new(TICK, now),
             standings: Standings::default(),
             proxy: None,
@@ -61,7 +64,19 @@ impl Sockets {
     pub fn remove(&mut self, key: SocketKey) -> Option<Socket> {
         let socket = self.sockets.remove(key)?;
         self.by_cid.remove(&socket.cid);
+        self.lanes -= usize::from(socket.lane.opened().is_some());
         Some(socket)
+    }
+
+    /// One is pushed into from now on.
+    pub fn open_lane(&mut self, key: SocketKey, hold: HoldKey) {
+        self.lanes += 1;
+        self.sockets[key].lane = Lane::Open(hold);
+    }
+
+    /// How many are pushed into.
+    pub fn lanes(&self) -> usize {
+        self.lanes
     }
 
     /// The one with this id.

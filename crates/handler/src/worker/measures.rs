@@ -24,7 +24,7 @@ impl Worker {
     pub fn measure(&mut self, control_port: Option<&Limited>, page: &mut Page) {
         let (totals, counters) = (self.engine.totals(), self.engine.counters());
         let audience = self.engine.audience();
-        let (holds, polls) = (audience.holds.len(), audience.holds.polls());
+        let (holds, polls) = (self.engine.held(), audience.holds.polls());
         page.add(&CONNECTION_CONNECTED, &[], holds);
         page.add(&CONNECTION_MINUTE, &[], self.minutes.look(holds as u64, self.outputs.now));
         page.add(&MESSAGE_RECEIVED, &[], counters.received);

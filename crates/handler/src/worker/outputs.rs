@@ -263,6 +263,10 @@ impl Actions for Outputs {
         Sent::Lost
     }
 
+    fn frontend(&mut self, name: &[u8]) -> Option<PeerId> {
+        self.peers.intern(name)
+    }
+
     fn open(&mut self, packet: &Packet<'_>) -> bool {
         let packet = Packet { from: &self.instance, ..*packet };
         self.internal_out.send(packet.encode(None, &mut self.writer)).is_ok()

@@ -30,6 +30,10 @@ impl Actions for Counter {
         Sent::Taken
     }
 
+    fn frontend(&mut self, _: &[u8]) -> Option<PeerId> {
+        None
+    }
+
     fn open(&mut self, _: &Packet<'_>) -> bool {
         false
     }

@@ -22,6 +22,8 @@ pub struct Written {
     pub links: Vec<(String, Sent)>,
     pub lines: Vec<String>,
     pub warnings: Vec<String>,
+    /// If wanted: the content of each session's packets, and whether more follows.
+    pub bodies: Option<Vec<(String, Vec<u8>, bool)>>,
     /// Packets for the proxy about WebSockets.
     pub control: Vec<Vec<u8>>,
     /// The ids of our own requests.
@@ -42,11 +44,19 @@ impl Actions for Written {
         if sent == Sent::Lost {
             return sent;
         }
+        if let Some(bodies) = &mut self.bodies {
+            let ids = packet.ids.iter().flatten().map(|(id, _)| text(id).into_owned());
+            bodies.extend(ids.map(|id| (id, packet.body.to_vec(), packet.more)));
+        }
         let way = if to.by_router { " by router" } else { "" };
         let what = if to.by_router { describe(packet) + &describe_run(packet) } else { describe(packet) };
         self.lines.push(format!("{name}{way} {what}"));
         self.records.extend(packet.ext.keep.map(|record| record.content.to_vec()));
         sent
+    }
+
+    fn frontend(&mut self, name: &[u8]) -> Option<PeerId> {
+        self.names.iter().find(|(_, known)| known.as_bytes() == name).map(|(peer, _)| *peer)
     }
 
     fn open(&mut self, packet: &Packet<'_>) -> bool {
@@ -104,8 +114,14 @@ fn text(bytes: &[u8]) -> std::borrow::Cow<'_, str> {
 fn describe(packet: &Packet<'_>) -> String {
     let ids = packet.ids.iter().map(|id| id.unwrap()).map(|(id, seq)| format!("{}#{}", text(id), seq.unwrap()));
     let mut line = ids.collect::<Vec<_>>().join(",");
+    if packet.ext.lane > 0 {
+        line += &format!(" lane {}", packet.ext.lane);
+    }
     if packet.kind != Kind::Data {
         line += &format!(" {}", packet.kind.name());
+    }
+    if packet.ext.after > 0 {
+        line += &format!(" after {}", packet.ext.after);
     }
     if let Some(code) = packet.code {
         line += &format!(" {code} {}", text(packet.reason.unwrap_or_default()));

@@ -9,6 +9,7 @@ mod desk;
 mod filters;
 mod flow;
 mod holds;
+mod lanes;
 mod links;
 mod pages;
 mod random;

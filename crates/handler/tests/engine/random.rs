@@ -82,6 +82,10 @@ impl Actions for Clients {
         Sent::Taken
     }
 
+    fn frontend(&mut self, _: &[u8]) -> Option<PeerId> {
+        None
+    }
+
     fn open(&mut self, _: &Packet<'_>) -> bool {
         false
     }

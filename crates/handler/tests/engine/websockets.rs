@@ -22,7 +22,7 @@ pub fn here(cid: &str) -> Item<'_> {
     Item { uri: Some("ws://x/".into()), ttl: Some(60), ..item(Kind::Here, cid) }
 }
 
-fn subscribe(channel: &str) -> String {
+pub fn subscribe(channel: &str) -> String {
     format!("{{\"type\":\"subscribe\",\"channel\":\"{channel}\"}}")
 }
 
@@ -35,6 +35,7 @@ fn line(item: &Item<'_>) -> String {
         text(&item.content_type).map(|name| format!(" {name}")),
         text(&item.message).map(|message| format!(" {message:?}")),
         item.queue.then(|| " queue".to_string()),
+        item.told.then(|| " told".to_string()),
         item.code.map(|code| format!(" {code}")),
         text(&item.reason).map(|reason| format!(" {reason:?}")),
         item.timeout.map(|timeout| format!(" {timeout}s")),

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use rpc::ws_control::{Item, Kind};
+use rpc::ws_control::{Client, Item, Kind, Lane};
 
 use super::record::{Record, Said};
 use crate::handler::TIMEOUT;
@@ -33,6 +33,27 @@ pub struct Control {
     record: Option<Record>,
     /// The number of the last message that has come from the handler.
     run: u64,
+    barrier: Barrier,
+}
+
+/// What the handler is told about the order of its pushes and what we send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Barrier {
+    /// It can not push into the client's session.
+    Never,
+    /// It knows after how many of our packets its pushes come.
+    Told,
+    /// It is to be told when all before this place has left: only then it is known in how many packets.
+    Owed(u64),
+}
+
+/// Where what we send to the client stands.
+#[derive(Clone, Copy, Debug)]
+pub struct Progress {
+    /// The place behind all that waits.
+    pub end: u64,
+    /// The number of the next packet, if nothing waits.
+    pub clear: Option<u32>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -45,7 +66,7 @@ struct Idle {
 }
 
 /// The handler is to be told of these with the WebSocket.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Introduction<'a> {
     /// As the client has asked.
     pub uri: &'a [u8],
@@ -57,11 +78,14 @@ pub struct Introduction<'a> {
     pub channel_prefix: &'a str,
     /// The backend may be on a private network.
     pub trusted: bool,
+    /// The client's session, if a second server may push into it.
+    pub lane: Option<(Client<'static>, Lane)>,
 }
 
 impl Introduction<'_> {
     fn item(&self, cid: &[u8]) -> Item<'static> {
         let prefix = self.channel_prefix;
+        let (client, lane) = self.lane.clone().unzip();
         Item {
             uri: Some(self.uri.to_vec().into()),
             route: Some(self.route.as_bytes().to_vec().into()),
@@ -69,6 +93,8 @@ impl Introduction<'_> {
             channel_prefix: (!prefix.is_empty()).then(|| prefix.as_bytes().to_vec().into()),
             trusted: self.trusted,
             ttl: Some(TTL),
+            client,
+            lane,
             ..item(Kind::Here, cid)
         }
     }
@@ -86,6 +112,7 @@ impl Control {
             keep_alive_at: now + FIRST_KEEP_ALIVE,
             idle: None,
             known: false,
+            barrier: if introduction.lane.is_some() { Barrier::Told } else { Barrier::Never },
         }
     }
 
@@ -124,38 +151,61 @@ impl Control {
         items.push(Item { run: Some(self.run), ..introduction.item(cid) });
         for said in record.iter() {
             match said {
-                Said::Channel(channel) => self.ask_to_subscribe(cid, channel, now, items),
-                Said::Instruction(message) => self.pass_on(cid, message, now, items),
+                Said::Channel(channel) => self.ask_to_subscribe(cid, channel, None, now, items),
+                Said::Instruction(message) => self.pass_on(cid, message, None, now, items),
             }
         }
         self.keep_alive_at = now + FIRST_KEEP_ALIVE;
         self.record = Some(record);
     }
 
+    /// Where pushes have to begin that a control message leads to, if that is known already.
+    fn raise_barrier(&mut self, progress: Progress) -> Option<u32> {
+        if self.barrier == Barrier::Never {
+            return None;
+        }
+        self.barrier = if progress.clear.is_some() { Barrier::Told } else { Barrier::Owed(progress.end) };
+        progress.clear
+    }
+
+    /// Something has left for the client, `next` is the number of the next packet; `has_left` says whether all before a
+    /// place has.
+    pub fn tell_barrier(&mut self, cid: &[u8], next: u32, has_left: impl Fn(u64) -> bool, items: &mut Items) {
+        if let Barrier::Owed(place) = self.barrier
+            && has_left(place)
+        {
+            self.barrier = Barrier::Told;
+            // To a handler that does not know the key it is a sign of life.
+            items.push(Item { ttl: Some(TTL), after: Some(next), ..item(Kind::KeepAlive, cid) });
+        }
+    }
+
     /// Passes on a control message of the backend.
-    pub fn instruct(&mut self, cid: &[u8], message: &[u8], now: Instant, items: &mut Items) {
+    pub fn instruct(&mut self, cid: &[u8], message: &[u8], progress: Progress, now: Instant, items: &mut Items) {
         if let Some(record) = &mut self.record {
             record.instruct(message);
         }
-        self.pass_on(cid, message, now, items);
+        let after = self.raise_barrier(progress);
+        self.pass_on(cid, message, after, now, items);
     }
 
-    fn pass_on(&mut self, cid: &[u8], message: &[u8], now: Instant, items: &mut Items) {
+    fn pass_on(&mut self, cid: &[u8], message: &[u8], after: Option<u32>, now: Instant, items: &mut Items) {
         let request = self.request(cid, Kind::Grip, now);
-        items.push(Item { message: Some(message.to_vec().into()), ..request });
+        items.push(Item { message: Some(message.to_vec().into()), after, ..request });
     }
 
     /// Subscribes the WebSocket to a channel of the target.
-    pub fn subscribe(&mut self, cid: &[u8], channel: &str, now: Instant, items: &mut Items) {
+    pub fn subscribe(&mut self, cid: &[u8], channel: &str, progress: Progress, now: Instant, items: &mut Items) {
         if let Some(record) = &mut self.record {
             record.subscribe(channel);
         }
-        self.ask_to_subscribe(cid, channel, now, items);
+        let after = self.raise_barrier(progress);
+        self.ask_to_subscribe(cid, channel, after, now, items);
     }
 
-    fn ask_to_subscribe(&mut self, cid: &[u8], channel: &str, now: Instant, items: &mut Items) {
+    fn ask_to_subscribe(&mut self, cid: &[u8], channel: &str, after: Option<u32>, now: Instant, items: &mut Items) {
         let request = self.request(cid, Kind::Subscribe, now);
-        items.push(Item { channel: Some(channel.as_bytes().to_vec().into()), ..request });
+        items.push(Item { channel: Some(channel.as_bytes().to_vec().into()), after, ..request });
     }
 
     /// The handler has answered a request.
@@ -218,6 +268,8 @@ pub fn item(kind: Kind, cid: &[u8]) -> Item<'static> {
 mod tests {
     use super::*;
 
+    const CLEAR: Progress = Progress { end: 0, clear: Some(1) };
+
     fn open(now: Instant, items: &mut Items) -> Control {
         let introduction = Introduction {
             uri: b"ws://localhost/",
@@ -225,6 +277,7 @@ mod tests {
             separate_stats: false,
             channel_prefix: "",
             trusted: false,
+            lane: None,
         };
         Control::open(b"c", &introduction, true, now, items)
     }
@@ -242,8 +295,14 @@ mod tests {
     #[test]
     fn a_trusted_target_is_said_to_be_one() {
         let mut items = Items::new();
-        let introduction =
-            Introduction { uri: b"ws://x/", route: "r", separate_stats: false, channel_prefix: "", trusted: true };
+        let introduction = Introduction {
+            uri: b"ws://x/",
+            route: "r",
+            separate_stats: false,
+            channel_prefix: "",
+            trusted: true,
+            lane: None,
+        };
         Control::open(b"c", &introduction, true, Instant::now(), &mut items);
         assert!(items.last().is_some_and(|item| item.trusted));
     }
@@ -252,8 +311,8 @@ mod tests {
     fn a_request_that_is_not_answered_ends_it() {
         let (now, mut items) = (Instant::now(), Items::new());
         let mut control = open(now, &mut items);
-        control.instruct(b"c", b"{}", now, &mut items);
-        control.subscribe(b"c", "x", now, &mut items);
+        control.instruct(b"c", b"{}", CLEAR, now, &mut items);
+        control.subscribe(b"c", "x", CLEAR, now, &mut items);
         control.on_ack(b"0");
         assert!(control.on_timer(b"c", now + Duration::from_secs(7), &mut items));
         assert!(!control.on_timer(b"c", now + Duration::from_secs(8), &mut items));
@@ -268,13 +327,19 @@ mod tests {
     fn a_successor_is_told_what_its_predecessor_was_and_the_old_questions_are_forgotten() {
         let (now, mut items) = (Instant::now(), Items::new());
         let mut control = open(now, &mut items);
-        control.subscribe(b"c", "x", now, &mut items);
-        control.instruct(b"c", br#"{"type":"session","id":"s"}"#, now, &mut items);
+        control.subscribe(b"c", "x", CLEAR, now, &mut items);
+        control.instruct(b"c", br#"{"type":"session","id":"s"}"#, CLEAR, now, &mut items);
         control.note_run(7);
         control.handler_left();
         let mut again = Items::new();
-        let introduction =
-            Introduction { uri: b"u", route: "r", separate_stats: false, channel_prefix: "", trusted: false };
+        let introduction = Introduction {
+            uri: b"u",
+            route: "r",
+            separate_stats: false,
+            channel_prefix: "",
+            trusted: false,
+            lane: None,
+        };
         let later = now + Duration::from_secs(9);
         control.announce(b"c", &introduction, later, &mut again);
         assert!(control.on_timer(b"c", later, &mut Items::new()), "nobody answers for the predecessor");

@@ -88,6 +88,10 @@ pub struct Pipe {
     within: bool,
     /// Nothing follows.
     closed: bool,
+    /// Frames that have come into the queue.
+    added: u64,
+    /// Those that have left as a whole.
+    left: u64,
 }
 
 impl Pipe {
@@ -129,6 +133,7 @@ impl Pipe {
         }
         self.closed = matches!(leaving.frame, Frame::Close(_));
         self.bytes += leaving.frame.len();
+        self.added += 1;
         self.queue.push_back(leaving);
     }
 
@@ -139,6 +144,7 @@ impl Pipe {
         if len <= credits {
             let leaving = self.queue.pop_front()?;
             self.bytes -= len;
+            self.left += 1;
             if self.queue.is_empty() && self.queue.capacity() > 16 {
                 self.queue = VecDeque::new();
             }
@@ -158,6 +164,16 @@ impl Pipe {
     /// Whether a message of the handler would leave at once, given the credits.
     pub fn is_clear(&self) -> bool {
         self.queue.is_empty() && !self.within && !self.closed
+    }
+
+    /// The place behind all that is to leave, for [`Pipe::has_left`].
+    pub fn end(&self) -> u64 {
+        self.added
+    }
+
+    /// Whether all before a place has left.
+    pub fn has_left(&self, place: u64) -> bool {
+        self.left >= place
     }
 
     /// Whether a message is under way.

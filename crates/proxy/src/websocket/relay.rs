@@ -11,13 +11,13 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use routes::{ById, Protocol, Route, Table as Routes};
 use rpc::stats::{ConnKind, Report};
-use rpc::ws_control::{Item, Kind as ItemKind};
+use rpc::ws_control::{Client, Item, Kind as ItemKind, Lane};
 use zhttp::session::server::{self, Outcome as Told, Outgoing};
 use zhttp::{Ext, Headers, Id, Ids, Kind, Packet, PeerId};
 
 use self::closing::Closing;
 use self::origin::Origin;
-use super::control::{self, Control, Introduction, Items};
+use super::control::{self, Control, Introduction, Items, Progress};
 use super::extension::{Extension, Verdict};
 use super::pipe::{Frame, Pipe, Status};
 use super::slow::{Lag, Limit};
@@ -46,6 +46,8 @@ pub struct Relay {
     client: server::Session,
     /// The client's instance takes control frames in the middle of a message.
     interleaves: bool,
+    /// The client's instance lets a second server push into the session: the bytes that one may send.
+    lane: Option<u32>,
     user_data: Option<(tnetstring::Kind, Box<[u8]>)>,
     /// The first packet.
     request: Rc<[u8]>,
@@ -72,6 +74,8 @@ pub struct Relay {
     /// To the backend.
     up: Pipe,
     client_closing: Closing,
+    /// The handler has sent the client its close.
+    client_told: bool,
     /// Control frames of the backend that wait for the end of its message.
     late: Vec<Frame>,
     /// When the connection is given up that one side has begun to close.
@@ -134,6 +138,7 @@ impl Relay {
             cid: arrival.cid,
             client: arrival.client,
             interleaves: packet.ext.adopt,
+            lane: packet.credits.filter(|_| packet.ext.lanes && packet.ext.multi && packet.user_data.is_none()),
             user_data: packet.user_data.map(|item| (item.kind, item.payload.into())),
             request: arrival.message.into(),
             scheme: arrival.scheme,
@@ -152,6 +157,7 @@ impl Relay {
             lag: Lag::default(),
             up: Pipe::default(),
             client_closing: Closing::default(),
+            client_told: false,
             late: Vec::new(),
             close_by: None,
             orphaned_at: None,
@@ -262,11 +268,14 @@ impl Relay {
         let subscriptions: &[String] = target.map_or(&[], |target| &target.subscriptions);
         if grip || !subscriptions.is_empty() {
             let uri = self.with_request(|this, packet| this.client_uri(packet));
-            let (introduction, now) = (self.introduction(&uri, &route), scene.cx.now);
+            // Of what is pushed nobody would know, after the handler's end, who has had it.
             let is_kept = !scene.cx.shared.config.recover_wait.is_zero();
+            let lane = self.second_lane(scene).filter(|_| !is_kept);
+            let (now, progress) = (scene.cx.now, self.progress());
+            let introduction = Introduction { lane, ..self.introduction(&uri, &route) };
             let mut control = Control::open(&self.cid, &introduction, is_kept, now, scene.items);
             for channel in subscriptions {
-                control.subscribe(&self.cid, channel, now, scene.items);
+                control.subscribe(&self.cid, channel, progress, now, scene.items);
             }
             self.control = Some(control);
         }
@@ -294,7 +303,22 @@ impl Relay {
             separate_stats: route.explicit_id,
             channel_prefix: &route.prefix,
             trusted: route.targets.get(self.target).is_some_and(|target| target.trusted),
+            lane: None,
         }
+    }
+
+    /// What the handler needs to push into the client's session. Frames of SockJS are ours to make.
+    fn second_lane(&self, scene: &Scene<'_, '_>) -> Option<(Client<'static>, Lane)> {
+        let credits = self.lane.filter(|_| self.framing.is_none())?;
+        let (peer, id) = self.client_key();
+        let sender = scene.cx.shared.peers.name(peer).to_vec().into();
+        let client = Client { sender, id: id.as_bytes().to_vec().into(), router_resp: self.client.by_router() };
+        Some((client, Lane { credits }))
+    }
+
+    fn progress(&self) -> Progress {
+        let clear = self.down.has_left(self.down.end()).then(|| self.client.next_out());
+        Progress { end: self.down.end(), clear }
     }
 
     /// The client does not get a WebSocket, but this response.
@@ -438,8 +462,9 @@ impl Relay {
                 self.relay_framed(frame, owed - stripped, scene);
             }
             Verdict::Control(message) => {
+                let progress = self.progress();
                 if let Some(control) = &mut self.control {
-                    control.instruct(&self.cid, &message, scene.cx.now, scene.items);
+                    control.instruct(&self.cid, &message, progress, scene.cx.now, scene.items);
                 }
                 self.grant_origin(owed, scene);
             }
@@ -501,6 +526,7 @@ impl Relay {
                     let reason = Bytes::copy_from_slice(item.reason.as_deref().unwrap_or_default());
                     Status { code, reason }
                 });
+                self.client_told |= item.told;
                 self.close(status, scene);
             }
             ItemKind::Detach => self.detach(scene),
@@ -558,6 +584,8 @@ impl Relay {
             self.send_frame(&leaving.frame, scene);
             if let Some(control) = &mut self.control {
                 control.on_sent(scene.cx.now);
+                let (next, down) = (self.client.next_out(), &self.down);
+                control.tell_barrier(&self.cid, next, |place| down.has_left(place), scene.items);
             }
             if let Some(number) = leaving.ack {
                 let number = number.into_vec().into();
@@ -573,7 +601,12 @@ impl Relay {
 
     fn send_frame(&mut self, frame: &Frame, scene: &mut Scene<'_, '_>) {
         let packet = packet(frame);
-        self.client_closing.sent |= matches!(frame, Frame::Close(_));
+        if let Frame::Close(_) = frame {
+            self.client_closing.sent = true;
+            if self.client_told {
+                return;
+            }
+        }
         self.count_sent(frame, scene.cx);
         self.send(frame.len(), packet, scene);
     }

@@ -20,6 +20,8 @@ pub struct Ext<'a> {
     pub adopt: bool,
     /// The sender takes interim responses (1xx) before the response: keep-alives with a status and headers (ours) (first).
     pub interim: bool,
+    /// The sender takes a second server for the session, which pushes (ours) (first, from a frontend).
+    pub lanes: bool,
     /// Which of a session's servers the packet is of or for, if there are two (ours). 0 is the first and not written.
     pub lane: u8,
     /// What the second server sends from here on comes after so many packets of the first (ours).
@@ -83,6 +85,7 @@ impl<'a> Ext<'a> {
         quiet: false,
         adopt: false,
         interim: false,
+        lanes: false,
         lane: 0,
         after: 0,
         keep: None,
@@ -107,6 +110,7 @@ impl<'a> Ext<'a> {
                 (b"quiet", value) => ext.quiet = flag(value, "ext")?,
                 (b"adopt", value) => ext.adopt = flag(value, "ext")?,
                 (b"interim", value) => ext.interim = flag(value, "ext")?,
+                (b"lanes", value) => ext.lanes = flag(value, "ext").unwrap_or(false),
                 // Another version may write these in another way.
                 (b"lane", value) => ext.lane = number(value, "ext").unwrap_or(0),
                 (b"after", value) => ext.after = number(value, "ext").unwrap_or(0),
@@ -118,7 +122,7 @@ impl<'a> Ext<'a> {
             }
         }
         if version > u32::from(Self::VERSION) {
-            (ext.lane, ext.after, ext.keep, ext.run, ext.lag) = (0, 0, None, None, false);
+            ext = Ext { multi: ext.multi, quiet: ext.quiet, adopt: ext.adopt, interim: ext.interim, ..Ext::default() };
         }
         Ok(ext)
     }
@@ -165,7 +169,11 @@ impl<'a> Ext<'a> {
             out.int(i64::from(self.lane));
             out.bytes(b"lane");
         }
-        if self.lane > 0 || self.after > 0 || self.keep.is_some() || self.run.is_some() || self.lag {
+        if self.lanes {
+            out.bool(true);
+            out.bytes(b"lanes");
+        }
+        if self.lanes || self.lane > 0 || self.after > 0 || self.keep.is_some() || self.run.is_some() || self.lag {
             out.int(i64::from(Self::VERSION));
             out.bytes(b"v");
         }

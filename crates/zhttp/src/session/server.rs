@@ -129,6 +129,29 @@ impl Session {
         }
     }
 
+    /// Begins as the second server of a WebSocket, on lane 1, which pushes. What it may send, its first server knows by the
+    /// first packet; numbers and time are its own.
+    pub fn second(client: PeerId, id: Id, by_router: bool, credits: u32, now: Instant) -> Self {
+        Session {
+            timing: Timing::start(now),
+            sequence: Sequence { next_in: 1, next_out: 0 },
+            client,
+            credits: Credits::new(credits),
+            window: Window::granted(0),
+            id,
+            by_router,
+            multi: true,
+            protocol: Protocol::WebSocket,
+            ownership: Ownership::Own,
+            complete: false,
+        }
+    }
+
+    /// The number that the next packet has.
+    pub fn next_out(&self) -> u32 {
+        self.sequence.next_out
+    }
+
     /// Takes in a packet of the session. `seq` is the session's number in it.
     ///
     /// `error` and `cancel` are always accepted: they end the session whatever was lost before.

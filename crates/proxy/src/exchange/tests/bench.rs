@@ -160,6 +160,11 @@ pub(super) struct Bench {
 
 impl Bench {
     pub(super) fn new(routes: &str) -> Self {
+        Bench::waiting(routes, Duration::from_secs(10))
+    }
+
+    /// One whose proxy waits so long for the successor of a handler.
+    pub(super) fn waiting(routes: &str, recover_wait: Duration) -> Self {
         let (routes, warnings) = Table::parse(routes.as_bytes(), "routes", &());
         assert!(warnings.is_empty(), "{warnings:?}");
         let config = Config {
@@ -169,7 +174,7 @@ impl Bench {
             log_requests: true,
             session_queue_bytes: 1_000_000,
             session_queue_time: Duration::from_secs(5),
-            recover_wait: Duration::from_secs(10),
+            recover_wait,
             max_message_size: 1_000_000,
             events_timeout: Duration::from_secs(60),
             ..Config::default()

@@ -3,13 +3,20 @@
 use std::time::Duration;
 
 use rpc::ws_control::{self, Item, Kind as ItemKind};
-use zhttp::{Headers, Kind, Packet};
+use zhttp::{Ext, Headers, Kind, Packet};
 
 use super::bench::{Bench, Sent, credit, error};
 
+/// Says that a second server may push.
+const LANES: Ext<'static> = Ext { lanes: true, ..Ext::MULTI };
+
 /// A WebSocket that a backend has been asked for.
 fn asked(routes: &str) -> Bench {
-    let mut bench = Bench::new(routes);
+    asked_by(Ext::MULTI, Bench::new(routes))
+}
+
+/// The same, of a frontend that says this of itself.
+fn asked_by(ext: Ext<'_>, mut bench: Bench) -> Bench {
     let headers: &[(&[u8], &[u8])] = &[
         (b"Host", b"h"),
         (b"Upgrade", b"websocket"),
@@ -17,7 +24,7 @@ fn asked(routes: &str) -> Bench {
         (b"Sec-WebSocket-Key", b"dGhlIHNhbXBsZSBub25jZQ=="),
         (b"Sec-WebSocket-Extensions", b"permessage-deflate"),
     ];
-    bench.request(Packet { uri: Some(b"ws://h/chat"), headers: Headers::Pairs(headers), ..Packet::default() });
+    bench.request(Packet { uri: Some(b"ws://h/chat"), headers: Headers::Pairs(headers), ext, ..Packet::default() });
     bench
 }
 
@@ -45,15 +52,27 @@ fn open() -> Bench {
 
 /// A WebSocket whose backend speaks GRIP, and its name.
 fn grip() -> (Bench, Vec<u8>) {
-    let mut bench = asked("* h:1");
+    let (bench, here) = grip_of(Ext::MULTI, Duration::from_secs(10));
+    (bench, here.cid.to_vec())
+}
+
+/// The same of such a frontend, with so long a wait for successors of the handler, and what that is told of it.
+fn grip_of(ext: Ext<'_>, recover_wait: Duration) -> (Bench, Item<'static>) {
+    let mut bench = asked_by(ext, Bench::waiting("* h:1", recover_wait));
     bench.take();
     bench.origin(accepted(&[(b"Sec-WebSocket-Extensions", b"grip")]));
-    let sent = bench.take();
-    let cid = sent.iter().find_map(|sent| match sent {
-        Sent::Control(bytes) => Some(ws_control::Packet::decode(bytes).unwrap().items[0].cid.to_vec()),
+    let here = told_items(&mut bench).remove(0);
+    (bench, here)
+}
+
+/// What the handler is told.
+fn told_items(bench: &mut Bench) -> Vec<Item<'static>> {
+    let packets = bench.take().into_iter().filter_map(|sent| match sent {
+        // Tests are short.
+        Sent::Control(bytes) => Some(ws_control::Packet::decode(Vec::leak(bytes.to_vec())).unwrap()),
         _ => None,
     });
-    (bench, cid.unwrap())
+    packets.flat_map(|packet| packet.items).collect()
 }
 
 fn items(bench: &mut Bench, items: Vec<Item<'_>>) {
@@ -208,6 +227,68 @@ fn a_published_close_closes_both_sides() {
     bench.origin(Packet { kind: Kind::Close, ..Packet::default() });
     assert_eq!(bench.sent(), ["control: Gone"]);
     assert!(bench.engine.is_empty());
+}
+
+#[test]
+fn a_client_that_the_handler_has_told_to_close_is_not_told_again() {
+    let (mut bench, cid) = grip();
+    let item = Item { code: Some(4001), told: true, ..Item::new(ItemKind::Close, &cid[..]) };
+    items(&mut bench, vec![item]);
+    bench.origin(text(b"m:too late"));
+    assert_eq!(bench.sent(), ["origin: close"]);
+    bench.origin(Packet { kind: Kind::Close, ..Packet::default() });
+    bench.client(close(4001));
+    assert_eq!(bench.sent(), ["control: Gone"]);
+    assert!(bench.engine.is_empty());
+}
+
+#[test]
+fn a_frontend_that_lets_others_push_is_named_to_the_handler() {
+    // With recovery nobody would know, after the handler's end, who has had what it has pushed.
+    for (ext, recover_wait) in [(Ext::MULTI, Duration::ZERO), (LANES, Duration::from_secs(10))] {
+        let (_, here) = grip_of(ext, recover_wait);
+        assert_eq!((here.client, here.lane), (None, None));
+    }
+    let (_, here) = grip_of(LANES, Duration::ZERO);
+    assert_eq!(here.lane, Some(ws_control::Lane { credits: 8192 }));
+    assert!(here.client.is_some_and(|client| !client.sender.is_empty() && !client.id.is_empty()));
+}
+
+#[test]
+fn the_handler_is_told_after_how_many_packets_its_pushes_come_when_that_is_known() {
+    let subscribe = || text(br#"c:{"type":"subscribe","channel":"a"}"#);
+    let (mut bench, _) = grip_of(LANES, Duration::ZERO);
+    // The answer to the handshake and a snapshot have left.
+    bench.origin(text(b"m:snapshot"));
+    bench.origin(subscribe());
+    assert_eq!(told_items(&mut bench)[0].after, Some(2));
+    // The end of this one waits for credits.
+    bench.origin(Packet { more: true, ..text(b"m:") });
+    for _ in 0..3 {
+        bench.origin(Packet { more: true, ..text(&[b'x'; 3000]) });
+    }
+    bench.origin(text(b"end"));
+    bench.origin(subscribe());
+    let unknown = told_items(&mut bench);
+    assert_eq!((unknown.len(), unknown[0].kind, unknown[0].after), (1, ItemKind::Grip, None));
+    bench.client(credit(500));
+    assert!(told_items(&mut bench).is_empty());
+    bench.origin(text(b"m:not waited for"));
+    bench.client(credit(10_000));
+    let sent = bench.take();
+    let packets = sent.iter().filter(|sent| matches!(sent, Sent::Client(..))).count();
+    let items = sent.into_iter().filter_map(|sent| match sent {
+        Sent::Control(bytes) => Some(ws_control::Packet::decode(Vec::leak(bytes.to_vec())).unwrap().items),
+        _ => None,
+    });
+    let items: Vec<_> = items.flatten().collect();
+    assert_eq!((items.len(), items[0].kind), (1, ItemKind::KeepAlive));
+    // Two had left before, then an empty beginning and three parts, one by the first credits, two of what had waited, and the last.
+    assert_eq!((packets, items[0].after), (3, Some(2 + 4 + 1 + 2)));
+    // An original's frontend gets nothing in this way.
+    let (mut bench, _) = grip();
+    bench.origin(subscribe());
+    assert_eq!(told_items(&mut bench)[0].after, None);
 }
 
 #[test]

@@ -31,7 +31,7 @@ impl Closing {
 }
 
 impl Relay {
-    /// Closes both sides, as the handler or we ourselves wish.
+    /// Closes both sides, as the handler or we ourselves wish. A client that has been told already is not told again.
     pub(super) fn close(&mut self, status: Option<Status>, scene: &mut Scene<'_, '_>) {
         if self.phase != Phase::Open {
             return self.abort(scene);

@@ -184,12 +184,12 @@ impl Relay {
         let grip: &[(&[u8], &[u8])] = &[(b"Sec-WebSocket-Extensions", b"grip")];
         let headers = if route.grip && !self.trusted { grip } else { &[] };
         self.accept(b"Switching Protocols", Headers::Pairs(headers), scene);
-        let now = scene.cx.now;
+        let (now, progress) = (scene.cx.now, self.progress());
         if let Some(control) = &mut self.control {
             for channel in crate::response::test_target::channels(uri.query) {
                 let message =
                     serde_json::json!({"type": "subscribe", "channel": String::from_utf8_lossy(&channel)}).to_string();
-                control.instruct(&self.cid, message.as_bytes(), now, scene.items);
+                control.instruct(&self.cid, message.as_bytes(), progress, now, scene.items);
             }
         }
         // What it sends back has no prefix to take off.
