@@ -166,12 +166,12 @@ mod tests {
         for process in ["frontend", "frontend-1"] {
             suite.tell(process, page(|page| page.add(&CLIENTS, &[], 3)), now);
         }
-        suite.tell("proxy", page(|page| page.add(&CLOSES, &["fault"], 7)) + "not_known 5\n", now);
+        suite.tell("proxy", page(|page| page.add(&CLOSES, &["server_fault"], 7)) + "not_known 5\n", now);
         let lines = [
             "# TYPE pushpin_clients gauge",
             "pushpin_clients{process=\"frontend\"} 3",
             "pushpin_clients{process=\"frontend-1\"} 3",
-            "pushpin_closes_total{process=\"proxy\",reason=\"fault\"} 7",
+            "pushpin_closes_total{process=\"proxy\",reason=\"server_fault\"} 7",
             "pushpin_process_up{process=\"proxy\"} 1",
             "request_received 0",
         ];
