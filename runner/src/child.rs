@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use process::{MAX_PAGE, PAGE, READY, RUNNER, VERSION, inherit};
+use process::{BEAT, MAX_PAGE, PAGE, READY, RUNNER, VERSION, inherit};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
@@ -65,6 +65,13 @@ impl Handle {
 pub enum News {
     /// A service serves.
     Ready {
+        /// Which service.
+        service: usize,
+        /// Its process, which may have ended since.
+        pid: u32,
+    },
+    /// Its work loop goes round.
+    Beat {
         /// Which service.
         service: usize,
         /// Its process, which may have ended since.
@@ -132,6 +139,7 @@ pub fn start(
             let _ = match kind {
                 VERSION => told.send(News::Version { service: index, pid, version: text }),
                 PAGE => told.send(News::Told { service: index, pid, page: text }),
+                BEAT => told.send(News::Beat { service: index, pid }),
                 // Of a newer version.
                 _ => Ok(()),
             };

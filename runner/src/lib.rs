@@ -12,6 +12,7 @@
 //! - [`listeners`]: the sockets of the outside world.
 //! - [`supervise`]: the loop: start, restart, stop. [`asked`] are the signals to it, [`backoff`] decides
 //!   when to start again, [`child`] is one process.
+//! - [`heartbeats`]: which processes hang.
 //! - [`control`]: what an operator asks of a running suite, `pushpin-runner ctl`.
 //! - [`vitals`]: how the processes are; [`observers`]: who asks for that over HTTP, metrics and health.
 //! - [`files`]: directories, pid files and sockets that are made and removed.
@@ -27,6 +28,7 @@ pub mod child;
 pub mod configuration;
 pub mod control;
 pub mod files;
+pub mod heartbeats;
 pub mod listeners;
 pub mod observers;
 pub mod originals;

@@ -13,7 +13,7 @@ use frontend::accept::tickets::Chain;
 use nix::sys::signal::Signal;
 use process::{Failure, Secret, log};
 use tokio::sync::mpsc;
-use tokio::time::Instant;
+use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::arguments::Arguments;
 use crate::asked::{Ask, Asked};
@@ -23,6 +23,7 @@ use crate::configuration::{Change, Configuration};
 use crate::control::rolling::Event;
 use crate::control::{self, Call};
 use crate::files::RunFiles;
+use crate::heartbeats::{Finding, Heartbeats, TICK};
 use crate::listeners::Listeners;
 use crate::observers::Observers;
 use crate::originals;
@@ -43,13 +44,15 @@ struct Slot {
     state: State,
     backoff: Backoff,
     restarts: u32,
+    /// For how long its process had not answered when it was killed for that.
+    hung: Option<Duration>,
     /// Whether it has served since it was started first.
     has_served: bool,
 }
 
 impl From<Service> for Slot {
     fn from(service: Service) -> Self {
-        Self { service, state: State::Stopped, backoff: Backoff::default(), restarts: 0, has_served: false }
+        Self { service, state: State::Stopped, backoff: Backoff::default(), restarts: 0, hung: None, has_served: false }
     }
 }
 
@@ -96,6 +99,7 @@ pub async fn run(
     let (mut calls, _file) = control.serve()?;
     let handed_down = configuration.to_bytes();
     let tickets = Chain::new(std::time::SystemTime::now()).map_err(|_| "the system has no random numbers for keys")?;
+    let heartbeats = Heartbeats::new(slots.len(), configuration.settings.runner.heartbeat_timeout);
     let mut supervisor = Supervisor {
         slots,
         configuration,
@@ -106,6 +110,7 @@ pub async fn run(
         files,
         news,
         vitals,
+        heartbeats,
         replacing: None,
         has_started: false,
         unclean: false,
@@ -139,6 +144,8 @@ struct Supervisor<'a> {
     news: mpsc::UnboundedSender<News>,
     /// What those are told who watch over the suite.
     vitals: Shared,
+    /// Who hangs.
+    heartbeats: Heartbeats,
     /// The restart that an operator has asked for.
     replacing: Option<Replacing>,
     /// Whether it has been said that everything has started.
@@ -158,14 +165,19 @@ impl Supervisor<'_> {
         for index in 0..self.slots.len() {
             self.start(index)?;
         }
+        let mut ticks = tokio::time::interval(TICK);
+        // What was missed meanwhile is no silence of others.
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 Some(news) = told.recv() => match news {
                     News::Ready { service, pid } if self.runs(service, pid) => self.serves(service),
+                    News::Beat { service, pid } if self.runs(service, pid) => self.heartbeats.heard(service),
                     News::Version { service, pid, version } if self.runs(service, pid) => {
                         self.vitals.lock().tell_version(service, version);
                     }
                     News::Told { service, pid, page } if self.runs(service, pid) => {
+                        self.heartbeats.heard(service);
                         self.vitals.lock().tell(service, page, std::time::Instant::now());
                     }
                     News::Ended(end) => self.ended(end)?,
@@ -174,6 +186,7 @@ impl Supervisor<'_> {
                 },
                 () = sleep_until(self.next_start()) => self.start_due(),
                 () = sleep_until(self.replacing.as_ref().and_then(Replacing::deadline)) => self.replacing_sees(Event::Time),
+                _ = ticks.tick() => self.look_who_hangs(),
                 Some(call) = calls.recv() => self.called(call),
                 ask = asked.next() => match ask {
                     Ask::Stop => return Ok(()),
@@ -207,11 +220,33 @@ impl Supervisor<'_> {
     fn serves(&mut self, index: usize) {
         self.slots[index].has_served = true;
         self.vitals.lock().serve(index);
+        if self.slots[index].service.tells_when_ready() {
+            self.heartbeats.begin(index);
+        }
         if !self.has_started && self.slots.iter().all(|slot| slot.has_served) {
             self.has_started = true;
             tracing::info!("started");
         }
         self.replacing_sees(Event::Serves(index));
+    }
+
+    /// Kills those that have been silent for too long: there is nothing else that one that hangs would notice.
+    fn look_who_hangs(&mut self) {
+        for (index, finding) in self.heartbeats.tick() {
+            let slot = &mut self.slots[index];
+            let State::Running(handle) = &slot.state else { continue };
+            let (name, pid) = (slot.service.name(), handle.pid);
+            match finding {
+                Finding::Silent(time) => tracing::warn!("{name}: has not answered for {} s", time.as_secs()),
+                Finding::Hangs(time) => {
+                    let seconds = time.as_secs();
+                    tracing::error!("{name}: hangs, has not answered for {seconds} s; killing its process {pid}");
+                    slot.hung = Some(time);
+                    handle.signal(Signal::SIGKILL);
+                    self.vitals.lock().hang(index);
+                }
+            }
+        }
     }
 
     /// Whether this is the process of a service, and not one before it.
@@ -256,7 +291,11 @@ impl Supervisor<'_> {
         let name = slot.service.name();
         self.files.remove_pid(&slot.service.file_name);
         slot.state = State::Stopped;
-        let reason = describe(end.status);
+        self.heartbeats.end(end.service);
+        let reason = match slot.hung.take() {
+            Some(time) => format!("killed because it had not answered for {} s", time.as_secs()),
+            None => describe(end.status),
+        };
         if self.is_replaced(end.service) {
             self.vitals.lock().end(end.service, "restarted by ctl".into());
             tracing::info!("{name}: Exited ({reason})");
@@ -300,6 +339,7 @@ impl Supervisor<'_> {
                     slot.service = service;
                 }
                 self.handed_down = new.to_bytes();
+                self.heartbeats.set_limit(new.settings.runner.heartbeat_timeout);
                 self.configuration = *new;
             }
             Err(error) => tracing::error!("{error}; the configuration that was read before stays in force"),

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use metrics::catalogue::{
-    BACKEND_OPEN, BUILD, CLIENTS, HOLDS, PROCESS_RESTARTS, PROCESS_START, PROCESS_UP, REQUESTS_OPEN,
+    BACKEND_OPEN, BUILD, CLIENTS, HOLDS, PROCESS_HANGS, PROCESS_RESTARTS, PROCESS_START, PROCESS_UP, REQUESTS_OPEN,
 };
 use metrics::{FRESH, Page, Suite};
 
@@ -46,6 +46,7 @@ struct Process {
     version: Option<String>,
     started: Option<SystemTime>,
     restarts: u64,
+    hangs: u64,
     last_end: Option<(String, SystemTime)>,
 }
 
@@ -67,6 +68,7 @@ impl Vitals {
             version: None,
             started: None,
             restarts: 0,
+            hangs: 0,
             last_end: None,
         };
         let processes = processes.map(process).collect();
@@ -102,6 +104,13 @@ impl Vitals {
     pub fn tell_version(&mut self, process: usize, version: String) {
         if let Some(process) = self.processes.get_mut(process) {
             process.version = Some(version);
+        }
+    }
+
+    /// One hangs and is killed.
+    pub fn hang(&mut self, process: usize) {
+        if let Some(process) = self.processes.get_mut(process) {
+            process.hangs += 1;
         }
     }
 
@@ -197,6 +206,7 @@ impl Vitals {
                 own.add(&PROCESS_START, labels, since.as_secs_f64());
             }
             own.add(&PROCESS_RESTARTS, labels, process.restarts);
+            own.add(&PROCESS_HANGS, labels, process.hangs);
         }
         self.suite.text(prefix, &own, now)
     }

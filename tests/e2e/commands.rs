@@ -164,7 +164,8 @@ fn a_connection_that_only_the_proxy_has_is_known_and_its_backend_is_asked_by_com
 
 #[test]
 fn without_a_proxy_a_command_that_needs_it_fails() {
-    let suite = Suite::start("* test");
+    let mut suite = Suite::prepare("* test", "[runner]\nheartbeat_timeout=0");
+    suite.launch();
     let asker = Asker::new(&suite);
     suite.send("proxy", nix::sys::signal::Signal::SIGSTOP);
     asker.send(&message(CHECK));

@@ -7,7 +7,7 @@ use std::time::Duration;
 use pushpin_tests::client::{Client, get};
 use pushpin_tests::origin::{Origin, respond};
 use pushpin_tests::publish;
-use pushpin_tests::suite::{Stopped, Suite};
+use pushpin_tests::suite::{Stopped, Suite, is_alive};
 use pushpin_tests::until;
 
 fn open_stream(suite: &Suite, channel: &str) -> Client {
@@ -169,4 +169,48 @@ fn a_hold_that_a_stopped_handler_does_not_take_gets_an_answer_in_the_end() {
     let mut stream = open_stream(&suite, "s");
     publish::text(&suite, "s", "hello").unwrap();
     stream.expect("hello").unwrap();
+}
+
+#[test]
+fn a_process_that_hangs_is_replaced() {
+    let origin = Origin::start(|_, stream| respond(stream, "200 OK", "", b"fine"));
+    let routes = format!("*,path_beg=/origin 127.0.0.1:{}\n* test", origin.port);
+    let mut suite = Suite::prepare(&routes, "[runner]\nheartbeat_timeout=2\n");
+    suite.launch();
+    for part in ["handler", "proxy", "outbound", "frontend"] {
+        let pid = suite.pid(part);
+        let _stopped = Stopped::new(pid);
+        until("it is killed", || !is_alive(pid));
+        until("requests are answered again", || {
+            get(suite.port, "/origin").is_ok_and(|answer| answer.head.status == 200)
+        });
+        // By its successor, who holds and delivers as well.
+        let mut stream = open_stream(&suite, "s");
+        publish::text(&suite, "s", part).unwrap();
+        stream.expect(part).unwrap();
+        let logs = suite.logs();
+        assert!(
+            logs.contains(&format!("{part}: hangs, has not answered for 2 s; killing its process {pid}")),
+            "{logs}"
+        );
+    }
+    let status = suite.run_with(&["ctl", "status"]);
+    let status = String::from_utf8_lossy(&status.stdout).into_owned();
+    assert_eq!(status.matches("killed because it had not answered for 2 s").count(), 4, "{status}");
+    assert_eq!(suite.stop().code(), Some(0), "{}", suite.logs());
+}
+
+#[test]
+fn a_process_that_stands_still_goes_on_when_heartbeats_do_not_count() {
+    let mut suite = Suite::prepare("* test", "[runner]\nheartbeat_timeout=0\n");
+    suite.launch();
+    let (pid, stopped) = (suite.pid("proxy"), Stopped::new(suite.pid("proxy")));
+    // The runner notices, and does nothing.
+    until("the status tells of the silence", || {
+        String::from_utf8_lossy(&suite.run_with(&["ctl", "status"]).stdout)
+            .contains("not ready: proxy has not answered")
+    });
+    drop(stopped);
+    assert_eq!(get(suite.port, "/").unwrap().head.status, 200);
+    assert_eq!(suite.pid("proxy"), pid);
 }

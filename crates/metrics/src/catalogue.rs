@@ -128,6 +128,7 @@ catalogue! {
     PROCESS_UP: Gauge, "process_up" ["process"], Scope::Runner, "1 while a process serves and answers, else 0.";
     PROCESS_START: Gauge, "process_start_time_seconds" ["process"], Scope::Runner, "When a process was started, in seconds since 1970.";
     PROCESS_RESTARTS: Counter, "process_restarts_total" ["process"], Scope::Runner, "How often a process was started again after it had ended.";
+    PROCESS_HANGS: Counter, "process_hangs_total" ["process"], Scope::Runner, "How often a process was killed because its work loop had stood still for `heartbeat_timeout`.";
 
     WARNINGS: Counter, "warnings_total" ["kind"], EACH, "Warnings, with those that the log leaves out.";
 

@@ -23,8 +23,8 @@ use std::time::Duration;
 
 pub use arguments::{Arguments, Component};
 pub use identity::instance_id;
-pub use parent::{PAGE, READY, RUNNER, VERSION, die_with_runner, name_this_process};
-pub use reporter::{MAX_PAGE, Reporter};
+pub use parent::{BEAT, PAGE, READY, RUNNER, VERSION, die_with_runner, name_this_process};
+pub use reporter::{HEARTBEAT, MAX_PAGE, Reporter};
 pub use secret::Secret;
 pub use signals::{Signal, Signals};
 

@@ -24,6 +24,9 @@ pub const READY: u8 = b'r';
 /// A frame with the component's version.
 pub const VERSION: u8 = b'v';
 
+/// An empty frame: the work loop goes round.
+pub const BEAT: u8 = b'b';
+
 /// A frame with a page of metrics.
 pub const PAGE: u8 = b'p';
 

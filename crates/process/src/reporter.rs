@@ -1,6 +1,7 @@
-//! Tells the runner once a second how a process is, over the line on which it has said that it serves.
+//! Tells the runner how a process is, over the line on which it has said that it serves.
 //!
-//! That it tells anything at all shows that its loop goes round. A component without runner tells nothing.
+//! Twice a second a heartbeat shows that the work loop goes round: it comes from the loop itself, and from no timer or thread that
+//! would go on while the loop hangs. Every other one is a page of metrics. A component without runner tells nothing.
 
 use std::fs::File;
 use std::io::{self, Write as _};
@@ -12,15 +13,18 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 
-use crate::parent::{PAGE, frame_head};
+use crate::parent::{BEAT, PAGE, frame_head};
 
-/// How often a process tells how it is.
-const INTERVAL: Duration = Duration::from_secs(1);
+/// How often a process says that its loop goes round.
+pub const HEARTBEAT: Duration = Duration::from_millis(500);
+
+/// How many heartbeats have one page of metrics.
+const BEATS_A_PAGE: u32 = 2;
 
 /// Bytes that a page may have.
 pub const MAX_PAGE: usize = 1 << 20;
 
-/// The way of a component's pages. Its descriptor is readable when one is due, so that a loop can poll it.
+/// The way of a component's heartbeats and pages. Its descriptor is readable when one is due, so that a loop can poll it.
 #[derive(Debug, Default)]
 pub struct Reporter(Option<Line>);
 
@@ -29,7 +33,8 @@ struct Line {
     timer: TimerFd,
     runner: File,
     page: Page,
-    /// What the runner has not taken yet. Until it has, there is no other page.
+    beats: u32,
+    /// What the runner has not taken yet. Until it has, there is nothing else.
     unsent: Vec<u8>,
     sent: usize,
 }
@@ -39,9 +44,9 @@ impl Reporter {
     pub(crate) fn new(runner: File) -> io::Result<Self> {
         fcntl(runner.as_fd(), FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
         let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC)?;
-        let (first, interval) = (TimeSpec::from(Duration::from_nanos(1)), TimeSpec::from(INTERVAL));
+        let (first, interval) = (TimeSpec::from(Duration::from_nanos(1)), TimeSpec::from(HEARTBEAT));
         timer.set(Expiration::IntervalDelayed(first, interval), TimerSetTimeFlags::empty())?;
-        Ok(Self(Some(Line { timer, runner, page: Page::default(), unsent: Vec::new(), sent: 0 })))
+        Ok(Self(Some(Line { timer, runner, page: Page::default(), beats: 0, unsent: Vec::new(), sent: 0 })))
     }
 
     /// The descriptor to poll; none if nothing is to be told.
@@ -49,28 +54,53 @@ impl Reporter {
         self.0.as_ref().map(|line| line.timer.as_fd().as_raw_fd())
     }
 
-    /// Tells what `write` puts on the page, if a second has passed.
+    /// Says that the loop goes round, if it is time, and each second tells what `write` puts on the page.
     pub fn attend(&mut self, write: impl FnOnce(&mut Page)) {
         let Some(line) = &mut self.0 else { return };
         // Without blocking: it has not passed yet if there is nothing to be read.
         if line.timer.wait().is_ok() {
-            line.tell(write);
+            if line.beats.is_multiple_of(BEATS_A_PAGE) {
+                line.tell(write);
+            } else {
+                line.beat();
+            }
+            line.beats = line.beats.wrapping_add(1);
         }
     }
 }
 
 impl Line {
-    fn tell(&mut self, write: impl FnOnce(&mut Page)) {
-        if self.sent == self.unsent.len() {
-            self.page.clear();
-            write(&mut self.page);
-            let page = self.page.as_str().as_bytes();
-            let Some(head) = frame_head(PAGE, page.len()).filter(|_| page.len() <= MAX_PAGE) else { return };
-            self.unsent.clear();
-            self.unsent.extend_from_slice(&head);
-            self.unsent.extend_from_slice(page);
-            self.sent = 0;
+    fn beat(&mut self) {
+        if self.has_sent() {
+            self.put(BEAT, |_| {});
         }
+        self.send();
+    }
+
+    fn tell(&mut self, write: impl FnOnce(&mut Page)) {
+        if self.has_sent() {
+            self.put(PAGE, write);
+        }
+        self.send();
+    }
+
+    fn has_sent(&self) -> bool {
+        self.sent == self.unsent.len()
+    }
+
+    fn put(&mut self, kind: u8, write: impl FnOnce(&mut Page)) {
+        self.page.clear();
+        write(&mut self.page);
+        // One that is too long is no reason to be taken for one that hangs.
+        let page = Some(self.page.as_str()).filter(|page| page.len() <= MAX_PAGE).unwrap_or_default().as_bytes();
+        let Some(head) = frame_head(kind, page.len()) else { return };
+        self.unsent.clear();
+        self.unsent.extend_from_slice(&head);
+        self.unsent.extend_from_slice(page);
+        self.sent = 0;
+    }
+
+    fn send(&mut self) {
         // A runner that takes nothing now may do so in a second; one that is gone ends this process otherwise.
         while let Some(rest) = self.unsent.get(self.sent..).filter(|rest| !rest.is_empty()) {
             match self.runner.write(rest) {
@@ -122,6 +152,17 @@ mod tests {
         let (first, second) = reader.join().unwrap();
         assert!(first.ends_with("x\"} 0\n") && first.len() > MAX_PAGE / 2);
         assert_eq!(second, "warnings_total{kind=\"y\"} 7\n");
+    }
+
+    #[test]
+    fn a_heartbeat_is_a_frame_with_nothing_in_it() {
+        let (mut line, mut runner) = line();
+        line.beat();
+        line.tell(|page| page.add(&WARNINGS, &["y"], 7));
+        let mut beat = [0; 5];
+        runner.read_exact(&mut beat).unwrap();
+        assert_eq!(beat, [BEAT, 0, 0, 0, 0]);
+        assert_eq!(read(&mut runner), "warnings_total{kind=\"y\"} 7\n");
     }
 
     #[test]

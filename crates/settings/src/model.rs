@@ -95,6 +95,8 @@ pub struct Runner {
     pub logdir: PathBuf,
     /// Bytes of log lines that may wait to be written.
     pub log_buffer_size: usize,
+    /// How long a process may be silent before it is replaced; zero: for ever.
+    pub heartbeat_timeout: Duration,
     /// Levels by process.
     pub log_levels: LogLevels,
     /// Number of frontend processes, at least 1.

@@ -112,6 +112,7 @@ fn runner(values: &Values, frontend: &Frontend, services: &Services, raw: &Raw) 
         local_ports: frontend.local_ports.clone(),
         logdir: values.text(R, "logdir")?.into(),
         log_buffer_size: values.int(R, "log_buffer_size")?,
+        heartbeat_timeout: values.seconds(R, "heartbeat_timeout")?,
         log_levels: values.log_levels(R, "log_level")?,
         frontend_processes: if own_frontend { frontend.processes.len() } else { 1 },
         metrics,

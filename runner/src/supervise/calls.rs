@@ -126,6 +126,7 @@ impl Supervisor<'_> {
         if let State::Running(handle) = &self.slots[index].state {
             let pid = handle.pid;
             self.tell(format!("ending {}, pid {pid}", self.name(index)));
+            self.heartbeats.end(index);
             self.signal_one(index, Signal::SIGTERM);
         } else {
             self.tell(format!("{} does not run", self.name(index)));
