@@ -119,7 +119,7 @@ pub const SETTINGS: &[Setting] = &[
     row(R, "logdir", Path, "log", "", Used, "Directory of the log files, one per process; made by the runner. Not used when logs are merged."),
     row(R, "log_level", Levels, "2", "1.10", Used, "0 errors, 1 warnings, 2 information, 3 debug, 4 trace; `name:N` for one process."),
     row(R, "log_buffer_size", Int(65536, 1073741824), "1048576", "own", Used, "Bytes of log lines that wait, in each process, for a log that is not read or not written. Further lines are lost, and counted in the log."),
-    row(R, "heartbeat_timeout", SECONDS, "10", "own", Used, "Seconds after which a process of ours whose work loop stands still is killed and started again; 0: never. Programs of Pushpin's are not looked at. Set it to 0 to stop a process with a debugger."),
+    row(R, "heartbeat_timeout", SECONDS, "20", "own", Used, "Seconds after which a process of ours whose work loop stands still is killed and started again; 0: never. Programs of Pushpin's are not looked at. Set it to 0 to stop a process with a debugger."),
     row(R, "client_buffer_size", Int(1024, 16777216), "8192", "1.20", Used, "Bytes that the head of a client's request may take."),
     row(R, "client_maxconn", Int(1, 10_000_000), "50000", "", Used, "Client connections at a time, per frontend process; fewer if the limit of open files is not 32 above it. Further ones wait until one ends."),
     row(R, "client_send_window", Int(4096, 1073741824), "65536", "own", Used, "Bytes a client connection may have under way inside the suite: what the frontend grants as credits. The next request of a connection begins when less than half of it is still unsent."),
