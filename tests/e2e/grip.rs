@@ -63,6 +63,45 @@ fn a_stream_receives_what_is_published_in_every_way() {
 }
 
 #[test]
+fn streams_ask_proxies_in_front_not_to_buffer_if_that_is_set() {
+    const HOLD: &str = "Grip-Hold: stream\r\nGrip-Channel: c\r\n";
+    let origin = Origin::start(|request, stream| {
+        let instruct = "Content-Type: application/grip-instruct\r\n";
+        let json = br#"{"hold":{"mode":"stream","channels":[{"name":"c"}]},"response":{"body":"hi"}}"#;
+        match &*request.target {
+            "/small" => respond(stream, "200 OK", HOLD, b"hi"),
+            // The proxy sends it before the handler has the stream.
+            "/large" => respond(stream, "200 OK", HOLD, &[b'x'; 200_000]),
+            "/json" => respond(stream, "200 OK", instruct, json),
+            "/own" => respond(stream, "200 OK", &format!("{HOLD}x-accel-buffering: yes\r\n"), b"hi"),
+            _ => respond(stream, "200 OK", "", b"not held"),
+        }
+    });
+    let told = |suite: &Suite, path: &str| {
+        let mut client = Client::connect(suite.port).unwrap();
+        client.get(path).unwrap();
+        let headers = client.head().unwrap().headers;
+        let of =
+            |wanted| headers.iter().find(|(name, _)| name.eq_ignore_ascii_case(wanted)).map(|(_, value)| value.clone());
+        (of("Incremental").unwrap_or_default(), of("X-Accel-Buffering").unwrap_or_default())
+    };
+    let pair = |first: &str, second: &str| (first.to_string(), second.to_string());
+    let route = format!("* localhost:{}", origin.port);
+    let mut suite = Suite::prepare(&route, "[global]\nunbuffer_streams=true\n");
+    suite.launch();
+    for path in ["/small", "/large", "/json"] {
+        assert_eq!(told(&suite, path), pair("?1", "no"), "{path}");
+    }
+    assert_eq!(told(&suite, "/own"), pair("?1", "yes"));
+    assert_eq!(told(&suite, "/other"), pair("", ""));
+
+    let suite = Suite::start(&route);
+    for path in ["/small", "/large", "/json"] {
+        assert_eq!(told(&suite, path), pair("", ""), "{path}");
+    }
+}
+
+#[test]
 fn a_stream_on_several_channels_receives_from_each_and_from_no_other() {
     let origin = holding_origin();
     let suite = Suite::before(origin.port);

@@ -13,6 +13,7 @@
 //! - [`filter`]: what a subscription lets through, and in which form; [`patch`]: responses that are changes.
 //! - [`link`]: where a link leads.
 //! - [`cross_origin`]: responses for scripts of other sites, by [`cors`] or [`jsonp`].
+//! - [`unbuffered`]: streams that proxies in front are to pass on at once.
 //! - [`signature`]: the `Grip-Sig` token by which backend and proxy know each other.
 //! - [`websocket`]: what backends tell the handler over a WebSocket, and how they are spoken to by requests instead.
 //! - [`reason`]: the standard text of each status code.
@@ -37,6 +38,7 @@ pub mod patch;
 pub mod reason;
 pub mod signature;
 pub mod tree;
+pub mod unbuffered;
 pub mod websocket;
 
 pub use head::{Headers, StatusCode};

@@ -60,6 +60,8 @@ pub struct Config {
     pub debug: bool,
     /// Responses are made fit for scripts of other sites.
     pub auto_cross_origin: bool,
+    /// Streams that are sent before they are held ask proxies in front not to buffer.
+    pub unbuffer_streams: bool,
     /// Address of the client's script for SockJS.
     pub sockjs_url: String,
     /// Each request has a line in the log, unless its route says otherwise.

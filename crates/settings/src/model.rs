@@ -248,6 +248,8 @@ pub struct Proxy {
     pub routes: RoutesSource,
     /// Whether error responses say what went wrong.
     pub debug: bool,
+    /// Whether held streams ask proxies in front not to buffer.
+    pub unbuffer_streams: bool,
     /// Whether responses are made fit for scripts of other sites.
     pub auto_cross_origin: bool,
     /// Address of the client's script for SockJS.
@@ -443,6 +445,8 @@ pub struct Handler {
     pub message_hwm: Option<u32>,
     /// Bytes that count as one delivery; none: every message counts as one.
     pub message_block_size: Option<u32>,
+    /// As that of the proxy.
+    pub unbuffer_streams: bool,
     /// How long to wait for a missing predecessor of a message.
     pub message_wait: Duration,
     /// How long message ids are remembered; zero: not at all.

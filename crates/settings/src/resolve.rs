@@ -237,6 +237,7 @@ fn proxy(
         debug: values.bool(P, "debug")?,
         recover_wait: values.seconds("runner", "recover_wait")?,
         auto_cross_origin: values.bool(P, "auto_cross_origin")?,
+        unbuffer_streams: values.bool("global", "unbuffer_streams")?,
         sockjs_url: values.text(P, "sockjs_url")?,
         accept_x_forwarded_protocol: values.bool(P, "accept_x_forwarded_protocol")?,
         set_x_forwarded_protocol: match values.text(P, "set_x_forwarded_protocol")?.as_str() {
@@ -339,6 +340,7 @@ fn handler(values: &Values, frontend: &Frontend, proxy: &Proxy) -> Result<Handle
         message_rate: values.limit(H, "message_rate")?,
         message_hwm: values.limit(H, "message_hwm")?,
         message_block_size: values.limit(H, "message_block_size")?,
+        unbuffer_streams: values.bool("global", "unbuffer_streams")?,
         message_wait: values.int(H, "message_wait").map(Duration::from_millis)?,
         id_cache_ttl: values.seconds(H, "id_cache_ttl")?,
         id_cache_max: values.int(H, "id_cache_max")?,

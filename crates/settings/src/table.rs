@@ -107,6 +107,7 @@ pub const SETTINGS: &[Setting] = &[
     row(G, "port_offset", Int(0, 65535), "0", "", Used, "Added to the port of every `tcp://` address and to `push_in_http_port`, but not to `http_port`."),
     row(G, "stats_connection_ttl", SECONDS, "120", "1.17", Used, "Seconds for which a connection counts in statistics after the last word of it."),
     row(G, "stats_connection_send", Bool, "true", "1.37", Used, "Whether statistics tell of each connection."),
+    row(G, "unbuffer_streams", Bool, "false", "own", Used, "Whether held streams ask the proxies in front, such as nginx and content delivery networks, to pass on each message at once: with the headers `Incremental: ?1` (RFC 10036) and `X-Accel-Buffering: no`, unless the backend has set them itself."),
 
     row(G, "zmq_max_message_size", Int(65536, MAX), "67108864", "own", Used, "Bytes that a message received from a ZeroMQ peer may have, on `ipc:` with all its parts together; who sends a longer one is disconnected."),
     row(G, "zmq_max_peers", Int(16, 500_000), "4096", "own", Used, "Peers that may be connected to one `ipc:` socket; further ones are turned away."),

@@ -107,6 +107,7 @@ impl Handler {
         let limits = Limits {
             subscriptions: 20,
             records: true,
+            unbuffer_streams: false,
             linger: Duration::from_secs(1),
             queue_bytes: QUEUE,
             queue_time: QUEUE_TIME,

@@ -59,6 +59,8 @@ pub struct Limits {
     pub subscriptions: usize,
     /// Frontends are given what a successor of this handler needs to go on with its holds.
     pub records: bool,
+    /// Streams ask proxies in front not to buffer.
+    pub unbuffer_streams: bool,
     /// How long a channel's subscription outlives its last long-poll.
     pub linger: Duration,
     /// Bytes that may wait for one client for longer than `queue_time`, with what it takes to keep them.
@@ -170,7 +172,7 @@ impl Engine {
     pub fn new(limits: Limits, now: Instant) -> Self {
         let sender = Sender::new(Slow::new(limits.queue_bytes, limits.queue_time, now));
         let mut engine = Engine {
-            admission: Admission::new(limits.subscriptions, limits.records),
+            admission: Admission::new(limits.subscriptions, limits.records, limits.unbuffer_streams),
             dedup: Dedup::new(limits.id_cache_ttl, limits.id_cache_max),
             id_cache_max: limits.id_cache_max,
             sequencer: Sequencer::new(limits.message_wait),

@@ -22,14 +22,27 @@ impl Head {
     pub fn for_others(mut self, cross_origin: Option<&CrossOrigin>) -> Self {
         if let Some(CrossOrigin::Cors(cors)) = cross_origin {
             let missing = cors.missing(self.headers.iter());
-            let all = self.headers.iter().chain(missing.iter().map(|(name, value)| (*name, &**value)));
-            let all = all.map(|(name, value)| (name.to_vec().into(), value.to_vec().into())).collect();
             // Values of a request's headers can stand in those of a response; if not, it goes without them.
-            if let Ok(headers) = Headers::new(all) {
+            if let Some(headers) = self.with(missing.iter().map(|(name, value)| (*name, &**value))) {
                 self.headers = headers;
             }
         }
         self
+    }
+
+    /// The same, asking proxies in front to pass on each piece at once.
+    pub fn unbuffered(mut self) -> Self {
+        let missing = grip::unbuffered::missing(self.headers.iter());
+        if let Some(headers) = self.with(missing.into_iter()) {
+            self.headers = headers;
+        }
+        self
+    }
+
+    fn with<'a>(&'a self, more: impl Iterator<Item = (&'a [u8], &'a [u8])>) -> Option<Headers<'static>> {
+        let all = self.headers.iter().chain(more);
+        let all = all.map(|(name, value)| (name.to_vec().into(), value.to_vec().into())).collect();
+        Headers::new(all).ok()
     }
 
     /// The head of an instruct's response.

@@ -89,14 +89,23 @@ pub struct Admission {
     max_channels: usize,
     /// Frontends are to keep what a successor needs.
     records: bool,
+    /// Streams ask proxies in front not to buffer.
+    unbuffer_streams: bool,
     recent: Recent,
     standings: Standings,
 }
 
 impl Admission {
     /// Lets a backend give a hold `max_channels` channels, beside those of its route. With `records`, a successor can go on with it.
-    pub fn new(max_channels: usize, records: bool) -> Self {
-        Admission { max_channels, records, recent: Recent::default(), standings: Standings::default() }
+    /// With `unbuffer_streams`, streams ask proxies in front not to buffer.
+    pub fn new(max_channels: usize, records: bool, unbuffer_streams: bool) -> Self {
+        Admission {
+            max_channels,
+            records,
+            unbuffer_streams,
+            recent: Recent::default(),
+            standings: Standings::default(),
+        }
     }
 
     /// Whether frontends keep what a successor needs.
@@ -177,7 +186,10 @@ impl Admission {
             HoldMode::Response => (self.recent.response(instruct, body, cross_origin), None),
             HoldMode::Stream if accept.response_sent => (self.recent.stream(instruct), None),
             HoldMode::Stream => {
-                let head = Head::of(&instruct.response).for_others(cross_origin.as_ref());
+                let mut head = Head::of(&instruct.response).for_others(cross_origin.as_ref());
+                if self.unbuffer_streams {
+                    head = head.unbuffered();
+                }
                 (self.recent.stream(instruct), Some(Opening { head, body }))
             }
         };

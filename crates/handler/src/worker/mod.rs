@@ -193,6 +193,7 @@ impl Worker {
         let limits = Limits {
             subscriptions: settings.connection_subscription_max,
             records: !settings.recover_wait.is_zero(),
+            unbuffer_streams: settings.unbuffer_streams,
             linger: settings.subscription_linger,
             queue_bytes: settings.session_queue_bytes,
             queue_time: settings.session_queue_time,

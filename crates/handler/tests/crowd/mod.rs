@@ -74,6 +74,7 @@ impl Crowd {
         let limits = Limits {
             subscriptions: 20,
             records: true,
+            unbuffer_streams: false,
             linger: Duration::ZERO,
             queue_bytes: 1_000_000,
             queue_time: Duration::from_secs(5),

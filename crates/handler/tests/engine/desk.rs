@@ -172,6 +172,7 @@ pub struct Desk {
 pub const LIMITS: Limits = Limits {
     subscriptions: 20,
     records: true,
+    unbuffer_streams: false,
     linger: Duration::from_secs(60),
     queue_bytes: 200,
     queue_time: Duration::from_secs(5),

@@ -67,9 +67,13 @@ impl Exchange {
             let target = self.current_target().map(target_name).unwrap_or_default();
             return self.fail(&ProxyError::InstructTooLarge(target), context);
         }
-        let Some((code, reason, kept)) = backend::before_hold(instruct.code, &instruct.reason, headers) else {
+        let Some((code, reason, mut kept)) = backend::before_hold(instruct.code, &instruct.reason, headers) else {
             return self.fail(&ProxyError::BadStatus, context);
         };
+        if context.shared.config.unbuffer_streams {
+            let missing = grip::unbuffered::missing(kept.iter().copied());
+            kept.extend(missing);
+        }
         let (reason, kept) = (reason.to_vec(), owned(&kept));
         instruct.sent = true;
         let kept: Vec<(&[u8], &[u8])> = kept.iter().map(|(name, value)| (name.as_slice(), value.as_slice())).collect();

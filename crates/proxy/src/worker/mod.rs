@@ -609,6 +609,7 @@ fn config(settings: &settings::Proxy) -> Config {
         },
         debug: settings.debug,
         auto_cross_origin: settings.auto_cross_origin,
+        unbuffer_streams: settings.unbuffer_streams,
         recover_wait: settings.recover_wait,
         sockjs_url: settings.sockjs_url.clone(),
         log_requests: tracing::enabled!(tracing::Level::INFO),
