@@ -18,7 +18,6 @@ import json
 import os
 import re
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -92,7 +91,7 @@ class Running:
         self.output = work / f"{id(self)}.out"
         # Its input stays open: some programs end with it.
         with self.output.open("wb") as output:
-            self.process = subprocess.Popen(command, shell=True, cwd=work, env=environment, start_new_session=True,
+            self.process = subprocess.Popen(f"exec {command}", shell=True, cwd=work, env=environment,
                                             stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT)
         self.seen = 0
 
@@ -117,9 +116,7 @@ class Running:
             raise Failure(f"{self.command} has printed\n{self.printed()}\nwithout\n{text}") from None
 
     def end(self) -> None:
-        # The shell and what it has started.
-        if self.process.poll() is None:
-            os.killpg(self.process.pid, signal.SIGTERM)
+        self.process.terminate()
         self.process.wait(TIMEOUT)
 
 
@@ -185,7 +182,9 @@ def main(programs: str) -> int:
             return 1
         finally:
             for running in reader.running:
-                running.end()
+                running.process.terminate()
+            for running in reader.running:
+                running.process.wait(TIMEOUT)
     print(f"docs/guide.md: {len(blocks)} blocks passed")
     return 0 if blocks else 1
 

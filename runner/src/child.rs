@@ -36,6 +36,8 @@ pub struct SpawnError {
 pub struct Ended {
     /// Which service it was.
     pub service: usize,
+    /// The process id that it had.
+    pub pid: u32,
     /// How it ended.
     pub status: ExitStatus,
     /// When it had been started.
@@ -149,7 +151,7 @@ pub fn start(
         let started = Instant::now();
         let (status, last_words) = watch(&mut child, &name, received).await;
         if let Ok(status) = status {
-            let _ = news.send(News::Ended(Ended { service: index, status, started, last_words }));
+            let _ = news.send(News::Ended(Ended { service: index, pid, status, started, last_words }));
         }
     });
     Ok(Handle { pid, signals })

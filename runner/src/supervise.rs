@@ -1,9 +1,12 @@
 //! The runner's loop: starts the services, starts again those that die, stops all when told to.
 //!
 //! - [`calls`]: what an operator asks in between.
+//! - [`beside`]: processes that are started beside those that they replace.
 
+mod beside;
 mod calls;
 
+use std::collections::VecDeque;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{ExitCode, ExitStatus};
 use std::sync::Arc;
@@ -30,6 +33,7 @@ use crate::originals;
 use crate::services::{self, Program, Service};
 use crate::vitals::Shared;
 
+use self::beside::Leaving;
 use self::calls::Replacing;
 
 /// How long services may take to stop before they are killed.
@@ -42,6 +46,10 @@ const STARTING: Duration = Duration::from_secs(5);
 struct Slot {
     service: Service,
     state: State,
+    /// One that was started beside the one that runs, and does not serve yet.
+    successor: Option<Handle>,
+    /// Those that were replaced so and have not finished their work, the oldest first.
+    leaving: VecDeque<Leaving>,
     backoff: Backoff,
     restarts: u32,
     /// For how long its process had not answered when it was killed for that.
@@ -52,11 +60,26 @@ struct Slot {
 
 impl From<Service> for Slot {
     fn from(service: Service) -> Self {
-        Self { service, state: State::Stopped, backoff: Backoff::default(), restarts: 0, hung: None, has_served: false }
+        Self {
+            service,
+            state: State::Stopped,
+            successor: None,
+            leaving: VecDeque::new(),
+            backoff: Backoff::default(),
+            restarts: 0,
+            hung: None,
+            has_served: false,
+        }
     }
 }
 
 impl Slot {
+    /// All its processes.
+    fn processes(&self) -> impl Iterator<Item = &Handle> {
+        let running = if let State::Running(handle) = &self.state { Some(handle) } else { None };
+        running.into_iter().chain(&self.successor).chain(self.leaving.iter().map(|leaving| &leaving.process))
+    }
+
     /// What its process said last on stderr, without its name.
     fn words(&self, end: &Ended) -> String {
         let own = format!("{}: ", self.service.part.program());
@@ -112,6 +135,7 @@ pub async fn run(
         vitals,
         heartbeats,
         replacing: None,
+        failed_beside: None,
         has_started: false,
         unclean: false,
     };
@@ -148,6 +172,8 @@ struct Supervisor<'a> {
     heartbeats: Heartbeats,
     /// The restart that an operator has asked for.
     replacing: Option<Replacing>,
+    /// Why the last successor failed that was started beside another.
+    failed_beside: Option<String>,
     /// Whether it has been said that everything has started.
     has_started: bool,
     /// Whether one did not stop as it should.
@@ -173,6 +199,7 @@ impl Supervisor<'_> {
                 Some(news) = told.recv() => match news {
                     News::Ready { service, pid } if self.runs(service, pid) => self.serves(service),
                     News::Beat { service, pid } if self.runs(service, pid) => self.heartbeats.heard(service),
+                    News::Ready { service, pid } if self.is_successor(service, pid) => self.takes_over(service),
                     News::Version { service, pid, version } if self.runs(service, pid) => {
                         self.vitals.lock().tell_version(service, version);
                     }
@@ -198,22 +225,33 @@ impl Supervisor<'_> {
     }
 
     fn start(&mut self, index: usize) -> Result<(), SpawnError> {
-        let slot = &mut self.slots[index];
+        let handle = self.spawn(index)?;
+        self.runs_now(index, handle);
+        if !self.slots[index].service.tells_when_ready() {
+            self.serves(index);
+        }
+        Ok(())
+    }
+
+    /// Starts a process for a service.
+    fn spawn(&mut self, index: usize) -> Result<Handle, SpawnError> {
+        let slot = &self.slots[index];
         let mut handed_down = self.handed_down.clone();
         if slot.service.makes_tickets() {
             self.tickets.advance(std::time::SystemTime::now());
             handed_down = Secret::from(self.tickets.to_bytes()).append_to(&handed_down).into();
         }
-        let handle = child::start(index, &slot.service, handed_down, self.listeners, self.news.clone())?;
+        child::start(index, &slot.service, handed_down, self.listeners, self.news.clone())
+    }
+
+    /// This is the process of a service now.
+    fn runs_now(&mut self, index: usize, handle: Handle) {
+        let slot = &mut self.slots[index];
         self.files.write_pid(&slot.service.file_name, handle.pid);
-        let pid = handle.pid;
-        slot.state = State::Running(handle);
         let program = slot.service.program.path(slot.service.part);
-        self.vitals.lock().start(index, pid, services::describe(&program));
-        if !slot.service.tells_when_ready() {
-            self.serves(index);
-        }
-        Ok(())
+        self.vitals.lock().start(index, handle.pid, services::describe(&program));
+        slot.state = State::Running(handle);
+        slot.hung = None;
     }
 
     /// One says that it serves. When all do for the first time, whoever has started us may go on.
@@ -232,6 +270,7 @@ impl Supervisor<'_> {
 
     /// Kills those that have been silent for too long: there is nothing else that one that hangs would notice.
     fn look_who_hangs(&mut self) {
+        self.kill_late();
         for (index, finding) in self.heartbeats.tick() {
             let slot = &mut self.slots[index];
             let State::Running(handle) = &slot.state else { continue };
@@ -287,6 +326,9 @@ impl Supervisor<'_> {
 
     /// One has ended that should not have.
     fn ended(&mut self, end: Ended) -> Result<(), StartError> {
+        if self.has_another(&end) {
+            return Ok(());
+        }
         let slot = &mut self.slots[end.service];
         let name = slot.service.name();
         self.files.remove_pid(&slot.service.file_name);
@@ -364,11 +406,7 @@ impl Supervisor<'_> {
     }
 
     fn signal(&self, signal: Signal) {
-        for slot in &self.slots {
-            if let State::Running(handle) = &slot.state {
-                handle.signal(signal);
-            }
-        }
+        self.slots.iter().flat_map(Slot::processes).for_each(|process| process.signal(signal));
     }
 
     /// Stops all that run: asks, waits, and kills those that take too long. To be asked again changes nothing: init systems
@@ -379,7 +417,7 @@ impl Supervisor<'_> {
         let deadline = tokio::time::sleep(GRACE);
         tokio::pin!(deadline);
         let mut killed = false;
-        while self.slots.iter().any(|slot| matches!(slot.state, State::Running(_))) {
+        while self.slots.iter().any(|slot| slot.processes().next().is_some()) {
             tokio::select! {
                 Some(news) = told.recv() => if let News::Ended(end) = news { self.stopped(&end) },
                 ask = asked.next() => if let Ask::Stop = ask {
@@ -388,7 +426,7 @@ impl Supervisor<'_> {
                 () = &mut deadline, if !killed => {
                     killed = true;
                     for slot in &self.slots {
-                        if let State::Running(_) = slot.state {
+                        if slot.processes().next().is_some() {
                             tracing::warn!("{} taking too long, forcing quit", slot.service.name());
                         }
                     }
@@ -399,9 +437,14 @@ impl Supervisor<'_> {
     }
 
     fn stopped(&mut self, end: &Ended) {
+        let runs = self.runs(end.service, end.pid);
         let slot = &mut self.slots[end.service];
-        slot.state = State::Stopped;
-        self.files.remove_pid(&slot.service.file_name);
+        slot.successor.take_if(|handle| handle.pid == end.pid);
+        slot.leaving.retain(|leaving| leaving.process.pid != end.pid);
+        if runs {
+            slot.state = State::Stopped;
+            self.files.remove_pid(&slot.service.file_name);
+        }
         // TERM may have come before it was ready to take it.
         if !end.status.success() && end.status.signal() != Some(Signal::SIGTERM as i32) {
             self.unclean = true;

@@ -20,6 +20,7 @@ mod operator;
 mod proxy;
 mod publish;
 mod recovery;
+mod replaced;
 mod routes;
 mod sharing;
 mod smuggling;

@@ -29,13 +29,13 @@ pub mod worker;
 use std::os::fd::AsRawFd;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use certificates::Certificates;
 use mio::unix::SourceFd;
 use mio::{Interest, Token};
 use nix::sys::resource::{Resource, getrlimit};
-use process::{Component, Failure, Started, inherit, instance_id, local};
+use process::{Component, Failure, Signal, Started, inherit, instance_id, local, log};
 use settings::Port;
 use wire::http1::Limits;
 
@@ -148,14 +148,28 @@ fn serve(mut started: Started) -> Result<(), Failure> {
     let mut ready = Vec::new();
     let mut stop = false;
     while !stop {
-        let mut report = false;
+        let (mut report, mut signalled) = (false, false);
         worker.turn(&mut ready, |token| match token {
             REPORT => report = true,
-            _ => stop |= started.signals.attend(),
+            _ => signalled = true,
         })?;
+        while signalled && let Some(signal) = started.signals.take() {
+            match signal {
+                Signal::Stop => stop = true,
+                Signal::Reload => {
+                    log::reopen();
+                    worker.go_on();
+                }
+                Signal::GiveWay => worker.give_way(started.settings.frontend.drain_timeout, Instant::now()),
+            }
+        }
+        stop |= worker.is_drained(Instant::now());
         if report {
             reporter.attend(|page| worker.measure(page));
         }
+    }
+    if let Some(count) = worker.ended_for_successor() {
+        tracing::info!("a successor serves, and {count} clients have been ended for that");
     }
     tracing::info!("stopping...");
     tracing::debug!("{:?}", worker.counters());

@@ -13,6 +13,8 @@ pub enum Signal {
     Stop,
     /// HUP: open the log again, read again what may have changed.
     Reload,
+    /// USR2: a successor serves; go on for those that are here, and end when they have left.
+    GiveWay,
 }
 
 /// What is taken over. Those that mean nothing here would else end the process.
@@ -34,7 +36,7 @@ impl Signals {
         Ok(Self { fd })
     }
 
-    /// The next signal that asks for something, if there is one. USR1 opens the log again here and now; QUIT and USR2 are
+    /// The next signal that asks for something, if there is one. USR1 opens the log again here and now; QUIT is
     /// said to mean nothing.
     ///
     /// TERM may come more than once, from an init system and from a runner, and does not cut the orderly end short. A second
@@ -50,7 +52,8 @@ impl Signals {
                     return Some(Signal::Stop);
                 }
                 signal::SIGUSR1 => crate::log::reopen(),
-                other => tracing::info!("{other} is ignored; TERM ends this process"),
+                signal::SIGUSR2 => return Some(Signal::GiveWay),
+                other => ignore(other),
             }
         }
     }
@@ -62,10 +65,20 @@ impl Signals {
             match signal {
                 Signal::Stop => stop = true,
                 Signal::Reload => crate::log::reopen(),
+                Signal::GiveWay => ignore_give_way(),
             }
         }
         stop
     }
+}
+
+/// For components that can not have a successor beside them.
+pub fn ignore_give_way() {
+    ignore(signal::SIGUSR2);
+}
+
+fn ignore(number: Number) {
+    tracing::info!("{number} is ignored; TERM ends this process");
 }
 
 impl AsFd for Signals {
@@ -88,10 +101,12 @@ mod tests {
     fn signals_wait_until_they_are_taken() {
         let mut signals = Signals::block().unwrap();
         assert_eq!(signals.take(), None);
-        for number in [signal::SIGQUIT, signal::SIGUSR1, signal::SIGUSR2] {
+        for number in [signal::SIGQUIT, signal::SIGUSR1] {
             signal::raise(number).unwrap();
         }
         assert_eq!(signals.take(), None);
+        signal::raise(signal::SIGUSR2).unwrap();
+        assert_eq!(signals.take(), Some(Signal::GiveWay));
         signal::raise(signal::SIGHUP).unwrap();
         assert_eq!(signals.take(), Some(Signal::Reload));
         for _ in 0..2 {

@@ -196,6 +196,8 @@ pub struct Frontend {
     pub client_linger_timeout: Duration,
     /// Time for which sessions of a server that has ended wait for its successor.
     pub recover_wait: Duration,
+    /// Time for which a process that has been replaced goes on with its clients.
+    pub drain_timeout: Duration,
     /// WebSocket messages are compressed for clients that offer it.
     pub allow_compression: bool,
     /// Sockets of each frontend process.

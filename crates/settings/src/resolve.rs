@@ -173,6 +173,7 @@ fn frontend(
         client_linger_time: values.seconds(R, "client_linger_time")?,
         client_linger_timeout: values.seconds(R, "client_linger_timeout")?,
         recover_wait: values.seconds(R, "recover_wait")?,
+        drain_timeout: values.seconds(R, "drain_timeout")?,
         allow_compression: values.bool(R, "allow_compression")?,
         processes,
         zmq: zmq(values, "proxy")?,

@@ -202,6 +202,20 @@ impl Reactor {
         self.sockets.iter().for_each(|socket| socket.core.flush(now));
     }
 
+    /// Leaves the addresses that the sockets have bound on this machine to a successor, which has bound them already. Links
+    /// go on, and peers are told to connect to the successor as well; those of libzmq do so only when their link ends.
+    pub fn give_way(&self) {
+        self.sockets.iter().for_each(|socket| socket.core.give_way());
+    }
+
+    /// Takes back the addresses on this machine that a successor has bound, which has failed.
+    ///
+    /// # Errors
+    /// One can not be bound.
+    pub fn bind_again(&self) -> Result<(), Error> {
+        self.sockets.iter().try_for_each(|socket| socket.core.bind_again())
+    }
+
     /// Sends what waits, for at most `patience`; whether all of it has left. For an orderly end. What peers send in the
     /// meantime is not read.
     pub fn drain(&mut self, patience: Duration) -> bool {

@@ -143,6 +143,21 @@ impl Core {
         }
     }
 
+    /// Leaves the addresses of this machine to another process, and has peers connect to it as well.
+    pub(crate) fn give_way(&self) {
+        if let Engine::Direct(socket) = &self.engine {
+            socket.give_way();
+        }
+    }
+
+    /// Binds addresses of this machine again that another process has bound in the meantime.
+    pub(crate) fn bind_again(&self) -> Result<(), Error> {
+        match &self.engine {
+            Engine::Direct(socket) => socket.bind_again(),
+            Engine::Libzmq(_) => Ok(()),
+        }
+    }
+
     /// Whether something has to be tried again and again, because nothing tells when it could be sent.
     pub(crate) fn is_retrying(&self) -> bool {
         match &self.engine {

@@ -427,6 +427,66 @@ fn a_socket_file_that_a_dead_process_left_is_replaced_and_a_successors_is_left_a
 }
 
 /// What a router tells, in words.
+/// What has come until `count` messages have, in some order; `others` take part.
+fn pulled(reactor: &mut Reactor, others: &mut [&mut Reactor], pull: &Pull, count: usize) -> Vec<Vec<u8>> {
+    let mut got = Vec::new();
+    until(reactor, |_| {
+        for other in &mut *others {
+            other.wait(Some(Duration::ZERO), &mut Vec::new()).unwrap();
+        }
+        got.extend(std::iter::from_fn(|| pull.recv()).map(|message| message.to_vec()));
+        (got.len() >= count).then_some(())
+    });
+    got.sort();
+    got
+}
+
+#[test]
+fn peers_of_one_that_gives_way_are_connected_to_its_successor_as_well() {
+    let dir = tempfile::tempdir().unwrap();
+    let (context, spec) = (Context::new(), format!("ipc://{}/s", dir.path().display()));
+    let one = |push: &Push| {
+        let mut reactor = Reactor::new().unwrap();
+        reactor.add(0, push).unwrap();
+        reactor
+    };
+    let pull = Pull::connect(&context, &[&spec], &Options::default()).unwrap();
+    let mut reactor = Reactor::new().unwrap();
+    reactor.add(0, &pull).unwrap();
+    let old = Push::bind(&context, &spec, &Options::default()).unwrap();
+    let mut old_reactor = one(&old);
+    old.send(b"1").unwrap();
+    assert_eq!(pulled(&mut reactor, &mut [&mut old_reactor], &pull, 1), [b"1"]);
+    let new = Push::bind(&context, &spec, &Options::default()).unwrap();
+    let mut new_reactor = one(&new);
+    new.send(b"2").unwrap();
+    old_reactor.give_way();
+    old.send(b"3").unwrap();
+    assert_eq!(pulled(&mut reactor, &mut [&mut old_reactor, &mut new_reactor], &pull, 2), [b"2", b"3"]);
+    // The end of the old link is no reason for another one.
+    drop((old_reactor, old));
+    for text in [b"4", b"5", b"6"] {
+        new.send(text).unwrap();
+    }
+    assert_eq!(pulled(&mut reactor, &mut [&mut new_reactor], &pull, 3), [b"4", b"5", b"6"]);
+}
+
+#[test]
+fn an_address_is_taken_back_from_a_successor_that_failed() {
+    let dir = tempfile::tempdir().unwrap();
+    let (context, spec) = (Context::new(), format!("ipc://{}/s", dir.path().display()));
+    let push = Push::bind(&context, &spec, &Options::default()).unwrap();
+    let mut reactor = Reactor::new().unwrap();
+    reactor.add(0, &push).unwrap();
+    reactor.bind_again().unwrap();
+    drop(Push::bind(&context, &spec, &Options::default()).unwrap());
+    reactor.bind_again().unwrap();
+    let pull = Pull::connect(&context, &[&spec], &Options::default()).unwrap();
+    reactor.add(1, &pull).unwrap();
+    push.send(b"1").unwrap();
+    assert_eq!(pulled(&mut reactor, &mut [], &pull, 1), [b"1"]);
+}
+
 fn told(incoming: Incoming) -> String {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     match incoming {

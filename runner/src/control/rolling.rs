@@ -1,7 +1,7 @@
 //! A restart of several processes, one after the other: each has to serve before the next is ended.
 //!
-//! A step ends a process and then starts its successor, since most processes have sockets of which there can be one only.
-//! The phases are apart so that a process that hands its work over can start its successor first.
+//! A step ends a process and then starts its successor, since most processes have sockets of which there can be one only. Of those
+//! that can stand beside their successor, that is started first, and they end when they have finished their work.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -16,8 +16,10 @@ const START: Duration = Duration::from_secs(15);
 pub enum Event {
     /// One has ended.
     Ended(usize),
-    /// One serves.
+    /// One serves, beside the one before it if that could be.
     Serves(usize),
+    /// One that was started beside another has ended. The other has not.
+    Spared(usize),
     /// The deadline may have passed.
     Time,
 }
@@ -31,10 +33,14 @@ pub enum Action {
     Kill(usize),
     /// Start its successor.
     Start(usize),
+    /// Start its successor beside it.
+    StartBeside(usize),
     /// Its successor serves.
     Replaced(usize),
     /// The successor has ended, or does not serve in time. Those that remain are left alone.
     Failed(usize, Failure),
+    /// The same for a successor that was started beside it: it is to be dropped, and the one before goes on.
+    Spared(usize, Failure),
     /// All have been replaced.
     Done,
 }
@@ -53,18 +59,29 @@ enum Phase {
     Ending,
     Killed,
     Starting,
+    /// The same beside the one before.
+    Beside,
+}
+
+/// One that is to be replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Turn {
+    /// Its number.
+    pub process: usize,
+    /// Its successor can be started while it runs.
+    pub beside: bool,
 }
 
 /// See the module.
 #[derive(Debug)]
 pub struct Rolling {
-    waiting: VecDeque<usize>,
+    waiting: VecDeque<Turn>,
     current: Option<(usize, Phase, Instant)>,
 }
 
 impl Rolling {
     /// A restart of these, in this order. The actions are its first.
-    pub fn new(processes: impl IntoIterator<Item = usize>, now: Instant) -> (Self, Vec<Action>) {
+    pub fn new(processes: impl IntoIterator<Item = Turn>, now: Instant) -> (Self, Vec<Action>) {
         let mut rolling = Self { waiting: processes.into_iter().collect(), current: None };
         let actions = rolling.next(now);
         (rolling, actions)
@@ -89,7 +106,7 @@ impl Rolling {
                 vec![Action::Start(process)]
             }
             (Event::Ended(ended), Phase::Starting) if ended == process => self.fail(process, Failure::Ended),
-            (Event::Serves(served), Phase::Starting) if served == process => {
+            (Event::Serves(served), Phase::Starting | Phase::Beside) if served == process => {
                 let mut actions = vec![Action::Replaced(process)];
                 actions.extend(self.next(now));
                 actions
@@ -98,17 +115,30 @@ impl Rolling {
                 self.current = Some((process, Phase::Killed, deadline));
                 vec![Action::Kill(process)]
             }
+            (Event::Spared(ended), Phase::Beside) if ended == process => {
+                self.current = None;
+                vec![Action::Spared(process, Failure::Ended)]
+            }
+            (Event::Time, Phase::Beside) if now >= deadline => {
+                self.current = None;
+                vec![Action::Spared(process, Failure::Late(START))]
+            }
             (Event::Time, Phase::Starting) if now >= deadline => self.fail(process, Failure::Late(START)),
             _ => Vec::new(),
         }
     }
 
     fn next(&mut self, now: Instant) -> Vec<Action> {
-        self.current = self.waiting.pop_front().map(|process| (process, Phase::Ending, now + END));
-        match self.current {
-            Some((process, ..)) => vec![Action::End(process)],
-            None => vec![Action::Done],
-        }
+        let next = self.waiting.pop_front();
+        self.current = next.map(|Turn { process, beside }| match beside {
+            true => (process, Phase::Beside, now + START),
+            false => (process, Phase::Ending, now + END),
+        });
+        vec![match next {
+            Some(Turn { process, beside: true }) => Action::StartBeside(process),
+            Some(Turn { process, beside: false }) => Action::End(process),
+            None => Action::Done,
+        }]
     }
 
     fn fail(&mut self, process: usize, failure: Failure) -> Vec<Action> {
@@ -121,10 +151,35 @@ impl Rolling {
 mod tests {
     use super::*;
 
+    fn turns<const N: usize>(processes: [usize; N]) -> [Turn; N] {
+        processes.map(|process| Turn { process, beside: false })
+    }
+
+    #[test]
+    fn one_that_can_stand_beside_its_successor_is_not_ended() {
+        let now = Instant::now();
+        let both = [Turn { process: 1, beside: true }, Turn { process: 0, beside: false }];
+        let (mut rolling, first) = Rolling::new(both, now);
+        assert_eq!(first, [Action::StartBeside(1)]);
+        assert!(!rolling.is_ending(1));
+        assert_eq!(rolling.handle(Event::Serves(1), now), [Action::Replaced(1), Action::End(0)]);
+    }
+
+    #[test]
+    fn those_behind_one_whose_successor_fails_beside_it_are_left_alone() {
+        let now = Instant::now();
+        for (event, failure) in [(Event::Spared(1), Failure::Ended), (Event::Time, Failure::Late(START))] {
+            let both = [Turn { process: 1, beside: true }, Turn { process: 0, beside: false }];
+            let (mut rolling, _) = Rolling::new(both, now);
+            assert_eq!(rolling.handle(event, now + START), [Action::Spared(1, failure)]);
+            assert_eq!(rolling.handle(Event::Serves(1), now + START), []);
+        }
+    }
+
     #[test]
     fn the_next_is_ended_when_the_successor_of_the_one_before_serves() {
         let now = Instant::now();
-        let (mut rolling, first) = Rolling::new([2, 0], now);
+        let (mut rolling, first) = Rolling::new(turns([2, 0]), now);
         assert_eq!(first, [Action::End(2)]);
         assert!(rolling.is_ending(2) && !rolling.is_ending(0));
         assert_eq!(rolling.handle(Event::Ended(2), now), [Action::Start(2)]);
@@ -138,7 +193,7 @@ mod tests {
     #[test]
     fn what_happens_to_others_changes_nothing() {
         let now = Instant::now();
-        let (mut rolling, _) = Rolling::new([1], now);
+        let (mut rolling, _) = Rolling::new(turns([1]), now);
         for event in [Event::Ended(0), Event::Serves(0), Event::Serves(1), Event::Time] {
             assert_eq!(rolling.handle(event, now), []);
         }
@@ -149,7 +204,7 @@ mod tests {
     #[test]
     fn one_that_does_not_end_is_killed_once() {
         let now = Instant::now();
-        let (mut rolling, _) = Rolling::new([0], now);
+        let (mut rolling, _) = Rolling::new(turns([0]), now);
         let late = rolling.deadline().unwrap();
         assert_eq!(rolling.handle(Event::Time, late), [Action::Kill(0)]);
         assert_eq!(rolling.handle(Event::Time, late + END), []);
@@ -161,7 +216,7 @@ mod tests {
     fn those_behind_a_successor_that_fails_are_left_alone() {
         let now = Instant::now();
         for late in [false, true] {
-            let (mut rolling, _) = Rolling::new([0, 1], now);
+            let (mut rolling, _) = Rolling::new(turns([0, 1]), now);
             rolling.handle(Event::Ended(0), now);
             let (event, failure) =
                 if late { (Event::Time, Failure::Late(START)) } else { (Event::Ended(0), Failure::Ended) };

@@ -6,7 +6,7 @@ use nix::sys::signal::Signal;
 use settings::Part;
 
 use super::{State, Supervisor};
-use crate::control::rolling::{Action, Event, Failure, Rolling};
+use crate::control::rolling::{Action, Event, Failure, Rolling, Turn};
 use crate::control::{Answer, Call, Request};
 
 /// A restart under way, and who is told of it.
@@ -66,7 +66,8 @@ impl Supervisor<'_> {
 
     fn replace(&mut self, chosen: Vec<usize>, call: Call) {
         let count = chosen.len();
-        let (rolling, actions) = Rolling::new(chosen, Instant::now());
+        let turns = chosen.into_iter().map(|process| Turn { process, beside: self.can_stand_beside(process) });
+        let (rolling, actions) = Rolling::new(turns.collect::<Vec<_>>(), Instant::now());
         self.replacing = Some(Replacing { rolling, call, count });
         self.perform(actions);
     }
@@ -100,6 +101,14 @@ impl Supervisor<'_> {
                         self.replacing_sees(Event::Ended(index));
                     }
                 }
+                Action::StartBeside(index) => {
+                    self.failed_beside = None;
+                    self.tell(format!("starting a successor of {}", self.name(index)));
+                    if let Err(error) = self.start_beside(index) {
+                        tracing::error!("{error}");
+                        self.replacing_sees(Event::Spared(index));
+                    }
+                }
                 Action::Replaced(index) => {
                     let pid = match &self.slots[index].state {
                         State::Running(handle) => handle.pid,
@@ -108,6 +117,7 @@ impl Supervisor<'_> {
                     self.tell(format!("{} serves again, pid {pid}", self.name(index)));
                 }
                 Action::Failed(index, failure) => self.give_up(index, failure),
+                Action::Spared(index, failure) => self.spare(index, failure),
                 Action::Done => {
                     if let Some(replacing) = self.replacing.take() {
                         let done = match replacing.count {
@@ -135,17 +145,28 @@ impl Supervisor<'_> {
     }
 
     fn give_up(&mut self, index: usize, failure: Failure) {
+        let reason = self.vitals.lock().last_end(index).map(String::from);
+        self.fail(index, failure, reason, "the runner keeps trying");
+    }
+
+    /// The same while the one before goes on.
+    fn spare(&mut self, index: usize, failure: Failure) {
+        self.drop_successor(index);
+        let reason = self.failed_beside.take();
+        self.fail(index, failure, reason, "the one before goes on");
+    }
+
+    fn fail(&mut self, index: usize, failure: Failure, reason: Option<String>, rest: &str) {
         let Some(replacing) = self.replacing.take() else { return };
         let name = self.name(index);
         let failed = match failure {
-            Failure::Ended => match self.vitals.lock().last_end(index) {
+            Failure::Ended => match reason {
                 Some(reason) => format!("the new {name} ended before it served: {reason}"),
                 None => format!("the new {name} can not be started; the log says why"),
             },
             Failure::Late(time) => format!("the new {name} does not serve after {} s", time.as_secs()),
         };
-        let text =
-            format!("{failed}; the runner keeps trying, and what was to be restarted after it has been left alone");
+        let text = format!("{failed}; {rest}, and what was to be restarted after it has been left alone");
         tracing::error!("{text}");
         replacing.call.answer(Answer::Failed(text));
     }

@@ -9,7 +9,7 @@
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_macros))]
 
-mod spread;
+pub(crate) mod spread;
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -24,6 +24,8 @@ const MOMENT: Duration = Duration::from_millis(100);
 /// A server acknowledges a request within 10 ms. Requests that nobody has acknowledged for so long after a server went
 /// were with that one.
 const UNANSWERED: Duration = Duration::from_millis(800);
+/// The last WebSocket is closed so long after the first.
+const SPREAD: Duration = Duration::from_secs(1);
 /// Slots looked at in a step.
 const STEP: usize = 4096;
 
@@ -121,7 +123,13 @@ impl Ends {
 impl Departures {
     /// Nobody has gone yet.
     pub fn new(recover_wait: Duration, now: Instant) -> Self {
-        Departures { recover_wait, waiting: Vec::new(), closing: Spread::new(now), by_router: Vec::new(), count: 0 }
+        Departures {
+            recover_wait,
+            waiting: Vec::new(),
+            closing: Spread::over(SPREAD, now),
+            by_router: Vec::new(),
+            count: 0,
+        }
     }
 
     /// A packet of this server has come through the ROUTER.

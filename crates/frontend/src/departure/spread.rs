@@ -1,53 +1,55 @@
-//! Closing many WebSockets whose server has gone: over a second, so that their clients do not all come back at once.
+//! Closing many clients, one after the other, so that they do not all come back at once.
 
 use std::time::{Duration, Instant};
 
 use zhttp::Wheel;
 
-/// The last one is closed so long after the first.
-const SPREAD: Duration = Duration::from_secs(1);
 const TICK: Duration = Duration::from_millis(10);
 
 /// Entries that come up one after the other.
-pub(super) struct Spread<T> {
+pub(crate) struct Spread<T> {
     wheel: Wheel<T>,
+    /// The last one comes up so long after the first.
+    period: Duration,
 }
 
 impl<T> Spread<T> {
-    pub(super) fn new(now: Instant) -> Self {
-        Spread { wheel: Wheel::new(TICK, now) }
+    pub(crate) fn over(period: Duration, now: Instant) -> Self {
+        Spread { wheel: Wheel::new(TICK, now), period }
     }
 
-    /// Comes up within [`SPREAD`], at a time that depends on `serial` only.
-    pub(super) fn add(&mut self, entry: T, serial: u64, now: Instant) {
-        self.wheel.insert(entry, now + delay(serial));
+    /// Comes up within the period, at a time that depends on `serial` only.
+    pub(crate) fn add(&mut self, entry: T, serial: u64, from: Instant) {
+        self.wheel.insert(entry, from + delay(self.period, serial));
     }
 
-    pub(super) fn pop(&mut self, now: Instant) -> Option<T> {
+    pub(crate) fn pop(&mut self, now: Instant) -> Option<T> {
         self.wheel.pop(now)
     }
 
-    pub(super) fn next(&self) -> Option<Instant> {
+    pub(crate) fn next(&self) -> Option<Instant> {
         self.wheel.next()
     }
 }
 
 /// Multiples of the golden ratio are even over any run of numbers, also if every second or third is left out.
-fn delay(serial: u64) -> Duration {
+fn delay(period: Duration, serial: u64) -> Duration {
     const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
     let fraction = serial.wrapping_mul(GOLDEN) >> 32;
-    Duration::from_nanos((SPREAD.as_nanos() as u64 * fraction) >> 32)
+    Duration::from_nanos(((period.as_nanos() * u128::from(fraction)) >> 32) as u64)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const SPREAD: Duration = Duration::from_secs(1);
+
     #[test]
     fn many_come_up_evenly_within_a_second_whichever_numbers_they_have() {
         for stride in [1, 2, 3, 4, 16, 1000] {
             let start = Instant::now();
-            let mut spread = Spread::new(start);
+            let mut spread = Spread::over(SPREAD, start);
             for number in 0..1000 {
                 spread.add(number, 5_000_000 + number * stride, start);
             }
@@ -69,9 +71,9 @@ mod tests {
     #[test]
     fn the_same_number_comes_up_after_the_same_time() {
         let start = Instant::now();
-        let mut spread = Spread::new(start);
+        let mut spread = Spread::over(SPREAD, start);
         spread.add((), 7, start);
-        assert_eq!(spread.pop(start + delay(7) - TICK), None);
-        assert_eq!(spread.pop(start + delay(7) + TICK), Some(()));
+        assert_eq!(spread.pop(start + delay(SPREAD, 7) - TICK), None);
+        assert_eq!(spread.pop(start + delay(SPREAD, 7) + TICK), Some(()));
     }
 }

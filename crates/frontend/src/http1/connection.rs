@@ -34,6 +34,8 @@ pub struct Http1 {
     peer: Option<SocketAddr>,
     /// The client came with TLS.
     tls: bool,
+    /// No request follows the present or the next one.
+    last: bool,
     phase: Phase,
     /// Read and not understood yet: a part of a head, upload beyond the credits, or requests sent ahead.
     input: Vec<u8>,
@@ -105,7 +107,7 @@ pub struct Refusal {
 impl Http1 {
     /// A connection that has just been accepted, in slot `client` of the worker's table.
     pub fn new(client: u32, peer: Option<SocketAddr>) -> Self {
-        Http1 { client, peer, tls: false, phase: Phase::Head, input: Vec::new(), unwritten: [0, 0] }
+        Http1 { client, peer, tls: false, last: false, phase: Phase::Head, input: Vec::new(), unwritten: [0, 0] }
     }
 
     /// The same with TLS, or without.
@@ -531,8 +533,8 @@ impl Http1 {
     fn respond(&mut self, packet: &Packet<'_>, body: &SharedBody<'_>, cx: &mut Context<'_>) -> Result<(), BadResponse> {
         let Phase::Serving(request) = &mut self.phase else { return Ok(()) };
         if request.response == Response::Waiting {
-            if matches!(request.upload, Upload::Running { .. }) {
-                // Nobody may want the rest of the body any more, so nothing can follow on this connection.
+            if self.last || matches!(request.upload, Upload::Running { .. }) {
+                // Of a body that is still coming, nobody may want the rest, so nothing can follow on this connection.
                 request.terms.persistent = false;
             }
             let head = request.response.begin(packet, &mut request.terms)?;
@@ -619,6 +621,39 @@ impl Http1 {
                 }
             }
             _ => {}
+        }
+    }
+
+    /// The client is told with its next response that no request can follow on this connection.
+    pub fn be_last(&mut self) {
+        self.last = true;
+    }
+
+    /// This process ends: so does the connection, as properly as it can. A response that is held has no end of its own, so any is
+    /// right; others are broken off.
+    pub fn leave(&mut self, cx: &mut Context<'_>) {
+        let slot = self.exchange();
+        let is_held =
+            slot.and_then(|slot| cx.exchanges.get(slot)).is_some_and(|exchange| exchange.kept.record.is_some());
+        if let Some(slot) = slot {
+            cx.exchanges.cancel(slot, cx.up);
+        }
+        match &mut self.phase {
+            Phase::Head => self.phase = self.closing(),
+            Phase::WebSocket(socket) if !socket.is_opening() => {
+                socket.tell(Some((1001, "service restart")), cx.output);
+                self.phase = self.closing();
+            }
+            Phase::Serving(request) if is_held && request.response != Response::Waiting => {
+                self.phase = match request.response.end(cx.output) {
+                    Ok(()) => self.closing(),
+                    Err(_) => Phase::Closed { abort: true },
+                };
+            }
+            Phase::Serving(_) | Phase::WebSocket(_) => {
+                self.fail(503, "This server is being replaced. Try again.\n", cx)
+            }
+            Phase::Closing | Phase::Closed { .. } => {}
         }
     }
 

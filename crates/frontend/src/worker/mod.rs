@@ -9,10 +9,12 @@
 //! - `clients`: accepting, reading, writing, closing.
 //! - `due`, `timers`: deadlines of clients, keep-alives and expiry of exchanges.
 //! - `measures`: what operators can see of all this.
+//! - `drain`: the end of a process that has been replaced.
 //! - `departed`: what becomes of the sessions of servers that have gone.
 
 mod clients;
 mod departed;
+mod drain;
 mod due;
 mod measures;
 mod packets;
@@ -26,6 +28,7 @@ use transport::{Event, Options, Push, Reactor, Router, Subscriber};
 use zhttp::session::client::Outgoing;
 use zhttp::{Bulk, Kind};
 
+use self::drain::Drain;
 use self::timers::SlotTimers;
 use crate::accept::handshakes::Handshakes;
 use crate::accept::{Admission, Listeners};
@@ -92,6 +95,8 @@ pub struct Worker {
     owing: Vec<(u32, u64)>,
     grants_due: Option<Instant>,
     departures: Departures,
+    /// A successor serves.
+    drain: Option<Drain>,
     counters: Counters,
     buffer: Vec<u8>,
     warnings: Limited,
@@ -122,6 +127,8 @@ pub struct Counters {
     pub expired: u64,
     /// Sessions ended because their server had gone.
     pub orphaned: u64,
+    /// Clients that were ended because this process had been replaced.
+    pub replaced: u64,
     /// Sessions ended because nobody took a packet of theirs.
     pub unreachable: u64,
 }
@@ -188,6 +195,7 @@ impl Worker {
             owing: Vec::new(),
             grants_due: None,
             departures,
+            drain: None,
             counters: Counters::default(),
             buffer: vec![0; READ_BUFFER],
             warnings: Limited::default(),
@@ -233,6 +241,7 @@ impl Worker {
             self.take_stream(now);
         }
         self.end_departed(now);
+        self.end_clients(now);
         self.read(now);
         self.discard(now);
         self.attend_to_clients(now);
@@ -256,6 +265,7 @@ impl Worker {
             self.grants_due,
             self.discards_at(),
             self.departures.next_due(),
+            self.drains_at(),
             accepting,
         ];
         let next = due.into_iter().flatten().min()?;

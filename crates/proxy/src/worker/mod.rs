@@ -326,6 +326,7 @@ impl Worker {
                         self.stop(now);
                         return Ok(());
                     }
+                    Signal::GiveWay => process::signals::ignore_give_way(),
                     Signal::Reload => {
                         process::log::reopen();
                         self.reload();

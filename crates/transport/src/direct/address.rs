@@ -50,6 +50,7 @@ impl Location {
 /// A bound socket, and its file.
 pub(crate) struct Listener {
     pub(crate) socket: UnixListener,
+    pub(crate) location: Location,
     file: Option<(PathBuf, u64)>,
 }
 
@@ -62,7 +63,7 @@ impl Listener {
         match location {
             Location::Abstract(name) => {
                 let socket = UnixListener::bind_addr(&SocketAddr::from_abstract_name(name)?)?;
-                Ok(Listener { socket, file: None })
+                Ok(Listener { socket, location: location.clone(), file: None })
             }
             Location::File(path) => {
                 match std::fs::remove_file(path) {
@@ -79,9 +80,14 @@ impl Listener {
                 listen(&socket, Backlog::MAXALLOWABLE)?;
                 let socket = UnixListener::from_std(socket.into());
                 let file = inode(path).map(|inode| (path.clone(), inode));
-                Ok(Listener { socket, file })
+                Ok(Listener { socket, location: location.clone(), file })
             }
         }
+    }
+
+    /// Whether the file is gone, or another process has put its own there.
+    pub(crate) fn is_displaced(&self) -> bool {
+        self.file.as_ref().is_some_and(|(path, bound)| inode(path) != Some(*bound))
     }
 }
 

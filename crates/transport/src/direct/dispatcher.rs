@@ -109,6 +109,10 @@ pub(super) struct Dispatcher<S> {
     begun: usize,
     counters: Counters,
     ended: Vec<Ended<S>>,
+    /// Endpoints at whose address another process listens than that of their link.
+    moved: Vec<usize>,
+    /// Another process listens at our address.
+    gives_way: bool,
     /// Absent peers that have been waited for in vain, and with how many messages.
     given_up: Vec<(Bytes, usize)>,
     targets: Vec<usize>,
@@ -144,6 +148,8 @@ impl<S: Read + Write> Dispatcher<S> {
             begun: 0,
             counters: Counters::default(),
             ended: Vec::new(),
+            moved: Vec::new(),
+            gives_way: false,
             given_up: Vec::new(),
             targets: Vec::new(),
             buffer: Vec::new(),
@@ -199,6 +205,10 @@ impl<S: Read + Write> Dispatcher<S> {
         let Some(peer) = self.peers.get_mut(slot) else { return };
         self.handshakes.remove(&peer.serial);
         let name = peer.link.identity.clone();
+        if self.gives_way && peer.endpoint.is_none() {
+            peer.link.push_moved();
+            self.writes.extend((!std::mem::replace(&mut peer.in_writes, true)).then_some(slot));
+        }
         match self.role {
             Role::Sub => {
                 self.topics.iter().for_each(|topic| peer.link.push(&[&subscription(topic, 1)]));
@@ -300,6 +310,22 @@ impl<S: Read + Write> Dispatcher<S> {
         self.unsent.untouched().for_each(|message| unsent.push_encoded(message));
         self.unsent = unsent;
         self.send_unsent();
+    }
+
+    /// Tells all who have come that another process listens at our address.
+    pub(super) fn give_way(&mut self) {
+        self.gives_way = true;
+        for (slot, peer) in &mut self.peers {
+            if peer.link.ready && peer.endpoint.is_none() {
+                peer.link.push_moved();
+                self.writes.extend((!std::mem::replace(&mut peer.in_writes, true)).then_some(slot));
+            }
+        }
+    }
+
+    /// Endpoints that are to be connected to again, beside the links that they have.
+    pub(super) fn moved(&mut self) -> impl Iterator<Item = usize> + use<'_, S> {
+        self.moved.drain(..)
     }
 
     /// What has ended since this was last asked.

@@ -70,6 +70,8 @@ pub(crate) enum Received<'a> {
     Message(&'a mut Vec<Message>),
     /// The peer subscribes to a prefix it was not subscribed to, or ends a subscription.
     Topic(Bytes, bool),
+    /// Another process listens at the peer's address now.
+    Moved,
 }
 
 /// A connection.
@@ -191,6 +193,11 @@ impl<S: Read + Write> Link<S> {
         self.write_large();
     }
 
+    /// Tells the peer that another process listens at our address.
+    pub(crate) fn push_moved(&mut self) {
+        self.outgoing.push_control(frame::write_moved);
+    }
+
     fn write_large(&mut self) {
         if self.outgoing.load().bytes >= WRITE_SIZE {
             self.write();
@@ -300,6 +307,7 @@ impl<S: Read + Write> Link<S> {
                 Step::Subscribe(topic) => self.take_topic(topic, true, tell)?,
                 Step::Cancel(topic) => self.take_topic(topic, false, tell)?,
                 Step::Ping(context) => self.answer(context)?,
+                Step::Moved => tell(Received::Moved),
             }
         }
         Ok(at)

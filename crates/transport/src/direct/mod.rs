@@ -158,6 +158,34 @@ impl Socket {
         Ok(())
     }
 
+    /// Leaves the addresses to another process, which has bound them already. Who is connected stays so, and is told to
+    /// connect to that one as well.
+    pub(crate) fn give_way(&self) {
+        let shell = &mut *self.0.borrow_mut();
+        shell.listeners.clear();
+        shell.dispatcher.give_way();
+    }
+
+    /// Binds addresses again that another process has bound in the meantime.
+    pub(crate) fn bind_again(&self) -> Result<(), Error> {
+        let shell = &mut *self.0.borrow_mut();
+        for (i, listener) in shell.listeners.iter_mut().enumerate() {
+            if !listener.is_displaced() {
+                continue;
+            }
+            let mut bind = || {
+                let mut again = Listener::bind(&listener.location, shell.file_mode)?;
+                if let Some(watch) = &shell.watch {
+                    watch.listen(&mut again, i)?;
+                }
+                *listener = again;
+                Ok(())
+            };
+            bind().map_err(|e: io::Error| Error::Bind { spec: shell.address.clone(), reason: e.to_string() })?;
+        }
+        Ok(())
+    }
+
     /// Whether a peer takes a message now.
     pub(crate) fn is_writable(&self) -> bool {
         self.0.borrow().dispatcher.is_writable()
@@ -218,6 +246,8 @@ impl Socket {
             (0..shell.listeners.len()).for_each(|listener| shell.accept(listener, now));
         }
         shell.dispatcher.flush(now);
+        let moved: Vec<_> = shell.dispatcher.moved().collect();
+        moved.into_iter().for_each(|endpoint| shell.try_endpoint(endpoint, now));
         shell.bury(now);
         for (name, messages) in shell.dispatcher.given_up() {
             shell.warnings.warn("absent", now, Absent { address: &shell.address, name: &name, messages });

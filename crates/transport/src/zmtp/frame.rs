@@ -6,6 +6,9 @@ const MORE: u8 = 1;
 const LONG: u8 = 2;
 const COMMAND: u8 = 4;
 
+/// A command of ours, which libzmq takes note of and ignores: another process listens at the address of this link.
+const MOVED: &str = "PUSHPIN-MOVED";
+
 /// Bytes of context that a PING may have us send back (ZMTP 3.1).
 const MAX_CONTEXT: usize = 16;
 
@@ -63,6 +66,11 @@ pub(crate) fn write_command(out: &mut Vec<u8>, name: &str, body: &[u8]) {
     write(out, COMMAND, &command);
 }
 
+/// Writes that another process listens at the address of this link.
+pub(crate) fn write_moved(out: &mut Vec<u8>) {
+    write_command(out, MOVED, b"");
+}
+
 /// Reads a command that comes after the handshake. Those that we do not know are of later versions and mean nothing.
 pub(crate) fn read_command(body: &[u8]) -> Result<Step<'_>, Violation> {
     const WRONG: Violation = Violation::Malformed("command");
@@ -78,6 +86,7 @@ pub(crate) fn read_command(body: &[u8]) -> Result<Step<'_>, Violation> {
             }
             context => Step::Ping(context),
         },
+        name if name == MOVED.as_bytes() => Step::Moved,
         b"ERROR" => return Err(Violation::Refused(super::greeting::readable(rest))),
         _ => Step::Nothing,
     })
@@ -110,6 +119,9 @@ mod tests {
         assert_eq!(read_command(b"\x09SUBSCRIBEtopic"), Ok(Step::Subscribe(b"topic")));
         assert_eq!(read_command(b"\x04PING\0\x0actx"), Ok(Step::Ping(b"ctx")));
         assert_eq!(read_command(b"\x05OTHERx"), Ok(Step::Nothing));
+        let mut out = Vec::new();
+        write_moved(&mut out);
+        assert_eq!(read_command(&out[2..]), Ok(Step::Moved));
         assert_eq!(read_command(b"\x09PI"), Err(Violation::Malformed("command")));
     }
 }

@@ -52,6 +52,8 @@ pub(crate) enum Step<'a> {
     Cancel(&'a [u8]),
     /// The peer asks whether we are there; what is to be sent back.
     Ping(&'a [u8]),
+    /// Another process listens at the address of the peer now.
+    Moved,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -41,13 +41,18 @@ impl<S: Read + Write> Dispatcher<S> {
     pub(super) fn read(&mut self, slot: usize) {
         let Some(peer) = self.peers.get_mut(slot) else { return };
         self.buffer.resize(READ_BUFFER, 0);
-        let (mut readied, mut topics) = (false, Vec::new());
+        let (mut readied, mut moved, mut topics) = (false, false, Vec::new());
         let inbox = &mut self.inbox;
         let result = peer.link.read(&mut self.buffer, |received| match received {
             Received::Ready => readied = true,
+            Received::Moved => moved = true,
             Received::Topic(topic, on) => topics.push((topic, on)),
             Received::Message(parts) => inbox.extend(parts.drain(..).map(Arrival::Part)),
         });
+        if moved {
+            // This link goes on; the endpoint gets another one, and this one's end concerns it no more.
+            self.moved.extend(peer.endpoint.take());
+        }
         if peer.link.wants_to_write() {
             self.will_write(slot);
         }

@@ -1,0 +1,73 @@
+//! The end of a process that has been replaced: it accepts nobody any more, and goes on for the clients it has.
+//!
+//! New clients are its successor's. Each of ours is told with its next response that no request follows. Those that are still
+//! here after half of the time are ended in the other half.
+
+use std::time::{Duration, Instant};
+
+use super::Worker;
+use crate::accept::Listeners;
+use crate::departure::spread::Spread;
+
+/// For what clients still send after the last of them has been ended.
+const LINGER: Duration = Duration::from_secs(5);
+
+/// How far it is.
+pub(super) struct Drain {
+    /// When each slot's client is ended.
+    closing: Spread<usize>,
+    end: Instant,
+}
+
+impl Worker {
+    /// A successor serves: leaves new clients to it, and is [drained](Self::is_drained) when ours are gone, after `timeout` at
+    /// the latest.
+    pub fn give_way(&mut self, timeout: Duration, now: Instant) {
+        if self.drain.is_some() {
+            return;
+        }
+        tracing::info!("{} clients are left to be served, for at most {} s", self.clients.len(), timeout.as_secs());
+        self.listeners = Listeners::default();
+        self.reactor.give_way();
+        let mut closing = Spread::over(timeout / 2, now);
+        for (slot, client) in &mut self.clients {
+            client.http.be_last();
+            closing.add(slot, slot as u64, now + timeout / 2);
+        }
+        self.drain = Some(Drain { closing, end: now + timeout + LINGER });
+    }
+
+    /// A successor has failed: takes back what it may have taken.
+    pub fn go_on(&mut self) {
+        if let Err(error) = self.reactor.bind_again() {
+            tracing::error!("{error}");
+        }
+    }
+
+    /// Whether there is nobody left to be served since a successor is.
+    pub fn is_drained(&self, now: Instant) -> bool {
+        self.drain.as_ref().is_some_and(|drain| self.clients.is_empty() || drain.end <= now)
+    }
+
+    /// If a successor serves: how many clients have been ended because they stayed for too long.
+    pub fn ended_for_successor(&self) -> Option<u64> {
+        self.drain.as_ref().map(|_| self.counters.replaced)
+    }
+
+    pub(super) fn drains_at(&self) -> Option<Instant> {
+        self.drain.as_ref().map(|drain| drain.closing.next().map_or(drain.end, |next| next.min(drain.end)))
+    }
+
+    /// Ends the clients whose time has come.
+    pub(super) fn end_clients(&mut self, now: Instant) {
+        let Some(drain) = &mut self.drain else { return };
+        // Slots are not given to others meanwhile.
+        let due: Vec<usize> = std::iter::from_fn(|| drain.closing.pop(now)).collect();
+        for slot in due {
+            let Some(client) = self.clients.get_mut(slot) else { continue };
+            client.http.leave(&mut self.core.context(&mut client.output, now));
+            self.counters.replaced += 1;
+            self.touch(slot);
+        }
+    }
+}
