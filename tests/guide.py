@@ -18,6 +18,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -91,7 +92,7 @@ class Running:
         self.output = work / f"{id(self)}.out"
         # Its input stays open: some programs end with it.
         with self.output.open("wb") as output:
-            self.process = subprocess.Popen(f"exec {command}", shell=True, cwd=work, env=environment,
+            self.process = subprocess.Popen(command, shell=True, cwd=work, env=environment, start_new_session=True,
                                             stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT)
         self.seen = 0
 
@@ -116,7 +117,9 @@ class Running:
             raise Failure(f"{self.command} has printed\n{self.printed()}\nwithout\n{text}") from None
 
     def end(self) -> None:
-        self.process.terminate()
+        # The shell and what it has started.
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGTERM)
         self.process.wait(TIMEOUT)
 
 
@@ -182,9 +185,7 @@ def main(programs: str) -> int:
             return 1
         finally:
             for running in reader.running:
-                running.process.terminate()
-            for running in reader.running:
-                running.process.wait(TIMEOUT)
+                running.end()
     print(f"docs/guide.md: {len(blocks)} blocks passed")
     return 0 if blocks else 1
 
