@@ -313,6 +313,42 @@ fn only_a_client_within_a_compressed_message_is_waited_for() {
 }
 
 #[test]
+fn compressed_data_without_content_ends_the_connection() {
+    let blocks = [0, 0, 0, 0xff, 0xff].repeat(200);
+    let within = [frame(Opcode::Binary, false, true, &blocks), frame(Opcode::Continuation, false, false, &blocks)];
+    let whole = [frame(Opcode::Binary, true, true, &blocks), frame(Opcode::Binary, true, true, &blocks)];
+    for [first, next] in [within, whole] {
+        let mut bench = Bench::open(1000);
+        assert_eq!(bench.client(&first), None);
+        let refused = (1..200).find_map(|number| bench.client(&next).map(|code| (number, code)));
+        assert!(matches!(refused, Some((60..70, 1008))), "{refused:?}");
+        assert_eq!(bench.server.kinds.last(), Some(&Kind::Cancel));
+        assert_eq!(bench.output(), b"\x88\x02\x03\xf0");
+    }
+}
+
+#[test]
+fn a_client_may_send_empty_messages_for_ever_and_what_can_not_be_compressed() {
+    let mut bench = Bench::open(300_000);
+    let empty = message(Opcode::Binary, b"");
+    for _ in 0..70_000 {
+        assert_eq!(bench.client(&empty), None);
+    }
+    let mut state = 1_u32;
+    let noise: Vec<u8> = std::iter::repeat_with(|| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 24) as u8
+    })
+    .take(1000)
+    .collect();
+    let noise = message(Opcode::Binary, &noise);
+    for _ in 0..200 {
+        assert_eq!(bench.client(&noise), None);
+    }
+    assert_eq!((bench.server.ended, bench.server.message.len()), (70_200, 200_000));
+}
+
+#[test]
 fn what_is_not_compressed_content_or_not_text_ends_the_connection() {
     let corrupt = frame(Opcode::Binary, true, true, &[0xff; 20]);
     let no_text = message(Opcode::Text, b"abc\xff");

@@ -76,6 +76,8 @@ pub struct Inflated {
     pub dry: bool,
     /// The message has ended.
     pub end: bool,
+    /// Compressed bytes that have been read for it.
+    pub read: usize,
 }
 
 impl Inflater {
@@ -115,7 +117,7 @@ impl Inflater {
     /// It is not compressed content, not text though it should be, or too much.
     pub fn take(&mut self, max: usize) -> Result<Inflated, Violation> {
         let mut content = vec![0; max + 1];
-        let mut len = 0;
+        let (mut len, begun) = (0, self.read);
         if let Some(byte) = self.ahead.take() {
             content[0] = byte;
             len = 1;
@@ -145,6 +147,7 @@ impl Inflater {
         content.truncate(len.min(max));
         self.given += content.len() as u64;
         self.dry = self.ahead.is_none();
+        let read = self.read - begun;
         if self.dry {
             if self.read < self.input.len() {
                 return Err(Violation::Deflate);
@@ -160,6 +163,6 @@ impl Inflater {
                 text.finish()?;
             }
         }
-        Ok(Inflated { content, dry: self.dry, end })
+        Ok(Inflated { content, dry: self.dry, end, read })
     }
 }

@@ -2,6 +2,7 @@
 //! Without I/O.
 //!
 //! - [`extension`]: whether messages are compressed.
+//! - [`debt`]: how much compressed data without content a client may send.
 //! - [`deflate`]: compressed content, both ways.
 //! - [`handshake`]: which requests may become one, and how they are answered.
 //! - [`lanes`]: the order of what two servers send.
@@ -9,6 +10,7 @@
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_macros))]
 
+pub mod debt;
 pub mod deflate;
 pub mod extension;
 pub mod handshake;

@@ -5,6 +5,7 @@ use wire::websocket::Header as FrameHeader;
 use wire::websocket::{Event as Read, MAX_CONTROL, MAX_HEADER, Message, Opcode, Reader, Role, Violation, write_close};
 use zhttp::{Kind, Packet};
 
+use super::debt::Debt;
 use super::deflate::{Inflater, without_tail};
 use super::lanes::{Lane, Lanes, Part};
 use super::{extension, handshake};
@@ -29,6 +30,8 @@ pub struct WebSocket {
     reader: Reader,
     /// The client's compressed message that has begun; a connection between two messages has none.
     inflater: Option<Box<(Message, Inflater)>>,
+    /// What it has had us inflate for nothing.
+    debt: Debt,
     /// Messages for the client are compressed.
     deflates: bool,
     /// The server is within a message.
@@ -86,6 +89,7 @@ impl WebSocket {
             key: Some(key.into()),
             reader: Reader::new(Role::Server, max_message, deflates),
             inflater: None,
+            debt: Debt::default(),
             deflates,
             within: false,
             lanes: None,
@@ -187,6 +191,7 @@ impl WebSocket {
         let Some((message, inflater)) = self.inflater.as_deref_mut() else { return Ok(()) };
         let part = inflater.take(credits.min(MAX_INFLATED))?;
         let message = *message;
+        self.debt.settle(&part)?;
         if part.end {
             self.inflater = None;
         }

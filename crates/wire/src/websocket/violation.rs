@@ -42,6 +42,9 @@ pub enum Violation {
     /// A message is larger than allowed.
     #[error("a message is larger than {0} bytes")]
     TooLarge(u64),
+    /// Much is compressed that stands for next to nothing.
+    #[error("compressed data has next to no content")]
+    Empty,
 }
 
 impl Violation {
@@ -49,6 +52,7 @@ impl Violation {
     pub fn close_code(self) -> u16 {
         match self {
             Violation::Utf8 | Violation::Deflate => 1007,
+            Violation::Empty => 1008,
             Violation::TooLarge(_) => 1009,
             _ => 1002,
         }
