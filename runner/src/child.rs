@@ -21,6 +21,7 @@ use crate::listeners::{Listeners, Passed};
 use crate::originals::launch;
 use crate::output;
 use crate::services::{OWN_FILE, Program, Service};
+use crate::systemd;
 
 /// A program that cannot be started.
 #[derive(Debug, thiserror::Error)]
@@ -120,6 +121,10 @@ pub fn start(
     let (ours, theirs) = line().map_err(spawn_error)?;
     let mut command = if own { Command::new(&program) } else { Command::new(OWN_FILE) };
     command.env(RUNNER, std::process::id().to_string()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    // What systemd wants to know, the runner tells it.
+    for variable in [systemd::SOCKET, systemd::WATCHDOG, systemd::WATCHDOG_PID] {
+        command.env_remove(variable);
+    }
     // A group of its own, so that Ctrl-C reaches the runner only.
     command.process_group(0).kill_on_drop(true);
     if own {

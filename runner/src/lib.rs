@@ -15,6 +15,7 @@
 //! - [`heartbeats`]: which processes hang.
 //! - [`control`]: what an operator asks of a running suite, `pushpin-runner ctl`.
 //! - [`vitals`]: how the processes are; [`observers`]: who asks for that over HTTP, metrics and health.
+//! - [`systemd`]: what systemd is told.
 //! - [`files`]: directories, pid files and sockets that are made and removed.
 //! - [`output`]: log lines of children, merged into ours.
 
@@ -35,6 +36,7 @@ pub mod originals;
 pub mod output;
 pub mod services;
 pub mod supervise;
+pub mod systemd;
 pub mod vitals;
 
 use std::path::Path;

@@ -31,6 +31,7 @@ use crate::listeners::Listeners;
 use crate::observers::Observers;
 use crate::originals;
 use crate::services::{self, Program, Service};
+use crate::systemd::Systemd;
 use crate::vitals::Shared;
 
 use self::beside::Leaving;
@@ -123,6 +124,10 @@ pub async fn run(
     let handed_down = configuration.to_bytes();
     let tickets = Chain::new(std::time::SystemTime::now()).map_err(|_| "the system has no random numbers for keys")?;
     let heartbeats = Heartbeats::new(slots.len(), configuration.settings.runner.heartbeat_timeout);
+    let systemd = Systemd::of_environment(std::time::Instant::now()).unwrap_or_else(|error| {
+        tracing::warn!("systemd can not be told how the suite is: {}: {error}", crate::systemd::SOCKET);
+        Systemd::default()
+    });
     let mut supervisor = Supervisor {
         slots,
         configuration,
@@ -133,6 +138,7 @@ pub async fn run(
         files,
         news,
         vitals,
+        systemd,
         heartbeats,
         replacing: None,
         failed_beside: None,
@@ -143,6 +149,7 @@ pub async fn run(
     if outcome.is_ok() {
         tracing::info!("stopping...");
     }
+    supervisor.systemd.stopping();
     supervisor.stop(&mut told, &mut asked).await;
     outcome?;
     Ok(if supervisor.unclean { ExitCode::from(1) } else { ExitCode::SUCCESS })
@@ -168,6 +175,7 @@ struct Supervisor<'a> {
     news: mpsc::UnboundedSender<News>,
     /// What those are told who watch over the suite.
     vitals: Shared,
+    systemd: Systemd,
     /// Who hangs.
     heartbeats: Heartbeats,
     /// The restart that an operator has asked for.
@@ -213,7 +221,13 @@ impl Supervisor<'_> {
                 },
                 () = sleep_until(self.next_start()) => self.start_due(),
                 () = sleep_until(self.replacing.as_ref().and_then(Replacing::deadline)) => self.replacing_sees(Event::Time),
-                _ = ticks.tick() => self.look_who_hangs(),
+                _ = ticks.tick() => {
+                    self.look_who_hangs();
+                    self.tell_systemd();
+                }
+                () = sleep_until(self.systemd.due().map(Instant::from_std)) => {
+                    self.systemd.alive(std::time::Instant::now());
+                }
                 Some(call) = calls.recv() => self.called(call),
                 ask = asked.next() => match ask {
                     Ask::Stop => return Ok(()),
@@ -264,8 +278,15 @@ impl Supervisor<'_> {
         if !self.has_started && self.slots.iter().all(|slot| slot.has_served) {
             self.has_started = true;
             tracing::info!("started");
+            self.systemd.ready();
+            self.tell_systemd();
         }
         self.replacing_sees(Event::Serves(index));
+    }
+
+    fn tell_systemd(&mut self) {
+        let missing = self.vitals.lock().missing(std::time::Instant::now());
+        self.systemd.status(self.slots.len(), &missing);
     }
 
     /// Kills those that have been silent for too long: there is nothing else that one that hangs would notice.
@@ -365,6 +386,7 @@ impl Supervisor<'_> {
     /// has the parts read again what they read themselves, the routes, and open their logs again.
     fn reload(&mut self) {
         tracing::info!("reloading");
+        self.systemd.reloading();
         log::reopen();
         match self.configuration.reread(self.arguments) {
             Ok(Change::None) => {}
@@ -391,6 +413,10 @@ impl Supervisor<'_> {
             if let State::Running(handle) = &slot.state {
                 handle.signal(Signal::SIGHUP);
             }
+        }
+        // One that is being started says so when it serves.
+        if self.has_started {
+            self.systemd.ready();
         }
     }
 

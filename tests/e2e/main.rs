@@ -26,6 +26,7 @@ mod sharing;
 mod smuggling;
 mod statistics;
 mod stopped;
+mod systemd;
 mod tls;
 mod ways_in;
 mod websockets;

@@ -29,6 +29,8 @@ pub struct Suite {
     pub sub_port: u16,
     /// Where commands are sent.
     pub command_port: u16,
+    /// Variables for the runner.
+    environment: Vec<(&'static str, String)>,
     runner: Option<Child>,
 }
 
@@ -70,7 +72,7 @@ impl Suite {
         );
         fs::write(directory.path().join("pushpin.conf"), config).unwrap();
         fs::write(directory.path().join("routes"), format!("{routes}\n")).unwrap();
-        Self { directory, port, publish_port, push_port, sub_port, command_port, runner: None }
+        Self { directory, port, publish_port, push_port, sub_port, command_port, environment: Vec::new(), runner: None }
     }
 
     /// A running suite with these route lines.
@@ -88,8 +90,13 @@ impl Suite {
     fn command(&self) -> Command {
         let mut command = Command::new(program("pushpin-runner"));
         command.arg(format!("--config={}", self.path("pushpin.conf").display()));
-        command.current_dir(self.directory.path());
+        command.current_dir(self.directory.path()).envs(self.environment.iter().cloned());
         command
+    }
+
+    /// Has its runner started with this variable.
+    pub fn set_variable(&mut self, name: &'static str, value: impl Into<String>) {
+        self.environment.push((name, value.into()));
     }
 
     /// Starts it with further options and a log that goes into a pipe, whose other end is returned.
