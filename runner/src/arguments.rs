@@ -77,7 +77,7 @@ pub struct Arguments {
 /// What the program does beside its main task.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Command {
-    /// Ask a running runner: how the suite is, to restart processes
+    /// Ask a running runner: how the suite is, to restart processes, to log more
     Ctl(Ctl),
 }
 

@@ -1,17 +1,18 @@
 //! One running process: its start, its output, its signals and its end.
 
 use std::collections::VecDeque;
-use std::io;
-use std::os::fd::OwnedFd;
+use std::io::{self, PipeReader, PipeWriter, Write as _};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Instant;
 
+use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use process::{BEAT, MAX_PAGE, PAGE, READY, RUNNER, VERSION, inherit};
+use process::{BEAT, MAX_PAGE, ORDERS, PAGE, READY, RUNNER, VERSION, inherit};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
@@ -53,6 +54,8 @@ pub struct Handle {
     /// Its process id.
     pub pid: u32,
     signals: mpsc::UnboundedSender<Signal>,
+    /// Where one of ours reads orders.
+    orders: Option<PipeWriter>,
 }
 
 impl Handle {
@@ -60,6 +63,16 @@ impl Handle {
     pub fn signal(&self, signal: Signal) {
         // Fails when it has ended; that is told by [`Ended`].
         let _ = self.signals.send(signal);
+    }
+
+    /// Has it log as much as this level says.
+    ///
+    /// # Errors
+    /// It is not one of ours, or does not read.
+    pub fn set_log_level(&self, level: u8) -> io::Result<()> {
+        // Behind a level that it does not read there is room for some thousand, and then an error: this does not block.
+        let mut orders = self.orders.as_ref().ok_or(io::ErrorKind::Unsupported)?;
+        orders.write_all(&[level])
     }
 }
 
@@ -133,8 +146,15 @@ pub fn start(
     } else {
         other(&mut command, &program, service).map_err(spawn_error)?;
     }
+    let mut orders = None;
+    let mut read_orders = None;
+    if own {
+        let (reader, writer) = pipe().map_err(spawn_error)?;
+        command.env(ORDERS, reader.as_raw_fd().to_string());
+        (orders, read_orders) = (Some(writer), Some(reader));
+    }
     let mut child = command.spawn().map_err(spawn_error)?;
-    drop(passed);
+    drop((passed, read_orders));
     let pid = child.id().unwrap_or_default();
     let (signals, received) = mpsc::unbounded_channel();
     let name = service.name();
@@ -159,7 +179,7 @@ pub fn start(
             let _ = news.send(News::Ended(Ended { service: index, pid, status, started, last_words }));
         }
     });
-    Ok(Handle { pid, signals })
+    Ok(Handle { pid, signals, orders })
 }
 
 /// The command of a program that is not ours: it gets neither sockets nor a line to the runner.
@@ -173,6 +193,14 @@ fn other(command: &mut Command, program: &Path, service: &Service) -> io::Result
         command.stdout(file.try_clone()?).stderr(file);
     }
     Ok(())
+}
+
+/// Both ends of the pipe for orders: the one that a child started now keeps open, and ours, which does not block.
+fn pipe() -> io::Result<(PipeReader, PipeWriter)> {
+    let (reader, writer) = io::pipe()?;
+    fcntl(reader.as_fd(), FcntlArg::F_SETFD(FdFlag::empty()))?;
+    fcntl(writer.as_fd(), FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+    Ok((reader, writer))
 }
 
 /// Both ends of the line to a child: ours, and what becomes its stdin.

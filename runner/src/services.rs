@@ -64,6 +64,14 @@ impl Service {
         self.instance_option.is_none()
     }
 
+    /// Has it log as much as this level says when it is started again.
+    pub fn set_log_level(&mut self, level: u8) {
+        let is_level = |argument: &&mut OsString| argument.to_str().is_some_and(|text| text.starts_with("--loglevel="));
+        if let Some(argument) = self.arguments.iter_mut().find(is_level) {
+            *argument = format!("--loglevel={level}").into();
+        }
+    }
+
     /// Whether it tells when it serves, as ours do.
     pub fn tells_when_ready(&self) -> bool {
         self.program == Program::Own

@@ -150,3 +150,31 @@ fn a_socket_can_be_named_when_the_configuration_is_wrong() {
     let socket = suite.path("run/pushpin-ctl");
     assert!(told(&ctl(&suite, &["status", "--socket", socket.to_str().unwrap()])).contains("serving"));
 }
+
+#[test]
+fn the_log_level_changes_at_once_and_stays_when_a_process_is_started_again() {
+    let suite = Suite::start("* test");
+    let requests = || {
+        let log = fs::read_to_string(suite.path("log/pushpin-proxy.log")).unwrap();
+        log.lines().filter(|line| line.contains(" GET http://")).count()
+    };
+    let is_logged = || {
+        let before = requests();
+        assert_eq!(get(suite.port, "/").unwrap().head.status, 200);
+        // The line is written when the log is opened again, at the latest.
+        suite.send("proxy", nix::sys::signal::Signal::SIGUSR1);
+        requests() > before
+    };
+    until("requests are logged", is_logged);
+    assert_eq!(told(&ctl(&suite, &["log-level", "proxy", "1"])), "log level 1: proxy\n");
+    until("requests are not logged", || !is_logged() && !is_logged());
+    told(&ctl(&suite, &["restart", "proxy"]));
+    for _ in 0..3 {
+        assert!(!is_logged());
+    }
+    let all = told(&ctl(&suite, &["log-level", "2"]));
+    assert!(all.starts_with("log level 2: runner, ") && all.contains("frontend") && all.contains("handler"), "{all}");
+    until("requests are logged again", is_logged);
+    assert_eq!(ctl(&suite, &["log-level", "9"]).status.code(), Some(2));
+    assert!(refused(&ctl(&suite, &["log-level", "prox", "1"])).contains("no `prox`"));
+}

@@ -9,6 +9,7 @@ pub mod identity;
 pub mod inherit;
 pub mod local;
 pub mod log;
+mod orders;
 mod parent;
 mod reporter;
 mod secret;
@@ -23,6 +24,7 @@ use std::time::Duration;
 
 pub use arguments::{Arguments, Component};
 pub use identity::instance_id;
+pub use orders::ORDERS;
 pub use parent::{BEAT, PAGE, READY, RUNNER, VERSION, die_with_runner, name_this_process};
 pub use reporter::{HEARTBEAT, MAX_PAGE, Reporter};
 pub use secret::Secret;
@@ -113,6 +115,9 @@ fn prepare(component: &Component, arguments: &Arguments) -> Result<Started, Fail
     }
     let level = arguments.level().unwrap_or_else(|| settings.runner.log_levels.of(component.name));
     log::start(level, arguments.logfile.as_deref().map(PathBuf::from), settings.runner.log_buffer_size)?;
+    if let Err(error) = orders::follow() {
+        tracing::warn!("orders of the runner can not be read: {error}");
+    }
     // The runner has told the user already.
     if parent.is_none() {
         for warning in &warnings {

@@ -64,8 +64,8 @@ pub struct Config {
     pub unbuffer_streams: bool,
     /// Address of the client's script for SockJS.
     pub sockjs_url: String,
-    /// Each request has a line in the log, unless its route says otherwise.
-    pub log_requests: bool,
+    /// Whether each request has a line in the log, unless its route says otherwise; asked anew each time.
+    pub log_requests: Option<fn() -> bool>,
     /// Log lines have the client's address.
     pub log_from: bool,
     /// Log lines have the User-Agent.

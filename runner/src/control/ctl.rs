@@ -53,6 +53,19 @@ pub enum Command {
         /// frontend, proxy, outbound or handler; or one process by its name in the status; or all
         component: String,
     },
+    /// Have processes log more or less, from now on
+    ///
+    /// A process that is started again keeps the level. The next change of the configuration that HUP finds, and the next start of
+    /// the runner, bring back the levels of the configuration.
+    #[command(allow_missing_positional = true)]
+    LogLevel {
+        /// frontend, proxy, outbound or handler; or one process by its name in the status; or runner; or all
+        #[arg(default_value = "all")]
+        component: String,
+        /// 0 errors, 1 warnings, 2 information, 3 debug, 4 trace
+        #[arg(required = true, value_parser = settings::log_level::parse_level)]
+        level: u8,
+    },
 }
 
 /// Does what was asked on the command line.
@@ -76,6 +89,7 @@ fn converse(arguments: &Arguments, ctl: &Ctl) -> Result<ExitCode, Failure> {
     let request = match &ctl.command {
         Command::Status { .. } => Request::Status,
         Command::Restart { component } => Request::Restart { component: component.clone() },
+        Command::LogLevel { component, level } => Request::LogLevel { component: component.clone(), level: *level },
     };
     let json = matches!(ctl.command, Command::Status { json: true });
     let stream = UnixStream::connect(&path).map_err(|error| explain(&path, &error))?;

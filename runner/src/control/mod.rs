@@ -31,6 +31,13 @@ pub enum Request {
         /// Name of a component or process, or `all`.
         component: String,
     },
+    /// Have processes log more or less.
+    LogLevel {
+        /// Name of a component or process, `runner`, or `all`.
+        component: String,
+        /// From 0 (errors) to 4 (trace).
+        level: u8,
+    },
 }
 
 /// A line of the answer.

@@ -3,7 +3,8 @@
 use std::time::{Instant, SystemTime};
 
 use nix::sys::signal::Signal;
-use settings::Part;
+use process::log;
+use settings::{Part, log_level};
 
 use super::{State, Supervisor};
 use crate::control::rolling::{Action, Event, Failure, Rolling, Turn};
@@ -44,6 +45,48 @@ impl Supervisor<'_> {
                 Ok(chosen) => self.replace(chosen, call),
                 Err(text) => call.answer(Answer::Failed(text)),
             },
+            Request::LogLevel { component, level } => {
+                let answer = self.set_log_level(component, *level);
+                call.answer(answer);
+            }
+        }
+    }
+
+    fn set_log_level(&mut self, component: &str, level: u8) -> Answer {
+        if level > log_level::MAX {
+            return Answer::Failed(format!("there are log levels from 0 to {}", log_level::MAX));
+        }
+        let is_runner = matches!(component, "runner" | "pushpin-runner");
+        let chosen = match self.named(component) {
+            _ if is_runner => Vec::new(),
+            Ok(chosen) => chosen,
+            Err(text) => return Answer::Failed(text),
+        };
+        let (mut done, mut failed) = (Vec::new(), Vec::new());
+        if is_runner || component == "all" {
+            log::set_level(level);
+            done.push("runner".to_string());
+        }
+        for index in chosen {
+            let slot = &mut self.slots[index];
+            let name = slot.service.name();
+            slot.service.set_log_level(level);
+            match &slot.state {
+                State::Running(handle) => match handle.set_log_level(level) {
+                    Ok(()) => done.push(name),
+                    Err(error) if error.kind() == std::io::ErrorKind::Unsupported => {
+                        failed.push(format!("{name} is a program of Pushpin's and takes it over when it is restarted"));
+                    }
+                    Err(error) => failed.push(format!("{name} does not read it: {error}")),
+                },
+                _ => done.push(format!("{name} when it is started")),
+            }
+        }
+        let text = format!("log level {level}: {}", if done.is_empty() { "nobody".into() } else { done.join(", ") });
+        tracing::info!("{text}");
+        match failed.as_slice() {
+            [] => Answer::Done(text),
+            failed => Answer::Failed(format!("{text}; but {}", failed.join(", "))),
         }
     }
 

@@ -13,6 +13,7 @@ use std::io::{self, IsTerminal as _};
 use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, SystemTime};
 
 use tracing::level_filters::LevelFilter;
@@ -49,7 +50,7 @@ pub fn start(level: u8, file: Option<PathBuf>, buffer: usize) -> Result<(), LogE
         None => Output::Stdout(io::stdout().as_fd().try_clone_to_owned().map_err(error)?.into()),
     };
     let writer = Writer::start(output, buffer).map_err(error)?;
-    let log = LOG.get_or_init(|| Log { level: filter(level), is_file: file.is_some(), writer });
+    let log = LOG.get_or_init(|| Log { level: AtomicU8::new(level), is_file: file.is_some(), writer });
     // Fails when it has been set already, which is as good.
     let _ = tracing::subscriber::set_global_default(log);
     let shows_panic = std::panic::take_hook();
@@ -58,6 +59,15 @@ pub fn start(level: u8, file: Option<PathBuf>, buffer: usize) -> Result<(), LogE
         flush();
     }));
     Ok(())
+}
+
+/// Logs from now on as much as this level says, from 0 (errors) to 4 (trace).
+pub fn set_level(level: u8) {
+    if let Some(log) = LOG.get() {
+        log.level.store(level, Ordering::Relaxed);
+        // What is off is remembered where it would be logged.
+        tracing::callsite::rebuild_interest_cache();
+    }
 }
 
 /// Has the log file opened again, after it was renamed. Lines logged from now on go to the new one.
@@ -109,18 +119,24 @@ fn filter(level: u8) -> LevelFilter {
 static LOG: OnceLock<Log> = OnceLock::new();
 
 struct Log {
-    level: LevelFilter,
+    level: AtomicU8,
     is_file: bool,
     writer: Writer,
 }
 
+impl Log {
+    fn filter(&self) -> LevelFilter {
+        filter(self.level.load(Ordering::Relaxed))
+    }
+}
+
 impl Subscriber for &'static Log {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        *metadata.level() <= self.level
+        *metadata.level() <= self.filter()
     }
 
     fn max_level_hint(&self) -> Option<LevelFilter> {
-        Some(self.level)
+        Some(self.filter())
     }
 
     fn event(&self, event: &Event<'_>) {
@@ -163,5 +179,13 @@ mod tests {
         flush();
         assert!(std::fs::read_to_string(&path).unwrap().starts_with("[WARN] "));
         assert_eq!(lost(), 0);
+
+        for (level, is_logged) in [(3, true), (1, false), (4, true)] {
+            set_level(level);
+            tracing::debug!("at level {level}");
+            flush();
+            let text = std::fs::read_to_string(&path).unwrap();
+            assert_eq!(text.contains(&format!("at level {level}")), is_logged, "{text}");
+        }
     }
 }

@@ -547,7 +547,7 @@ impl Exchange {
         if self.internal
             || self.is_source()
             || level.is_some_and(|level| level < 2)
-            || !context.shared.config.log_requests
+            || !context.shared.config.log_requests.is_some_and(|is_on| is_on())
         {
             return;
         }

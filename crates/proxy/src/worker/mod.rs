@@ -613,7 +613,7 @@ fn config(settings: &settings::Proxy) -> Config {
         unbuffer_streams: settings.unbuffer_streams,
         recover_wait: settings.recover_wait,
         sockjs_url: settings.sockjs_url.clone(),
-        log_requests: tracing::enabled!(tracing::Level::INFO),
+        log_requests: Some(|| tracing::enabled!(tracing::Level::INFO)),
         log_from: settings.log_from,
         log_user_agent: settings.log_user_agent,
         sig_iss: settings.sig_iss.clone(),

@@ -171,7 +171,7 @@ impl Bench {
             sig_iss: "pushpin".into(),
             sig_key: Some(Key::Secret(b"changeme".to_vec())),
             max_open_requests: 10,
-            log_requests: true,
+            log_requests: Some(|| true),
             session_queue_bytes: 1_000_000,
             session_queue_time: Duration::from_secs(5),
             recover_wait,
