@@ -15,6 +15,7 @@ use std::time::Duration;
 use frontend::accept::tickets::Chain;
 use nix::sys::signal::Signal;
 use process::{Failure, Secret, log};
+use settings::Part;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior};
 
@@ -39,6 +40,9 @@ use self::calls::Replacing;
 
 /// How long services may take to stop before they are killed.
 const GRACE: Duration = Duration::from_secs(4);
+
+/// For how long the others wait for frontends to stop, so that clients are not told that their servers are gone.
+const FRONTENDS_FIRST: Duration = Duration::from_secs(1);
 
 /// A service that fails with a message of its own so soon after its first start will not do better the next time.
 const STARTING: Duration = Duration::from_secs(5);
@@ -79,6 +83,14 @@ impl Slot {
     fn processes(&self) -> impl Iterator<Item = &Handle> {
         let running = if let State::Running(handle) = &self.state { Some(handle) } else { None };
         running.into_iter().chain(&self.successor).chain(self.leaving.iter().map(|leaving| &leaving.process))
+    }
+
+    fn has_processes(&self) -> bool {
+        self.processes().next().is_some()
+    }
+
+    fn is_frontend(&self) -> bool {
+        self.service.part == Part::Frontend
     }
 
     /// What its process said last on stderr, without its name.
@@ -439,12 +451,20 @@ impl Supervisor<'_> {
     /// and impatient people do so, and what stops in order needs its time.
     async fn stop(&mut self, told: &mut mpsc::UnboundedReceiver<News>, asked: &mut Asked) {
         self.vitals.lock().stop();
-        self.signal(Signal::SIGTERM);
-        let deadline = tokio::time::sleep(GRACE);
-        tokio::pin!(deadline);
-        let mut killed = false;
-        while self.slots.iter().any(|slot| slot.processes().next().is_some()) {
+        self.ask_to_stop(true);
+        let (deadline, others) = (tokio::time::sleep(GRACE), tokio::time::sleep(FRONTENDS_FIRST));
+        tokio::pin!(deadline, others);
+        let (mut asked_others, mut killed) = (false, false);
+        while self.slots.iter().any(Slot::has_processes) {
+            if !asked_others && !self.slots.iter().any(|slot| slot.is_frontend() && slot.has_processes()) {
+                asked_others = true;
+                self.ask_to_stop(false);
+            }
             tokio::select! {
+                () = &mut others, if !asked_others => {
+                    asked_others = true;
+                    self.ask_to_stop(false);
+                }
                 Some(news) = told.recv() => if let News::Ended(end) = news { self.stopped(&end) },
                 ask = asked.next() => if let Ask::Stop = ask {
                     tracing::info!("still stopping; what has not stopped after {} s is killed", GRACE.as_secs());
@@ -452,7 +472,7 @@ impl Supervisor<'_> {
                 () = &mut deadline, if !killed => {
                     killed = true;
                     for slot in &self.slots {
-                        if slot.processes().next().is_some() {
+                        if slot.has_processes() {
                             tracing::warn!("{} taking too long, forcing quit", slot.service.name());
                         }
                     }
@@ -460,6 +480,12 @@ impl Supervisor<'_> {
                 }
             }
         }
+    }
+
+    /// Asks frontends, or the others, to stop.
+    fn ask_to_stop(&self, frontends: bool) {
+        let slots = self.slots.iter().filter(|slot| slot.is_frontend() == frontends);
+        slots.flat_map(Slot::processes).for_each(|process| process.signal(Signal::SIGTERM));
     }
 
     fn stopped(&mut self, end: &Ended) {

@@ -104,10 +104,9 @@ fn an_idle_connection_is_served_once_more_and_told_that_it_ends() {
     until("the old process has ended", || !is_alive(old));
 }
 
-#[test]
-fn who_stays_for_too_long_is_ended_in_order() {
-    let suite = start("* test", "drain_timeout=2\nrecover_wait=10");
-    let mut stream = open_stream(&suite, "s");
+/// A stream, a long-poll and a WebSocket.
+fn hold(suite: &Suite) -> [Client; 3] {
+    let stream = open_stream(suite, "s");
     let mut poll = Client::connect(suite.port).unwrap();
     poll.get("/response?channel=p").unwrap();
     let mut socket = Client::connect(suite.port).unwrap();
@@ -115,15 +114,34 @@ fn who_stays_for_too_long_is_ended_in_order() {
                    Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
     socket.send(request.as_bytes()).unwrap();
     assert_eq!(socket.head().unwrap().status, 101);
-    let old = suite.pid("frontend");
-    replace(&suite);
+    until("the long-poll is held", || suite.logs().contains("channel=p"));
+    [stream, poll, socket]
+}
+
+fn are_ended_in_order([mut stream, mut poll, mut socket]: [Client; 3]) {
     assert_eq!(stream.chunk().unwrap(), b"", "the end of a complete response");
     assert_eq!(poll.response().unwrap().head.status, 503);
     let frame = socket.rest().unwrap();
     assert_eq!(frame, [&[0x88, 17, 3, 0xe9], &b"service restart"[..]].concat());
-    drop((stream, poll, socket));
+}
+
+#[test]
+fn who_stays_for_too_long_is_ended_in_order() {
+    let suite = start("* test", "drain_timeout=2");
+    let held = hold(&suite);
+    let old = suite.pid("frontend");
+    replace(&suite);
+    are_ended_in_order(held);
     until("the old process has ended", || !is_alive(old));
     assert!(suite.logs().contains("3 clients have been ended"), "{}", suite.logs());
+}
+
+#[test]
+fn whom_a_stop_of_the_suite_finds_is_ended_in_order() {
+    let mut suite = start("* test", "");
+    let held = hold(&suite);
+    assert_eq!(suite.stop().code(), Some(0), "{}", suite.logs());
+    are_ended_in_order(held);
 }
 
 #[test]

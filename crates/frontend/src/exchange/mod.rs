@@ -187,6 +187,11 @@ impl Exchange {
         self.session.credits()
     }
 
+    /// The server that sent the last packet, unless another one is about to follow it.
+    pub fn server(&self) -> Option<PeerId> {
+        self.session.server()
+    }
+
     /// Whether the server that sent the last packet is this one.
     pub fn is_served_by(&self, peer: PeerId) -> bool {
         self.session.server() == Some(peer)

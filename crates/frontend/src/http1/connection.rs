@@ -631,11 +631,8 @@ impl Http1 {
 
     /// This process ends: so does the connection, as properly as it can. A response that is held has no end of its own, so any is
     /// right; others are broken off.
-    pub fn leave(&mut self, cx: &mut Context<'_>) {
-        let slot = self.exchange();
-        let is_held =
-            slot.and_then(|slot| cx.exchanges.get(slot)).is_some_and(|exchange| exchange.kept.record.is_some());
-        if let Some(slot) = slot {
+    pub fn leave(&mut self, is_held: bool, cx: &mut Context<'_>) {
+        if let Some(slot) = self.exchange() {
             cx.exchanges.cancel(slot, cx.up);
         }
         match &mut self.phase {

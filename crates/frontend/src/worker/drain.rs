@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::Worker;
 use crate::accept::Listeners;
 use crate::departure::spread::Spread;
+use crate::exchange::Exchange;
 
 /// For what clients still send after the last of them has been ended.
 const LINGER: Duration = Duration::from_secs(5);
@@ -64,10 +65,47 @@ impl Worker {
         // Slots are not given to others meanwhile.
         let due: Vec<usize> = std::iter::from_fn(|| drain.closing.pop(now)).collect();
         for slot in due {
-            let Some(client) = self.clients.get_mut(slot) else { continue };
-            client.http.leave(&mut self.core.context(&mut client.output, now));
-            self.counters.replaced += 1;
-            self.touch(slot);
+            if self.clients.contains(slot) {
+                self.counters.replaced += 1;
+                self.end_client(slot, now);
+            }
+        }
+    }
+
+    /// Ends a client as properly as it can be.
+    fn end_client(&mut self, slot: usize, now: Instant) {
+        let Some(client) = self.clients.get_mut(slot) else { return };
+        let exchange = client.http.exchange().and_then(|exchange| self.core.exchanges.get(exchange));
+        let server = exchange.and_then(Exchange::server).map(|server| self.core.links.peers.name(server));
+        let is_held = server.is_some_and(|name| is_handler(name));
+        client.http.leave(is_held, &mut self.core.context(&mut client.output, now));
+        self.touch(slot);
+    }
+
+    /// Ends all clients, and writes what they take of their ends.
+    pub(super) fn end_all_clients(&mut self, now: Instant) {
+        let slots: Vec<usize> = self.clients.iter().map(|(slot, _)| slot).collect();
+        slots.into_iter().for_each(|slot| self.end_client(slot, now));
+        self.attend_to_clients(now);
+    }
+}
+
+/// Whether an instance is a handler, ours or Pushpin's: those are called after what they are. What others send has an end of its
+/// own, and must not look complete without it.
+fn is_handler(instance: &[u8]) -> bool {
+    instance.strip_prefix(b"pushpin-").unwrap_or(instance).starts_with(b"handler_")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn handlers_are_known_by_their_names() {
+        for (instance, expected) in
+            [(&b"handler_12_0a"[..], true), (b"pushpin-handler_12", true), (b"proxy_12_0a", false), (b"", false)]
+        {
+            assert_eq!(is_handler(instance), expected);
         }
     }
 }

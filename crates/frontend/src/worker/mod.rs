@@ -283,6 +283,7 @@ impl Worker {
 
     /// Closes all connections and tells the servers.
     pub fn shut_down(&mut self) {
+        self.end_all_clients(Instant::now());
         let mut cancels = Bulk::default();
         for exchange in self.core.exchanges.iter_mut() {
             if let Some(Outgoing { to, seq }) = exchange.address() {
