@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: AGPL-3.0-or-later
 """Dependencies that a crate declares and no file of it names. A gate of a second, where cargo-machete would have to be built first."""
 
 import re

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: AGPL-3.0-or-later
 # The examples and the README's first steps, as a reader would run them, with programs that are built already.
 # Arguments: the directory of the programs, wsdump of websocket-client. Needs the ports of the examples for itself:
 #     unshare -rn tests/examples.sh target/release wsdump

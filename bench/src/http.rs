@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Just enough HTTP/1.1 for a load generator: message heads and chunked bodies.
 
 #[derive(Debug, Clone, Copy, PartialEq)]

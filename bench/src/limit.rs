@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! The physical limit: a bare fan-out server that only keeps sockets and writes to them.
 //!
 //! Serves the same requests as the systems under test, without a proxy or an origin behind it.

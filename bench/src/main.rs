@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Black-box benchmark of GRIP reverse proxies and other push servers. See README.md.
 
 mod check;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! The origin server behind the proxy under test: instructs it with GRIP headers.
 
 use std::io;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Many held connections, read cheaply by a few threads.
 
 use std::io::{self, Read, Write};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! A minimal single-threaded HTTP/1.1 server on epoll, shared by `origin` and `limit`.
 
 use std::io::{self, Read, Write};

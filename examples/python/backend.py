@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
 """A backend that has its clients held and pushes to them: GET /stream, GET /poll, POST /say."""
 
 import base64

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
 """A chat by WebSocket-over-HTTP: the suite has the WebSockets, and tells this backend by POST what is said on them."""
 
 import json

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: AGPL-3.0-or-later
 # A backend on port 8000 that has its clients held. socat runs this script again for each connection.
 set -eu
 

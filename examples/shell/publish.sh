@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: AGPL-3.0-or-later
 # publish.sh CHANNEL TEXT: sends a line of text to everyone who is held on a channel. No quotes or backslashes in it, please.
 set -eu
 curl --fail-with-body -sS http://localhost:5561/publish/ -d @- <<JSON

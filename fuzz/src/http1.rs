@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! What comes from clients and backends.
 
 use outbound::http1::download::Download;

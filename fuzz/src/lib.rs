@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Readers of foreign bytes, each with what must hold whatever the bytes are.
 //!
 //! The functions are called by the [cargo-fuzz](https://rust-fuzz.github.io) programs in `cargo-fuzz/`, and by the smoke test

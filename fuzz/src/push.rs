@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! What comes from backends and publishers: instructs, items, and what filters make of them.
 
 use grip::filter::{self, Context, Filter};

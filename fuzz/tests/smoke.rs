@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Every target with its seeds, and with changed ones: a short search on any compiler, the same each time.
 #![allow(missing_docs)]
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! How long to wait before a process that died is started again.
 
 use std::time::Duration;

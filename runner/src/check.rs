@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! `--check`: says what is wrong with the configuration, the routes and the certificates, and starts nothing.
 
 use std::fmt::Write as _;

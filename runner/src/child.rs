@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! One running process: its start, its output, its signals and its end.
 
 use std::collections::VecDeque;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! The configuration in force: what the files said when they were last read and good, and what the command line adds.
 
 use std::path::Path;

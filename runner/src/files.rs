@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! What the runner makes in the file system, and takes away again.
 
 use std::fs;

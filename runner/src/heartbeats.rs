@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Which processes hang: each of ours says every half second, from its work loop, that the loop goes round.
 //!
 //! Silence is counted in ticks of the runner's own loop, and not by a clock. A runner that did not run itself, on a machine that

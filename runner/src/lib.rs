@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! `pushpin-runner`: starts the processes of the suite, watches them, and stops them.
 //!
 //! It reads the configuration, opens the sockets that the outside world connects to, and hands them to the processes; it

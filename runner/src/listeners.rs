@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! The sockets that the outside world connects to.
 //!
 //! The runner keeps them open for as long as it runs. While a process that serves one is away, connections wait in the

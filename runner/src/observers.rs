@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Answers those who watch over the suite: metrics and health over HTTP, from what the runner knows already.
 //!
 //! Nothing is asked of a process when somebody comes, so a process that hangs keeps nobody waiting.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Log lines of a child on their way into the runner's log.
 
 use std::borrow::Cow;

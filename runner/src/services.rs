@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Which programs are started, and how.
 
 use std::ffi::OsString;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! The runner's loop: starts the services, starts again those that die, stops all when told to.
 //!
 //! - [`calls`]: what an operator asks in between.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! What systemd is told: that the suite serves, reads its configuration again, stops, and is not stuck.
 //!
 //! The protocol is a line or two in a datagram (`man sd_notify`). Nothing is sent unless systemd, or who does as it does, asks for

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! How the suite is: its processes, what they tell, and whether it is ready.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

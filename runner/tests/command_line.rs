@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! The command lines of the runner, and of the processes that it has inside, as a user meets them.
 
 use std::os::unix::process::CommandExt as _;

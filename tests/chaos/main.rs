@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Numbered messages reach all clients, each once and in order, while processes are killed, stopped and ended at random.
 //!
 //! `CHAOS_SEED` decides what happens when, `CHAOS_SECONDS` for how long. The steps of a seed are always the same, but not what

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! What is published: messages with numbers, each repeated until it is acknowledged.
 
 use std::io;

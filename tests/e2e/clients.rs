@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Clients that read slowly, or say only half of what they announced.
 
 use std::io::Read as _;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! The command socket: commands as nobody should send them (`commands.txt`), and those that the proxy has a part in.
 
 use pushpin_tests::client::Client;

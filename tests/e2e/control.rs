@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! `pushpin-runner ctl`: what an operator asks of a running suite.
 
 use std::fs;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! The raw requests of `smuggling.txt` through nginx and haproxy. Where these do otherwise than our table says,
 //! `smuggling_elsewhere.txt` says why. To refuse a request with another status is no difference.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! The edge of the suite: clients that are slow, leave, send too much or read nothing, and what they see of servers that go.
 
 use std::io::{self, Read, Write};

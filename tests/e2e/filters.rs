@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Filters that ask a backend about messages, and their limits.
 
 use std::sync::Arc;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Several frontend processes on the same ports, and what is published to all of their clients.
 
 use std::collections::BTreeMap;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Held connections, and what is published to them.
 
 use nix::sys::signal::Signal;

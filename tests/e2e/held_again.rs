@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Each part of a hold comes back when the handler that held it is killed.
 
 use std::io;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Raw responses by which two readers could come to disagree about where one ends (`hostile.txt`).
 
 use std::io::{self, Write as _};

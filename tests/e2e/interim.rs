@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! What comes beside a message: interim responses before it, trailers behind it.
 
 use std::io::Write as _;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Start and stop of the suite, and mistakes in its configuration.
 
 use std::fs;

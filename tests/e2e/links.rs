@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Backends that are asked again: next links, gone links, long-polls that are proxied anew.
 
 use std::fs;

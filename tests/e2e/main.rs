@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! The suite from outside: its real programs, started by its runner.
 #![allow(missing_docs)]
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! What those see who watch over the suite: metrics and health.
 
 use std::collections::BTreeMap;

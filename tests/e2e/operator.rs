@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! What an operator does: edits the configuration, sends signals, reads the log.
 
 use std::fs;

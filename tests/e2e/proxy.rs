@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Requests through all four processes.
 
 use std::io::{Read as _, Write as _};

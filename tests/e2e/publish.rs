@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! What publishers send, by each of the ways in.
 
 use std::io::Write as _;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! The handler dies, and its clients notice nothing.
 
 use std::io;

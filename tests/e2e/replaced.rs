@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Frontends that are replaced while they serve.
 
 use std::io::Write as _;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! The routes file while the suite runs.
 
 use std::fs;

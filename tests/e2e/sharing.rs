@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Clients that share a request, beside a backend that counts.
 
 use std::io::{self, Write as _};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Raw requests by which two readers could come to disagree about where one ends (`smuggling.txt`).
 
 use std::io::{self, Read as _, Write as _};

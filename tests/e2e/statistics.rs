@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! The statistics socket, for listeners who come late and with numbers of connections in the place of each.
 
 use std::collections::BTreeMap;

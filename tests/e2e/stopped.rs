@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Processes that hang, and what others get done meanwhile.
 
 use std::sync::mpsc;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! What systemd is told, by a socket in its place.
 
 use std::os::unix::net::UnixDatagram;

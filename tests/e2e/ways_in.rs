@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Clients that come through a Unix socket, or through a proxy that says whose a connection is.
 
 use std::fs;

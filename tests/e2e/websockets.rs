@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Limits of WebSockets, against the backend that is built in, which sends messages back.
 
 use flate2::{Compress, Compression, FlushCompress};

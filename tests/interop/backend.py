@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
 """A backend that does what the address says, and remembers what it was asked."""
 
 import http.server

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
 """Sends the commands of tests/e2e/commands.txt to a command socket, Pushpin's or ours, and says where the answers are others than
 those of the table. Arguments: the socket's address, and `pushpin` if it is Pushpin's."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
 """Each process of a mix in turn is killed: new requests work within two seconds, and the rest of the suite lives on."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
 """All mixes of our processes with Pushpin's: {frontend, condure, mongrel2} x {proxy, pushpin-proxy} x {handler,
 pushpin-handler} x {outbound, zurl}. Prints a table.
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
 """The steps of docs/migration.md, one after the other, and the way back: Pushpin's own runner, with more and more of our
 processes, then ours. Argument: the directory of our programs."""
 

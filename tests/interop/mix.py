@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
 """One suite, each part ours or Pushpin's, in a directory and on ports of its own."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
 """Runs all scenarios with one mix, for matrix.py: a line `idle` when it has started, `done` when only waiting is left, then
 the results as JSON. Arguments: directory of the programs, first port, the four parts."""
 

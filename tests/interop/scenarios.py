@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
 """What every mix has to do. Each scenario gets the suite and the backend; what it asserts is what clients see."""
 
 import http.client

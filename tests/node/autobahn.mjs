@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 // The cases of the Autobahn test suite, by kosoku, for WebSockets through the suite in front of an echo.
 // Arguments: the directory of the programs, kosoku, and what it is to run, such as 7.1.5 or '13.*', if not what is run always.
 import { execFile } from 'node:child_process';

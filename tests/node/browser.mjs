@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 // Chromium opens a page of a site behind the suite, plain and with TLS, WebSockets compressed and not. By EventSource, fetch,
 // long-poll and two kinds of WebSocket at once, it gets all messages, in order and once, although parts of the suite die.
 // Arguments: the directory of the programs, the browser.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 // Two backends that send back what they get: by WebSocket (the library ws), and by WebSocket-over-HTTP.
 import { once } from 'node:events';
 import { createServer } from 'node:http';

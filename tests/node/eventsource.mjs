@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 // The eventsource client and a site on Express with @fanoutio/grip, unchanged, with the suite: 200 events, while connections
 // break and parts of the suite die. Argument: the directory of the programs.
 import assert from 'node:assert/strict';

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 // Express with @fanoutio/serve-grip, the ws client and sockjs-client, unchanged, with the suite.
 // Argument: the directory of the programs.
 import assert from 'node:assert/strict';

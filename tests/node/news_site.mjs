@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 // A site of numbered news, for browser.html and eventsource.mjs. It is reliable as GRIP has it: each message tells which one was before it,
 // each hold which one the client has, and a client that comes back says so too.
 import { once } from 'node:events';

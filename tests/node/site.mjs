@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 // A site as the README of @fanoutio/serve-grip has it: a stream, a long-poll, and a chat by WebSocket-over-HTTP.
 import express from 'express';
 import { WebSocketMessageFormat } from '@fanoutio/grip';

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
 """django-grip, unchanged, with the suite: a chat by WebSocket-over-HTTP. Argument: the directory of the programs."""
 
 import sys

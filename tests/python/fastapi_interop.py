@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
 """FastAPI with gripcontrol, and the clients httpx and websockets, unchanged, with the suite.
 Argument: the directory of the programs."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
 """The official Python clients and django-eventstream, unchanged, with the suite. Argument: the directory of the programs."""
 
 import http.client

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
 """A FastAPI site with gripcontrol, by instructs in JSON and by WebSocket-over-HTTP. Arguments: port, publish port."""
 
 import sys

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
 """A Django site with a chat by WebSocket-over-HTTP, as the README of django-grip has it. Arguments: port, publish port."""
 
 import sys

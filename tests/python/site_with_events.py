@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
 """A Django site with django-eventstream as its README has it, behind the suite. Arguments: port, publish port, database.
 
 /events/?channel=NAME        the library's own view; X-User names the user

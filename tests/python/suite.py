@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
 """The suite in front of a site, each on ports of its own."""
 
 import contextlib

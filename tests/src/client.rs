@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! An HTTP/1.1 client that shows what is on the wire.
 
 use std::io::{self, Read, Write};

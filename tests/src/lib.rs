@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! What the end-to-end tests are made of: the suite, started from its real programs; a backend; a client; publishing.
 //!
 //! Everything waits for conditions, never for a fixed time, and everything has a time limit.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! A backend that does what a test tells it.
 
 use std::io::{self, BufRead, BufReader, Write};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Publishing to the suite in each of its ways.
 
 use std::io;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! The suite, started by its runner in a directory and on ports of its own.
 
 use std::collections::BTreeMap;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! What a child tells its parent: its status now and then, and a report at the end.
 //!
 //! Each line is a word and values separated by blanks.

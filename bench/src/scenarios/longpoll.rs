@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Long-polling clients that are released by publishes and poll again at once.
 
 use std::io;

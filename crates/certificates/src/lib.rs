@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Certificates for those who come with TLS: clients, and publishers (configuration, certificates).
 //!
 //! `NAME.crt` and `NAME.key` in the directory of certificates are for the site of that name, `_.PARENT.crt` for all names one

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! For tests: how often the allocator is asked, which tells a hot path's cost without depending on the machine.
 //!
 //! A test program sets it with `#[global_allocator] static ALLOCATOR: counting::Counting = counting::Counting;`.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! The counter counts.
 #![allow(missing_docs)]
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! `pushpin-frontend`: the HTTP server that clients connect to.
 //!
 //! Requests come from clients over TCP and leave as ZHTTP sessions for any proxy; responses come back from whoever has

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Compressed messages on WebSockets, with the test in the place of the client and of the server behind it.
 
 use std::time::Instant;

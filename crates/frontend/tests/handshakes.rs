@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Many clients begin TLS at the same moment.
 
 use std::io::{ErrorKind, Read as _};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! One client connection, with the test in the place of the client and of the servers behind it.
 
 use std::time::{Duration, Instant};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! WebSockets with two servers: one that has the session, one that pushes. The test is in the place of both, and of the
 //! client.
 

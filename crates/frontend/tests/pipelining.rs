@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! One client that sends and reads as it likes, and a server that keeps to its credits: whatever the order, every request
 //! is answered once and in order, and what waits for the client has a bound.
 

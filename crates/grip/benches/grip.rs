@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! What an accepted request and a published item cost to read.
 
 use std::hint::black_box;

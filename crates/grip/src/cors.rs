@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! The headers with which scripts of other sites may use a response (auto cross-origin).
 
 use std::borrow::Cow;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! How a response is made fit for scripts of other sites.
 
 use crate::cors::Cors;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! The head of a response that a publisher or a backend has written, as far as it can be sent.
 //!
 //! A line end in a header would let its author write a second response into the client's connection, and a code below 200

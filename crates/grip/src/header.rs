@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Lists and parameters inside header values (GRIP, header list and parameter grammar).
 //!
 //! A list header is split at commas outside quotes, and may also be spread over several lines. Each element is a first

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! JSON as publishers and backends write it.
 //!
 //! Some of what is on the way every day is not JSON by the letter: editors put a byte order mark in front, scripts put

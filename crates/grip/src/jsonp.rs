@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! JSON-P: a response as a script that calls a function of the page (auto cross-origin).
 //!
 //! The plain form gives the body to the function as it is, the extended one an object with status, headers and body.

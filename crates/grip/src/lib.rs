@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! GRIP, the agreement between a backend, the proxy that holds its clients, and whoever publishes to them. No I/O.
 //!
 //! A backend answers an ordinary request with an *instruct*: hold this client, subscribe it to these channels. Later

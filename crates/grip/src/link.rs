@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Addresses in `Grip-Link`: resolved against the address that the response came from (RFC 3986, section 5), byte for byte
 //! as they were written otherwise.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Data for filters: what a backend has set for a subscriber, or a publisher for a message.
 
 /// Values by name. Names are unique, and sorted so that one is found fast among many.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Changes to a JSON document: a published response may be a change to each receiver's own (GRIP, body-patch).
 //!
 //! This is JSON Patch as publishers of this protocol know it, not as RFC 6902 has it: `add` overwrites an element of an

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! The standard text of each status code (GRIP, default reasons).
 
 /// The text for a code, where a backend or publisher gave none.

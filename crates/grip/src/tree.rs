@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! One view on data that comes as JSON or as tnetstring: publish items and `application/grip-instruct`.
 //!
 //! The two differ in how they write bytes and absence, and agree in everything else. Error texts are part of the

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Headers by which a held stream asks the proxies between the suite and the client to pass on each piece at once.
 
 /// RFC 10036; and nginx, with those that read its header.

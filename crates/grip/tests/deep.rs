@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! No nesting uses up the stack: everything that walks foreign data runs here on a small one, with data as deep as it can be
 //! made. What is deeper than the limits is refused, what is not must fit.
 #![allow(missing_docs)]

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! What the engine costs, from a decoded item to encoded packets: `cargo bench -p pushpin-handler`.
 
 use std::hint::black_box;

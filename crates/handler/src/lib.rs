@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! `pushpin-handler`: holds clients and gives them what is published.
 //!
 //! Requests to hold come from the proxy with the backend's instruct, items from publishers over ZeroMQ and HTTP. Held

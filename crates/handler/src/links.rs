@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! The links to frontends as the engine sees them: whether they have room, and what waits for that.
 //!
 //! What a frontend does not take waits on its own holds. A link that has no room is asked for nothing until it has; then

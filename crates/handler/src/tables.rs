@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Tables that grow in small steps.
 //!
 //! A vector or hash map that is full moves to a place of twice the size, all of it at once; with 100,000 holds everybody

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! How often the allocator is asked, a hold and a delivery: a check of the data path's cost that does not depend on the
 //! machine. Whoever makes a number smaller lowers the limit; whoever must raise one says why.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Batches in NDJSON on the HTTP control port, with a worker that does what each test wants.
 #![allow(missing_docs)]
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! The HTTP control port over real connections, with a worker that does what each test wants.
 #![allow(missing_docs)]
 

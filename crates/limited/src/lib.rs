@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Warnings about bad input, at most one a second of a kind: whoever sends garbage must not fill the disk with it.
 //!
 //! The time comes from the caller. Kinds are literals in the code, so the table is as small as the code makes it.

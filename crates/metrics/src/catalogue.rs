@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Every metric there is, once: what processes write and `docs/metrics.md` come from this table.
 
 /// How values of a metric behave.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! `docs/metrics.md`, written from the table of metrics.
 
 use crate::catalogue::{METRICS, Metric, Scope, Type};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! How long things took, counted by length.
 
 use std::time::Duration;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! What operators can measure: every metric there is, pages of their values, and the page of the whole suite.
 //!
 //! A process counts with plain numbers of its own. Once a second it writes them on a [`Page`] and sends that to the runner,

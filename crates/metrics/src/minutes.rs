@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Minutes for which clients have been connected.
 
 use std::time::{Duration, Instant};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! The values of one process at one moment, as lines of the text format of Prometheus without prefix.
 
 use std::collections::BTreeMap;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! The pages of all processes, and the one that is made of them.
 
 use std::collections::BTreeMap;

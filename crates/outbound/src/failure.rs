@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Why a request was not performed to its end: whose fault that is, whether another attempt is safe, and how the requester
 //! is told (ZHTTP, error conditions).
 

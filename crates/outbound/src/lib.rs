@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! `pushpin-outbound`: the HTTP client that talks to backends.
 //!
 //! Requests come in over ZHTTP from any proxy, are performed over HTTP/1.1, and their responses go back over ZHTTP, as

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! The ZeroMQ sockets towards those who send requests.
 
 use settings::specs::OutboundSpecs;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! The program between a requester and backends, over real sockets.
 #![allow(missing_docs)]
 

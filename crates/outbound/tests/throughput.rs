@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! How much processor time a request costs: `cargo test --release -p pushpin-outbound --test throughput -- --ignored --nocapture`.
 #![allow(missing_docs)]
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Backends behind TLS, over real sockets, with a certificate authority of the test's own.
 #![allow(missing_docs)]
 

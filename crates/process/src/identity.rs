@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Names that tell processes apart, and a process from its predecessor.
 
 use std::hash::{BuildHasher, Hasher, RandomState};

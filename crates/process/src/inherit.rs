@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Listening sockets, from the runner or opened here.
 //!
 //! The runner opens the sockets that the outside world connects to and leaves them open to the component, so that

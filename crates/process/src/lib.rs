@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! What every process of the suite does alike: command line, settings, log, signals, inherited sockets, exit codes.
 //!
 //! A component's `main` is one call of [`run`], which prepares all of this and then gives control to the component's loop.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Unix sockets for clients: their files, with permissions and owner.
 
 use std::fs;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! What the runner orders while a component runs: how much it logs.
 //!
 //! Orders come through a pipe, a byte each. They are read by a thread of their own, because they concern only what is shared anyway:

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! A component and the runner that started it.
 //!
 //! The runner is at the other end of stdin, which is a socket: it sends the configuration that it has checked, and maybe a

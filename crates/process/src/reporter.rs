@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Tells the runner how a process is, over the line on which it has said that it serves.
 //!
 //! Twice a second a heartbeat shows that the work loop goes round: it comes from the loop itself, and from no timer or thread that

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! A secret that the runner hands down to processes that have to have it alike.
 //!
 //! It follows the configuration on the same socket, as a second tnetstring, which programs of an older version do not look

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Signals as events of the component's loop.
 
 use std::io;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! ZeroMQ sockets as the settings want them.
 
 use settings::Zmq;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! What can go wrong with a request: whose fault it is, whether it may be tried again, what the client is told, and what
 //! the log says. Decided here and nowhere else.
 

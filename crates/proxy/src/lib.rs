@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! The proxy: takes requests from the frontend, finds their routes, has them answered by backends through the outbound
 //! process, and hands those that are to be held to the handler.
 //!

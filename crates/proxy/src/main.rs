@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! The program; everything is in the library.
 
 fn main() -> std::process::ExitCode {

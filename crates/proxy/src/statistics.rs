@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Statistics for the handler: which connections there are, and how much happens (control, stats). No I/O, no clock.
 //!
 //! While no handler listens, nothing is noted. Who begins to listen is told of the connections that are here then, one after the

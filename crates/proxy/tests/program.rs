@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! The program as it is started by hand. Cargo builds a package's programs for its integration tests, so this file is
 //! also why `cargo test --workspace` in a fresh clone has the proxy that the end-to-end tests start.
 #![allow(missing_docs)]

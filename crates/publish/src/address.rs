@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Where a publish port is: an address of HTTP.
 
 use crate::Error;

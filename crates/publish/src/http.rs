@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Publishing by HTTP POST.
 //!
 //! One request of HTTP/1.0, as Pushpin's own tool sends it, so that the answer has no chunks.

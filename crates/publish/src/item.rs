@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! The message to publish, as a tree that both encodings are made of.
 
 use std::fs;

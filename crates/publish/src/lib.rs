@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! `pushpin-publish`: sends one message to a channel from the command line.
 //!
 //! Arguments become an [`item`], the item becomes JSON for [`http`] or tnetstring for [`push`].

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Publishing by a ZeroMQ PUSH socket.
 
 use std::net::{TcpStream, ToSocketAddrs as _};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! What a server tells of a message that it was asked about.
 
 use serde_json::Value;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! The program's command line, as a user meets it.
 
 use std::process::{Command, Output};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Every option, by what a server of HTTP gets and by what a ZeroMQ PULL socket gets.
 #![allow(missing_docs)]
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! The routes file: which requests go where.
 //!
 //! Pure: text comes in, a [`Table`] and what is wrong with the text come out. Who reads the file, when, and what is done

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! The grammar of a routes line: sections between spaces, properties between commas, quotes anywhere.
 
 /// One word with its properties: the condition of a route, or one of its targets.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! The options that lines may have, and what is wrong with those that are not among them.
 
 use crate::line::Section;

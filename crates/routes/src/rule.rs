@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! What one line of the routes file means.
 
 use std::fmt;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! All routes, and which of them a request takes. A table never changes once it is made; a reload makes a new one.
 
 use std::borrow::Cow;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Giving requests to the handler, together with the backend's response (internal RPC, method accept).
 
 use serde::de::IgnoredAny;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Calls and their answers (internal RPC, zrpc). No format byte stands before them.
 
 use serde::{Deserialize, Serialize};

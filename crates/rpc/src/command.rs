@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! The command sockets: of the handler, for operators and libraries, and of the proxy, for the handler (control, command
 //! socket; internal RPC, proxy command socket).
 //!

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Lists of headers: pairs of name and value, in order, repetitions and all.
 
 use std::fmt;

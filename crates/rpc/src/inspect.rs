@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Whether and how a request is to be proxied: asked before each (internal RPC, method inspect).
 
 use std::collections::BTreeMap;

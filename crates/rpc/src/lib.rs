@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! The messages between proxy and handler, beside ZHTTP, and what operators ask the handler: both ends of each as one
 //! struct. No I/O.
 //!

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Byte strings that need not be text.
 
 use std::borrow::Cow;

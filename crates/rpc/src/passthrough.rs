@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! What the first packet of an internal request carries: a request that the handler itself makes, by way of the proxy, for
 //! next and gone links and for filters (internal RPC, internal HTTP requests). The value of ZHTTP's `passthrough`.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! What calls about requests have in common: the request, the response, and where the client's session stands.
 
 use std::net::IpAddr;

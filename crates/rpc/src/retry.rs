@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Requests that the handler gives back, to be proxied anew (internal RPC, retry packet). There is no answer.
 
 use serde::{Deserialize, Serialize};

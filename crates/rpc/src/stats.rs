@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Statistics: `<type> T<map>` in one frame, published by the proxy to the handler and by the handler to whoever listens
 //! (control, stats).
 //!

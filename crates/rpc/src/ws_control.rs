@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! What proxy and handler tell each other about held WebSockets (internal RPC, ws-control).
 
 use serde::{Deserialize, Deserializer, Serialize};

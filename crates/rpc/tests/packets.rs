@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Packets of the originals, as observed on the wire, and what is made of packets that are not as they should be.
 
 use rpc::accept::{Accept, Accepted, Offer};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Packets that Pushpin 1.36 sent while it passed its own conformance tests, byte for byte (`recorded/`, a packet a line, with
 //! backslash, line feed and carriage return escaped). Each is read into our struct and written again; nothing may be missing,
 //! added or changed.

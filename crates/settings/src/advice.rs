@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! What in a configuration has no effect, or not the one that its writer may expect.
 
 use std::net::IpAddr;

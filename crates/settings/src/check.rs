@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! A configuration looked at as a whole: every mistake in it, and where each value that counts comes from.
 
 use std::fmt;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! `docs/configuration.md`, written from the table of settings.
 
 use crate::table::{Kind, SETTINGS, Setting, State};

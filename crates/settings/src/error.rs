@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! What can be wrong with a configuration, always with the place and what to change.
 
 use std::fmt;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! The syntax of `pushpin.conf`: sections, keys, and values that may be lists.
 //!
 //! It follows what Pushpin's users have in their files: `;` starts a comment unless quoted, `#` only at the beginning of a

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Keys of the GRIP signature as they are written in settings and routes.
 
 use std::fmt;

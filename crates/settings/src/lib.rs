@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Configuration of the whole suite: `pushpin.conf` and `routes`.
 //!
 //! Text comes in from files (or from the copy that is built in), typed and checked values go out to every process.

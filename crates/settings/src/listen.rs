@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Where clients connect, as `http_port`, `https_ports` and `local_ports` write it.
 //!
 //! Options stand behind a question mark, as in Pushpin: `/run/site.sock?mode=660&group=www`, `8080?proxy_protocol=true`.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! How much each process logs: one number, or numbers by process name.
 
 use std::collections::BTreeMap;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! The settings as the processes see them: typed, checked, with all names resolved.
 
 use std::collections::BTreeMap;

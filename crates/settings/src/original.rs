@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Programs of Pushpin's that the runner can start in the place of ours, and where they are.
 
 use std::collections::BTreeMap;

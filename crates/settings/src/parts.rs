@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! The parts of the suite, and the names that `services` has for them.
 
 use crate::original::{Original, Originals};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! The configuration file for Pushpin's own proxy and handler, beside ours: what our files say, with every address written out.
 //!
 //! They know neither our names for sockets nor the rules by which ours find each other, and ports must not be moved twice.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! What the files of a configuration say, with line numbers, before anything is checked.
 //!
 //! It is also what the runner hands to the processes that it starts: a part that is started again reads what the runner

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! From checked values to the settings of each process: defaults that depend on others, and who talks to whom.
 
 use std::net::SocketAddr;

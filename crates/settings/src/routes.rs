@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Where routes are written. What they say is the `routes` crate's.
 
 use std::path::PathBuf;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Where a configuration comes from.
 
 use std::path::{Path, PathBuf};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Names of the ZeroMQ sockets inside the suite.
 //!
 //! Every process derives them from the same two settings, so that none has to be told where the others are:

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Every setting there is, once: parsing, checks and `docs/configuration.md` are made from this table.
 //!
 //! All keys of both generations of Pushpin are here, so that its configuration files are read without complaint; those that

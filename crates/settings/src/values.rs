@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! From the text of a configuration to checked values: variables, port offset, conversions.
 
 use std::time::Duration;

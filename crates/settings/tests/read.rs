@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! A setting that is said to have an effect is read by a process.
 
 use std::fs;

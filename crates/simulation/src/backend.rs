@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! The outbound process together with the backends behind it: a session of zhttp for each request, answered by its path.
 //!
 //! - `/plain/N`: N bytes. `/upload/N`: the length of the body, which should be N. `/both/N`: N bytes at once, while a

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! A client that knows what it should get: every byte of a plain response, every item of a stream in order.
 
 use std::collections::BTreeMap;

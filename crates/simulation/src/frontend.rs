@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! A frontend: its clients and exchanges, driven as its worker does it.
 
 use std::collections::{BTreeMap, VecDeque};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! The engines of the suite in one process, joined by queues and one clock, with everything that happens decided by a
 //! seed: who is next, what a client does, what is published, who stops, who dies and is replaced.
 //!

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! The links between the processes: a queue for each pair and purpose, in order and without loss while both live.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! A proxy: its engine, driven as its worker does it.
 
 use std::sync::Arc;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Chance that can be repeated.
 
 /// Numbers that look like chance and follow from a seed (splitmix64).

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! The suite in one process: parts, links, clients, publishers and one clock.
 
 use std::collections::BTreeMap;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Some thousand runs.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

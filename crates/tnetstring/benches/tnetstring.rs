@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Decoding and encoding of a request packet of about 800 bytes, as it comes from the frontend.
 
 use std::hint::black_box;

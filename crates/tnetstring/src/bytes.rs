@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Fields that are byte strings.
 //!
 //! serde takes `Vec<u8>` and `&[u8]` for lists of numbers when it writes. A field marked

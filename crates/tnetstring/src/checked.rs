@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Values that have been read to their last leaf.
 //!
 //! An [`Item`] says nothing about what is inside it. A [`Checked`] one is sound to its last leaf and at most [`MAX_DEPTH`]

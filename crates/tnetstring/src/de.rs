@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Reading with serde, for packets off the data path.
 //!
 //! Byte strings are borrowed from the input, as bytes or, when the target wants text, as text that has been checked.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! What can be wrong with a tnetstring.
 
 use crate::Kind;

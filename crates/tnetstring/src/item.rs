@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Reading: one value at a time, borrowed from the packet it came in.
 
 use crate::Error;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Tagged netstrings: the data format of every packet inside the suite.
 //!
 //! A value is `<length>:<payload><type>`, where the length counts the payload's bytes in decimal and one byte after the

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Writing with serde, for packets off the data path.
 //!
 //! serde hands out fields first to last, and a length stands before what it measures. So the contents of a list or map

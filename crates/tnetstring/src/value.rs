@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! A tree of values, for data whose shape is not known beforehand.
 
 use std::fmt;

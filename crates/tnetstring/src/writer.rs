@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Writing: from the last byte to the first.
 //!
 //! A length stands before what it measures. Written forwards, every list and map would have to be built apart and then

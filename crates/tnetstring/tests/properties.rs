@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! What must hold for any input.
 
 use proptest::collection::vec;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! What it costs to carry packets from one socket to another, by our own I/O (`ipc`) and by libzmq's (`tcp`). Both ends
 //! are in this thread, so that no scheduling is measured but that of libzmq's own threads.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! What a socket counts.
 
 use std::ops::{AddAssign, SubAssign};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! What can go wrong with a socket, said so that an operator knows which one and what to change.
 
 use std::io;

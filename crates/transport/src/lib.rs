@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! The ZeroMQ sockets of the suite, and the event loop that serves them together with TCP sockets.
 //!
 //! Packets come in from peers as [`Message`]s and go out as byte slices; what they mean is the business of the crates

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! A received message part, in a buffer of ours or of libzmq's.
 
 use std::ops::Deref;

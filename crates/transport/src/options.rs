@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! What the owner of a socket chooses.
 
 use std::time::Duration;

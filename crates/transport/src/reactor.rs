@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! One thread's event loop: waits until a ZeroMQ socket can be read, a TCP socket is ready, or another thread calls.
 //!
 //! A worker makes a reactor, adds its ZeroMQ sockets under numbers of its choice, registers its TCP sockets with

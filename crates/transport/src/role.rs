@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! The socket types of ZeroMQ that the suite uses, and which of them go together (ZMTP 3.0, socket semantics).
 
 /// A socket type.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! What all sockets have in common, whoever does their I/O: sending and receiving without blocking.
 
 use std::cell::Cell;

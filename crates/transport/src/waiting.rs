@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Messages that can not be handed over yet, in a queue of their own for each peer, so that none waits for another's.
 //!
 //! The peer is absent: when processes start, they connect to each other one by one within some 100 ms, and an answer may

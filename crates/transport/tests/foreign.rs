@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Our own I/O against sockets of libzmq, as the original's processes use them.
 
 use std::time::{Duration, Instant};

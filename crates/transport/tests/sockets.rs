@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! The sockets against each other through a reactor, as a worker would use them; once with our own I/O (`ipc:`) and once
 //! with libzmq's (`inproc:`).
 

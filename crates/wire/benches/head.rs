@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! What reading and writing heads costs: `cargo bench -p wire`.
 #![allow(missing_docs)]
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! The protocols that clients and origins speak, as codecs without I/O.
 //!
 //! Bytes come in as slices (whatever a read returned), heads and payloads go out as slices of the same memory, and what is

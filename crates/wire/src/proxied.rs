@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! The header that a proxy in front puts before all bytes of a connection, to say whose connection it is (the PROXY protocol,
 //! versions 1 and 2). It stands before TLS.
 //!

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! What holds for any input: nothing panics, the network's splitting changes nothing, what is written is read back.
 
 use std::num::NonZeroUsize;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Messages about whose end two readers could disagree. Each is refused, with the reason that its sender may read.
 
 use wire::http1::{BodyFraming, HeadError, Limits, parse_request, parse_response};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! WebSocket frames, as literal bytes, cut anywhere, and at random.
 
 use proptest::collection::vec;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Packets, from bytes and to bytes: `cargo bench -p zhttp`.
 
 use std::hint::black_box;

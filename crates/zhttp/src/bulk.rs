@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! One packet for many sessions (ZHTTP, multi-id packets).
 //!
 //! Keep-alives, credits, cancels and the bytes of a fan-out are the same for many sessions of one peer. A [`Bulk`]

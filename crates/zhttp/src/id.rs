@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Who talks, and about which session.
 
 use std::collections::HashMap;

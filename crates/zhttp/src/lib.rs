@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! ZHTTP, the protocol between frontend, proxy, handler and outbound client, without any I/O.
 //!
 //! A *session* is one HTTP request and its response. The side that sends the first packet is its *client* (a frontend,

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! How a server's successor comes to its sessions: it asks each client's side, which has kept them with their
 //! [records](crate::Record), and takes them up.
 //!

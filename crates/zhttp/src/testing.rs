@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Two sessions joined by an imaginary wire, and a clock that is turned by hand.
 //!
 //! A [`Pair`] is both ends of one session, each with an application behind it: the client's sends a request body and

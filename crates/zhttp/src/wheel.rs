@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Deadlines of many sessions, cheap to set and never moved.
 //!
 //! Most deadlines are pushed back before they are due: a session hears from its peer and lives on. So an entry is not

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Packets are read and written without the allocator, whatever they are.
 
 use counting::allocations;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz::zeromq::zmtp(data));

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 [
     ("runner", "http_port=x", "", "http_port: `x` is not a port"),
     ("runner", "http_port=70000", "", "is not a port"),

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! `pushpin-runner ctl ...`: asks a running runner, and shows what it answers.
 
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};

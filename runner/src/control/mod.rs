@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! `pushpin-runner ctl`: what an operator asks of a running suite, over a Unix socket in the run directory.
 //!
 //! The question is one line of JSON, the answer one or more, the last of which is not [`Answer::Progress`].

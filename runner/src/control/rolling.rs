@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! A restart of several processes, one after the other: each has to serve before the next is ended.
 //!
 //! A step ends a process and then starts its successor, since most processes have sockets of which there can be one only. Of those

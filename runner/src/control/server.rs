@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! The socket at which the runner is asked. Only the suite's own user and root reach it.
 
 use std::io;

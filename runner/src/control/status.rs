@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! How the suite is, for an operator: as JSON and as a table.
 
 use std::fmt;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! `condure`, and `pushpin-connmgr` which it became. They are told everything on the command line.
 
 use std::ffi::OsString;

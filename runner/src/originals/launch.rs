@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! A program of others, tied to the runner.
 //!
 //! Ours ask the kernel for a signal at the death of their runner; others do not, and would hold their ports for ever. So the

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Programs of Pushpin's in the place of ours: their command lines, and the files that they read.
 //!
 //! They are told everything by files in the run directory, which are made anew at each start of the runner, and when the

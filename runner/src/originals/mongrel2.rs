@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! `mongrel2` with `m2adapter`, in the place of our frontend: one Mongrel2 for each port.
 
 use std::fmt::Write as _;

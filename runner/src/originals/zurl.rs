@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! `zurl`, in the place of our outbound process.
 
 use settings::Part;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Processes that are replaced while they run: the successor is started beside its predecessor, and gets new clients from when it
 //! serves. The predecessor is told so, and ends when those that it has are gone.
 //!

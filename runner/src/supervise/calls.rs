@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! What an operator asks of the supervisor: how the suite is, and to replace processes.
 
 use std::time::{Instant, SystemTime};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! How many clients there may be, and when to stop accepting. No I/O, no clock.
 //!
 //! A client costs a descriptor. Some are kept back for the process's own sockets: if clients had all of them, a proxy or

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Whose TLS handshake goes on next. No I/O, no clock.
 //!
 //! A step of a handshake costs a signature, which is as much as hundreds of deliveries. So a turn has few of them: when

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Listening sockets.
 //!
 //! They come from the runner, so that callers wait in the backlog while a frontend is replaced, or are bound here. While

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Where clients come in.
 //!
 //! - [`listeners`]: the listening sockets.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! TLS session tickets: what clients keep of a session, so that their next handshake is a short one.
 //!
 //! All frontends of a runner have the same keys, so that a ticket is good at each of them and at those that are started

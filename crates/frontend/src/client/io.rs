@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! A client's transport.
 
 use std::io::{self, Read, Write};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Bytes that wait to be written to one client.
 //!
 //! A [`Piece`] is a small header of its own and a body that may be shared: a fan-out's body is one buffer for all its

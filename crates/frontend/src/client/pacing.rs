@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! When to read from a client, how long to wait for it, and when to close. Decisions only: no I/O, no clock.
 //!
 //! The worker tells what has happened, and asks what to do. What the protocol stands at is a [`Stage`]; what the

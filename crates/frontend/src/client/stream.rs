@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! A client's socket: TCP, or a Unix socket of this machine.
 
 use std::io::{self, Read, Write};

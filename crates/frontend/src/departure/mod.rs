@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Servers that have gone: their sessions end at once, instead of when they would time out, or are kept for a successor that can
 //! go on with them ([`offer`](crate::keep::offer)). WebSockets end one after the other ([`spread`]).
 //!

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Closing many clients, one after the other, so that they do not all come back at once.
 
 use std::time::{Duration, Instant};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Exchanges: one request and its response, as a ZHTTP session (ZHTTP, session life cycle).
 //!
 //! An exchange knows numbers, credits and whom to talk to; it knows nothing of connections or of HTTP's syntax. Its id

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! The table of exchanges, found by the slot that stands in their ids.
 
 use std::time::Instant;

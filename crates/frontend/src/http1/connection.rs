@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! One client's HTTP/1.1: what it sends becomes exchanges, what servers send becomes its output. Without I/O.
 //!
 //! Requests on one connection are served one at a time; what the client sends ahead waits. The next request begins only

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! HTTP/1.1 with one client: requests become exchanges, responses become bytes. Without I/O.
 //!
 //! - [`connection`]: what is read, one request after the other.

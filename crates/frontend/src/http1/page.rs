@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Responses of the frontend itself: error pages (frontend, error responses).
 
 use wire::http1::Version;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! The response on its way to the client: status, headers and body of packets become a head and framed pieces
 //! (frontend, response emission).
 

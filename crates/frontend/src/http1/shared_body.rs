@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! The body of one packet, framed as clients get it.
 //!
 //! A packet for 128 sessions is framed once. Chunk and plain body are slices of the same buffer.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! What is kept for servers beside their sessions, so that the successor of one that died can go on with them.
 //!
 //! A server gives each session a *record* that only it understands ([`records`]). It is kept with the session, and with it which

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Sessions of a server that has ended are offered to its successor.
 
 use std::time::Instant;

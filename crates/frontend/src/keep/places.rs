@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! The places of the suite whose servers leave records, and which messages those servers have sent.
 
 use std::collections::{HashMap, VecDeque};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Records of sessions. Equal ones are kept once: ten thousand streams of one channel have one.
 
 use std::collections::HashMap;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! The sending sockets: PUSH for the first packet of a session, ROUTER for all others.
 
 use tnetstring::Writer;

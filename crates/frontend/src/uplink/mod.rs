@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! The way to the servers of exchanges: proxy and handler.
 
 mod links;

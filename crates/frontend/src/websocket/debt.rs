@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Bounds the work that a client can have done for nothing: compressed data may go on for ever without content, and what gives
 //! no content needs no credits.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Compressed content of frames (RFC 7692), as clients get it and as they send it.
 
 use std::cell::RefCell;

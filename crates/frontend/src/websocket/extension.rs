@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! What a client offers in `Sec-WebSocket-Extensions`, and what it is answered (RFC 6455, section 9.1; RFC 7692).
 
 /// The answer to a client that gets compression. Each message stands alone, both ways: one compressed message is the same

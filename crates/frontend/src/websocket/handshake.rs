@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! The HTTP request and response around a WebSocket's beginning.
 
 use wire::http1::{BodyFraming, EncodeError, RequestHead, StatusLine, Version, write_response_head};

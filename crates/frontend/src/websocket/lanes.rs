@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Two servers that send to one WebSocket: lane 0 is the session itself (the proxy), lane 1 has pushes (the handler).
 //!
 //! Each lane keeps its order. They change only between messages, so that no message is torn; control frames of one may

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! WebSockets with one client: what it sends becomes packets, what servers send becomes frames (frontend, WebSocket).
 //! Without I/O.
 //!

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Clients: accepting, reading, writing, closing.
 
 use std::io::{self, ErrorKind, Read, Write as _};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Carries out what becomes of the sessions of servers that have gone, and offers them to successors.
 
 use std::time::Instant;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! The end of a process that has been replaced: it accepts nobody any more, and goes on for the clients it has.
 //!
 //! New clients are its successor's. Each of ours is told with its next response that no request follows. Those that are still

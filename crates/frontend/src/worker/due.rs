@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! What is due: deadlines of clients, keep-alives and expiry of exchanges, credits of quiet sessions.
 
 use std::time::Instant;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! The worker: sockets, clock and timers around clients and exchanges.
 //!
 //! One thread. A turn takes the packets that have come from proxy and handler and gives each to its client, reads from

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Packets from proxy and handler.
 
 use std::time::Instant;

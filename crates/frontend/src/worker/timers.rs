@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! One timer for each slot of a table.
 //!
 //! Deadlines are pushed back all the time and seldom come true, and slots are used again and again. So a slot has one

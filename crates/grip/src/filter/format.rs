@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! The little language of content filters: `%X`, `%(argument)X`, and `%%` for a percent sign (GRIP, format language).
 //!
 //! Content may come in pieces. What could be the beginning of a directive is held back until the rest is there.

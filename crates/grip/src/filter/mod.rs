@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Filters: what a subscription lets through, and in which form (GRIP, filters).
 //!
 //! A backend names filters with a channel. They run in the order in which they are named, on each message for the

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! The header form: `Grip-Hold`, `Grip-Channel` and the others, checked in the order in which mistakes are reported.
 
 use std::borrow::Cow;

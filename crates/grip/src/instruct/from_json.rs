@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! The JSON form: a body of type `application/grip-instruct`. What the headers said still counts; nothing of the HTTP
 //! response's own headers and body does.
 

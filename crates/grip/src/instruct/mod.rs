@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Instructs: what a backend's response asks the proxy to do with the client (GRIP, parsing the instruct).
 //!
 //! Input is the backend's response as the proxy passes it on with `accept`; output says how to hold the client, on

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! The formats of an item: `http-response` for long-polls, `http-stream` for streams, `ws-message` for WebSockets.
 
 use std::borrow::Cow;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Publish items: what a publisher sends to a channel, in JSON or tnetstring (publishing, item format).
 //!
 //! An item has the same message in up to three formats, one for each way a client may be held. Input comes from the

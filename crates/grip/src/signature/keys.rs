@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Keys that sign tokens, and keys that verify them: a secret for both, or the private and the public half of a pair.
 //!
 //! The kind of the key decides about the algorithm, never the token. Pairs are on the curve P-256, or RSA of 2048 to 8192

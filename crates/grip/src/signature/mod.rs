@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! `Grip-Sig`: a token that shows a backend that a request came through its proxy, and a proxy that a request came from
 //! a proxy it trusts (proxy, GRIP headers). A JSON Web Token with the claims `exp` and `iss`, signed by HS256, ES256 or
 //! RS256, as the key is.

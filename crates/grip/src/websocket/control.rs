@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! What a backend tells the handler over its WebSocket: the JSON behind `c:` (GRIP, control messages).
 
 use std::borrow::Cow;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! WebSocket events as they stand in the bodies of HTTP requests and responses, `application/websocket-events`
 //! (WebSocket-over-HTTP, event encoding).
 //!

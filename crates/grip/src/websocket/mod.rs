@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! What GRIP says on and about WebSockets.
 //!
 //! - [`control`]: what a backend tells the handler over a WebSocket.

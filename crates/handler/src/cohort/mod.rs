@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Holds that have the same: the same place in their channels, and the same next link.
 //!
 //! They would all ask their backend the same at the same moment, so they ask it once: a cohort has one position, one timer,

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! A page that is being fetched for streams: the response to a next link, whose body is added to theirs.
 
 use std::rc::Rc;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! When backends are asked again: not all holds at once, because all that a channel has may want it at the same moment.
 //!
 //! So many a second, with a short wait before the first, and holds with different links take turns (GRIP, updates).

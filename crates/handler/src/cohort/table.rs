@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! All cohorts, and which of them a hold joins.
 
 use std::hash::BuildHasher;

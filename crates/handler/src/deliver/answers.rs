@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Messages for those whose filters ask: they wait in [`inquiries`](super::inquiries) until that has been answered.
 
 use std::rc::Rc;

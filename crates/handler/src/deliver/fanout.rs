@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! From an item to those who get it (publishing, fan-out).
 //!
 //! An item is evaluated once for each class of subscribers. What they get leaves at once, or, when `message_rate` is set

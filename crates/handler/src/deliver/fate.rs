@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! What becomes of a published item.
 
 use serde::Serialize;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Messages that wait while filters ask a backend about them (GRIP, http-check and http-modify).
 //!
 //! Each group of subscribers has a queue in each of its modes. Only the first message of a queue is asked about, so the others

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Published messages for WebSockets (publishing, ws-message): frames for those that we push into, items for the proxy for the
 //! others.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! From an item to packets.
 //!
 //! [`fanout`] finds those who get an item and decides what they get. Content for streams is collected in [`runs`] until

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Answers to long-polls: published responses, and those of the instruct when nothing comes. Equal answers share packets.
 
 use std::collections::HashMap;

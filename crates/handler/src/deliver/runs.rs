@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! The content published in a turn, until it leaves at the end of the turn. Content of streams and frames for WebSockets are
 //! apart.
 //!

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! From content to packets: equal content for many holds of a frontend goes out in common packets, what a hold can not
 //! take yet waits on it and follows in the same way.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Which clients read too slowly.
 //!
 //! A client may have more waiting than `session_queue_bytes` for a while, because one item may be that large and all

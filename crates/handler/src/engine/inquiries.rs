@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Filters that ask: requests about the messages that wait, and what follows from the answers (GRIP, filters).
 
 use bytes::Bytes;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Joins the stages: what comes from the worker's sockets goes through them in order. No I/O, no clock, no log.
 //!
 //! Items pass [`order`](crate::order), which decides once for all, then [`deliver`](crate::deliver), which finds the

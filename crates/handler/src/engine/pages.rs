@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Next links: pages are fetched for streams, and what they say is done (GRIP, link fetch).
 
 use bytes::Bytes;

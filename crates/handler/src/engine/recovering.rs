@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! After a start, the holds and WebSockets of a predecessor are taken up. Nothing is published or accepted before all frontends
 //! and the proxy have been heard, or for a second.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Holds of a predecessor are taken up from the frontends that have kept them.
 
 use std::time::{Duration, Instant};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! What statistics are made of.
 
 use zhttp::{Id, PeerId};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Backends are asked again: streams fetch their next link, long-polls go back to the proxy (GRIP, updates).
 
 use std::time::{Duration, Instant};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! WebSockets: what the proxy tells of them, and what it is told (internal RPC, ws-control; GRIP, WebSocket sessions).
 
 use grip::MAX_FILTERS;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Requests that the handler makes itself, by way of a proxy (internal RPC, internal HTTP requests): next links, gone links, filters.
 //!
 //! Each is a ZHTTP session of which this is the client. So many run at a time, and so many of filters beside them, so that

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! A client that waits to be sent something: its session at the frontend, its terms, and what waits for it. Most are held
 //! requests; a WebSocket into which we push is one more kind. [`table`] keeps all of them.
 //!

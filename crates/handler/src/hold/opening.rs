@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! How a response begins: the head, and the first of the body. A stream's is sent once and not kept.
 
 use bytes::Bytes;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! What we push into a WebSocket: frames as clients get them, on lane 1 of a session that the proxy has.
 
 use std::time::Instant;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Content that waits for one client, because it has no credits or its frontend's link has no room.
 //!
 //! Pieces are shared with all others that wait for the same; what is counted for one client is the bytes it is behind.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! A held long-poll: it gets one response, published or its instruct's own, or is proxied anew.
 
 use std::rc::Rc;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! A held stream: it gets content as it is published, and keep-alives in between.
 
 use std::rc::Rc;

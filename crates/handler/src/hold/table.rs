@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! All holds, by index and by session.
 
 use std::ops::{Index, IndexMut};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! What a backend has asked for, in the form in which holds keep it.
 //!
 //! Thousands of holds usually have the same instruct but for their channels, so they share their terms. What is needed

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! When holds are to be looked at.
 
 use std::time::{Duration, Instant};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Orders to publish, taken in steps.
 //!
 //! A publisher may order thousands of items at once. They are taken a few at a time, orders in turns, so that other

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Ids of published items, so that no item is delivered twice (publishing, id cache).
 //!
 //! An id is remembered for `id_cache_ttl`, or until `id_cache_max` younger ones are there; the latter is counted, because

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! The order in which items leave, and how fast. It is decided here, once, for all holds.
 //!
 //! [`backlog`] takes orders in steps, [`dedup`] drops repetitions, [`sequencer`] keeps back what came too early, and

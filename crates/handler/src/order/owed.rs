@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Messages that a predecessor of this handler has sent, perhaps not to all.
 //!
 //! A publisher that has not been answered repeats its message. Frontends say which they have had from the predecessor, and

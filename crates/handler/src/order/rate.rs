@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! `message_rate` and `message_hwm`: how fast deliveries leave, when that is limited (publishing, limiter).
 //!
 //! A delivery counts as one, or, with `message_block_size`, as one for each block of its content.

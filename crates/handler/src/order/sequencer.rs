@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Order of published items (publishing, sequencing).
 //!
 //! An item whose `prev-id` is not the id of the channel's last item waits for the one between, up to a time. Only channels

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! The command socket: requests of operators and libraries (control, command socket).
 
 use std::collections::BTreeSet;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Commands that only the proxy can answer in full: which connections are there, and whose backend is asked (control,
 //! command socket). No I/O, no clock.
 //!

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! What a publisher asks for over HTTP, on its way to the worker and back.
 //!
 //! The worker may be busy for longer than the publisher cares to wait. Exactly one of two things happens then: either the

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! How many connections others have, as they say, where each is not told of (control, conn-max).
 
 use std::collections::HashMap;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Statistics: what is told at `stats_spec` (control, stats). No I/O, no clock.
 //!
 //! While nobody listens, nothing is noted, kept or encoded, and the proxy is not listened to. Who begins to listen is told

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! What the stages note for statistics, while somebody listens to them.
 
 use std::collections::BTreeMap;

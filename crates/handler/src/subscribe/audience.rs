@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! All who are held, and what they are subscribed to: holds come in and leave here.
 
 use std::collections::VecDeque;

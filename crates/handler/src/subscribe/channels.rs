@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! The table of channels: who is subscribed to what.
 //!
 //! The subscribers of a channel are in groups, one for each [class](super::classes) and [cohort](crate::cohort), and one for

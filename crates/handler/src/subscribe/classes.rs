@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Classes of subscribers: those for whom a channel's messages have the same fate and content.
 //!
 //! What filters look at belongs to the hold: its data (`Grip-Set-Meta`) and, for some filters, its channels with the ids

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! How many are subscribed to a channel, and to which channels anybody is.
 
 use std::collections::BinaryHeap;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Who gets what.
 //!
 //! [`channels`] is the table of channels and their subscribers; [`counts`] says how many. Subscribers of a channel with the same filters and data

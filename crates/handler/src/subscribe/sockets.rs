@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! WebSockets among those who listen: how they come into channels and leave them.
 
 use std::rc::Rc;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! The `accept` RPC: the proxy gives requests over, with the backend's response (internal RPC, method accept).
 //!
 //! `rpc` says what is in a call; here is what of it is looked at.

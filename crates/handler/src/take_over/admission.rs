@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! What becomes of a request that the proxy wants to hand over, by the instruct in the backend's response.
 //!
 //! An instruct whose wishes can not be met is refused by name. Nothing is ignored that a client would notice.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Frontends that may not have got all that publishers have been told is published: they did not keep up, the link to them was cut, or
 //! they have not been heard since this process began to publish. If it ends now, what they have kept has a hole, and a
 //! successor must not go on with it. It can not know that from them, so it is left for it in a file, before publishers get

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! What a client has asked for, kept so that the proxy can ask for it anew (internal RPC, retry packet).
 //!
 //! It is kept as it came, undecoded, in one piece: thousands of long-polls wait, and most get their answer without it.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Requests that the proxy hands over to be held: [`accept`] reads the call, [`admission`] decides, [`asked`] is what is kept to
 //! give a request back, [`record`] and [`arrears`] what a
 //! successor is to know.

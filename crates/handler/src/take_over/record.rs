@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! What a hold's frontend keeps, so that a successor of this handler can go on with it: the call by which the proxy gave it over,
 //! without what nobody needs again. So a successor holds by the same code, and what it can not read it can not hold.
 

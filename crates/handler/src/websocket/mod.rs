@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! WebSockets, as far as the handler knows them (internal RPC, ws-control; GRIP, WebSocket sessions).
 //!
 //! The proxy has the connections. It tells of each in items, and passes on what backends say behind `c:`; it is sent items

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Items on their way to the proxy, many in a packet.
 //!
 //! Nothing waits here beyond the turn. A packet that the link does not take is lost, and its WebSockets with it: the proxy

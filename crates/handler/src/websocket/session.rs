@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! What is known of one WebSocket.
 
 use std::collections::VecDeque;

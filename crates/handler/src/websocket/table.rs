@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! All WebSockets, and when they are to be looked at.
 
 use std::ops::{Index, IndexMut};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Requests of the proxy: what to know before a request is passed on (`inspect`), and requests to hold (`accept`).
 
 use std::time::Instant;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! The file in which a successor finds the frontends that have not got everything.
 
 use std::fs::{self, File};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! The worker: sockets, clock and timers around the engine.
 //!
 //! One thread. Requests to hold come from the proxy's `accept` socket, items from PULL, SUB, the command socket and the

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Carries out what the engine decides: packets to frontends, subscriptions at publishers, lines in the log.
 
 use std::collections::{HashMap, VecDeque};

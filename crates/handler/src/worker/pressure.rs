@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! When publishers wait.
 //!
 //! They wait for links that are busy, so that what comes meanwhile is joined and nobody falls behind: a few packets

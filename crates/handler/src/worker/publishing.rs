@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Items on their way in: from the control port, the command socket, PULL and SUB into the backlog, and from there, in
 //! steps, to the engine.
 

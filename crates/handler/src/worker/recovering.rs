@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Asks frontends for what they have kept of a predecessor, and hears them and the proxy.
 
 use std::time::Instant;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Tells statistics to whoever listens, and listens to the proxy's meanwhile.
 
 use std::time::Instant;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Many held clients, and a frontend that costs nothing: packets are encoded as for a socket and counted.
 
 use std::time::{Duration, Instant};

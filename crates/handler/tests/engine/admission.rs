@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! What is held, what is passed on, and what is refused.
 
 use super::desk::{Desk, LIMITS};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Filters that ask a backend: `http-check` and `http-modify`.
 
 use std::time::Duration;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! An engine and a place to write down what it does.
 
 use std::time::{Duration, Instant};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Filters: a message is evaluated once for each class of subscribers.
 
 use super::desk::{Desk, LIMITS};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Content on its way to streams: grouping, order, credits.
 
 use super::desk::{Desk, LIMITS};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Beginning and end of holds, and what long-polls get.
 
 use super::desk::{Desk, LIMITS};

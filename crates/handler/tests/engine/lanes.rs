@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! WebSockets whose frontend lets us push: frames go straight to it, beside the proxy, and must not come before what the
 //! proxy has sent.
 

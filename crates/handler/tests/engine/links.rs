@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Frontends whose links take no more: what waits, waits on their own holds.
 
 use std::time::Duration;

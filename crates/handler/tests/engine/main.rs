@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! The engine as frontends see it: what is held and published goes in, packets come out, written down in short.
 //!
 //! A line is a packet: the frontend, each session with the packet's number, and what the packet has. Nothing here has

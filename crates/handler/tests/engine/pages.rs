@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Next links: pages between and before holds, and what happens when they can not be had.
 
 use std::time::Duration;

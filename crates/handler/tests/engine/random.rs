@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Whatever happens in whatever order: every stream gets just what was published while it was there, never more than
 //! its credits allow, and its packets are numbered without gaps.
 

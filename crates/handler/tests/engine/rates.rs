@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! `message_rate` and `message_hwm`: deliveries a second, and how many may wait.
 
 use std::time::Duration;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! What frontends are told so that a successor of this handler goes on with their clients, and what a successor does with it.
 
 use handler::context::Context;

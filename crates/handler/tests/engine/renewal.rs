@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Long-polls that go back to the proxy, to be proxied anew.
 
 use std::time::Duration;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! What publishers are told of their items.
 
 use handler::deliver::fate::Fate;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! WebSockets: items of the proxy in, items for the proxy out.
 
 use std::time::Duration;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! The HTTP control port, without a worker: the test takes what is submitted.
 
 use std::io::Write;

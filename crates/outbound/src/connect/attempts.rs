@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! The addresses of one backend, tried within one deadline, several at a time if they are slow ("happy eyeballs", RFC 8305).
 //!
 //! The first connection that is made is used. An address that refuses gives way to the next one at once; one that is silent

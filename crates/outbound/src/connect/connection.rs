@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! A TCP connection to a backend, and what is known about its readiness.
 
 use std::io::{self, Write as _};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Which names are looked up next, so that those which hang leave threads to the others.
 //!
 //! A lookup holds a thread until the system answers, which no deadline can shorten. So threads are kept back: names that were

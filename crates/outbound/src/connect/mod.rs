@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! From a request's URI to a connection: where it leads ([`target`]), which addresses that is ([`resolve`]) and whether they
 //! may be reached ([`policy`]), a connection that waits there already ([`pool`]) or a new one ([`attempts`]).
 

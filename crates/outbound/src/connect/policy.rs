@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Addresses that a request may reach only if its sender vouches for it (`ignore-policies`).
 //!
 //! Targets of the routes file are vouched for. Others come from backends and clients (next links, untrusted routes), and

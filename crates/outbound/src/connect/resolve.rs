@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Names of backends to addresses, by the system's resolver.
 //!
 //! The resolver blocks, so it runs on threads of its own; [`lookups`](super::lookups) says which name is next. Answers are

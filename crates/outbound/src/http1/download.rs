@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! What comes from the backend: interim responses, the head of its response, and the payload of the body.
 
 use wire::http1::{

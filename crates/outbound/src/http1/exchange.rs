@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! One request and its response: what is known about it, and what time does to it. Without I/O and clock.
 
 use std::rc::Rc;

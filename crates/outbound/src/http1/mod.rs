@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! One request over HTTP/1.1: what its first packet asks for ([`request`]), and the [`exchange`] that it becomes, made of
 //! [`upload`] (bytes that go to the backend) and [`download`] (bytes that come from it). None of these has I/O or a clock.
 

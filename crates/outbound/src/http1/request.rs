@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! What the first packet of a session asks for, checked and turned into the bytes that go to the backend.
 
 use std::rc::Rc;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! What goes to the backend: head and body of the request, as far as they have come from the requester.
 //!
 //! The first packet's body comes without being asked for; further body only within the window of the session, which is

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! The request that asks a backend for a WebSocket, and its answer.
 
 use wire::http1::{BodyFraming, EncodeError, ResponseHead, list_contains, write_request_head};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! WebSockets to backends: packets become frames, frames packets (outbound, WebSocket client). Without I/O and clock.
 //!
 //! - [`handshake`]: the request that asks for one, and whether the answer grants it.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! An answer that refuses a WebSocket: the requester gets it whole.
 
 use wire::http1::ResponseHead;

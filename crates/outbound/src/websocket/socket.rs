@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! One WebSocket to a backend.
 
 use wire::websocket::{Event, Header, MAX_CONTROL, Message, Opcode, Reader, Role, Violation, mask, write_close};

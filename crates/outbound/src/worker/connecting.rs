@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! From a new exchange to its connection.
 
 use super::Worker;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! What every part of the worker needs while it deals with an event.
 
 use std::time::Instant;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! WebSockets: from the answer to the handshake on.
 
 use std::hash::BuildHasher as _;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! The worker: one thread that joins requesters, exchanges, connections and clock.
 //!
 //! A turn takes the packets that have come, and what connections have become ready for; each is dealt with to the end

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Packets from requesters: new sessions, and what comes later in them.
 
 use transport::{Change, Incoming};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! The worker with names that have several addresses, which no system under test has of its own.
 
 use std::io::{Read, Write};

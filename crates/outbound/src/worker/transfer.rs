@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Bytes between the connection of an exchange and its requester, and the end of it.
 
 use std::io::{self, ErrorKind, Read, Write};

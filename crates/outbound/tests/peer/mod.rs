@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Both neighbours of the outbound client: a requester with real ZeroMQ sockets, and backends with real TCP sockets.
 #![allow(missing_docs, dead_code)]
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! One log line: level, local time, text; made safe for terminals and for whoever reads it line by line.
 
 use std::fmt::{self, Write as _};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Log lines as Pushpin writes them: `[INFO] 2026-11-23 20:13:47.800 text`, in local time, to stdout or a file.
 //!
 //! The code logs with `tracing`'s macros. A level that is off costs one comparison of an atomic; a line costs its formatting

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Lines on their way out of the process.
 //!
 //! Whoever logs only appends to a buffer; a thread of its own writes. A reader that stops, a disk that hangs or a terminal

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! The body of a response on its way to the client: what has come and waits for the client's credits.
 
 /// The response as far as it has been sent.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! The body of a request on its way from the client to the backend.
 //!
 //! Bytes come in within the window of the client's session, and leave as the backend grants credits. As long as the whole

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! SockJS sessions that talk by polls, between the exchanges of their requests and the relays of their WebSockets.
 
 use std::time::Instant;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Groups that share a request, between the exchanges of their members and those of their sources.
 
 use std::time::Instant;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! From the first packet to the first target: route, ask the handler, go.
 
 use std::sync::Arc;

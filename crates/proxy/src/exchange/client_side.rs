@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! What goes to the client's instance and what comes from it.
 
 use tnetstring::Item;

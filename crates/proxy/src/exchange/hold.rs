@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Responses that are instructions: collected, then handed to the handler together with the client.
 
 use rpc::accept::Accept;

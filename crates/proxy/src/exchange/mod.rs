@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! One request of a client and what becomes of it. No I/O, no clock.
 //!
 //! The way of an exchange: `begin` finds the route and asks the handler if need be; `origin_side` sends the request

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! The request to a target, the next target if that fails, and the response.
 
 use std::time::Duration;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Requests of SockJS clients: some are answered at once, others wait in a session (proxy, SockJS).
 
 use std::hash::BuildHasher;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! A request that is shared: one exchange asks the backend, the others get copies of what it answers (see
 //! [`sharing`](crate::sharing)).
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! What the handler has decided about a request that it was asked to hold (internal RPC, accept).
 
 use rpc::accept::Accepted;

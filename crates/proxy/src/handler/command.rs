@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Commands of the handler (internal RPC, proxy command socket).
 
 use std::time::Instant;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Asking the handler about a request before it is proxied (internal RPC, inspect), and when not to.
 
 use std::time::{Duration, Instant};

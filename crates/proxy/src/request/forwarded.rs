@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! What backends are told of the way a request came: X-Forwarded-For, X-Forwarded-Proto, CDN-Loop.
 
 use grip::header::{elements, first};

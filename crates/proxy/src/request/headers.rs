@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! What a backend gets to see of a request: its URI and its headers (proxy, request toward the origin).
 
 use routes::{Route, Target, TargetKind};

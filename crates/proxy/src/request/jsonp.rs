@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! A request that a page makes by a script tag: what it really wants stands in its query (proxy, JSON-P activation).
 
 use grip::jsonp::Jsonp;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Grip-Sig tokens.
 
 use std::collections::HashMap;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! The URI of a request, taken apart. Bytes pass as the client sent them; nothing is decoded or normalised.
 
 /// The parts of an absolute URI that routing and rewriting need.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Short plain-text responses that the proxy gives itself (proxy, complete list of proxy-generated answers).
 
 /// A short plain-text response.

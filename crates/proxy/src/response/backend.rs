@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Responses of backends: which of them are instructions for a hold, and what a client gets to see (proxy, response
 //! handling and GRIP).
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Responses for scripts of other sites: with headers that allow it, or as scripts (proxy, auto cross origin).
 
 use std::borrow::Cow;

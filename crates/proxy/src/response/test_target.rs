@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! The built-in test backend, so that a new user can hold a connection without writing one (proxy, test target).
 
 /// A response of the test backend.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Which requests are the same.
 //!
 //! Requests are the same if the same would be sent to the same backends. If the handler wants clients to share (`share_all`),

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Several clients that ask for the same at the same time share one request to the backend (proxy, request sharing).
 //!
 //! Those who share are a *group*. Its request is an exchange of its own, the *source*, whose client is the group: what it

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! All groups: who is in them, what a latecomer is given, and how fast their sources may go on.
 //!
 //! The fastest member sets the pace. What the others have not passed on waits in their exchanges, up to a bound; one that stays

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! What a request of a poll session asks for.
 
 use std::rc::Rc;

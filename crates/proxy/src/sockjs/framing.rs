@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Messages inside the messages of a WebSocket: a client sends JSON arrays of strings, and gets `o`, `a["message"]` and `h`.
 
 use std::time::{Duration, Instant};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! SockJS: WebSockets for browsers and networks that have none (proxy, SockJS).
 //!
 //! A route with `sockjs=PREFIX` serves it below that path. Towards backends each session is a WebSocket like any other.

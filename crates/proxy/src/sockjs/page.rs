@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! What is answered at once, without a backend.
 
 use std::borrow::Cow;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! What a path below the prefix of a route means.
 
 use routes::Route;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! A session that talks by polls: HTTP requests of the client on one side, a WebSocket on the other. Towards the relay of that
 //! it is a frontend with one client.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! All sessions that talk by polls, and which one a request or a packet is for.
 //!
 //! The engine hands over [`Event`]s, which wait in a queue while exchanges and relays work, and does the [`Work`] that comes of

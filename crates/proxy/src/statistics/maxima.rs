@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! How many connections each route has at most at a time, for handlers that are not told of each (control, conn-max).
 //!
 //! The handler adds what it holds itself. So that none is counted twice or not at all, a connection that is offered to it is

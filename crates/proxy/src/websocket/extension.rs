@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! A backend that speaks GRIP on its WebSocket (grip, WebSocket; proxy, origin accepted).
 
 use grip::header::{elements, first, parameters};

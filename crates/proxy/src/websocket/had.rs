@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Which published messages the handler has sent to WebSockets, so that its successor sends them to nobody again.
 
 use std::collections::VecDeque;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! WebSockets: each is a client's session and a backend's, and what one says is passed on to the other (proxy, WebSocket).
 //!
 //! - [`table`]: all of them, and which one a packet is for.

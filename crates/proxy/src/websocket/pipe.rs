@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Frames on their way to one side.
 //!
 //! Messages pass piece by piece, as they come. What has no credits waits, in order. A message that the handler inserts

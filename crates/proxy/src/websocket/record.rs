@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! What the handler knows of one WebSocket by its backend, so that a successor of the handler can be told again.
 
 use grip::filter::Filter;

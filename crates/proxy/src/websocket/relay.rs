@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! One WebSocket: the client's session, the backend's, and what passes between them.
 
 mod closing;

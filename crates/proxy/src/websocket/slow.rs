@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Which clients read too slowly what is published to them: by the same measure as those of held streams, which the handler
 //! judges.
 //!

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! All WebSockets, and which one a packet or an item is for.
 
 use std::collections::HashMap;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! What operators can measure of the proxy.
 
 use metrics::Page;

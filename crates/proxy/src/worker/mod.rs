@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! The event loop: sockets, clock, signals and the routes file around the [`Engine`].
 //!
 //! One thread. A turn takes what has come on each socket, up to a limit so that no peer starves the others, and gives it

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! The routes file: when it is read, and what is done about a broken one.
 //!
 //! It is looked at instead of watched, because it may be replaced, be on a network, or not be there yet; two looks a

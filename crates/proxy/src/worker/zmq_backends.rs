@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Backends that speak ZHTTP themselves, on sockets that the proxy binds for them (proxy, targets `zhttp/` and `zhttpreq/`).
 
 use std::collections::HashMap;

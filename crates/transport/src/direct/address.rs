@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! `ipc:` addresses, and the files that belong to them.
 
 use std::io;

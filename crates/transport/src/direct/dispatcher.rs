@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Who gets a message and whose turn it is to be read: the links of a socket, without listeners, clock or log.
 //!
 //! Messages come from the typed sockets and readiness from the reactor, both through [`Socket`](super::Socket). Each link

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! One connection to a peer: its stream, what is half read, and what waits to be written.
 //!
 //! The stream is a unix socket that does not block, or in tests a pipe in memory.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Sockets that speak ZeroMQ's protocol over unix sockets, in the thread that uses them.
 //!
 //! libzmq has a thread of its own for I/O: a packet from one process to another wakes the sender's, that one the

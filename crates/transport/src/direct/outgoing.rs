@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Encoded messages one after the other: those that wait to be written to one peer, or to be given to any.
 //!
 //! A turn's messages are collected here and leave with one system call. Where each message ends is known, so that what

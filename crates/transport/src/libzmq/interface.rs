@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Names of network interfaces in addresses to bind to, such as `tcp://eth0:5560`.
 //!
 //! ZeroMQ allows them, but libzmq as it is built for us can not look them up.

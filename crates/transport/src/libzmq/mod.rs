@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Sockets of libzmq: for peers on other machines, and for those that publish and command over TCP.
 //!
 //! libzmq has a queue for each peer and says when it is full, and that is all it tells. What it does not take waits here,

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! The only file that touches libzmq. Its I/O is done by a thread of its own; what it has for us shows on a descriptor
 //! that is edge triggered and shared by both directions, so that a socket that was used must be asked for its state
 //! before the thread sleeps.

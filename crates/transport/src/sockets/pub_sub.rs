@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! PUB and SUB: responses, addressed by a prefix that names the receiving instance, and published messages.
 //!
 //! Sending is by XPUB, which sees the subscriptions of its peers. So a packet for an instance whose subscription has not

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! PUSH and PULL: first packets of sessions, publishes, and one-way notices. One part a message.
 
 use crate::error::{SendError, Taken};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! ROUTER: later packets of a session, addressed to the peer that owns the other end.
 //!
 //! A message is `[peer identity, empty, content]` (ZHTTP, framing per socket). A probe (`[peer, empty]`) is answered

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Request and reply: DEALER asks, ROUTER in the place of REP answers (internal RPC, framing).
 
 use crate::change::{Arrival, Change};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Frames: a flag byte, a length of one or eight bytes, and the body (ZMTP 3.0, framing).
 
 use super::{Step, Violation};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! The opening of a connection: greeting and READY (ZMTP 3.0, greeting and NULL handshake).
 
 use super::Violation;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! ZMTP 3.0, the protocol of ZeroMQ, without I/O: bytes to parts of messages and back.
 //!
 //! Spoken by the [direct](crate::direct) sockets, to each other and to libzmq from version 4.0 on. Both sides send a

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Where a request wants to go: `host[:port]` of the `Host` field or of an absolute target (RFC 3986, section 3.2).
 
 use std::net::Ipv6Addr;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! How bodies are framed, and taking the payload out of the frame.
 
 use super::BodyError;

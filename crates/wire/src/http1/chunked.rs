@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! The chunked coding (RFC 9112, section 7.1), both ways.
 
 use std::num::NonZeroUsize;

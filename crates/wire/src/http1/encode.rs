@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Writing heads.
 //!
 //! Header fields come from packets, that is, from other programs; whatever could end a line early is refused, so that

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Header fields, and what those of them that concern framing and persistence say together.
 
 use super::{BodyFraming, HeadError};

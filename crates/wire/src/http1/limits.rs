@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! How large the parts of a message may be.
 
 /// Header fields that a head can have at most, whatever the settings say. The parser's table of them lives on the stack.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! HTTP/1.1 message syntax and framing (RFC 9112), for both roles.
 //!
 //! A message is read in two steps: [`parse_request`] or [`parse_response`] gives the head and says how the body is framed,

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Server role: the head of a request.
 
 use std::mem::MaybeUninit;

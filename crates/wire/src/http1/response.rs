@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Client role: the head of a response.
 
 use std::mem::MaybeUninit;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! The payload of close frames (RFC 6455, sections 5.5.1 and 7.4).
 
 use super::header::{Header, Opcode, mask};

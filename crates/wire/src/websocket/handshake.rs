@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! The two header values that prove that both sides speak WebSocket (RFC 6455, section 4).
 
 use base64::Engine as _;

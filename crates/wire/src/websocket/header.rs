@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! The bytes before a frame's payload (RFC 6455, section 5.2).
 
 use super::{MAX_CONTROL, Violation};

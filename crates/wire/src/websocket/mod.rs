@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! WebSocket frames (RFC 6455), for both roles.
 //!
 //! A [`Reader`] gets whatever bytes have come, in a buffer that it may write to because it takes the mask off in place, and

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! What the other side may not send.
 
 /// Why a connection can not go on. Nothing after it can be read.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! From bytes to a packet.
 
 use tnetstring::{Item, Kind as Type};

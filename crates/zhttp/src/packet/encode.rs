@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! From a packet to bytes.
 
 use std::io::Write;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! `ext`: what peers of some kinds tell each other besides. Others skip it.
 //!
 //! Two of the keys are the originals' (`multi`, `quiet`), the others are ours. Keys that are not known are skipped, so

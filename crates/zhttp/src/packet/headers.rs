@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Header lists: order and repetitions are kept.
 
 use tnetstring::{Item, Kind as Type, Writer};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! The sessions a packet is for: one with its number, or a list (ZHTTP, multi-id packets).
 
 use tnetstring::{Item, Kind as Type, Writer};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Packets: bytes as they stand in a ZeroMQ message, and the fields they mean (ZHTTP, encoding and fields).
 //!
 //! Decoding borrows from the message and leaves headers and id lists undecoded until someone asks, since data, credit

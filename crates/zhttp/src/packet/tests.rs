@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Literal packets, and properties that hold for all.
 
 use super::*;

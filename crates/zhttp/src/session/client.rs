@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! One session seen by its client: the side that sent the first packet.
 //!
 //! Used by the frontend (towards proxy and handler) and by the proxy (towards the outbound client).

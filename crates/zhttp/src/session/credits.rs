@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Flow control: body bytes that a side may send, granted by the other (ZHTTP, flow control).
 //!
 //! The sender's half is a count, [`Credits`]. The receiver's half is a [`Window`], which gives credits back late on

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Passing a session from one server to another (ZHTTP, handoff).
 
 use crate::id::{Id, PeerId};

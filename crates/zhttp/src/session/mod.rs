@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! One session, seen from either end: numbers, credits, hand-off, and time.
 //!
 //! An end is told what comes ([`on_packet`](client::Session::on_packet)) and what time it is

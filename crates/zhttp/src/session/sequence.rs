@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Sequence numbers: each direction of a session counts its packets from 0 (ZHTTP, sequence numbers).
 
 use super::violation::Violation;

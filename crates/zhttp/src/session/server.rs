@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! One session seen by its server: the side that answers.
 //!
 //! Used by the proxy and the handler (towards the frontend) and by the outbound client (towards the proxy).

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Sessions that survive their process: written to bytes, and read back by a successor.
 //!
 //! The first byte is a version, the second says which end it is. Peers are written by name and times as ages, since numbers of peers and points in time

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Both ends of a session against each other.
 
 use std::time::Duration;

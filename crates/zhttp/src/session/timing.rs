@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! When a session has heard from its peer, and when the peer is to hear of it again.
 //!
 //! Times are kept as counts of a tick since the session was opened, because there is a session at both ends of every

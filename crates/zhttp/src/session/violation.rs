@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! What a peer did that its session does not survive.
 
 use crate::packet::Kind;

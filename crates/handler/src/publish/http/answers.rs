@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! What the control port answers, in the texts that clients know.
 
 use bytes::Bytes;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Who may publish over HTTP: whoever has a token (RFC 6750) that is known, or signed with the right key.
 //!
 //! A signed token is a JSON Web Token (RFC 7519) with the claim `exp`, as the client libraries of GRIP send it. `iss` must be

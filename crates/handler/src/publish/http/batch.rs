@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Batches in NDJSON: an item a line, and an answer a line.
 //!
 //! Such a body has no end that must be waited for. Lines are published as they come, in their order, each part of them when

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! `GET /channels`: who is subscribed to what.
 
 use hyper::StatusCode;

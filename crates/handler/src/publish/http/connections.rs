@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Who is connected to the control port, and how much is kept for them.
 //!
 //! Anybody who reaches the port can connect and send half a request. Such connections are bounded in number and in bytes,

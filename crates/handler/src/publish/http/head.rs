@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! The head of a request to the control port, checked before hyper sees it.
 //!
 //! hyper answers malformed heads by itself, with texts of its own. Clients of the control port know others, so the head is

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! The HTTP control port: `POST /publish/` and what else it answers (publishing, HTTP control endpoint).
 //!
 //! It runs on a thread of its own that never blocks, so that neither a publisher that sends slowly nor a worker that is

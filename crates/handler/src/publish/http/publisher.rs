@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! One connection to the control port, and the body of the request that comes by it.
 
 use std::cell::Cell;

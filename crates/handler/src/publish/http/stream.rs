@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! A connection of a publisher, with TLS or without.
 
 use std::io;

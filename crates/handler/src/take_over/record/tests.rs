@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! What a successor reads of a record is what its predecessor held.
 
 use super::*;

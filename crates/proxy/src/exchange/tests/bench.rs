@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! The engine between a frontend, an outbound process and a handler that are played by the test.
 
 use std::sync::Arc;

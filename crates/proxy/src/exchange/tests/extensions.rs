@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! What the suite can do beyond Pushpin, each with a peer that announces it and with one that does not, as Pushpin's.
 
 use std::time::Duration;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Requests that the handler is asked about, takes over, or gives back.
 
 use std::time::Duration;

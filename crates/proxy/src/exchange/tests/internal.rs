@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Requests that the handler makes itself: links and the like.
 
 use rpc::passthrough::Passthrough;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Whole flows, without sockets: packets in, packets out.
 
 mod bench;

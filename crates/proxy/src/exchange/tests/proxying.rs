@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Requests that go to a backend and come back.
 
 use std::time::Duration;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Whatever the others do, in whatever order: the client's packets keep the rules, and every request ends.
 
 use std::time::Duration;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! Clients that share one request.
 
 use std::collections::{BTreeMap, BTreeSet};

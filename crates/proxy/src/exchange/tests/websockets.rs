@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! WebSockets: what one side says reaches the other, and how they end.
 
 use std::time::Duration;

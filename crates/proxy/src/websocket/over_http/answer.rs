@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! What the head of a backend's answer says.
 
 use std::time::Duration;

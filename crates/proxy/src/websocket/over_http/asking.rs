@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! One request with WebSocket events: its session with an outbound process, and its answer as it comes.
 
 use std::time::{Duration, Instant};

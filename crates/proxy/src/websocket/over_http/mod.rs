@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! A WebSocket that its backend sees as a row of requests (WebSocket-over-HTTP).
 //!
 //! The first request carries `OPEN`, each later one what the client has said since; responses carry what the backend says.

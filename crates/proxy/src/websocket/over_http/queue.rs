@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! What the client has said and the backend has not accepted.
 
 use std::collections::VecDeque;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! The headers of a request with WebSocket events.
 
 /// Whether a header of the client's handshake goes with each request: names with which we tell the backend something are

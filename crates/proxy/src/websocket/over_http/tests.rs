@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! A conversation in literal requests and answers.
 
 use std::time::{Duration, Instant};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! How a WebSocket ends.
 
 use std::time::{Duration, Instant};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! The backend's side of a WebSocket.
 
 use std::time::Instant;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! The backend's side of a WebSocket that goes over HTTP: sends the requests of the conversation, and passes its events on.
 
 use std::time::Instant;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 //! The dispatcher with peers that are made of bytes in memory, and a clock that is turned by hand.
 
 use std::cell::RefCell;
