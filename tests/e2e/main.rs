@@ -22,6 +22,7 @@ mod proxy;
 mod publish;
 mod recovery;
 mod replaced;
+mod replay;
 mod routes;
 mod sharing;
 mod smuggling;

@@ -23,6 +23,7 @@ pub mod departure;
 pub mod exchange;
 pub mod http1;
 pub mod keep;
+pub mod replay;
 pub mod uplink;
 pub mod websocket;
 pub mod worker;
@@ -139,7 +140,9 @@ fn serve(mut started: Started) -> Result<(), Failure> {
         responses: specs.input.clone(),
         options: process::zmq::options(&settings.zmq),
     };
-    let mut worker = Worker::new(&specs, listeners, admission, config)?;
+    let replay =
+        replay::Terms { wait: settings.replay_wait, body: settings.replay_body, memory: settings.replay_memory };
+    let mut worker = Worker::new(&specs, listeners, admission, config, replay)?;
     let fd = started.signals.as_raw_fd();
     worker.registry().register(&mut SourceFd(&fd), Token(SIGNALS), Interest::READABLE)?;
     let mut reporter = started.ready.tell()?;

@@ -63,7 +63,8 @@ impl Bench {
             recover_wait: Duration::ZERO,
             deadlines,
         };
-        let worker = Worker::new(&specs, listeners, Admission::new(1000, 10_000), config).unwrap();
+        let worker =
+            Worker::new(&specs, listeners, Admission::new(1000, 10_000), config, frontend::replay::Terms::OFF).unwrap();
         Bench { worker, address, trusting: Arc::new(trusting), _dir: dir }
     }
 

@@ -84,6 +84,7 @@ const CLOSED: &[(&str, &str)] = &[
     ("server_fault", "Proxy or handler broke the rules, or sent what HTTP can not carry."),
     ("server_silent", "Proxy or handler sent no packet for 60 s."),
     ("server_gone", "The proxy or handler of the session has ended."),
+    ("no_proxy", "No proxy came to take a request in `replay_wait`."),
     ("server_full", "Too much waited for proxy or handler."),
 ];
 
@@ -137,6 +138,8 @@ catalogue! {
     CLIENTS_ACCEPTED: Counter, "clients_accepted_total" [], FRONTEND, "Connections of clients that were accepted.";
     CLIENT_SESSIONS: Gauge, "client_sessions" [], FRONTEND, "Requests and WebSockets of clients under way, held ones included.";
     CLOSES: Counter, "closes_total" ["reason" = CLOSED], FRONTEND, "Connections and sessions that were ended for a reason that is not the client's wish.";
+    REPLAYED: Counter, "requests_replayed_total" [], FRONTEND, "Requests that were sent to another proxy, because the one that had them ended.";
+    REPLAY_BYTES: Gauge, "replay_bytes" [], FRONTEND, "Memory for requests that can be sent to another proxy.";
     MALFORMED: Counter, "malformed_packets_total" [], FRONTEND, "Packets of proxy or handler that could not be read.";
 
     REQUESTS: Counter, "requests_total" ["kind"], PROXY, "Requests (http) and WebSockets (ws) of clients.";

@@ -199,6 +199,12 @@ pub struct Frontend {
     pub recover_wait: Duration,
     /// Time for which a process that has been replaced goes on with its clients.
     pub drain_timeout: Duration,
+    /// How long a request waits for a proxy.
+    pub replay_wait: Duration,
+    /// Bytes of a request's body that are kept until its response begins.
+    pub replay_body: usize,
+    /// Bytes of all requests that are kept.
+    pub replay_memory: usize,
     /// WebSocket messages are compressed for clients that offer it.
     pub allow_compression: bool,
     /// Sockets of each frontend process.

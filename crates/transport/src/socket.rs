@@ -185,6 +185,22 @@ impl Core {
         each!(self, socket => socket.load_of(name))
     }
 
+    /// Whether anybody is there, as far as that is known.
+    pub(crate) fn has_peer(&self) -> bool {
+        match &self.engine {
+            Engine::Direct(socket) => socket.has_peer(),
+            Engine::Libzmq(_) => true,
+        }
+    }
+
+    /// Takes back messages that wait for any peer; libzmq gives none back.
+    pub(crate) fn take_unsent(&self) -> Vec<Vec<u8>> {
+        match &self.engine {
+            Engine::Direct(socket) => socket.take_unsent(),
+            Engine::Libzmq(_) => Vec::new(),
+        }
+    }
+
     /// Whether anybody has subscribed to anything, as far as that is known.
     pub(crate) fn is_heard(&self) -> bool {
         each!(self, socket => socket.is_heard())

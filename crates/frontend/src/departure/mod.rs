@@ -27,6 +27,8 @@ const MOMENT: Duration = Duration::from_millis(100);
 const UNANSWERED: Duration = Duration::from_millis(800);
 /// The last WebSocket is closed so long after the first.
 const SPREAD: Duration = Duration::from_secs(1);
+/// The end of a link by which requests go may be noticed before the last answers of its proxy have been read.
+const LAST_WORDS: Duration = Duration::from_millis(50);
 /// Slots looked at in a step.
 const STEP: usize = 4096;
 
@@ -37,6 +39,8 @@ enum Ends {
     Of(PeerId),
     /// Those that no server has answered or taken over.
     Unanswered,
+    /// Those of them that can be sent again.
+    Unread,
     /// Those that this departure has orphaned and no successor has taken up.
     Orphans(u32),
 }
@@ -50,6 +54,7 @@ struct Departure {
     due: Instant,
     walk: Option<Sweep>,
     ended: usize,
+    again: usize,
     /// The place of the server, if it has left records, the number of the departure, and how many sessions are kept.
     kept: Option<(usize, u32, usize)>,
 }
@@ -67,6 +72,8 @@ struct Closing {
 pub struct Step {
     /// Slots of exchanges that end now.
     pub ended: Vec<u32>,
+    /// Slots of exchanges whose request goes to another proxy.
+    pub again: Vec<u32>,
     /// Slots of exchanges that lose the server that has pushed into them, and go on.
     pub unpushed: Vec<u32>,
     /// Sessions that have been found to be without their server. WebSockets among them end later.
@@ -115,7 +122,8 @@ impl Ends {
     fn include(self, exchange: &Exchange) -> bool {
         match self {
             Ends::Of(peer) => exchange.is_served_by(peer) || exchange.is_pushed_by(peer),
-            Ends::Unanswered => !exchange.has_server() && !exchange.is_orphan(),
+            Ends::Unanswered => !exchange.has_server() && !exchange.is_orphan() && !exchange.waits(),
+            Ends::Unread => exchange.may_be_sent_again() && Ends::Unanswered.include(exchange),
             Ends::Orphans(departure) => exchange.kept.orphan == departure,
         }
     }
@@ -168,8 +176,22 @@ impl Departures {
             let (name, due) = (name.clone(), now + wait);
             let keeps = matches!(ends, Ends::Of(_)) && !self.recover_wait.is_zero();
             let kept = place.filter(|_| keeps).map(|place| (place, number, 0));
-            self.waiting.push(Departure { name, ends, before, due, walk: None, ended: 0, kept });
+            self.waiting.push(Departure { name, ends, before, due, walk: None, ended: 0, again: 0, kept });
         }
+    }
+
+    /// A link by which requests went has ended: what has been sent may not have been read.
+    pub fn on_requests_lost(&mut self, exchanges: &Exchanges, now: Instant) {
+        self.waiting.push(Departure {
+            name: "a proxy".to_owned(),
+            ends: Ends::Unread,
+            before: exchanges.next_serial(),
+            due: now + LAST_WORDS,
+            walk: None,
+            ended: 0,
+            again: 0,
+            kept: None,
+        });
     }
 
     /// Looks at some of the sessions whose server has gone. `is_websocket` says which end one after the other.
@@ -192,10 +214,16 @@ impl Departures {
                 continue;
             }
             let (serial, is_websocket) = (exchange.serial(), is_websocket(exchange));
+            let again = !matches!(departure.ends, Ends::Unanswered) && exchange.may_be_sent_again();
             if let Some((place, number, kept)) = &mut departure.kept
                 && exchanges.orphan(slot, *place, *number)
             {
                 *kept += 1;
+                continue;
+            }
+            if again {
+                departure.again += 1;
+                step.again.push(slot);
                 continue;
             }
             departure.ended += 1;
@@ -221,10 +249,14 @@ impl Departures {
 
     /// All sessions of a server that has gone are ended, or kept for its successor.
     fn on_departed(&mut self, departure: Departure, exchanges: &mut Exchanges, step: &mut Step, now: Instant) {
+        if departure.again > 0 {
+            let what = "requests of it go to the next proxy";
+            step.news.push(News { name: departure.name.clone(), count: departure.again, what });
+        }
         if departure.ended > 0 {
             let what = match departure.ends {
                 Ends::Of(_) => "sessions with it are ended",
-                Ends::Unanswered => "requests that it had not answered are ended",
+                Ends::Unanswered | Ends::Unread => "requests that it had not answered are ended",
                 Ends::Orphans(_) => "sessions that no successor has taken up are ended",
             };
             step.news.push(News { name: departure.name.clone(), count: departure.ended, what });
@@ -235,7 +267,7 @@ impl Departures {
             step.news.push(News { name: departure.name.clone(), count: kept, what });
             let due = now + self.recover_wait;
             let ends = Ends::Orphans(number);
-            self.waiting.push(Departure { ends, due, walk: None, ended: 0, kept: None, ..departure });
+            self.waiting.push(Departure { ends, due, walk: None, ended: 0, again: 0, kept: None, ..departure });
         }
         if let Some(vacant) = exchanges.places.get_mut(place) {
             vacant.is_vacant = true;

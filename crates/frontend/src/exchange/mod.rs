@@ -6,6 +6,7 @@
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_macros))]
 
+mod replaying;
 mod table;
 
 use std::net::IpAddr;
@@ -18,6 +19,7 @@ use zhttp::{Ext, Headers, Id, Ids, Kind, Packet, PeerId};
 
 pub use self::table::{Exchanges, Sweep};
 use crate::keep::Kept;
+use crate::replay::{KeptRequest, Replays};
 use crate::uplink::Uplink;
 
 /// How long the server of a response that the client has got already may take to end it.
@@ -33,6 +35,8 @@ pub struct Exchange {
     session: Session,
     /// What is kept for its server.
     pub(crate) kept: Kept,
+    /// The request, as long as it can be sent again.
+    request: Option<Box<KeptRequest>>,
 }
 
 /// Who waits for the response.
@@ -114,7 +118,14 @@ fn text(address: IpAddr) -> Vec<u8> {
 }
 
 impl Exchange {
-    fn open(slot: u32, serial: u64, opening: &Opening<'_>, now: Instant, up: &mut dyn Uplink) -> Self {
+    fn open(
+        slot: u32,
+        serial: u64,
+        opening: &Opening<'_>,
+        replays: &mut Replays,
+        now: Instant,
+        up: &mut dyn Uplink,
+    ) -> Self {
         let head = opening.head;
         let mut uri = Vec::with_capacity(256);
         let scheme = match (opening.websocket, opening.tls) {
@@ -128,7 +139,7 @@ impl Exchange {
             head.headers.iter().map(|field| (field.name.as_bytes(), field.value)).collect();
         let address = opening.peer.map(|peer| text(peer.ip()));
         let id = Id::indexed(slot, serial);
-        up.open(&Packet {
+        let packet = Packet {
             ids: Ids::One(id.as_bytes(), Some(0)),
             method: Some(head.method.as_bytes()),
             uri: Some(&uri),
@@ -146,12 +157,21 @@ impl Exchange {
             peer_address: address.as_deref(),
             peer_port: opening.peer.map(|peer| peer.port()),
             ..Packet::default()
-        });
+        };
+        let mut request = replays.keep(&packet);
+        match &mut request {
+            Some(request) if !up.is_connected() => {
+                request.waits = true;
+                replays.wait(slot, serial, now);
+            }
+            _ => up.open(&packet),
+        }
         Exchange {
             slot,
             serial,
             audience: Audience::Client(opening.client),
             kept: Kept::default(),
+            request,
             session: Session::start(
                 if opening.websocket { Protocol::WebSocket } else { Protocol::Http },
                 opening.window,
@@ -185,7 +205,7 @@ impl Exchange {
 
     /// Request body that may be sent now, in bytes: none while the server is not known or changes.
     pub fn credits(&self) -> u32 {
-        self.session.credits()
+        if self.is_behind() { 0 } else { self.session.credits() }
     }
 
     /// The server that sent the last packet, unless another one is about to follow it.
@@ -238,12 +258,14 @@ impl Exchange {
         let was_known = self.has_server();
         let outcome = self.session.on_packet(packet, from, seq, now)?;
         self.kept.orphan = 0;
+        self.note_outcome(outcome, packet.ext.replay);
         Ok(match outcome {
             Outcome::Alive => {
                 if !was_known {
                     // What was written during a hand-off.
                     self.grant(up);
                 }
+                self.catch_up(up);
                 Event::Nothing
             }
             Outcome::HandOff(to) => {
@@ -289,6 +311,7 @@ impl Exchange {
     /// Sends a part of the request's body, which is within the credits.
     pub fn send_body(&mut self, body: &[u8], more: bool, up: &mut dyn Uplink) {
         if let Some(to) = self.session.send_body(body.len()) {
+            self.request.take_if(|request| !request.add(body, more));
             self.send(to, Packet { body, more, ..Packet::default() }, up);
         }
     }

@@ -10,12 +10,13 @@ use zhttp::{Ext, Id, Kind, Packet, PeerId};
 use super::{Audience, ENDING, Event, Exchange, Opening};
 use crate::keep::places::Places;
 use crate::keep::records::{RecordKey, Records};
+use crate::replay::{Replays, Terms};
 use crate::uplink::Uplink;
 
 /// All exchanges of a worker: those that a client waits for, and those whose server has not ended them yet.
 pub struct Exchanges {
-    slots: Slab<Exchange>,
-    serials: u64,
+    pub(super) slots: Slab<Exchange>,
+    pub(super) serials: u64,
     /// Exchanges without a client, and how many there may be.
     unheard: usize,
     max_unheard: usize,
@@ -23,6 +24,8 @@ pub struct Exchanges {
     pub(crate) records: Records,
     /// Whose they are.
     pub(crate) places: Places,
+    /// Requests that can be sent again.
+    pub(crate) replays: Replays,
     /// Times of records count from here; set by the first.
     origin: Option<Instant>,
 }
@@ -45,6 +48,7 @@ impl Exchanges {
             max_unheard: clients,
             records: Records::default(),
             places: Places::default(),
+            replays: Replays::new(Terms::OFF),
             origin: None,
         }
     }
@@ -55,7 +59,7 @@ impl Exchanges {
         let slot = entry.key() as u32;
         let serial = self.serials;
         self.serials += 1;
-        entry.insert(Exchange::open(slot, serial, opening, now, up));
+        entry.insert(Exchange::open(slot, serial, opening, &mut self.replays, now, up));
         slot
     }
 

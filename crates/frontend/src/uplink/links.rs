@@ -26,6 +26,10 @@ impl Uplink for Links {
         }
     }
 
+    fn is_connected(&self) -> bool {
+        self.has_proxy()
+    }
+
     fn send(&mut self, to: PeerId, packet: &Packet<'_>) {
         // Grants have their numbers already, so they must not come behind a later packet of their session.
         self.send_grants();
@@ -52,6 +56,26 @@ impl Links {
             grants: Bulk::default(),
             refused: Vec::new(),
         }
+    }
+
+    /// Whether a proxy is there.
+    pub(crate) fn has_proxy(&self) -> bool {
+        self.requests.has_peer()
+    }
+
+    /// Whether a proxy takes a request now.
+    pub(crate) fn takes_requests(&self) -> bool {
+        self.requests.is_writable()
+    }
+
+    /// Links to proxies that have ended so far.
+    pub(crate) fn proxies_left(&self) -> u64 {
+        self.requests.counters().left
+    }
+
+    /// Takes back the requests that no proxy has got anything of.
+    pub(crate) fn take_unsent(&self) -> Vec<Vec<u8>> {
+        self.requests.take_unsent()
     }
 
     /// Sends the credits granted in this turn, many sessions a packet.

@@ -11,6 +11,10 @@ pub(crate) use self::links::Links;
 pub trait Uplink {
     /// Opens a session: to any proxy.
     fn open(&mut self, packet: &Packet<'_>);
+    /// Whether there is a proxy.
+    fn is_connected(&self) -> bool {
+        true
+    }
     /// Sends a later packet to the session's server.
     fn send(&mut self, to: PeerId, packet: &Packet<'_>);
     /// Grants credits, in a packet that many sessions may share.

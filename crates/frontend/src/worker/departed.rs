@@ -12,7 +12,8 @@ use crate::exchange::Exchange;
 use crate::keep::offer;
 
 /// What clients are told that have got nothing yet.
-const GONE: Option<(u16, &str)> = Some((502, "The server of this request is gone.\n"));
+const GONE: Option<(u16, &str)> =
+    Some((502, "The server of this request is gone. It may have carried it out, so it is not asked again.\n"));
 
 impl Worker {
     /// A server has gone.
@@ -32,10 +33,11 @@ impl Worker {
             let client = exchange.client().and_then(|slot| clients.get(slot as usize));
             client.is_some_and(|client| client.http.is_open_websocket())
         };
-        let Step { ended, unpushed, orphaned, offer, news } =
+        let Step { ended, again, unpushed, orphaned, offer, news } =
             self.departures.step(&mut self.core.exchanges, is_websocket, now);
         self.counters.orphaned += orphaned as u64;
         ended.into_iter().for_each(|exchange| self.lose(exchange, GONE, now));
+        again.into_iter().for_each(|exchange| self.send_again(exchange, now));
         unpushed.into_iter().for_each(|exchange| self.lose_pushes(exchange, now));
         news.iter().for_each(|news| tracing::warn!("{news}"));
         if let Some((place, successor)) = offer {

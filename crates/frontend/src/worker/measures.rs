@@ -2,7 +2,7 @@
 //! What operators can measure of the frontend.
 
 use metrics::Page;
-use metrics::catalogue::{CLIENT_SESSIONS, CLIENTS, CLIENTS_ACCEPTED, CLOSES, MALFORMED};
+use metrics::catalogue::{CLIENT_SESSIONS, CLIENTS, CLIENTS_ACCEPTED, CLOSES, MALFORMED, REPLAY_BYTES, REPLAYED};
 
 use super::Worker;
 
@@ -24,8 +24,11 @@ impl Worker {
                 ("server_silent", counters.expired),
                 ("server_gone", counters.orphaned),
                 ("server_full", counters.unreachable),
+                ("no_proxy", counters.unserved),
             ],
         );
+        page.add(&REPLAYED, &[], self.core.exchanges.replays.again);
+        page.add(&REPLAY_BYTES, &[], self.core.exchanges.kept_bytes());
         page.add(&MALFORMED, &[], counters.malformed);
         page.add_warnings(|totals| {
             self.warnings.add_to(totals);

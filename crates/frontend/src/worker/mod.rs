@@ -12,6 +12,7 @@
 //! - `measures`: what operators can see of all this.
 //! - `drain`: the end of a process that has been replaced.
 //! - `departed`: what becomes of the sessions of servers that have gone.
+//! - `replays`: requests that go to another proxy, or wait for one.
 
 mod clients;
 mod departed;
@@ -19,6 +20,7 @@ mod drain;
 mod due;
 mod measures;
 mod packets;
+mod replays;
 mod timers;
 
 use std::time::{Duration, Instant};
@@ -38,6 +40,7 @@ use crate::client::output::Output;
 use crate::context::{Config, Context};
 use crate::departure::Departures;
 use crate::exchange::Exchanges;
+use crate::replay;
 use crate::uplink::Links;
 
 const RESPONSES: usize = 0;
@@ -98,6 +101,8 @@ pub struct Worker {
     departures: Departures,
     /// A successor serves.
     drain: Option<Drain>,
+    /// Links to proxies that had ended when that was last looked at.
+    proxies_left: u64,
     counters: Counters,
     buffer: Vec<u8>,
     warnings: Limited,
@@ -130,6 +135,8 @@ pub struct Counters {
     pub orphaned: u64,
     /// Clients that were ended because this process had been replaced.
     pub replaced: u64,
+    /// Requests for which no proxy came in time.
+    pub unserved: u64,
     /// Sessions ended because nobody took a packet of theirs.
     pub unreachable: u64,
 }
@@ -157,6 +164,7 @@ impl Worker {
         listeners: Listeners,
         admission: Admission,
         mut config: Config,
+        replay: replay::Terms,
     ) -> Result<Self, transport::Error> {
         config.router_resp = specs.are_local();
         let context = transport::Context::new();
@@ -177,7 +185,7 @@ impl Worker {
         reactor.add(usize::MAX, &requests)?;
         let now = Instant::now();
         let most = admission.max().min(RESERVED);
-        let exchanges = Exchanges::for_clients(most);
+        let exchanges = Exchanges::for_clients(most).replaying(replay);
         let departures = Departures::new(config.recover_wait, now);
         let mut worker = Worker {
             reactor,
@@ -197,6 +205,7 @@ impl Worker {
             grants_due: None,
             departures,
             drain: None,
+            proxies_left: 0,
             counters: Counters::default(),
             buffer: vec![0; READ_BUFFER],
             warnings: Limited::default(),
@@ -241,8 +250,10 @@ impl Worker {
         if stream {
             self.take_stream(now);
         }
+        self.look_for_lost_requests(now);
         self.end_departed(now);
         self.end_clients(now);
+        self.attend_to_waiting(now);
         self.read(now);
         self.discard(now);
         self.attend_to_clients(now);
@@ -267,6 +278,7 @@ impl Worker {
             self.discards_at(),
             self.departures.next_due(),
             self.drains_at(),
+            self.core.exchanges.replays.next_due(),
             accepting,
         ];
         let next = due.into_iter().flatten().min()?;

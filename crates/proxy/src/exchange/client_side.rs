@@ -30,7 +30,12 @@ impl Exchange {
         let packet = Packet {
             from: &context.shared.instance,
             ids: Ids::One(self.client.id().as_bytes(), Some(to.seq)),
-            ext: Ext { multi: packet.ext.multi || (first && self.client.takes_multi()), ..packet.ext },
+            ext: Ext {
+                multi: packet.ext.multi || (first && self.client.takes_multi()),
+                // With an answer in it, nothing is sent again.
+                replay: first && self.adopts && matches!(packet.kind, Kind::Credit | Kind::KeepAlive),
+                ..packet.ext
+            },
             user_data: self.user_data.as_ref().map(|(kind, payload)| Item { kind: *kind, payload }),
             ..packet
         };

@@ -360,9 +360,11 @@ impl Exchange {
         self.client_left(context);
     }
 
-    /// The proxy stops: tells both sides, as far as they are ours.
+    /// The proxy stops: tells both sides, as far as they are ours. A frontend that we answer through its ROUTER sees our
+    /// end by itself, and knows what can be sent again.
     pub fn stop(&mut self, context: &mut Context<'_>) {
-        if !self.is_abandoned() && !matches!(self.phase, Phase::Accepting(_)) {
+        let sees_the_end = self.adopts && self.client.by_router();
+        if !sees_the_end && !self.is_abandoned() && !matches!(self.phase, Phase::Accepting(_)) {
             self.send(Packet { kind: Kind::Cancel, ..Packet::default() }, context);
         }
         self.drop_origin(context);

@@ -370,6 +370,16 @@ impl<S: Read + Write> Dispatcher<S> {
         self.unsent.is_empty() && self.turns.iter().any(|slot| self.can_take(*slot))
     }
 
+    /// Whether anybody is there. Looks at all links.
+    pub(super) fn has_peer(&self) -> bool {
+        self.peers.iter().any(|(_, peer)| peer.link.ready)
+    }
+
+    /// Takes back what waits for any peer: none has got anything of it.
+    pub(super) fn take_unsent(&mut self) -> Outgoing {
+        std::mem::take(&mut self.unsent)
+    }
+
     /// Whether the peer of a name is there.
     pub(super) fn is_present(&self, name: &[u8]) -> bool {
         self.names.contains_key(name) || !self.subscribers.exact(name).is_empty()

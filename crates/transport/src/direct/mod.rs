@@ -40,6 +40,7 @@ use crate::error::{Error, SendError, Taken};
 use crate::options::Options;
 use crate::role::Role;
 use crate::waiting::Absent;
+use crate::zmtp::frame::Header;
 
 /// Peers accepted at once from one listener.
 const ACCEPTS_A_TURN: usize = 64;
@@ -195,6 +196,17 @@ impl Socket {
     /// Whether there is something to receive, perhaps.
     pub(crate) fn is_readable(&self) -> bool {
         self.0.borrow().dispatcher.is_readable()
+    }
+
+    /// Whether anybody is there.
+    pub(crate) fn has_peer(&self) -> bool {
+        self.0.borrow().dispatcher.has_peer()
+    }
+
+    /// Takes back messages of one part that wait for any peer.
+    pub(crate) fn take_unsent(&self) -> Vec<Vec<u8>> {
+        let unsent = self.0.borrow_mut().dispatcher.take_unsent();
+        unsent.untouched().filter_map(|message| Some(message[Header::read(message)?.used..].to_vec())).collect()
     }
 
     /// Whether anybody has subscribed to anything.

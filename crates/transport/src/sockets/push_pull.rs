@@ -21,6 +21,21 @@ impl Push {
     pub fn send(&self, message: &[u8]) -> Result<Taken, SendError> {
         self.core.send(&[message])
     }
+
+    /// Whether a peer takes a message now.
+    pub fn is_writable(&self) -> bool {
+        self.core.is_writable()
+    }
+
+    /// Whether a peer is there. Only of those on this machine (`ipc:`) it is known; others are taken to be.
+    pub fn has_peer(&self) -> bool {
+        self.core.has_peer()
+    }
+
+    /// Takes back the messages that no peer has got anything of, as far as that is known.
+    pub fn take_unsent(&self) -> Vec<Vec<u8>> {
+        self.core.take_unsent()
+    }
 }
 
 /// Receives from all connected peers.

@@ -33,6 +33,9 @@ pub struct Ext<'a> {
     pub run: Option<Run<'a>>,
     /// Something for the session waits with its server, which would be lost with that: until the next [`Ext::run`] (ours).
     pub lag: bool,
+    /// The sender is a proxy, and whoever has sent the request may send it to another one if this one ends before it has begun
+    /// to answer (ours) (first, to a frontend).
+    pub replay: bool,
 }
 
 /// A step of a fan-out: what was published in one turn. A session gets all that it gets of it in one packet.
@@ -92,6 +95,7 @@ impl<'a> Ext<'a> {
         keep: None,
         run: None,
         lag: false,
+        replay: false,
     };
 
     /// Nothing but [`Ext::multi`], which stands in most packets.
@@ -118,6 +122,7 @@ impl<'a> Ext<'a> {
                 (b"keep", value) => ext.keep = record(value),
                 (b"run", value) => ext.run = run(value),
                 (b"lag", value) => ext.lag = flag(value, "ext").unwrap_or(false),
+                (b"replay", value) => ext.replay = flag(value, "ext").unwrap_or(false),
                 (b"v", value) => version = number(value, "ext").unwrap_or(u32::MAX),
                 _ => {}
             }
@@ -166,6 +171,10 @@ impl<'a> Ext<'a> {
             out.bool(true);
             out.bytes(b"lag");
         }
+        if self.replay {
+            out.bool(true);
+            out.bytes(b"replay");
+        }
         if self.lane > 0 {
             out.int(i64::from(self.lane));
             out.bytes(b"lane");
@@ -174,7 +183,8 @@ impl<'a> Ext<'a> {
             out.bool(true);
             out.bytes(b"lanes");
         }
-        if self.lanes || self.lane > 0 || self.after > 0 || self.keep.is_some() || self.run.is_some() || self.lag {
+        let ours = self.lanes || self.keep.is_some() || self.run.is_some() || self.lag || self.replay;
+        if ours || self.lane > 0 || self.after > 0 {
             out.int(i64::from(Self::VERSION));
             out.bytes(b"v");
         }

@@ -140,10 +140,12 @@ impl Relay {
         concerns
     }
 
-    /// The proxy stops: tells both sides.
+    /// The proxy stops: tells both sides. A frontend that we answer through its ROUTER sees our end by itself.
     pub fn stop(&mut self, scene: &mut Scene<'_, '_>) {
         if !self.is_over() {
-            self.send(0, Packet { kind: Kind::Cancel, ..Packet::default() }, scene);
+            if !(self.interleaves && self.client.by_router()) {
+                self.send(0, Packet { kind: Kind::Cancel, ..Packet::default() }, scene);
+            }
             self.abandon_over_http(scene);
             self.over(scene);
         }
