@@ -224,7 +224,7 @@ fn clients_of_a_handler_that_died_are_told_at_once_and_the_log_says_how_many() {
 }
 
 #[test]
-fn a_request_that_a_dead_proxy_had_gets_an_answer_at_once() {
+fn a_request_that_a_dead_proxy_had_and_that_may_not_be_sent_twice_gets_an_answer_at_once() {
     let (arrives, arrived) = std::sync::mpsc::sync_channel(10);
     let origin = Origin::start(move |_, stream| {
         let _ = arrives.try_send(());
@@ -233,7 +233,7 @@ fn a_request_that_a_dead_proxy_had_gets_an_answer_at_once() {
     });
     let suite = Suite::before(origin.port);
     let mut client = Client::connect(suite.port).unwrap();
-    client.get("/slow").unwrap();
+    client.send(b"POST /slow HTTP/1.1\r\nHost: example.com\r\nContent-Length: 2\r\n\r\nhi").unwrap();
     arrived.recv().unwrap();
     let start = Instant::now();
     suite.kill("proxy");
