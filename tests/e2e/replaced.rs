@@ -119,8 +119,7 @@ fn hold(suite: &Suite) -> [Client; 3] {
     [stream, poll, socket]
 }
 
-fn are_ended_in_order([mut stream, mut poll, mut socket]: [Client; 3]) {
-    assert_eq!(stream.chunk().unwrap(), b"", "the end of a complete response");
+fn are_ended_in_order(mut poll: Client, mut socket: Client) {
     assert_eq!(poll.response().unwrap().head.status, 503);
     let frame = socket.rest().unwrap();
     assert_eq!(frame, [&[0x88, 17, 3, 0xe9], &b"service restart"[..]].concat());
@@ -129,10 +128,12 @@ fn are_ended_in_order([mut stream, mut poll, mut socket]: [Client; 3]) {
 #[test]
 fn who_stays_for_too_long_is_ended_in_order() {
     let suite = start("* test", "drain_timeout=2");
-    let held = hold(&suite);
+    let [mut stream, poll, socket] = hold(&suite);
     let old = suite.pid("frontend");
     replace(&suite);
-    are_ended_in_order(held);
+    assert_eq!(stream.chunk().unwrap(), b"", "the end of a complete response");
+    are_ended_in_order(poll, socket);
+    drop(stream);
     until("the old process has ended", || !is_alive(old));
     assert!(suite.logs().contains("3 clients have been ended"), "{}", suite.logs());
 }
@@ -140,9 +141,10 @@ fn who_stays_for_too_long_is_ended_in_order() {
 #[test]
 fn whom_a_stop_of_the_suite_finds_is_ended_in_order() {
     let mut suite = start("* test", "");
-    let held = hold(&suite);
+    let [mut stream, poll, socket] = hold(&suite);
     assert_eq!(suite.stop().code(), Some(0), "{}", suite.logs());
-    are_ended_in_order(held);
+    assert_eq!(stream.rest().unwrap(), b"", "closed, as by Pushpin");
+    are_ended_in_order(poll, socket);
 }
 
 #[test]

@@ -68,25 +68,31 @@ impl Worker {
         for slot in due {
             if self.clients.contains(slot) {
                 self.counters.replaced += 1;
-                self.end_client(slot, now);
+                let is_held = self.is_held(slot);
+                self.end_client(slot, is_held, now);
             }
         }
     }
 
-    /// Ends a client as properly as it can be.
-    fn end_client(&mut self, slot: usize, now: Instant) {
+    /// Whether what a client waits for is the handler's.
+    fn is_held(&self, slot: usize) -> bool {
+        let exchange = self.clients.get(slot).and_then(|client| client.http.exchange());
+        let server = exchange.and_then(|exchange| self.core.exchanges.get(exchange)).and_then(Exchange::server);
+        server.is_some_and(|server| is_handler(self.core.links.peers.name(server)))
+    }
+
+    /// Ends a client as properly as it can be; a stream that is held as if it were complete.
+    fn end_client(&mut self, slot: usize, is_held: bool, now: Instant) {
         let Some(client) = self.clients.get_mut(slot) else { return };
-        let exchange = client.http.exchange().and_then(|exchange| self.core.exchanges.get(exchange));
-        let server = exchange.and_then(Exchange::server).map(|server| self.core.links.peers.name(server));
-        let is_held = server.is_some_and(|name| is_handler(name));
         client.http.leave(is_held, &mut self.core.context(&mut client.output, now));
         self.touch(slot);
     }
 
-    /// Ends all clients, and writes what they take of their ends.
+    /// Nobody serves after this process: ends all clients, and writes what they take of their ends. Streams are broken off, as by
+    /// Pushpin: there is nothing that they go on with.
     pub(super) fn end_all_clients(&mut self, now: Instant) {
         let slots: Vec<usize> = self.clients.iter().map(|(slot, _)| slot).collect();
-        slots.into_iter().for_each(|slot| self.end_client(slot, now));
+        slots.into_iter().for_each(|slot| self.end_client(slot, false, now));
         self.attend_to_clients(now);
     }
 }
