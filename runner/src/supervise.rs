@@ -82,8 +82,12 @@ impl From<Service> for Slot {
 impl Slot {
     /// All its processes.
     fn processes(&self) -> impl Iterator<Item = &Handle> {
-        let running = if let State::Running(handle) = &self.state { Some(handle) } else { None };
-        running.into_iter().chain(&self.successor).chain(self.leaving.iter().map(|leaving| &leaving.process))
+        self.running().into_iter().chain(&self.successor).chain(self.leaving.iter().map(|leaving| &leaving.process))
+    }
+
+    /// The one that serves, or is to.
+    fn running(&self) -> Option<&Handle> {
+        if let State::Running(handle) = &self.state { Some(handle) } else { None }
     }
 
     fn has_processes(&self) -> bool {
@@ -100,6 +104,11 @@ impl Slot {
         let words: Vec<_> = end.last_words.iter().map(|line| line.strip_prefix(&own).unwrap_or(line)).collect();
         words.join("\n")
     }
+}
+
+/// Why a process ended, with what it said last.
+fn with_words(reason: &str, words: &str) -> String {
+    if words.is_empty() { reason.into() } else { format!("{reason}: {words}") }
 }
 
 enum State {
@@ -307,15 +316,15 @@ impl Supervisor<'_> {
         self.kill_late();
         for (index, finding) in self.heartbeats.tick() {
             let slot = &mut self.slots[index];
-            let State::Running(handle) = &slot.state else { continue };
+            let Some(handle) = slot.running() else { continue };
             let (name, pid) = (slot.service.name(), handle.pid);
             match finding {
                 Finding::Silent(time) => tracing::warn!("{name}: has not answered for {} s", time.as_secs()),
                 Finding::Hangs(time) => {
                     let seconds = time.as_secs();
                     tracing::error!("{name}: hangs, has not answered for {seconds} s; killing its process {pid}");
-                    slot.hung = Some(time);
                     handle.signal(Signal::SIGKILL);
+                    slot.hung = Some(time);
                     self.vitals.lock().hang(index);
                 }
             }
@@ -324,7 +333,7 @@ impl Supervisor<'_> {
 
     /// Whether this is the process of a service, and not one before it.
     fn runs(&self, service: usize, pid: u32) -> bool {
-        matches!(&self.slots[service].state, State::Running(handle) if handle.pid == pid)
+        self.slots[service].running().is_some_and(|handle| handle.pid == pid)
     }
 
     /// Starts those whose time has come.
@@ -380,8 +389,7 @@ impl Supervisor<'_> {
         }
         let slot = &mut self.slots[end.service];
         let words = slot.words(&end);
-        let told = if words.is_empty() { reason.clone() } else { format!("{reason}: {words}") };
-        self.vitals.lock().end(end.service, told);
+        self.vitals.lock().end(end.service, with_words(&reason, &words));
         let lived = end.started.elapsed();
         if let Some(code) = end.status.code().filter(|code| *code != 0)
             && slot.restarts == 0
@@ -422,11 +430,7 @@ impl Supervisor<'_> {
             Err(error) => tracing::error!("{error}; the configuration that was read before stays in force"),
         }
         let slots = self.slots.iter().filter(|slot| slot.service.knows_hup());
-        for slot in slots {
-            if let State::Running(handle) = &slot.state {
-                handle.signal(Signal::SIGHUP);
-            }
-        }
+        slots.filter_map(Slot::running).for_each(|handle| handle.signal(Signal::SIGHUP));
         // One that is being started says so when it serves.
         if self.has_started {
             self.systemd.ready();
@@ -437,11 +441,7 @@ impl Supervisor<'_> {
         log::reopen();
         // Programs of others may take it for a reason to end.
         let ours = self.slots.iter().filter(|slot| slot.service.program == Program::Own);
-        for slot in ours {
-            if let State::Running(handle) = &slot.state {
-                handle.signal(Signal::SIGUSR1);
-            }
-        }
+        ours.filter_map(Slot::running).for_each(|handle| handle.signal(Signal::SIGUSR1));
     }
 
     fn signal(&self, signal: Signal) {

@@ -2,14 +2,13 @@
 //! Long-polling clients that are released by publishes and poll again at once.
 
 use std::io;
-use std::sync::atomic::Ordering::Relaxed;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::Args;
 use serde_json::{json, Value};
 
-use super::{cpu_per, quantiles, rate, Meter, SuiteArgs};
+use super::{cpu_per, measure, quantiles, rate, Measured, SuiteArgs};
 use crate::message::{now_ns, Message};
 use crate::publish::{Format, PublishArgs, Publisher};
 use crate::requests::{Load, Requests};
@@ -46,17 +45,9 @@ pub fn longpoll(args: &LongpollArgs) -> io::Result<Value> {
     let mut publisher = Publisher::connect(&args.publish)?;
     let mut number = 0;
     publish_for(args, &mut publisher, 1.0, &mut number)?;
-    let meter = Meter::start(&args.suite);
-    let completed = requests.progress.completed.load(Relaxed);
-    let start = Instant::now();
     let published = number;
-    requests.start_measuring();
-    publish_for(args, &mut publisher, args.seconds, &mut number)?;
-    requests.stop_measuring();
-    let seconds = start.elapsed().as_secs_f64();
-    let count = requests.progress.completed.load(Relaxed) - completed;
-    let reading = meter.stop();
-    let tally = requests.finish()?;
+    let Measured { tally, seconds, count, reading } =
+        measure(requests, &args.suite, || publish_for(args, &mut publisher, args.seconds, &mut number))?;
     Ok(json!({
         "connections": args.connections, "size": args.size,
         "published": number - published,

@@ -31,6 +31,21 @@ pub struct Config {
     pub deadlines: Deadlines,
 }
 
+/// Answers come through the PUB socket, messages are not compressed and have any length, and nobody waits for a successor.
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            head: Limits::default(),
+            window: 8192,
+            router_resp: false,
+            compression: false,
+            max_message: u64::MAX,
+            recover_wait: Duration::ZERO,
+            deadlines: Deadlines::default(),
+        }
+    }
+}
+
 impl Config {
     /// Unsent bytes of a client below which its next request may begin.
     pub fn low_water(&self) -> usize {

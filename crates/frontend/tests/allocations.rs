@@ -5,14 +5,12 @@
 use std::time::Instant;
 
 use counting::allocations;
-use frontend::client::deadlines::Deadlines;
 use frontend::client::output::Output;
 use frontend::context::{Config, Context};
 use frontend::exchange::Exchanges;
 use frontend::http1::{Http1, SharedBody};
 use frontend::uplink::Uplink;
 use tnetstring::Writer;
-use wire::http1::Limits;
 use zhttp::{Headers, Id, Ids, Packet, PeerId, Peers};
 
 /// One GET request without a body, its response with a body, both on the wire, on a connection that was used before.
@@ -64,15 +62,7 @@ impl Frontend {
         Frontend {
             clients: (0..clients).map(|slot| (Http1::new(slot, None), Output::default())).collect(),
             exchanges: Exchanges::for_clients(clients as usize),
-            config: Config {
-                head: Limits::default(),
-                window: 1_000_000,
-                router_resp: false,
-                compression: false,
-                max_message: u64::MAX,
-                recover_wait: std::time::Duration::from_secs(10),
-                deadlines: Deadlines::default(),
-            },
+            config: Config { window: 1_000_000, recover_wait: std::time::Duration::from_secs(10), ..Config::default() },
             servers: Servers { writer: Writer::new(16_384), opened: 0 },
             server: Peers::default().intern(b"proxy").unwrap(),
             now: Instant::now(),

@@ -4,7 +4,6 @@
 use std::time::Instant;
 
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress};
-use frontend::client::deadlines::Deadlines;
 use frontend::client::output::Output;
 use frontend::client::pacing::Stage;
 use frontend::context::{Config, Context};
@@ -12,7 +11,6 @@ use frontend::exchange::Exchanges;
 use frontend::http1::{Http1, SharedBody};
 use frontend::uplink::Uplink;
 use proptest::prelude::*;
-use wire::http1::Limits;
 use wire::websocket::{Event, Header, Opcode, Reader, Role, mask};
 use zhttp::{Id, Kind, Packet, PeerId, Peers};
 
@@ -58,17 +56,19 @@ struct Bench {
     seq: u32,
 }
 
+/// Bytes without any order, so that compressed they are more than they were.
+fn noise(len: usize) -> Vec<u8> {
+    let mut state = 1_u32;
+    let byte = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 24) as u8
+    };
+    std::iter::repeat_with(byte).take(len).collect()
+}
+
 fn config(compression: bool) -> Config {
-    Config {
-        head: Limits::default(),
-        // A WebSocket gets seven less.
-        window: WINDOW + 7,
-        router_resp: false,
-        compression,
-        max_message: u64::MAX,
-        recover_wait: std::time::Duration::from_secs(10),
-        deadlines: Deadlines::default(),
-    }
+    // A WebSocket gets seven less.
+    Config { window: WINDOW + 7, compression, recover_wait: std::time::Duration::from_secs(10), ..Config::default() }
 }
 
 impl Bench {
@@ -335,14 +335,7 @@ fn a_client_may_send_empty_messages_for_ever_and_what_can_not_be_compressed() {
     for _ in 0..70_000 {
         assert_eq!(bench.client(&empty), None);
     }
-    let mut state = 1_u32;
-    let noise: Vec<u8> = std::iter::repeat_with(|| {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        (state >> 24) as u8
-    })
-    .take(1000)
-    .collect();
-    let noise = message(Opcode::Binary, &noise);
+    let noise = message(Opcode::Binary, &noise(1000));
     for _ in 0..200 {
         assert_eq!(bench.client(&noise), None);
     }
@@ -391,14 +384,7 @@ fn a_message_may_have_so_many_bytes_after_it_is_inflated_and_no_more() {
 
 #[test]
 fn a_message_that_can_not_be_made_smaller_may_have_as_many_bytes_as_others() {
-    // Without any order, so that compressed it is larger than it was.
-    let mut state = 1_u32;
-    let content: Vec<u8> = std::iter::repeat_with(|| {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        (state >> 24) as u8
-    })
-    .take(1000)
-    .collect();
+    let content = noise(1000);
     let bytes = message(Opcode::Binary, &content);
     assert!(bytes.len() > content.len() + 8);
     for (max, refused) in [(1000, None), (999, Some(1009))] {

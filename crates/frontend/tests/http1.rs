@@ -3,7 +3,6 @@
 
 use std::time::{Duration, Instant};
 
-use frontend::client::deadlines::Deadlines;
 use frontend::client::output::Output;
 use frontend::client::pacing::Stage;
 use frontend::context::{Config, Context};
@@ -59,15 +58,8 @@ struct Bench {
 impl Bench {
     fn new() -> Self {
         let head = Limits { head_bytes: 500, ..Limits::default() };
-        let config = Config {
-            head,
-            window: 1000,
-            router_resp: false,
-            compression: false,
-            max_message: u64::MAX,
-            recover_wait: std::time::Duration::from_secs(10),
-            deadlines: Deadlines::default(),
-        };
+        let config =
+            Config { head, window: 1000, recover_wait: std::time::Duration::from_secs(10), ..Config::default() };
         let server = Peers::default().intern(b"proxy").unwrap();
         Bench {
             http: Http1::new(7, None),

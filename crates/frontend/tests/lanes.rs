@@ -4,14 +4,12 @@
 
 use std::time::{Duration, Instant};
 
-use frontend::client::deadlines::Deadlines;
 use frontend::client::output::Output;
 use frontend::context::{Config, Context};
 use frontend::exchange::{Exchanges, Over};
 use frontend::http1::connection::Fault;
 use frontend::http1::{Http1, SharedBody};
 use frontend::uplink::Uplink;
-use wire::http1::Limits;
 use wire::websocket::mask;
 use zhttp::{Ext, Id, Kind, Packet, PeerId, Peers};
 
@@ -62,14 +60,11 @@ impl Bench {
     /// The same, of a client with these headers.
     fn offering(headers: &str, compression: bool) -> Self {
         let config = Config {
-            recover_wait: std::time::Duration::from_secs(10),
-            head: Limits::default(),
             // A WebSocket gets seven less.
             window: WINDOW + 7,
-            router_resp: false,
             compression,
-            max_message: u64::MAX,
-            deadlines: Deadlines::default(),
+            recover_wait: std::time::Duration::from_secs(10),
+            ..Config::default()
         };
         let mut peers = Peers::default();
         let mut bench = Bench {

@@ -4,7 +4,6 @@
 
 use std::time::Instant;
 
-use frontend::client::deadlines::Deadlines;
 use frontend::client::output::Output;
 use frontend::context::{Config, Context};
 use frontend::exchange::Exchanges;
@@ -91,10 +90,8 @@ impl Bench {
                 head,
                 window: WINDOW,
                 router_resp: true,
-                compression: false,
-                max_message: u64::MAX,
                 recover_wait: std::time::Duration::from_secs(10),
-                deadlines: Deadlines::default(),
+                ..Config::default()
             },
             server: Server::default(),
             peer: Peers::default().intern(b"server").unwrap(),

@@ -3,14 +3,12 @@
 
 use std::time::{Duration, Instant};
 
-use frontend::client::deadlines::Deadlines;
 use frontend::client::output::Output;
 use frontend::context::{Config, Context};
 use frontend::exchange::Exchanges;
 use frontend::http1::{Http1, SharedBody};
 use frontend::replay::Terms;
 use frontend::uplink::Uplink;
-use wire::http1::Limits;
 use zhttp::{Ext, Id, Kind, Packet, PeerId, Peers};
 
 const WAIT: Duration = Duration::from_secs(8);
@@ -64,15 +62,7 @@ impl Bench {
             http: Http1::new(0, None),
             output: Output::default(),
             exchanges: Exchanges::for_clients(10).replaying(terms),
-            config: Config {
-                head: Limits::default(),
-                window: 1000,
-                router_resp: true,
-                compression: false,
-                max_message: u64::MAX,
-                recover_wait: Duration::ZERO,
-                deadlines: Deadlines::default(),
-            },
+            config: Config { window: 1000, router_resp: true, ..Config::default() },
             sent: Sent::default(),
             now: Instant::now(),
             peers: Peers::default(),

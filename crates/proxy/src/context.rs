@@ -101,6 +101,13 @@ pub struct Config {
     pub router_resp: bool,
 }
 
+impl Config {
+    /// Whether a request has a line in the log, whose route has this level.
+    pub fn logs_request(&self, level: Option<u8>) -> bool {
+        level.is_none_or(|level| level >= 2) && self.log_requests.is_some_and(|is_on| is_on())
+    }
+}
+
 /// Numbers of clients.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Clients {

@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, ErrorKind, Write};
 use std::time::{Duration, Instant};
 
-use frontend::client::deadlines::Deadlines;
 use frontend::client::output::Output;
 use frontend::client::pacing::{Ending, Pacing, Reading};
 use frontend::context::{Config, Context};
@@ -15,7 +14,6 @@ use frontend::http1::{Http1, SharedBody};
 use frontend::keep::offer;
 use frontend::uplink::Uplink;
 use tnetstring::Writer;
-use wire::http1::Limits;
 use zhttp::session::client::GRANT_DELAY;
 use zhttp::{Bulk, Ext, Id, Ids, Kind, Packet, PeerId, Peers};
 
@@ -150,15 +148,8 @@ macro_rules! links {
 impl Frontend {
     /// A frontend without clients. One that is not `able` hears servers by PUB and keeps nothing for them.
     pub fn new(part: Part, name: &[u8], able: bool, strict: bool, now: Instant) -> Self {
-        let config = Config {
-            head: Limits::default(),
-            window: WINDOW,
-            compression: false,
-            max_message: u64::MAX,
-            recover_wait: Duration::from_secs(10),
-            deadlines: Deadlines::default(),
-            router_resp: able,
-        };
+        let config =
+            Config { window: WINDOW, recover_wait: Duration::from_secs(10), router_resp: able, ..Config::default() };
         let departures = Departures::new(config.recover_wait, now);
         Frontend {
             part,

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use settings::Part;
 
-use super::{State, Supervisor, describe};
+use super::{State, Supervisor, describe, with_words};
 use crate::child::{Ended, Handle, SpawnError};
 use crate::control::rolling::Event;
 use crate::services::Program;
@@ -52,7 +52,7 @@ impl Supervisor<'_> {
         });
         slot.service.part == Part::Frontend
             && slot.service.program == Program::Own
-            && matches!(slot.state, State::Running(_))
+            && slot.running().is_some()
             && slot.has_served
             && local
             && ours(Part::Proxy)
@@ -120,12 +120,11 @@ impl Supervisor<'_> {
             slot.successor = None;
             let words = slot.words(end);
             tracing::error!("{name}: the successor ended before it served ({status}); the one before goes on. {words}");
-            if let State::Running(predecessor) = &slot.state {
+            if let Some(predecessor) = slot.running() {
                 // It has its addresses to itself again.
                 predecessor.signal(Signal::SIGHUP);
             }
-            let reason = if words.is_empty() { status } else { format!("{status}: {words}") };
-            self.failed_beside = Some(reason);
+            self.failed_beside = Some(with_words(&status, &words));
             self.replacing_sees(Event::Spared(index));
             return true;
         }

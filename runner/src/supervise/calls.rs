@@ -7,7 +7,7 @@ use nix::sys::signal::Signal;
 use process::log;
 use settings::{Part, log_level};
 
-use super::{State, Supervisor};
+use super::Supervisor;
 use crate::control::rolling::{Action, Event, Failure, Rolling, Turn};
 use crate::control::{Answer, Call, Request};
 
@@ -72,15 +72,15 @@ impl Supervisor<'_> {
             let slot = &mut self.slots[index];
             let name = slot.service.name();
             slot.service.set_log_level(level);
-            match &slot.state {
-                State::Running(handle) => match handle.set_log_level(level) {
+            match slot.running() {
+                Some(handle) => match handle.set_log_level(level) {
                     Ok(()) => done.push(name),
                     Err(error) if error.kind() == std::io::ErrorKind::Unsupported => {
                         failed.push(format!("{name} is a program of Pushpin's and takes it over when it is restarted"));
                     }
                     Err(error) => failed.push(format!("{name} does not read it: {error}")),
                 },
-                _ => done.push(format!("{name} when it is started")),
+                None => done.push(format!("{name} when it is started")),
             }
         }
         let text = format!("log level {level}: {}", if done.is_empty() { "nobody".into() } else { done.join(", ") });
@@ -154,10 +154,7 @@ impl Supervisor<'_> {
                     }
                 }
                 Action::Replaced(index) => {
-                    let pid = match &self.slots[index].state {
-                        State::Running(handle) => handle.pid,
-                        _ => 0,
-                    };
+                    let pid = self.slots[index].running().map_or(0, |handle| handle.pid);
                     self.tell(format!("{} serves again, pid {pid}", self.name(index)));
                 }
                 Action::Failed(index, failure) => self.give_up(index, failure),
@@ -177,8 +174,7 @@ impl Supervisor<'_> {
     }
 
     fn end(&mut self, index: usize) {
-        if let State::Running(handle) = &self.slots[index].state {
-            let pid = handle.pid;
+        if let Some(pid) = self.slots[index].running().map(|handle| handle.pid) {
             self.tell(format!("ending {}, pid {pid}", self.name(index)));
             self.heartbeats.end(index);
             self.signal_one(index, Signal::SIGTERM);
@@ -226,7 +222,7 @@ impl Supervisor<'_> {
     }
 
     fn signal_one(&self, index: usize, signal: Signal) {
-        if let State::Running(handle) = &self.slots[index].state {
+        if let Some(handle) = self.slots[index].running() {
             handle.signal(signal);
         }
     }

@@ -118,6 +118,13 @@ impl Departure {
     }
 }
 
+impl Departure {
+    /// One of whose sessions none has been looked at.
+    fn new(name: String, ends: Ends, before: u64, due: Instant, kept: Option<(usize, u32, usize)>) -> Self {
+        Departure { name, ends, before, due, walk: None, ended: 0, again: 0, kept }
+    }
+}
+
 impl Ends {
     fn include(self, exchange: &Exchange) -> bool {
         match self {
@@ -176,22 +183,14 @@ impl Departures {
             let (name, due) = (name.clone(), now + wait);
             let keeps = matches!(ends, Ends::Of(_)) && !self.recover_wait.is_zero();
             let kept = place.filter(|_| keeps).map(|place| (place, number, 0));
-            self.waiting.push(Departure { name, ends, before, due, walk: None, ended: 0, again: 0, kept });
+            self.waiting.push(Departure::new(name, ends, before, due, kept));
         }
     }
 
     /// A link by which requests went has ended: what has been sent may not have been read.
     pub fn on_requests_lost(&mut self, exchanges: &Exchanges, now: Instant) {
-        self.waiting.push(Departure {
-            name: "a proxy".to_owned(),
-            ends: Ends::Unread,
-            before: exchanges.next_serial(),
-            due: now + LAST_WORDS,
-            walk: None,
-            ended: 0,
-            again: 0,
-            kept: None,
-        });
+        let (name, before) = ("a proxy".to_owned(), exchanges.next_serial());
+        self.waiting.push(Departure::new(name, Ends::Unread, before, now + LAST_WORDS, None));
     }
 
     /// Looks at some of the sessions whose server has gone. `is_websocket` says which end one after the other.
@@ -267,7 +266,7 @@ impl Departures {
             step.news.push(News { name: departure.name.clone(), count: kept, what });
             let due = now + self.recover_wait;
             let ends = Ends::Orphans(number);
-            self.waiting.push(Departure { ends, due, walk: None, ended: 0, again: 0, kept: None, ..departure });
+            self.waiting.push(Departure::new(departure.name, ends, departure.before, due, None));
         }
         if let Some(vacant) = exchanges.places.get_mut(place) {
             vacant.is_vacant = true;

@@ -107,24 +107,31 @@ impl Exchanges {
     }
 
     fn renew(&mut self, slot: u32, counts: bool, now: Instant, up: &mut dyn Uplink) {
-        let serial = self.next_serial();
-        let Some(exchange) = self.slots.get_mut(slot as usize) else { return };
-        self.serials += 1;
-        exchange.renew(serial, counts, now);
+        let Some(exchange) = self.begin_again(slot, counts, now) else { return };
         match up.is_connected() {
             true => exchange.send_first(up),
-            false => self.replays.wait(slot, serial, now),
+            false => {
+                let serial = exchange.serial;
+                self.replays.wait(slot, serial, now);
+            }
         }
+    }
+
+    /// The number of the new session is a new one: departures tell by it what was sent when.
+    fn begin_again(&mut self, slot: u32, counts: bool, now: Instant) -> Option<&mut Exchange> {
+        let serial = self.next_serial();
+        let exchange = self.slots.get_mut(slot as usize)?;
+        self.serials += 1;
+        exchange.renew(serial, counts, now);
+        Some(exchange)
     }
 
     /// A proxy takes requests: sends the one that has waited longest. `false` if none waits.
     pub fn send_waiting(&mut self, now: Instant, up: &mut dyn Uplink) -> bool {
         let Some((slot, serial)) = self.replays.take_first(None) else { return false };
-        let next = self.next_serial();
-        if let Some(exchange) = self.slots.get_mut(slot as usize).filter(|exchange| exchange.serial == serial) {
-            // Departures tell by the number what was sent when.
-            self.serials += 1;
-            exchange.renew(next, false, now);
+        if self.get(slot).is_some_and(|exchange| exchange.serial == serial)
+            && let Some(exchange) = self.begin_again(slot, false, now)
+        {
             exchange.send_first(up);
         }
         true

@@ -547,11 +547,7 @@ impl Exchange {
     /// Writes the exchange's line to the log.
     pub fn log(&mut self, outcome: Outcome, context: &mut Context<'_>) {
         let level = self.route.as_ref().and_then(|route| route.log_level);
-        if self.internal
-            || self.is_source()
-            || level.is_some_and(|level| level < 2)
-            || !context.shared.config.log_requests.is_some_and(|is_on| is_on())
-        {
+        if self.internal || self.is_source() || !context.shared.config.logs_request(level) {
             return;
         }
         self.with_request(|this, packet| {

@@ -270,16 +270,11 @@ mod tests {
     use super::*;
 
     const CLEAR: Progress = Progress { end: 0, clear: Some(1) };
+    const INTRODUCTION: Introduction<'static> =
+        Introduction { uri: b"u", route: "r", separate_stats: false, channel_prefix: "", trusted: false, lane: None };
 
     fn open(now: Instant, items: &mut Items) -> Control {
-        let introduction = Introduction {
-            uri: b"ws://localhost/",
-            route: "*,*,*,*",
-            separate_stats: false,
-            channel_prefix: "",
-            trusted: false,
-            lane: None,
-        };
+        let introduction = Introduction { uri: b"ws://localhost/", route: "*,*,*,*", ..INTRODUCTION };
         Control::open(b"c", &introduction, true, now, items)
     }
 
@@ -296,14 +291,7 @@ mod tests {
     #[test]
     fn a_trusted_target_is_said_to_be_one() {
         let mut items = Items::new();
-        let introduction = Introduction {
-            uri: b"ws://x/",
-            route: "r",
-            separate_stats: false,
-            channel_prefix: "",
-            trusted: true,
-            lane: None,
-        };
+        let introduction = Introduction { trusted: true, ..INTRODUCTION };
         Control::open(b"c", &introduction, true, Instant::now(), &mut items);
         assert!(items.last().is_some_and(|item| item.trusted));
     }
@@ -333,16 +321,8 @@ mod tests {
         control.note_run(7);
         control.handler_left();
         let mut again = Items::new();
-        let introduction = Introduction {
-            uri: b"u",
-            route: "r",
-            separate_stats: false,
-            channel_prefix: "",
-            trusted: false,
-            lane: None,
-        };
         let later = now + Duration::from_secs(9);
-        control.announce(b"c", &introduction, later, &mut again);
+        control.announce(b"c", &INTRODUCTION, later, &mut again);
         assert!(control.on_timer(b"c", later, &mut Items::new()), "nobody answers for the predecessor");
         let told: Vec<_> = again.iter().map(|item| (item.kind, item.run, item.req_id.as_deref())).collect();
         let expected =

@@ -746,7 +746,7 @@ impl Relay {
         let Some(outcome) = self.outcome.take() else { return };
         let config = &scene.cx.shared.config;
         let level = self.route.as_ref().and_then(|route| route.log_level);
-        if level.is_some_and(|level| level < 2) || !config.log_requests.is_some_and(|is_on| is_on()) {
+        if !config.logs_request(level) {
             return;
         }
         let request = self.request.clone();

@@ -206,10 +206,10 @@ impl<S: Read + Write> Dispatcher<S> {
         let Some(peer) = self.peers.get_mut(slot) else { return };
         self.handshakes.remove(&peer.serial);
         let name = peer.link.identity.clone();
-        if self.gives_way && peer.endpoint.is_none() {
-            peer.link.push_moved();
-            self.writes.extend((!std::mem::replace(&mut peer.in_writes, true)).then_some(slot));
+        if self.gives_way {
+            self.tell_moved(slot);
         }
+        let Some(peer) = self.peers.get_mut(slot) else { return };
         match self.role {
             Role::Sub => {
                 self.topics.iter().for_each(|topic| peer.link.push(&[&subscription(topic, 1)]));
@@ -316,11 +316,15 @@ impl<S: Read + Write> Dispatcher<S> {
     /// Tells all who have come that another process listens at our address.
     pub(super) fn give_way(&mut self) {
         self.gives_way = true;
-        for (slot, peer) in &mut self.peers {
-            if peer.link.ready && peer.endpoint.is_none() {
-                peer.link.push_moved();
-                self.writes.extend((!std::mem::replace(&mut peer.in_writes, true)).then_some(slot));
-            }
+        let ready = self.peers.iter().filter(|(_, peer)| peer.link.ready);
+        let slots: Vec<usize> = ready.map(|(slot, _)| slot).collect();
+        slots.into_iter().for_each(|slot| self.tell_moved(slot));
+    }
+
+    fn tell_moved(&mut self, slot: usize) {
+        if let Some(peer) = self.peers.get_mut(slot).filter(|peer| peer.endpoint.is_none()) {
+            peer.link.push_moved();
+            self.will_write(slot);
         }
     }
 

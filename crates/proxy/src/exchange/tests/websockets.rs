@@ -68,7 +68,12 @@ fn grip_of(ext: Ext<'_>, recover_wait: Duration) -> (Bench, Item<'static>) {
 
 /// What the handler is told.
 fn told_items(bench: &mut Bench) -> Vec<Item<'static>> {
-    let packets = bench.take().into_iter().filter_map(|sent| match sent {
+    items_of(bench.take())
+}
+
+/// What the handler is told in what has been sent.
+fn items_of(sent: Vec<Sent>) -> Vec<Item<'static>> {
+    let packets = sent.into_iter().filter_map(|sent| match sent {
         // Tests are short.
         Sent::Control(bytes) => Some(ws_control::Packet::decode(Vec::leak(bytes.to_vec())).unwrap()),
         _ => None,
@@ -278,11 +283,7 @@ fn the_handler_is_told_after_how_many_packets_its_pushes_come_when_that_is_known
     bench.client(credit(10_000));
     let sent = bench.take();
     let packets = sent.iter().filter(|sent| matches!(sent, Sent::Client(..))).count();
-    let items = sent.into_iter().filter_map(|sent| match sent {
-        Sent::Control(bytes) => Some(ws_control::Packet::decode(Vec::leak(bytes.to_vec())).unwrap().items),
-        _ => None,
-    });
-    let items: Vec<_> = items.flatten().collect();
+    let items = items_of(sent);
     assert_eq!((items.len(), items[0].kind), (1, ItemKind::KeepAlive));
     // Two had left before, then an empty beginning and three parts, one by the first credits, two of what had waited, and the last.
     assert_eq!((packets, items[0].after), (3, Some(2 + 4 + 1 + 2)));
