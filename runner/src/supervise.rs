@@ -231,7 +231,7 @@ impl Supervisor<'_> {
                     News::Beat { service, pid } if self.runs(service, pid) => self.heartbeats.heard(service),
                     News::Ready { service, pid } if self.is_successor(service, pid) => self.takes_over(service),
                     News::Version { service, pid, version } if self.runs(service, pid) => {
-                        self.vitals.lock().tell_version(service, version);
+                        self.vitals.lock().tell_version(service, version, std::time::Instant::now());
                     }
                     News::Told { service, pid, page } if self.runs(service, pid) => {
                         self.heartbeats.heard(service);

@@ -101,10 +101,11 @@ impl Vitals {
         }
     }
 
-    /// One tells its version.
-    pub fn tell_version(&mut self, process: usize, version: String) {
+    /// One tells its version. So it is one that will tell more, also if it hangs before it has.
+    pub fn tell_version(&mut self, process: usize, version: String, now: Instant) {
         if let Some(process) = self.processes.get_mut(process) {
             process.version = Some(version);
+            self.suite.tell(&process.name, String::new(), now);
         }
     }
 
@@ -233,7 +234,7 @@ mod tests {
         let (mut vitals, now) = (vitals(), Instant::now());
         vitals.start(0, 7, "old".into());
         vitals.serve(0);
-        vitals.tell_version(0, "1".into());
+        vitals.tell_version(0, "1".into(), now);
         vitals.tell(0, "requests_open{kind=\"http\"} 3\nrequests_open{kind=\"ws\"} 4\n".into(), now);
         let status = vitals.status("c".into(), now, SystemTime::now());
         assert_eq!(status.processes[0].open, Some(7));
@@ -281,6 +282,18 @@ mod tests {
         vitals.start(0, 1, String::new());
         vitals.serve(0);
         assert_eq!(vitals.missing(now + FRESH), [""; 0]);
+    }
+
+    #[test]
+    fn one_that_hangs_before_it_has_told_anything_but_its_version_is_silent() {
+        let (mut vitals, now) = (vitals(), Instant::now());
+        for process in 0..2 {
+            vitals.start(process, 1, String::new());
+            vitals.serve(process);
+        }
+        vitals.tell_version(1, "1".into(), now);
+        assert_eq!(vitals.missing(now), [""; 0]);
+        assert_eq!(vitals.missing(now + FRESH), ["handler has not answered for 5 s"]);
     }
 
     #[test]
