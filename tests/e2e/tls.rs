@@ -11,7 +11,7 @@ use nix::unistd::Pid;
 use pushpin_tests::client::{self, get};
 use pushpin_tests::origin::{Origin, respond};
 use pushpin_tests::publish;
-use pushpin_tests::suite::{Suite, is_alive, program};
+use pushpin_tests::suite::{Suite, free_ports, is_alive, program};
 use pushpin_tests::until;
 use rcgen::{CertificateParams, KeyPair};
 use rustls::pki_types::PrivateKeyDer;
@@ -184,13 +184,12 @@ fn a_client_without_tls_is_turned_away_and_a_missing_certificate_named() {
     assert!(!seen.starts_with(b"HTTP/"), "{seen:?}");
     connect(port, "localhost", &certificate).unwrap();
     drop(suite);
-    let suite = Suite::prepare("* test", "[runner]\nhttps_ports=127.0.0.1:44433");
+    let [port] = free_ports();
+    let suite = Suite::prepare("* test", &format!("[runner]\nhttps_ports=127.0.0.1:{port}"));
+    let missing = format!("default_{port}.crt");
     let output = suite.run();
     let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
-    assert!(
-        !output.status.success() && (said.contains("default_44433.crt") || suite.logs().contains("default_44433.crt")),
-        "{said}"
-    );
+    assert!(!output.status.success() && (said.contains(&missing) || suite.logs().contains(&missing)), "{said}");
 }
 
 #[test]

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Read as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::{self as unix, UnixDatagram};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -43,19 +45,26 @@ pub fn program(name: &str) -> PathBuf {
     found
 }
 
-/// Ports that nobody listens on. They are below those that the kernel gives to outgoing connections, one of which might
-/// else have taken it before the suite does.
+/// Ports that nobody listens on, and that no other test gets while this process runs. They are below those that the kernel
+/// gives to outgoing connections, one of which might else have taken it before the suite does.
 pub fn free_ports<const N: usize>() -> [u16; N] {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     std::array::from_fn(|_| {
         loop {
             let number = std::process::id().wrapping_mul(101).wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
             let port = 10_000 + (number % 20_000) as u16;
-            if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            if claim(port) && TcpListener::bind(("127.0.0.1", port)).is_ok() {
                 return port;
             }
         }
     })
+}
+
+/// Whether a port is ours from now on, among the tests of this machine.
+fn claim(port: u16) -> bool {
+    let name = unix::SocketAddr::from_abstract_name(format!("pushpin-tests-port-{port}")).unwrap();
+    // The name is free again when this process ends.
+    UnixDatagram::bind_addr(&name).map(std::mem::forget).is_ok()
 }
 
 impl Suite {

@@ -32,14 +32,26 @@ SWAP = dict(pair.split(":", 1) for pair in os.environ.get("SWAP", "").split(",")
 START_TIMEOUT = float(os.environ.get("SUITE_START_TIMEOUT", "20"))
 
 
-def free_port_block() -> tuple[int, int]:
-    """Return (http_port, port_offset) such that the http port and 5560..5563+offset are free."""
-    for _ in range(200):
-        offset = random.randrange(4000, 22000, 10)
-        wanted = [7999 + offset] + [5560 + offset + i for i in range(4)]
-        if all(_is_free(p) for p in wanted):
-            return 7999 + offset, offset
-    raise RuntimeError("no free ports")
+class PortBlock:
+    """Free ports: `http`, and 5560 to 5563 plus `offset`. They are nobody else's among the tests that run on this machine, also
+    before anything listens on them, for as long as the block is kept."""
+
+    def __init__(self) -> None:
+        for _ in range(200):
+            self.offset = random.randrange(4000, 22000, 10)
+            self.http = 7999 + self.offset
+            if self._is_ours() and all(_is_free(p) for p in [self.http, *range(5560 + self.offset, 5564 + self.offset)]):
+                return
+        raise RuntimeError("no free ports")
+
+    def _is_ours(self) -> bool:
+        # The address is one of the network namespace, as the ports are, and is given back with the socket.
+        self._claim = socket.socket(socket.AF_UNIX)
+        try:
+            self._claim.bind(f"\0grip-conformance-ports-{self.offset}")
+        except OSError:
+            return False
+        return True
 
 
 def _is_free(port: int) -> bool:
@@ -75,7 +87,8 @@ class Suite:
     def __post_init__(self) -> None:
         self._tmp = tempfile.TemporaryDirectory(prefix="suite-")
         self.dir = Path(self._tmp.name)
-        self.http_port, self.port_offset = free_port_block()
+        self._ports = PortBlock()
+        self.http_port, self.port_offset = self._ports.http, self._ports.offset
         self.process: subprocess.Popen | None = None
 
     # addresses a user of the suite would use -------------------------------------------------

@@ -18,7 +18,7 @@ from pathlib import Path
 import zmq
 
 from . import tnetstring
-from .suite import SUITE, free_port_block, wait_for_port
+from .suite import SUITE, PortBlock, wait_for_port
 
 _context = zmq.Context.instance()
 PREFIX = "c-"
@@ -102,7 +102,8 @@ class Component:
         self.dir = Path(self._tmp.name)
         for name in ("run", "log"):
             (self.dir / name).mkdir()
-        self.port, _ = free_port_block()
+        self._ports = PortBlock()
+        self.port = self._ports.http
         self.settings = settings
         self._log = open(self.dir / "log" / "out", "wb")
         self.process = subprocess.Popen(table[SUITE](self), cwd=self.dir, stdout=self._log, stderr=subprocess.STDOUT)
