@@ -30,9 +30,9 @@ struct Servers {
 }
 
 impl Uplink for Servers {
-    fn open(&mut self, packet: &Packet<'_>) {
-        packet.encode(None, &mut self.writer);
+    fn open(&mut self, packet: &Packet<'_>) -> &[u8] {
         self.opened += 1;
+        packet.encode(None, &mut self.writer)
     }
 
     fn send(&mut self, _: PeerId, packet: &Packet<'_>) {

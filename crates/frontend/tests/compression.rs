@@ -30,7 +30,9 @@ struct Server {
 }
 
 impl Uplink for Server {
-    fn open(&mut self, _: &Packet<'_>) {}
+    fn open(&mut self, _: &Packet<'_>) -> &[u8] {
+        &[]
+    }
 
     fn send(&mut self, _: PeerId, packet: &Packet<'_>) {
         self.kinds.push(packet.kind);

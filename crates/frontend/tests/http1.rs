@@ -31,8 +31,9 @@ fn describe(packet: &Packet<'_>) -> String {
 }
 
 impl Uplink for Sent {
-    fn open(&mut self, packet: &Packet<'_>) {
+    fn open(&mut self, packet: &Packet<'_>) -> &[u8] {
         self.packets.push(describe(packet));
+        &[]
     }
 
     fn send(&mut self, _: PeerId, packet: &Packet<'_>) {

@@ -27,8 +27,9 @@ struct Servers {
 }
 
 impl Uplink for Servers {
-    fn open(&mut self, packet: &Packet<'_>) {
+    fn open(&mut self, packet: &Packet<'_>) -> &[u8] {
         self.offered = packet.ext.lanes;
+        &[]
     }
 
     fn send(&mut self, to: PeerId, packet: &Packet<'_>) {

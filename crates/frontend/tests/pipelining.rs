@@ -45,10 +45,11 @@ struct Server {
 }
 
 impl Uplink for Server {
-    fn open(&mut self, packet: &Packet<'_>) {
+    fn open(&mut self, packet: &Packet<'_>) -> &[u8] {
         assert!(self.open.is_none(), "one request at a time");
         self.open = Some((self.opened, packet.credits.unwrap(), 0));
         self.opened += 1;
+        &[]
     }
 
     fn send(&mut self, _: PeerId, packet: &Packet<'_>) {

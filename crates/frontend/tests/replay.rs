@@ -9,6 +9,7 @@ use frontend::exchange::Exchanges;
 use frontend::http1::{Http1, SharedBody};
 use frontend::replay::Terms;
 use frontend::uplink::Uplink;
+use tnetstring::Writer;
 use zhttp::{Ext, Id, Kind, Packet, PeerId, Peers};
 
 const WAIT: Duration = Duration::from_secs(8);
@@ -18,6 +19,7 @@ const WAIT: Duration = Duration::from_secs(8);
 struct Sent {
     absent: bool,
     packets: Vec<String>,
+    first: Vec<u8>,
 }
 
 impl Sent {
@@ -31,8 +33,10 @@ impl Sent {
 }
 
 impl Uplink for Sent {
-    fn open(&mut self, packet: &Packet<'_>) {
+    fn open(&mut self, packet: &Packet<'_>) -> &[u8] {
         self.note(packet);
+        self.first = packet.encode(None, &mut Writer::new(1024)).to_vec();
+        &self.first
     }
 
     fn is_connected(&self) -> bool {

@@ -110,9 +110,10 @@ impl Links<'_> {
 }
 
 impl Uplink for Links<'_> {
-    fn open(&mut self, packet: &Packet<'_>) {
+    fn open(&mut self, packet: &Packet<'_>) -> &[u8] {
         let packet = Packet { from: self.name, ..*packet };
         self.net.send(self.part, Part::Proxy, Lane::First, packet.encode(None, &mut self.writer));
+        self.writer.as_slice()
     }
 
     fn send(&mut self, to: PeerId, packet: &Packet<'_>) {

@@ -12,6 +12,7 @@ mod table;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use tnetstring::Writer;
 use wire::http1::{RequestHead, Version};
 use zhttp::session::client::{Due, Grant, Outcome, Outgoing, Session, Standing};
 use zhttp::session::{Protocol, Violation};
@@ -158,14 +159,18 @@ impl Exchange {
             peer_port: opening.peer.map(|peer| peer.port()),
             ..Packet::default()
         };
-        let mut request = replays.keep(&packet);
-        match &mut request {
-            Some(request) if !up.is_connected() => {
+        let waiting = match up.is_connected() || !replays.are_kept() {
+            true => None,
+            false => replays.keep(packet.encode(None, &mut Writer::new(1024)), &packet),
+        };
+        let request = match waiting {
+            Some(mut request) => {
                 request.waits = true;
                 replays.wait(slot, serial, now);
+                Some(request)
             }
-            _ => up.open(&packet),
-        }
+            None => replays.keep(up.open(&packet), &packet),
+        };
         Exchange {
             slot,
             serial,

@@ -247,7 +247,9 @@ mod tests {
     struct Nowhere;
 
     impl Uplink for Nowhere {
-        fn open(&mut self, _: &Packet<'_>) {}
+        fn open(&mut self, _: &Packet<'_>) -> &[u8] {
+            &[]
+        }
         fn send(&mut self, _: PeerId, _: &Packet<'_>) {}
         fn grant(&mut self, _: PeerId, _: u32, _: Id, _: u32) {}
     }

@@ -14,7 +14,6 @@ mod request;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use tnetstring::Writer;
 use zhttp::Packet;
 
 use self::budget::Budget;
@@ -48,7 +47,6 @@ struct Waiting {
 pub(crate) struct Replays {
     terms: Terms,
     budget: Budget,
-    writer: Writer,
     /// In the order in which their time is up.
     waiting: VecDeque<Waiting>,
     /// Requests that went to a second proxy, or a third.
@@ -58,15 +56,19 @@ pub(crate) struct Replays {
 impl Replays {
     pub(crate) fn new(terms: Terms) -> Self {
         let budget = Budget::new(terms.memory);
-        Replays { terms, budget, writer: Writer::new(1024), waiting: VecDeque::new(), again: 0 }
+        Replays { terms, budget, waiting: VecDeque::new(), again: 0 }
     }
 
-    /// Keeps a request, if there is room.
-    pub(crate) fn keep(&mut self, packet: &Packet<'_>) -> Option<Box<KeptRequest>> {
-        if self.terms.wait.is_zero() {
+    /// Whether requests are kept.
+    pub(crate) fn are_kept(&self) -> bool {
+        !self.terms.wait.is_zero()
+    }
+
+    /// Keeps a request, if there is room: the first packet, as it is sent.
+    pub(crate) fn keep(&mut self, first: &[u8], packet: &Packet<'_>) -> Option<Box<KeptRequest>> {
+        if !self.are_kept() {
             return None;
         }
-        let first = packet.encode(None, &mut self.writer);
         let share = self.budget.take(first.len())?;
         Some(Box::new(KeptRequest::new(first, packet, self.terms.body, share)))
     }

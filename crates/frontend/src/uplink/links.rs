@@ -19,11 +19,12 @@ pub(crate) struct Links {
 }
 
 impl Uplink for Links {
-    fn open(&mut self, packet: &Packet<'_>) {
+    fn open(&mut self, packet: &Packet<'_>) -> &[u8] {
         let signed = Packet { from: &self.instance, ..*packet };
         if self.requests.send(signed.encode(None, &mut self.writer)).is_err() {
             self.refuse(packet);
         }
+        self.writer.as_slice()
     }
 
     fn is_connected(&self) -> bool {

@@ -9,8 +9,8 @@ pub(crate) use self::links::Links;
 
 /// Where packets of exchanges go.
 pub trait Uplink {
-    /// Opens a session: to any proxy.
-    fn open(&mut self, packet: &Packet<'_>);
+    /// Opens a session: to any proxy. Gives the packet as it is sent.
+    fn open(&mut self, packet: &Packet<'_>) -> &[u8];
     /// Whether there is a proxy.
     fn is_connected(&self) -> bool {
         true
