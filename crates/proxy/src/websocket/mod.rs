@@ -2,7 +2,7 @@
 //! WebSockets: each is a client's session and a backend's, and what one says is passed on to the other (proxy, WebSocket).
 //!
 //! - [`table`]: all of them, and which one a packet is for.
-//! - [`relay`]: one of them, from its first packet to its end. `origin` is its backend's side, `closing` how it ends.
+//! - [`relay`]: one of them, from its first packet to its end.
 //! - [`pipe`]: frames on their way to one side, which wait for its credits.
 //! - [`over_http`]: a backend that is spoken to by requests.
 //! - [`extension`]: a backend that speaks GRIP on its WebSocket, and which of its messages are for whom.

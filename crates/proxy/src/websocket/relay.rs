@@ -1,7 +1,16 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 //! One WebSocket: the client's session, the backend's, and what passes between them.
+//!
+//! - [`client`]: the client's side.
+//! - [`origin`]: the backend's, and [`over_http`] if that is spoken to by requests.
+//! - [`handler`]: what the handler and the WebSocket tell each other.
+//! - [`closing`]: how it ends.
+//! - [`account`]: what is told of it, in the log and to statistics.
 
+mod account;
+mod client;
 mod closing;
+mod handler;
 mod origin;
 mod over_http;
 
@@ -9,26 +18,25 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use routes::{ById, Protocol, Route, Table as Routes};
-use rpc::stats::{ConnKind, Report};
-use rpc::ws_control::{Client, Item, Kind as ItemKind, Lane};
-use zhttp::session::server::{self, Outcome as Told, Outgoing};
-use zhttp::{Ext, Headers, Id, Ids, Kind, Packet, PeerId};
+use zhttp::session::server;
+use zhttp::{Ext, Headers, Id, Kind, Packet, PeerId};
+
+pub use self::client::packet;
+pub use self::handler::message;
 
 use self::closing::Closing;
 use self::origin::Origin;
-use super::control::{self, Control, Introduction, Items, Progress};
-use super::extension::{Extension, Verdict};
-use super::pipe::{Frame, Pipe, Status};
+use super::control::{Control, Introduction, Items};
+use super::extension::Extension;
+use super::pipe::{Frame, Pipe};
 use super::slow::{Lag, Limit};
-use crate::access_log::{Line, Outcome};
-use crate::context::{Context, Cut, Note, Side, Way};
+use crate::access_log::Outcome;
+use crate::context::Context;
 use crate::error::ProxyError;
 use crate::request::forwarded;
-use crate::request::headers::target_name;
 use crate::request::uri::{Scheme, Uri};
-use crate::sockjs::framing::{self, Framing};
+use crate::sockjs::framing::Framing;
 use crate::sockjs::page;
 use crate::sockjs::place::{self, Place};
 use crate::statistics;
@@ -297,31 +305,6 @@ impl Relay {
         self.outcome = Some(Outcome::Responded(101, 0));
     }
 
-    fn introduction<'a>(&self, uri: &'a [u8], route: &'a Route) -> Introduction<'a> {
-        Introduction {
-            uri,
-            route: &route.id,
-            separate_stats: route.explicit_id,
-            channel_prefix: &route.prefix,
-            trusted: route.targets.get(self.target).is_some_and(|target| target.trusted),
-            lane: None,
-        }
-    }
-
-    /// What the handler needs to push into the client's session. Frames of SockJS are ours to make.
-    fn second_lane(&self, scene: &Scene<'_, '_>) -> Option<(Client<'static>, Lane)> {
-        let credits = self.lane.filter(|_| self.framing.is_none())?;
-        let (peer, id) = self.client_key();
-        let sender = scene.cx.shared.peers.name(peer).to_vec().into();
-        let client = Client { sender, id: id.as_bytes().to_vec().into(), router_resp: self.client.by_router() };
-        Some((client, Lane { credits }))
-    }
-
-    fn progress(&self) -> Progress {
-        let clear = self.down.has_left(self.down.end()).then(|| self.client.next_out());
-        Progress { end: self.down.end(), clear }
-    }
-
     /// The client does not get a WebSocket, but this response.
     fn reject(&mut self, head: (u16, &[u8], Headers<'_>), body: &[u8], scene: &mut Scene<'_, '_>) {
         let (code, reason, headers) = head;
@@ -361,321 +344,6 @@ impl Relay {
         }
     }
 
-    fn warn(&self, error: &ProxyError, scene: &mut Scene<'_, '_>) {
-        let uri = self.with_request(|this, packet| this.client_uri(packet));
-        let target = self.route.as_ref().and_then(|route| route.targets.get(self.target));
-        let target = target.map(|target| format!(" -> {}", target_name(target))).unwrap_or_default();
-        let text = format!("{}{target}: {error}", uri.escape_ascii());
-        scene.cx.links.log(&Note::Warning { kind: error.kind(), text: &text });
-    }
-
-    /// Takes in a packet from the client.
-    pub fn client_packet(&mut self, packet: &Packet<'_>, seq: Option<u32>, scene: &mut Scene<'_, '_>) {
-        match self.client.on_packet(packet, seq, scene.cx.now) {
-            Ok(Told::Data) => {
-                let binary = packet.content_type == Some(b"binary");
-                let body = Bytes::copy_from_slice(packet.body);
-                self.on_client_frame(Frame::Data { binary, more: packet.more, body }, scene);
-            }
-            Ok(Told::Control) => {
-                let body = Bytes::copy_from_slice(packet.body);
-                let frame = match packet.kind {
-                    Kind::Ping => Frame::Ping(body),
-                    Kind::Pong => Frame::Pong(body),
-                    _ => Frame::Close(packet.code.map(|code| Status { code, reason: body })),
-                };
-                self.on_client_frame(frame, scene);
-            }
-            Ok(Told::Alive | Told::Proceed | Told::Ignored) => {}
-            Ok(Told::Ended) => return self.client_left(scene),
-            Err(violation) => {
-                let text = format!("ending a WebSocket whose frontend broke the protocol: {violation}");
-                scene.cx.links.log(&Note::Warning { kind: "client-violation", text: &text });
-                self.send(0, Packet { kind: Kind::Cancel, ..Packet::default() }, scene);
-                return self.client_left(scene);
-            }
-        }
-        self.flush(scene);
-    }
-
-    fn on_client_frame(&mut self, frame: Frame, scene: &mut Scene<'_, '_>) {
-        let owed = frame.len();
-        self.count(scene, |report| {
-            report.client_content_bytes_received += statistics::length(owed);
-            report.client_messages_received += frame.messages();
-        });
-        if let Frame::Close(_) = frame {
-            self.client_closing.received = true;
-            self.close_by.get_or_insert(scene.cx.now + CLOSE_WAIT);
-            if self.detached || self.origin.is_none() {
-                // There is nobody else to answer it.
-                return self.down.insert(frame, None);
-            }
-        }
-        if self.detached || self.origin.is_none() {
-            return self.grant_client(owed, scene);
-        }
-        match &mut self.framing {
-            Some(framing) if let Frame::Data { body, more, .. } = &frame => match framing.take(body, *more) {
-                Ok(None) => {}
-                Ok(Some((messages, size))) => {
-                    let inside: usize = messages.iter().map(Bytes::len).sum();
-                    self.grant_client(size.saturating_sub(inside), scene);
-                    for message in messages {
-                        let owed = message.len();
-                        self.relay_up(Frame::message(false, message), owed);
-                    }
-                }
-                Err(error) => self.fail(&ProxyError::SockJs(error), scene),
-            },
-            _ => self.relay_up(frame, owed),
-        }
-    }
-
-    fn relay_up(&mut self, frame: Frame, owed: usize) {
-        match self.origin {
-            Origin::Test => self.relay_down(frame, owed),
-            _ => self.up.relay(frame, owed),
-        }
-    }
-
-    /// A frame of the backend has come.
-    fn on_origin_frame(&mut self, frame: Frame, scene: &mut Scene<'_, '_>) {
-        let owed = frame.len();
-        self.count(scene, |report| {
-            report.server_content_bytes_received += statistics::length(owed);
-            report.server_messages_received += frame.messages();
-        });
-        if let Frame::Close(_) = frame {
-            self.close_by.get_or_insert(scene.cx.now + CLOSE_WAIT);
-        }
-        if self.detached {
-            return self.grant_origin(owed, scene);
-        }
-        let verdict = match &mut self.extension {
-            Some(extension) => extension.judge(frame),
-            None => Verdict::Pass(frame),
-        };
-        match verdict {
-            Verdict::Pass(frame) => {
-                let stripped = owed - frame.len();
-                self.grant_origin(stripped, scene);
-                self.relay_framed(frame, owed - stripped, scene);
-            }
-            Verdict::Control(message) => {
-                let progress = self.progress();
-                if let Some(control) = &mut self.control {
-                    control.instruct(&self.cid, &message, progress, scene.cx.now, scene.items);
-                }
-                self.grant_origin(owed, scene);
-            }
-            Verdict::Drop => self.grant_origin(owed, scene),
-        }
-    }
-
-    /// Passes on a frame in the form that the client expects.
-    fn relay_framed(&mut self, frame: Frame, owed: usize, scene: &mut Scene<'_, '_>) {
-        let (Some(framing), Frame::Data { body, more, .. }) = (&mut self.framing, &frame) else {
-            return self.relay_down(frame, owed);
-        };
-        match framing.wrap(body, *more) {
-            Ok(None) => self.grant_origin(owed, scene),
-            Ok(Some(frame)) => self.relay_down(frame, owed),
-            Err(error) => self.fail(&ProxyError::SockJs(error), scene),
-        }
-    }
-
-    /// Pushpin's frontends break off a connection whose control frames come in the middle of a message.
-    fn relay_down(&mut self, frame: Frame, owed: usize) {
-        let control = matches!(frame, Frame::Ping(_) | Frame::Pong(_));
-        if control && !self.interleaves && self.down.is_within_message() {
-            return self.late.push(frame);
-        }
-        self.down.relay(frame, owed);
-        if !self.down.is_within_message() {
-            for frame in std::mem::take(&mut self.late) {
-                let owed = frame.len();
-                self.down.relay(frame, owed);
-            }
-        }
-    }
-
-    /// Takes in an item of the handler; gives the number under which it is to be answered now.
-    pub fn on_item<'i>(&mut self, item: &'i Item<'_>, jitter: Duration, scene: &mut Scene<'_, '_>) -> Option<&'i [u8]> {
-        let number = item.req_id.as_deref();
-        let Some(control) = &mut self.control else { return number };
-        match item.kind {
-            ItemKind::Ack => {
-                control.on_ack(number.unwrap_or_default());
-                return None;
-            }
-            ItemKind::KeepAliveSetup => {
-                let by_silence = item.keep_alive_mode.as_deref() != Some(b"interval");
-                control.on_keep_alive_setup(item.timeout.unwrap_or(0), by_silence, jitter, scene.cx.now);
-            }
-            ItemKind::Send => {
-                let frame = match message(item) {
-                    Frame::Data { body, .. } if self.framing.is_some() => framing::wrapped(&body),
-                    frame => frame,
-                };
-                self.down.insert(frame, number.map(Into::into));
-                self.flush(scene);
-                return None;
-            }
-            ItemKind::Close => {
-                let status = item.code.and_then(|code| u16::try_from(code).ok()).map(|code| {
-                    let reason = Bytes::copy_from_slice(item.reason.as_deref().unwrap_or_default());
-                    Status { code, reason }
-                });
-                self.client_told |= item.told;
-                self.close(status, scene);
-            }
-            ItemKind::Detach => self.detach(scene),
-            ItemKind::Refresh => self.refresh(scene),
-            ItemKind::Cancel => self.abort(scene),
-            _ => {}
-        }
-        number
-    }
-
-    /// What a message of the handler needs to leave at once in a packet with those for others: its number is taken then,
-    /// and the packet must leave before anything else of this session.
-    pub fn take_turn(&mut self, bytes: usize, now: Instant) -> Option<(Outgoing, Way, Id)> {
-        let control = self.control.as_mut()?;
-        let free = self.phase == Phase::Open
-            && self.framing.is_none()
-            && self.user_data.is_none()
-            && self.client.takes_multi()
-            && self.down.is_clear()
-            && self.client.credits() as usize >= bytes;
-        if !free {
-            return None;
-        }
-        control.on_sent(now);
-        let way = self.way();
-        Some((self.client.send_body(bytes), way, *self.client.id()))
-    }
-
-    /// Sends what the credits of both sides allow, and sees whether all is over.
-    pub fn flush(&mut self, scene: &mut Scene<'_, '_>) {
-        self.flush_down(scene);
-        self.end_slow(scene);
-        self.flush_up(scene);
-        self.settle(scene);
-    }
-
-    /// Gives up a client for which too much has waited for too long.
-    fn end_slow(&mut self, scene: &mut Scene<'_, '_>) {
-        let weight = self.down.weight();
-        if self.phase == Phase::Open && self.lag.is_too_much(weight, &scene.limit, scene.cx.now) {
-            let waiting = self.down.waiting();
-            let text = format!(
-                "ending a WebSocket whose client reads too slowly: {waiting} bytes wait for it (session_queue_bytes)"
-            );
-            scene.cx.links.log(&Note::Warning { kind: "slow-client", text: &text });
-            self.abort(scene);
-        }
-    }
-
-    fn flush_down(&mut self, scene: &mut Scene<'_, '_>) {
-        while self.phase == Phase::Open
-            && !self.client_closing.sent
-            && let Some(leaving) = self.down.next(self.client.credits() as usize)
-        {
-            self.send_frame(&leaving.frame, scene);
-            if let Some(control) = &mut self.control {
-                control.on_sent(scene.cx.now);
-                let (next, down) = (self.client.next_out(), &self.down);
-                control.tell_barrier(&self.cid, next, |place| down.has_left(place), scene.items);
-            }
-            if let Some(number) = leaving.ack {
-                let number = number.into_vec().into();
-                scene.items.push(Item { req_id: Some(number), ..control::item(ItemKind::Ack, &self.cid) });
-            }
-            if let Origin::Test = self.origin {
-                self.grant_client(leaving.owed, scene);
-            } else {
-                self.grant_origin(leaving.owed, scene);
-            }
-        }
-    }
-
-    fn send_frame(&mut self, frame: &Frame, scene: &mut Scene<'_, '_>) {
-        let packet = packet(frame);
-        if let Frame::Close(_) = frame {
-            self.client_closing.sent = true;
-            if self.client_told {
-                return;
-            }
-        }
-        self.count_sent(frame, scene.cx);
-        self.send(frame.len(), packet, scene);
-    }
-
-    /// Counts a frame that leaves for the client, for statistics.
-    pub fn count_sent(&self, frame: &Frame, cx: &mut Context<'_>) {
-        self.count_in(cx, |report| {
-            report.client_content_bytes_sent += statistics::length(frame.len());
-            report.client_messages_sent += frame.messages();
-        });
-    }
-
-    /// Counts a frame that leaves for the backend, for statistics.
-    fn count_sent_up(&self, frame: &Frame, scene: &mut Scene<'_, '_>) {
-        self.count(scene, |report| {
-            report.server_content_bytes_sent += statistics::length(frame.len());
-            report.server_messages_sent += frame.messages();
-        });
-    }
-
-    /// Sends a packet with so many bytes of the client's credits.
-    fn send(&mut self, bytes: usize, packet: Packet<'_>, scene: &mut Scene<'_, '_>) {
-        let to = self.client.send_body(bytes);
-        self.send_numbered(to, packet, scene);
-    }
-
-    fn send_numbered(&mut self, to: Outgoing, packet: Packet<'_>, scene: &mut Scene<'_, '_>) {
-        let shared = &scene.cx.shared;
-        let packet = Packet {
-            from: &shared.instance,
-            ids: Ids::One(self.client.id().as_bytes(), Some(to.seq)),
-            ext: Ext { multi: packet.ext.multi || (to.seq == 0 && self.client.takes_multi()), ..packet.ext },
-            user_data: self.user_data.as_ref().map(|(kind, payload)| tnetstring::Item { kind: *kind, payload }),
-            ..packet
-        };
-        self.refused |= !self.way().send(shared.peers.name(to.to), &packet, scene.cx.links);
-    }
-
-    fn way(&self) -> Way {
-        Way { internal: false, by_router: self.client.by_router() }
-    }
-
-    /// Gives the client credits for what has left.
-    fn grant_client(&mut self, bytes: usize, scene: &mut Scene<'_, '_>) {
-        if self.phase == Phase::Open
-            && self.client.pass_on(bytes)
-            && let Some(credits) = self.client.grant()
-        {
-            self.send(0, Packet { kind: Kind::Credit, credits: Some(credits), ..Packet::default() }, scene);
-        }
-    }
-
-    /// Ends the sessions that a packet was not taken of. To be called whenever something may have been sent.
-    pub fn end_refused(&mut self, scene: &mut Scene<'_, '_>) {
-        if std::mem::take(&mut self.refused) && !self.is_over() {
-            self.cut_client(scene);
-        }
-    }
-
-    /// A packet to the client was not taken.
-    pub fn cut_client(&mut self, scene: &mut Scene<'_, '_>) {
-        let (peer, id) = self.client_key();
-        scene.cx.shared.cut.push(Cut { peer, id, side: Side::Client(self.way()) });
-        let text = "ending a WebSocket whose frontend takes no more packets";
-        scene.cx.links.log(&Note::Warning { kind: "client-full", text: &text });
-        self.client_left(scene);
-    }
-
     /// Does something with the decoded request.
     fn with_request<R>(&self, act: impl FnOnce(&Self, &Packet<'_>) -> R) -> R {
         // It could be decoded when it came.
@@ -696,101 +364,5 @@ impl Relay {
             None => whole.extend_from_slice(text),
         }
         whole
-    }
-
-    /// The client as statistics see it.
-    pub fn with_arrival<R>(&self, act: impl FnOnce(statistics::Arrival<'_>) -> R) -> R {
-        self.with_request(|this, packet| act(this.arrival(packet)))
-    }
-
-    fn arrival<'a>(&'a self, request: &Packet<'a>) -> statistics::Arrival<'a> {
-        statistics::Arrival {
-            id: &self.cid,
-            kind: ConnKind::Ws,
-            route: self.route_id(),
-            peer_address: request.peer_address,
-            secure: self.scheme.is_secure(),
-            again: false,
-        }
-    }
-
-    /// Notes for statistics that the client is here.
-    pub fn note_arrival(&self, request: &Packet<'_>, scene: &mut Scene<'_, '_>) {
-        scene.cx.shared.arrivals.websockets += 1;
-        if !scene.cx.shared.statistics.is_heard() {
-            return;
-        }
-        scene.cx.shared.statistics.begin(&self.arrival(request), scene.cx.now);
-        self.count(scene, |report| {
-            let uri = request.uri.unwrap_or_default();
-            report.client_header_bytes_received += statistics::request_size(b"GET", uri, request.headers);
-        });
-    }
-
-    /// The route, if it has an id of its own.
-    fn route_id(&self) -> Option<&str> {
-        self.route.as_ref().filter(|route| route.explicit_id).map(|route| route.id.as_str())
-    }
-
-    /// Counts what passes, for statistics.
-    fn count(&self, scene: &mut Scene<'_, '_>, add: impl FnOnce(&mut Report<'static>)) {
-        self.count_in(scene.cx, add);
-    }
-
-    fn count_in(&self, cx: &mut Context<'_>, add: impl FnOnce(&mut Report<'static>)) {
-        cx.shared.statistics.count(self.route_id(), cx.now, add);
-    }
-
-    /// Writes the line to the log, once there is something to say.
-    pub fn log(&mut self, scene: &mut Scene<'_, '_>) {
-        let Some(outcome) = self.outcome.take() else { return };
-        let config = &scene.cx.shared.config;
-        let level = self.route.as_ref().and_then(|route| route.log_level);
-        if !config.logs_request(level) {
-            return;
-        }
-        let request = self.request.clone();
-        let packet = Packet::decode(&request).unwrap_or_default();
-        let target = self.route.as_ref().and_then(|route| route.targets.get(self.target)).map(target_name);
-        let line = Line {
-            request: &Packet { method: packet.method.or(Some(b"GET")), ..packet },
-            uri: &self.client_uri(&packet),
-            target: target.as_deref(),
-            from: packet.peer_address.filter(|_| config.log_from),
-            route: self.route_id(),
-            outcome,
-            duration: scene.cx.now.saturating_duration_since(self.started),
-            retry: false,
-            shared: None,
-            user_agent: config.log_user_agent,
-        };
-        scene.cx.links.log(&Note::Request(&line));
-    }
-}
-
-/// The frame that a `send` item asks for.
-pub fn message(item: &Item<'_>) -> Frame {
-    let body = Bytes::copy_from_slice(item.message.as_deref().unwrap_or_default());
-    match item.content_type.as_deref() {
-        Some(b"binary") => Frame::message(true, body),
-        Some(b"ping") => Frame::Ping(body),
-        Some(b"pong") => Frame::Pong(body),
-        _ => Frame::message(false, body),
-    }
-}
-
-/// The packet that carries a frame.
-pub fn packet(frame: &Frame) -> Packet<'_> {
-    match frame {
-        Frame::Data { binary, more, body } => {
-            let content_type: &[u8] = if *binary { b"binary" } else { b"text" };
-            Packet { content_type: Some(content_type), more: *more, body, ..Packet::default() }
-        }
-        Frame::Ping(body) => Packet { kind: Kind::Ping, body, ..Packet::default() },
-        Frame::Pong(body) => Packet { kind: Kind::Pong, body, ..Packet::default() },
-        Frame::Close(None) => Packet { kind: Kind::Close, ..Packet::default() },
-        Frame::Close(Some(status)) => {
-            Packet { kind: Kind::Close, code: Some(status.code), body: &status.reason, ..Packet::default() }
-        }
     }
 }

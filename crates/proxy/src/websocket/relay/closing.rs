@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 //! How a WebSocket ends.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use rpc::ws_control::Kind as ItemKind;
-use zhttp::session::server;
 use zhttp::{Kind, Packet};
 
 use super::super::control;
@@ -107,39 +106,6 @@ impl Relay {
         }
     }
 
-    /// The handler is gone. Whether the WebSocket waits for a successor; else [`Relay::orphaned`] is to be called.
-    pub fn handler_left(&mut self) -> bool {
-        let Some(control) = self.control.as_mut().filter(|control| control.is_kept()) else { return false };
-        control.handler_left();
-        true
-    }
-
-    /// Tells a successor of the handler what the backend has told the handler.
-    pub fn announce(&mut self, scene: &mut Scene<'_, '_>) {
-        let (Phase::Open, Some(route)) = (self.phase, self.route.clone()) else { return };
-        let uri = self.with_request(|this, packet| this.client_uri(packet));
-        let introduction = self.introduction(&uri, &route);
-        if let Some(control) = &mut self.control {
-            control.announce(&self.cid, &introduction, scene.cx.now, scene.items);
-        }
-    }
-
-    /// A message of this number has come from the handler.
-    pub fn note_run(&mut self, run: u64) {
-        if let Some(control) = &mut self.control {
-            control.note_run(run);
-        }
-    }
-
-    /// The handler is gone for good, and with it what the backend has told it. The client can only begin anew.
-    pub fn orphaned(&mut self, spread: Duration, scene: &mut Scene<'_, '_>) -> bool {
-        let concerns = self.control.as_ref().is_some_and(control::Control::is_known) && self.phase == Phase::Open;
-        if concerns {
-            self.orphaned_at.get_or_insert(scene.cx.now + spread);
-        }
-        concerns
-    }
-
     /// The proxy stops: tells both sides. A frontend that we answer through its ROUTER sees our end by itself.
     pub fn stop(&mut self, scene: &mut Scene<'_, '_>) {
         if !self.is_over() {
@@ -196,22 +162,6 @@ impl Relay {
         self.origin_timer(scene, keep_alive);
         if !self.is_over() {
             self.client_timer(scene, keep_alive);
-        }
-    }
-
-    fn client_timer(&mut self, scene: &mut Scene<'_, '_>, keep_alive: &mut impl FnMut(KeepAlive)) {
-        loop {
-            match self.client.on_timer(scene.cx.now) {
-                server::Due::Nothing => return,
-                server::Due::KeepAlive(to) if self.client.takes_multi() && to.seq > 0 => {
-                    keep_alive(KeepAlive::Client { to, way: self.way(), id: *self.client.id() });
-                }
-                server::Due::KeepAlive(to) => {
-                    self.send_numbered(to, Packet { kind: Kind::KeepAlive, ..Packet::default() }, scene);
-                }
-                server::Due::Expired => return self.client_left(scene),
-                server::Due::Spent => return self.abort(scene),
-            }
         }
     }
 }

@@ -9,11 +9,13 @@ use zhttp::session::Protocol;
 use zhttp::session::client::{self, Grant, Outcome as Told, Outgoing, Session};
 use zhttp::{Ext, Headers, INITIAL_BODY, Id, Ids, Kind, Packet, PeerId};
 
+use super::super::extension::Verdict;
 use super::super::pipe::{Frame, Status};
 use super::super::table::origin_index;
+use super::client::packet;
 use super::closing::Closing;
 use super::over_http::OverHttp;
-use super::{Phase, Relay, Scene};
+use super::{CLOSE_WAIT, Phase, Relay, Scene};
 use crate::context::{Cut, Side};
 use crate::error::{ProxyError, Retry};
 use crate::exchange::{KeepAlive, failure, open};
@@ -246,6 +248,40 @@ impl Relay {
         self.flush(scene);
     }
 
+    /// A frame of the backend has come.
+    pub(super) fn on_origin_frame(&mut self, frame: Frame, scene: &mut Scene<'_, '_>) {
+        let owed = frame.len();
+        self.count(scene, |report| {
+            report.server_content_bytes_received += statistics::length(owed);
+            report.server_messages_received += frame.messages();
+        });
+        if let Frame::Close(_) = frame {
+            self.close_by.get_or_insert(scene.cx.now + CLOSE_WAIT);
+        }
+        if self.detached {
+            return self.grant_origin(owed, scene);
+        }
+        let verdict = match &mut self.extension {
+            Some(extension) => extension.judge(frame),
+            None => Verdict::Pass(frame),
+        };
+        match verdict {
+            Verdict::Pass(frame) => {
+                let stripped = owed - frame.len();
+                self.grant_origin(stripped, scene);
+                self.relay_framed(frame, owed - stripped, scene);
+            }
+            Verdict::Control(message) => {
+                let progress = self.progress();
+                if let Some(control) = &mut self.control {
+                    control.instruct(&self.cid, &message, progress, scene.cx.now, scene.items);
+                }
+                self.grant_origin(owed, scene);
+            }
+            Verdict::Drop => self.grant_origin(owed, scene),
+        }
+    }
+
     fn origin_violated(&mut self, violation: impl ToString, scene: &mut Scene<'_, '_>) {
         self.drop_origin(scene);
         self.origin_failed(&ProxyError::OutboundViolation(violation.to_string()), scene);
@@ -307,7 +343,7 @@ impl Relay {
             let Some(to) = direct.session.send_body(leaving.frame.len()) else { return };
             direct.closing.sent |= matches!(leaving.frame, Frame::Close(_));
             self.count_sent_up(&leaving.frame, scene);
-            if !self.send_origin(to, super::packet(&leaving.frame), scene) {
+            if !self.send_origin(to, packet(&leaving.frame), scene) {
                 return self.cut_origin(scene);
             }
             self.grant_client(leaving.owed, scene);
