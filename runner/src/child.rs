@@ -18,6 +18,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
+use tracing::Level;
 
 use crate::listeners::{Listeners, Passed};
 use crate::originals::launch;
@@ -242,13 +243,13 @@ async fn watch(
     let log_name = name.to_string();
     tokio::spawn(async move {
         if let Some(stdout) = stdout {
-            output::pass_on(&log_name, stdout).await;
+            output::pass_on(&log_name, Level::INFO, stdout).await;
         }
     });
     let error_name = name.to_string();
     let errors = tokio::spawn(async move {
         match stderr {
-            Some(stderr) => output::pass_on(&error_name, stderr).await,
+            Some(stderr) => output::pass_on(&error_name, Level::ERROR, stderr).await,
             None => VecDeque::new(),
         }
     });

@@ -88,7 +88,13 @@ fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     let configuration = Configuration::read(arguments)?;
     let settings = &configuration.settings;
     let origin = &configuration.source().origin;
-    log::start(arguments.level(settings), arguments.logfile.clone(), settings.runner.log_buffer_size)?;
+    log::start(log::Options {
+        process: "runner".into(),
+        level: arguments.level(settings),
+        file: arguments.logfile.clone(),
+        buffer: settings.runner.log_buffer_size,
+        format: settings.runner.log_format,
+    })?;
     match (origin, &arguments.config) {
         (Origin::File(path), None) => tracing::info!("using config: {}", path.display()),
         (Origin::BuiltIn, _) => tracing::info!("no configuration file found, using the one that is built in"),

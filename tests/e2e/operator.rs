@@ -174,6 +174,26 @@ fn a_log_that_nobody_reads_stops_nobody_and_says_what_is_missing_when_it_is_read
 }
 
 #[test]
+fn each_line_of_a_log_in_json_is_an_object() {
+    let mut suite = Suite::prepare("* test", "[runner]\nlog_format=json");
+    let mut log = suite.launch_into_pipe(&["--merge-output"]);
+    until("requests are answered", || get(suite.port, "/?b=\"c\"").is_ok());
+    assert_eq!(suite.stop().code(), Some(0));
+    let mut text = String::new();
+    log.read_to_string(&mut text).unwrap();
+    let lines: Vec<serde_json::Value> =
+        text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"))).collect();
+    for process in ["runner", "frontend", "proxy", "handler", "outbound"] {
+        assert!(lines.iter().any(|line| line["process"] == process && line["message"] == "started"), "{text}");
+    }
+    let request = lines.iter().find(|line| line["method"] == "GET").unwrap_or_else(|| panic!("{text}"));
+    assert_eq!((&request["process"], &request["status"]), (&"proxy".into(), &200.into()), "{text}");
+    assert_eq!((&request["outcome"], &request["backend"]), (&"responded".into(), &"test".into()), "{text}");
+    assert!(request["uri"].as_str().is_some_and(|uri| uri.ends_with("/?b=\"c\"")), "{text}");
+    assert!(request["seconds"].is_f64() && request["bytes"].is_u64(), "{text}");
+}
+
+#[test]
 fn sockets_of_zurl_do_not_count_when_the_runner_starts_outbound() {
     let settings = "[runner]\nservices=condure,zurl,pushpin-proxy,pushpin-handler\ncondure_bin=/none/condure\nzurl_bin=/none/zurl\n[proxy]\n\
                     zurl_out_specs=ipc://{rundir}/zurl-in\nzurl_out_stream_specs=ipc://{rundir}/zurl-in-stream\n\

@@ -21,6 +21,14 @@ pub struct Component {
     pub several: bool,
 }
 
+impl Component {
+    /// Name of one of its processes in the log: `proxy`, `frontend-1`.
+    pub(crate) fn label(&self, process: usize) -> String {
+        let name = self.name.strip_prefix("pushpin-").unwrap_or(self.name);
+        if process == 0 { name.to_string() } else { format!("{name}-{process}") }
+    }
+}
+
 /// Options of every component.
 #[derive(Args, Clone, Debug)]
 pub struct Arguments {

@@ -115,7 +115,13 @@ fn prepare(component: &Component, arguments: &Arguments) -> Result<Started, Fail
         frontend.local_ports.retain(|port| inherit::has_local(&port.path));
     }
     let level = arguments.level().unwrap_or_else(|| settings.runner.log_levels.of(component.name));
-    log::start(level, arguments.logfile.as_deref().map(PathBuf::from), settings.runner.log_buffer_size)?;
+    log::start(log::Options {
+        process: component.label(arguments.process),
+        level,
+        file: arguments.logfile.as_deref().map(PathBuf::from),
+        buffer: settings.runner.log_buffer_size,
+        format: settings.runner.log_format,
+    })?;
     if let Err(error) = orders::follow() {
         tracing::warn!("orders of the runner can not be read: {error}");
     }

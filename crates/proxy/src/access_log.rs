@@ -19,6 +19,25 @@ pub enum Outcome {
     Failed,
 }
 
+impl Outcome {
+    /// In a word.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Responded(..) => "responded",
+            Self::Accepted => "accepted",
+            Self::Failed => "failed",
+        }
+    }
+
+    /// Status and body bytes of the answer.
+    pub fn response(self) -> Option<(u16, u64)> {
+        match self {
+            Self::Responded(status, bytes) => Some((status, bytes)),
+            Self::Accepted | Self::Failed => None,
+        }
+    }
+}
+
 /// All that stands in the line.
 pub struct Line<'a> {
     /// The client's request.
@@ -43,7 +62,8 @@ pub struct Line<'a> {
     pub user_agent: bool,
 }
 
-struct Text<'a>(&'a [u8]);
+/// Bytes of a stranger, readable.
+pub struct Text<'a>(pub &'a [u8]);
 
 impl fmt::Display for Text<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -35,7 +35,8 @@ mod values;
 pub use error::{Error, Warning};
 pub use listen::{Endpoint, LocalPort, Port};
 pub use model::{
-    Exposition, FirstSubscription, Frontend, Global, Handler, Outbound, Proxy, Runner, Settings, Statistics, Zmq,
+    Exposition, FirstSubscription, Frontend, Global, Handler, LogFormat, Outbound, Proxy, Runner, Settings, Statistics,
+    Zmq,
 };
 pub use parts::Part;
 pub use raw::{HandedDownError, Raw};

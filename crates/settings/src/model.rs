@@ -100,6 +100,8 @@ pub struct Runner {
     pub heartbeat_timeout: Duration,
     /// Levels by process.
     pub log_levels: LogLevels,
+    /// Form of lines.
+    pub log_format: LogFormat,
     /// Number of frontend processes, at least 1.
     pub frontend_processes: usize,
     /// Where metrics are served, by the section that says so. Not for those of a part that another program takes the place
@@ -375,6 +377,15 @@ impl ForwardedFor {
         }
         Ok(rule)
     }
+}
+
+/// `log_format`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// As Pushpin writes them.
+    Pushpin,
+    /// An object of JSON each.
+    Json,
 }
 
 /// `update_on_first_subscription`.

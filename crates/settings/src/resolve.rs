@@ -9,8 +9,8 @@ use crate::advice;
 use crate::error::{Error, Warning};
 use crate::listen::Endpoint;
 use crate::model::{
-    Exposition, FirstSubscription, ForwardedProtocol, Frontend, Global, Handler, Outbound, Programs, Proxy, Runner,
-    Settings, Statistics, Zmq,
+    Exposition, FirstSubscription, ForwardedProtocol, Frontend, Global, Handler, LogFormat, Outbound, Programs, Proxy,
+    Runner, Settings, Statistics, Zmq,
 };
 use crate::original::Original;
 use crate::parts::{self, Part, Services};
@@ -115,6 +115,10 @@ fn runner(values: &Values, frontend: &Frontend, services: &Services, raw: &Raw) 
         log_buffer_size: values.int(R, "log_buffer_size")?,
         heartbeat_timeout: values.seconds(R, "heartbeat_timeout")?,
         log_levels: values.log_levels(R, "log_level")?,
+        log_format: match values.text(R, "log_format")?.as_str() {
+            "json" => LogFormat::Json,
+            _ => LogFormat::Pushpin,
+        },
         frontend_processes: if own_frontend { frontend.processes.len() } else { 1 },
         metrics,
         health: values.endpoint(R, "health_port")?,

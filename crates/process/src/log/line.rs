@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
-//! One log line: level, local time, text; made safe for terminals and for whoever reads it line by line.
+//! One log line, in the form of Pushpin (`[INFO] 2026-11-23 20:13:47.800 text`) or as a JSON object; made safe for terminals and
+//! for whoever reads it line by line.
 
 use std::fmt::{self, Write as _};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -8,43 +9,118 @@ use chrono::{Local, TimeZone as _};
 use tracing::Level;
 use tracing::field::{Field, Visit};
 
+/// Name that `tracing` gives the text of an event.
+const MESSAGE: &str = "message";
+/// How a line in JSON begins.
+const JSON_START: &str = "{\"time\":\"";
+
 /// Formats lines. The text of a second is kept: the time zone is looked up once a second, not once a line.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Lines {
     second: u64,
-    text: String,
+    date: String,
+    /// The time zone of a JSON line.
+    zone: String,
+    /// The process that lines in JSON name; none for lines in Pushpin's form.
+    process: Option<String>,
 }
 
 impl Lines {
-    /// Appends one line, with the text that `write` gives it.
+    /// With the name of the process if they are to be JSON.
+    pub(super) fn new(process: Option<String>) -> Self {
+        Self { process, ..Self::default() }
+    }
+
+    /// Appends one line with what `write` says; of a line of a `request` in Pushpin's form only the message.
     pub(super) fn append(
         &mut self,
         level: &Level,
         now: SystemTime,
         line: &mut String,
-        write: impl FnOnce(&mut OneLine<'_>),
+        is_request: bool,
+        write: impl FnOnce(&mut Fields<'_>),
     ) {
-        line.push('[');
-        line.push_str(tag(level));
-        line.push_str("] ");
-        self.time(now, line);
-        line.push(' ');
-        write(&mut OneLine(line));
+        let process = self.process.take();
+        self.append_for(process.as_deref(), level, now, line, is_request, write);
+        self.process = process;
+    }
+
+    fn append_for(
+        &mut self,
+        process: Option<&str>,
+        level: &Level,
+        now: SystemTime,
+        line: &mut String,
+        is_request: bool,
+        write: impl FnOnce(&mut Fields<'_>),
+    ) {
+        self.look_at_the_clock(now, process.is_some());
+        let millis = now.duration_since(UNIX_EPOCH).unwrap_or_default().subsec_millis();
+        let (date, zone) = (&self.date, &self.zone);
+        let Some(process) = process else {
+            let _ = write!(line, "[{}] {date}.{millis:03} ", tag(level));
+            write(&mut Fields { line, is_json: false, only_message: is_request });
+            line.push('\n');
+            return;
+        };
+        let level = level.as_str().to_ascii_lowercase();
+        let _ = write!(line, "{JSON_START}{date}.{millis:03}{zone}\",\"level\":\"{level}\"");
+        let mut fields = Fields { line, is_json: true, only_message: false };
+        fields.text("process", format_args!("{process}"));
+        write(&mut fields);
+        line.push_str("}\n");
+    }
+
+    /// Appends a line that the process of this name has written, of this level if it does not say: with the name if it is a log
+    /// line in Pushpin's form; in JSON, if that is wanted and it is not.
+    pub(super) fn pass_on(&mut self, name: &str, text: &str, level: Level, now: SystemTime, line: &mut String) {
+        let parts = split(text);
+        if self.process.is_some() && !is_json(text) {
+            let (level, at) = parts.unwrap_or((level, 0));
+            self.append_for(Some(name), &level, now, line, false, |fields| fields.message(&text[at..]));
+            return;
+        }
+        let mut safe = OneLine(line);
+        let _ = match parts {
+            Some((_, at)) => write!(safe, "{}[{name}] {}", &text[..at], &text[at..]),
+            None => safe.write_str(text),
+        };
         line.push('\n');
     }
 
-    fn time(&mut self, now: SystemTime, line: &mut String) {
-        let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
-        if self.second != since.as_secs() || self.text.is_empty() {
-            self.second = since.as_secs();
-            self.text.clear();
-            let local = i64::try_from(since.as_secs()).ok().and_then(|s| Local.timestamp_opt(s, 0).single());
+    fn look_at_the_clock(&mut self, now: SystemTime, json: bool) {
+        let second = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        if self.second == second && !self.date.is_empty() {
+            return;
+        }
+        self.second = second;
+        let local = i64::try_from(second).ok().and_then(|s| Local.timestamp_opt(s, 0).single());
+        let (date, zone) = if json { ("%Y-%m-%dT%H:%M:%S", "%:z") } else { ("%Y-%m-%d %H:%M:%S", "") };
+        for (text, form) in [(&mut self.date, date), (&mut self.zone, zone)] {
+            text.clear();
             if let Some(local) = local {
-                let _ = write!(self.text, "{}", local.format("%Y-%m-%d %H:%M:%S"));
+                let _ = write!(text, "{}", local.format(form));
             }
         }
-        let _ = write!(line, "{}.{:03}", self.text, since.subsec_millis());
     }
+}
+
+/// Whether a line is one of ours, in either form.
+pub(super) fn is_log_line(line: &str) -> bool {
+    split(line).is_some() || is_json(line)
+}
+
+fn is_json(line: &str) -> bool {
+    line.starts_with(JSON_START) && line.ends_with('}')
+}
+
+/// Level of a line in Pushpin's form, and where its text begins.
+fn split(line: &str) -> Option<(Level, usize)> {
+    let level = [Level::ERROR, Level::WARN, Level::INFO, Level::DEBUG, Level::TRACE].into_iter().find(|level| {
+        line.strip_prefix('[').and_then(|line| line.strip_prefix(tag(level))).is_some_and(|line| line.starts_with("] "))
+    })?;
+    let (space, _) = line.match_indices(' ').nth(2)?;
+    Some((level, space + 1))
 }
 
 fn tag(level: &Level) -> &'static str {
@@ -57,26 +133,93 @@ fn tag(level: &Level) -> &'static str {
     }
 }
 
-/// Writes the message of an event, then its other fields as ` name=value`.
-impl Visit for OneLine<'_> {
-    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        let _ = match field.name() {
-            "message" => write!(self, "{value:?}"),
-            name => write!(self, " {name}={value:?}"),
+/// What a line says: the message, then other fields as ` name=value`, or each as a member of the object.
+pub(super) struct Fields<'a> {
+    line: &'a mut String,
+    is_json: bool,
+    /// Lines of requests have in their message what stands in the fields too, so that it can be read by machines.
+    only_message: bool,
+}
+
+impl Fields<'_> {
+    pub(super) fn message(&mut self, text: impl fmt::Display) {
+        self.text(MESSAGE, format_args!("{text}"));
+    }
+
+    fn text(&mut self, name: &str, value: fmt::Arguments<'_>) {
+        let _ = if self.is_json {
+            self.line.push_str(",\"");
+            self.line.push_str(name);
+            self.line.push_str("\":\"");
+            let written = Quoted(self.line).write_fmt(value);
+            self.line.push('"');
+            written
+        } else if name == MESSAGE {
+            OneLine(self.line).write_fmt(value)
+        } else if self.only_message {
+            Ok(())
+        } else {
+            write!(OneLine(self.line), " {name}={value}")
         };
     }
 
+    fn number(&mut self, name: &str, value: fmt::Arguments<'_>) {
+        if !self.is_json {
+            return self.text(name, value);
+        }
+        let _ = write!(self.line, ",\"{name}\":{value}");
+    }
+}
+
+impl Visit for Fields<'_> {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.text(field.name(), format_args!("{value:?}"));
+    }
+
     fn record_str(&mut self, field: &Field, value: &str) {
-        let _ = match field.name() {
-            "message" => self.write_str(value),
-            name => write!(self, " {name}={value}"),
-        };
+        self.text(field.name(), format_args!("{value}"));
+    }
+
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        // JSON has no infinite numbers.
+        if value.is_finite() {
+            self.number(field.name(), format_args!("{value}"));
+        }
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.number(field.name(), format_args!("{value}"));
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.number(field.name(), format_args!("{value}"));
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.number(field.name(), format_args!("{value}"));
+    }
+}
+
+/// The inside of a string of JSON. What steers a terminal is escaped there as well.
+struct Quoted<'a>(&'a mut String);
+
+impl fmt::Write for Quoted<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for c in text.chars() {
+            match c {
+                '"' => self.0.push_str("\\\""),
+                '\\' => self.0.push_str("\\\\"),
+                c if steers(c) => write!(self.0, "\\u{:04x}", u32::from(c))?,
+                c => self.0.push(c),
+            }
+        }
+        Ok(())
     }
 }
 
 /// A line stays one line, and steers no terminal: strangers' texts may have line ends that would forge another line, escape
 /// sequences, or characters that turn the direction of writing. They are written as `\x1b` and `\u{202e}`.
-pub(super) struct OneLine<'a>(pub(super) &'a mut String);
+struct OneLine<'a>(&'a mut String);
 
 impl fmt::Write for OneLine<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
@@ -107,23 +250,28 @@ mod tests {
 
     use super::*;
 
-    fn line(text: &str) -> String {
+    const ZERO: SystemTime = UNIX_EPOCH;
+
+    fn line_of(process: Option<&str>, write: impl FnOnce(&mut Fields<'_>)) -> String {
         let mut line = String::new();
-        Lines::default().append(&Level::INFO, UNIX_EPOCH, &mut line, |line| {
-            let _ = line.write_str(text);
-        });
+        Lines::new(process.map(String::from)).append(&Level::INFO, ZERO, &mut line, false, write);
+        line
+    }
+
+    fn passed_on(json: bool, text: &str) -> String {
+        let mut line = String::new();
+        let own = json.then(|| "runner".to_string());
+        Lines::new(own).pass_on("handler", text, Level::ERROR, ZERO, &mut line);
         line
     }
 
     #[test]
     fn the_second_is_formatted_anew_when_it_changes() {
         let mut lines = Lines::default();
-        let time = UNIX_EPOCH + Duration::from_millis(1_700_000_000_123);
-        let (mut first, mut later) = (String::new(), String::new());
-        lines.time(time, &mut first);
-        lines.time(time + Duration::from_secs(1), &mut later);
-        assert!(first.ends_with(".123"));
-        assert_ne!(first, later);
+        lines.look_at_the_clock(ZERO + Duration::from_millis(1_700_000_000_123), false);
+        let first = lines.date.clone();
+        lines.look_at_the_clock(ZERO + Duration::from_millis(1_700_000_001_123), false);
+        assert_ne!(first, lines.date);
     }
 
     #[test]
@@ -136,9 +284,50 @@ mod tests {
             ("a\u{202e}b\u{2066}c\u{200f}\u{61c}", "a\\u{202e}b\\u{2066}c\\u{200f}\\u{61c}"),
             ("grüße 你好 😀", "grüße 你好 😀"),
         ] {
-            let line = line(text);
+            let line = line_of(None, |fields| fields.message(text));
             assert!(line.ends_with(&format!(" {written}\n")), "{line:?}");
             assert_eq!(line.lines().count(), 1);
         }
+    }
+
+    #[test]
+    fn a_line_in_json_is_an_object_with_whatever_was_in_the_text() {
+        for text in ["a\nb\r\t", "\u{1b}[31m\u{7f}\u{85}\u{2028}\u{202e}", "\"quoted\" \\ back", "grüße 你好 😀", ""]
+        {
+            let line = line_of(Some("frontend-1"), |fields| {
+                fields.message(text);
+                fields.number("code", format_args!("{}", 200));
+            });
+            assert_eq!(line.lines().count(), 1);
+            assert!(!line.trim_end().chars().any(steers), "{line:?}");
+            let object: serde_json::Value = serde_json::from_str(&line).unwrap();
+            assert_eq!(object["message"], text);
+            assert_eq!((&object["level"], &object["process"]), (&"info".into(), &"frontend-1".into()));
+            assert_eq!(object["code"], 200);
+            let time = object["time"].as_str().unwrap();
+            assert_eq!(chrono::DateTime::parse_from_rfc3339(time).map(SystemTime::from), Ok(ZERO), "{time}");
+        }
+    }
+
+    #[test]
+    fn a_log_line_of_another_process_gets_its_name_behind_the_time() {
+        let line = passed_on(false, "[INFO] 2026-11-23 20:13:42.229 started");
+        assert_eq!(line, "[INFO] 2026-11-23 20:13:42.229 [handler] started\n");
+        for line in ["thread panicked at x y z", "[a b", "[INFO] a", ""] {
+            assert_eq!(passed_on(false, line).trim_end(), line);
+            assert!(!is_log_line(line));
+        }
+    }
+
+    #[test]
+    fn a_line_of_another_process_becomes_json_unless_it_is() {
+        let object = |line: &str| serde_json::from_str::<serde_json::Value>(&passed_on(true, line)).unwrap();
+        let warning = object("[WARN] 2026-11-23 20:13:42.229 a \"b\"");
+        assert_eq!((&warning["level"], &warning["message"]), (&"warn".into(), &"a \"b\"".into()));
+        assert_eq!(warning["process"], "handler");
+        assert_eq!(object("thread panicked")["level"], "error");
+        let line = line_of(Some("handler"), |fields| fields.message("hello"));
+        assert!(is_log_line(line.trim_end()));
+        assert_eq!(passed_on(true, line.trim_end()), line);
     }
 }

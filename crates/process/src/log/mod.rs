@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
-//! Log lines as Pushpin writes them: `[INFO] 2026-11-23 20:13:47.800 text`, in local time, to stdout or a file.
+//! Log lines as Pushpin writes them (`[INFO] 2026-11-23 20:13:47.800 text`, in local time), or as JSON, to stdout or a file.
 //!
 //! The code logs with `tracing`'s macros. A level that is off costs one comparison of an atomic; a line costs its formatting
 //! into a buffer. A thread writes the buffer out, so that no reader of the log can stop the process.
@@ -19,9 +19,15 @@ use std::time::{Duration, SystemTime};
 
 use tracing::level_filters::LevelFilter;
 use tracing::span;
-use tracing::{Event, Metadata, Subscriber};
+use tracing::{Event, Level, Metadata, Subscriber};
 
+use settings::LogFormat;
+
+use self::line::Lines;
 use self::writer::{Output, Writer};
+
+/// Target of events that are lines of requests: their fields say again what their message says, for lines that are JSON.
+pub const REQUESTS: &str = "requests";
 
 /// A process that ends waits so long for its last lines to be written.
 const LAST_LINES: Duration = Duration::from_millis(500);
@@ -36,11 +42,26 @@ pub struct LogError {
     pub reason: io::Error,
 }
 
-/// Starts logging: `level` from 0 (errors) to 4 (trace), to a file or else to stdout. Up to `buffer` bytes of lines wait for a
-/// log that is not read; further ones are lost and counted. Only the first call of a process counts.
+/// How and where to log.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Name of this process in lines that are JSON.
+    pub process: String,
+    /// From 0 (errors) to 4 (trace).
+    pub level: u8,
+    /// Lines are appended to this file, or else go to stdout.
+    pub file: Option<PathBuf>,
+    /// So many bytes of lines wait for a log that is not read; further ones are lost and counted.
+    pub buffer: usize,
+    /// Form of a line.
+    pub format: LogFormat,
+}
+
+/// Starts logging. Only the first call of a process counts.
 ///
 /// The writer is a thread: signals that are to be blocked must be so before.
-pub fn start(level: u8, file: Option<PathBuf>, buffer: usize) -> Result<(), LogError> {
+pub fn start(options: Options) -> Result<(), LogError> {
+    let Options { process, level, file, buffer, format } = options;
     if LOG.get().is_some() {
         return Ok(());
     }
@@ -50,7 +71,8 @@ pub fn start(level: u8, file: Option<PathBuf>, buffer: usize) -> Result<(), LogE
         Some(path) => Output::File(path.clone(), Some(writer::append(path).map_err(error)?)),
         None => Output::Stdout(io::stdout().as_fd().try_clone_to_owned().map_err(error)?.into()),
     };
-    let writer = Writer::start(output, buffer).map_err(error)?;
+    let lines = Lines::new((format == LogFormat::Json).then_some(process));
+    let writer = Writer::start(output, buffer, lines).map_err(error)?;
     let log = LOG.get_or_init(|| Log { level: AtomicU8::new(level), is_file: file.is_some(), writer });
     // Fails when it has been set already, which is as good.
     let _ = tracing::subscriber::set_global_default(log);
@@ -95,11 +117,16 @@ pub fn is_file() -> bool {
     LOG.get().is_some_and(|log| log.is_file)
 }
 
-/// Writes a line, given without its end, that another process has formatted.
-pub fn write_raw(line: &str) {
+/// Writes a line, given without its end, that the process of this name has written; it is of this level if it does not say.
+pub fn pass_on(name: &str, line: &str, level: Level) {
     if let Some(log) = LOG.get() {
-        log.writer.raw(line);
+        log.writer.pass_on(name, line, level, SystemTime::now());
     }
+}
+
+/// Whether a line is a log line of Pushpin's form or ours.
+pub fn is_log_line(line: &str) -> bool {
+    line::is_log_line(line)
 }
 
 /// Whether stdout is a terminal, where a person looks.
@@ -141,7 +168,9 @@ impl Subscriber for &'static Log {
     }
 
     fn event(&self, event: &Event<'_>) {
-        self.writer.line(event.metadata().level(), SystemTime::now(), |line| event.record(line));
+        let metadata = event.metadata();
+        let is_request = metadata.target() == REQUESTS;
+        self.writer.line(metadata.level(), SystemTime::now(), is_request, |fields| event.record(fields));
     }
 
     // Spans are not used: a line says all that it has to say.
@@ -162,7 +191,8 @@ mod tests {
     fn lines_have_level_local_time_and_text() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("x.log");
-        start(2, Some(path.clone()), 1 << 20).unwrap();
+        let (process, format) = ("x".to_string(), LogFormat::Pushpin);
+        start(Options { process, level: 2, file: Some(path.clone()), buffer: 1 << 20, format }).unwrap();
         tracing::info!("hello {}", 1);
         tracing::debug!("not this");
         tracing::error!(code = 3, "two\nlines");

@@ -6,7 +6,6 @@
 //! counted in a line of their own as soon as the reader goes on. `tracing-appender` has such a thread as well, but bounds
 //! lines and not bytes, allocates for each, cannot open its file again, and does not tell in the log what is missing.
 
-use std::fmt::Write as _;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -15,7 +14,7 @@ use std::time::{Duration, SystemTime};
 
 use tracing::Level;
 
-use super::line::{Lines, OneLine};
+use super::line::{Fields, Lines};
 
 /// The thread rests so long after each write: of a thousand lines a second few wake it, and most share a system call.
 const PAUSE: Duration = Duration::from_millis(5);
@@ -103,29 +102,26 @@ impl Shared {
 
 impl Writer {
     /// Starts the thread. At most `limit` bytes of lines wait while another part of that size is being written.
-    pub(super) fn start(output: Output, limit: usize) -> io::Result<Self> {
+    pub(super) fn start(output: Output, limit: usize, lines: Lines) -> io::Result<Self> {
         let shared = Arc::new(Shared {
             limit,
-            state: Mutex::new(State::default()),
+            state: Mutex::new(State { lines: lines.clone(), ..State::default() }),
             wake: Condvar::new(),
             empty: Condvar::new(),
         });
         let writer = Self(shared.clone());
-        std::thread::Builder::new().name("log".into()).spawn(move || write_all(&shared, output))?;
+        std::thread::Builder::new().name("log".into()).spawn(move || write_all(&shared, output, lines))?;
         Ok(writer)
     }
 
     /// Takes a line with level and time.
-    pub(super) fn line(&self, level: &Level, now: SystemTime, write: impl FnOnce(&mut OneLine<'_>)) {
-        self.add(|waiting, lines| lines.append(level, now, waiting, write));
+    pub(super) fn line(&self, level: &Level, now: SystemTime, is_request: bool, write: impl FnOnce(&mut Fields<'_>)) {
+        self.add(|waiting, lines| lines.append(level, now, waiting, is_request, write));
     }
 
-    /// Takes a line that another process has formatted.
-    pub(super) fn raw(&self, text: &str) {
-        self.add(|waiting, _| {
-            let _ = OneLine(waiting).write_str(text);
-            waiting.push('\n');
-        });
+    /// Takes a line that the process of this name has written, of this level if it does not say.
+    pub(super) fn pass_on(&self, name: &str, text: &str, level: Level, now: SystemTime) {
+        self.add(|waiting, lines| lines.pass_on(name, text, level, now, waiting));
     }
 
     fn add(&self, append: impl FnOnce(&mut String, &mut Lines)) {
@@ -175,9 +171,8 @@ impl Writer {
     }
 }
 
-fn write_all(shared: &Shared, mut output: Output) {
+fn write_all(shared: &Shared, mut output: Output, mut lines: Lines) {
     let mut batch = String::new();
-    let mut lines = Lines::default();
     let mut state = shared.lock();
     loop {
         while !state.has_work() {
@@ -197,9 +192,10 @@ fn write_all(shared: &Shared, mut output: Output) {
         let lost = if written.is_err() { batch.lines().count() as u64 } else { 0 };
         batch.clear();
         if untold > 0 {
-            lines.append(&Level::WARN, SystemTime::now(), &mut batch, |line| {
-                let _ =
-                    write!(line, "{untold} log lines are missing here: the log was not read, or not written, in time");
+            lines.append(&Level::WARN, SystemTime::now(), &mut batch, false, |fields| {
+                fields.message(format_args!(
+                    "{untold} log lines are missing here: the log was not read, or not written, in time"
+                ));
             });
         }
         let written = written.and_then(|()| output.write(batch.as_bytes()));
@@ -226,7 +222,10 @@ mod tests {
     fn to_pipe(limit: usize) -> (Writer, File) {
         let (reader, writer) = std::io::pipe().unwrap();
         let file = File::from(std::os::fd::OwnedFd::from(writer));
-        (Writer::start(Output::Stdout(file), limit).unwrap(), File::from(std::os::fd::OwnedFd::from(reader)))
+        (
+            Writer::start(Output::Stdout(file), limit, Lines::default()).unwrap(),
+            File::from(std::os::fd::OwnedFd::from(reader)),
+        )
     }
 
     #[test]
@@ -234,7 +233,7 @@ mod tests {
         let (writer, mut reader) = to_pipe(100_000);
         let began = Instant::now();
         for number in 0..10_000 {
-            writer.raw(&format!("{number} {}", "x".repeat(100)));
+            raw(&writer, &format!("{number} {}", "x".repeat(100)));
         }
         let lost = writer.lost();
         assert!(lost > 0 && began.elapsed() < Duration::from_secs(2), "{lost} {:?}", began.elapsed());
@@ -248,10 +247,14 @@ mod tests {
         }
         assert_eq!(told(&text), lost);
         assert_eq!(text.lines().filter(|line| line.contains("xxx")).count() as u64, 10_000 - lost);
-        writer.raw("after it");
+        raw(&writer, "after it");
         writer.flush(Duration::from_secs(5));
         let count = reader.read(&mut buffer).unwrap();
         assert!(std::str::from_utf8(&buffer[..count]).unwrap().ends_with("after it\n"));
+    }
+
+    fn raw(writer: &Writer, text: &str) {
+        writer.pass_on("x", text, Level::INFO, SystemTime::now());
     }
 
     /// Lines that the log itself says are missing.
@@ -274,9 +277,9 @@ mod tests {
             text.lines().count()
         });
         for number in 0..5000 {
-            writer.raw(&number.to_string());
+            raw(&writer, &number.to_string());
         }
-        writer.raw("last");
+        raw(&writer, "last");
         assert_eq!(lines.join().unwrap(), 5001);
         assert_eq!(writer.lost(), 0);
     }
@@ -285,7 +288,7 @@ mod tests {
     fn flushing_into_a_pipe_that_is_full_ends_in_time() {
         let (writer, _reader) = to_pipe(100_000);
         for _ in 0..2000 {
-            writer.raw(&"x".repeat(100));
+            raw(&writer, &"x".repeat(100));
         }
         let began = Instant::now();
         writer.flush(Duration::from_millis(50));
@@ -295,8 +298,8 @@ mod tests {
     #[test]
     fn a_line_longer_than_the_buffer_is_lost_and_the_others_are_not() {
         let (writer, mut reader) = to_pipe(1000);
-        writer.raw("before");
-        writer.raw(&"x".repeat(2000));
+        raw(&writer, "before");
+        raw(&writer, &"x".repeat(2000));
         writer.flush(Duration::from_secs(5));
         let mut buffer = [0; 4096];
         let count = reader.read(&mut buffer).unwrap();

@@ -25,6 +25,7 @@ use transport::{
 };
 use zhttp::Packet;
 
+use crate::access_log::{Line, Text};
 use crate::context::{Config, Links, Note};
 use crate::engine::Engine;
 use crate::handler::command;
@@ -83,10 +84,29 @@ struct Sockets {
     lost: u64,
 }
 
+/// The line of a request; its fields are for those who want JSON.
+fn log(line: &Line<'_>) {
+    let outcome = line.outcome.name();
+    let (status, bytes) = line.outcome.response().unzip();
+    tracing::info!(
+        target: process::log::REQUESTS,
+        method = %Text(line.request.method.unwrap_or_default()),
+        uri = %Text(line.uri),
+        backend = line.target,
+        from = line.from.map(Text).map(display),
+        route = line.route,
+        outcome,
+        status,
+        bytes,
+        seconds = line.duration.as_secs_f64(),
+        "{line}"
+    );
+}
+
 impl Links for Sockets {
     fn log(&mut self, note: &Note<'_>) {
         match note {
-            Note::Request(line) => tracing::info!("{line}"),
+            Note::Request(line) => log(line),
             Note::Warning { kind, text } => self.warnings.warn(kind, self.now, text),
         }
     }
