@@ -176,11 +176,29 @@ fn a_process_that_hangs_costs_only_its_own_samples() {
     watched.shows("pushpin_process_up{process=\"outbound\"}", 0.0);
     let readiness = watched.readiness();
     assert_eq!((readiness.head.status, &*readiness.text()), (503, "outbound has not answered for 5 s\n"));
+    until("the control port tells the same", || {
+        let told = get(watched.suite.publish_port, "/readyz").unwrap();
+        told.head.status == 503 && told.text() == readiness.text()
+    });
+    assert_eq!(get(watched.suite.publish_port, "/healthz").unwrap().text(), "ok\n");
     let scrape = watched.scrape();
     assert!(!scrape.contains_key(outbound) && scrape.contains_key(handler), "{scrape:?}");
     drop(stopped);
     until("it is ready again", || watched.is_ready());
+    until("the control port tells so", || get(watched.suite.publish_port, "/readyz").unwrap().text() == "ready\n");
     watched.shows(outbound, 0.0);
+}
+
+#[test]
+fn the_control_port_tells_of_health_without_token() {
+    let mut suite = Suite::prepare("* test", "control_token=secret\n");
+    suite.launch();
+    until("it is ready", || get(suite.publish_port, "/readyz").unwrap().text() == "ready\n");
+    assert_eq!(get(suite.publish_port, "/channels").unwrap().head.status, 401);
+    suite.send("proxy", Signal::SIGSTOP);
+    until("the proxy is missing", || get(suite.publish_port, "/readyz").unwrap().text().starts_with("proxy "));
+    suite.send("proxy", Signal::SIGCONT);
+    until("it is ready again", || get(suite.publish_port, "/readyz").unwrap().head.status == 200);
 }
 
 #[test]

@@ -45,6 +45,7 @@ use process::{Component, Failure, Started, inherit, instance_id};
 
 use crate::publish::http::Limits;
 use crate::publish::http::authorization::Gate;
+use crate::publish::http::health::Health;
 use crate::worker::Worker;
 
 /// What `--help` says.
@@ -79,9 +80,10 @@ fn serve(mut started: Started) -> Result<(), Failure> {
         let certificates = settings.push_in_http_tls.as_deref().map(Certificates::new);
         let tls = certificates.map(|certificates| certificates.for_port(address.port())).transpose();
         let tls = tls.map_err(|error| format!("push_in_http_tls: {error}"))?;
+        let health = Health::new(started.ready.has_runner().then(|| started.settings.global.control_socket()));
         let with = if tls.is_some() { " with TLS" } else { "" };
         let listener = inherit::listen(inherit::PUBLISH, address)?;
-        control_port = Some(publish::http::start(listener, submissions, waker, limits, gate, tls)?);
+        control_port = Some(publish::http::start(listener, submissions, waker, limits, gate, tls, health)?);
         tracing::info!("http control server: {address}{with}");
     }
     let fd = started.signals.as_raw_fd();

@@ -13,6 +13,7 @@ use handler::publish::http::Limits;
 use handler::publish::http::authorization::Gate;
 use handler::publish::submission::{Output, Work};
 use handler::subscribe::counts::{Counts, Listing, Page};
+use settings::keys::Key;
 
 use port::{LONG, Port, limits};
 
@@ -51,7 +52,9 @@ fn a_busy_worker_costs_publishers_a_503_and_health_checks_nothing() {
     let port = port(Limits { wait: Duration::from_millis(200), ..limits() });
     let waiting: Vec<_> = (0..10).map(|_| port.send(EMPTY)).collect();
     let submissions: Vec<_> = waiting.iter().map(|_| port.next()).collect();
-    assert!(answer(port.send("GET / HTTP/1.0\r\n\r\n")).ends_with("Pushpin API\n"));
+    for (path, text) in [("/", "Pushpin API\n"), ("/healthz", "ok\n"), ("/readyz", "ready\n")] {
+        assert!(answer(port.send(&format!("GET {path} HTTP/1.0\r\n\r\n"))).ends_with(text), "{path}");
+    }
     // No more than ten may wait.
     let begin = Instant::now();
     assert_eq!(status(port.send(EMPTY)), "503");
@@ -64,6 +67,22 @@ fn a_busy_worker_costs_publishers_a_503_and_health_checks_nothing() {
         );
     }
     assert!(submissions.into_iter().all(|submission| submission.begin().is_none()), "they were told to try again");
+}
+
+#[test]
+fn health_is_told_to_whoever_asks_and_only_if_asked() {
+    let token = Key::Secret(b"token".to_vec());
+    let port = Port::behind(Gate::new(None, None, Some(&token)).unwrap(), limits());
+    assert_eq!(status(port.send("GET /channels HTTP/1.1\r\n\r\n")), "401");
+    for path in ["/healthz", "/healthz/", "/readyz", "/readyz?verbose"] {
+        let asked = |method: &str, more: &str| answer(port.send(&format!("{method} {path} HTTP/1.1\r\n{more}\r\n")));
+        assert!(asked("GET", "Accept: text/html\r\n").starts_with("HTTP/1.1 200"), "{path}");
+        for (method, more) in [("POST", "Content-Length: 0\r\n"), ("HEAD", ""), ("DELETE", "")] {
+            let refused = asked(method, more);
+            assert!(refused.starts_with("HTTP/1.1 405") && refused.contains("\r\nAllow: GET\r\n"), "{refused}");
+        }
+    }
+    assert_eq!(status(port.send("GET /healthz/x HTTP/1.1\r\n\r\n")), "404");
 }
 
 #[test]

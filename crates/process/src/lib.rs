@@ -64,6 +64,11 @@ pub struct Ready {
 }
 
 impl Ready {
+    /// Whether a runner has started this process.
+    pub fn has_runner(&self) -> bool {
+        self.parent.is_some()
+    }
+
     /// Says so in the log, and to the runner if that started it. What comes back tells the runner more.
     ///
     /// # Errors

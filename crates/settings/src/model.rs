@@ -68,6 +68,13 @@ pub struct Global {
     pub port_offset: u16,
 }
 
+impl Global {
+    /// Where the runner of the suite is asked.
+    pub fn control_socket(&self) -> PathBuf {
+        self.rundir.join(format!("{}ctl", self.ipc_prefix))
+    }
+}
+
 /// What the ZeroMQ sockets of a process keep to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Zmq {

@@ -13,7 +13,7 @@ use process::Failure;
 use crate::NAME;
 use crate::arguments::Arguments;
 use crate::configuration::Configuration;
-use crate::control::{Answer, Request, socket};
+use crate::control::{Answer, Request};
 
 /// Longer than any step of what is asked may take.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -84,7 +84,7 @@ fn converse(arguments: &Arguments, ctl: &Ctl) -> Result<ExitCode, Failure> {
             let configuration = Configuration::read(arguments).map_err(|error| {
                 format!("{error}; --socket names the runner's socket without reading the configuration")
             })?;
-            socket(&configuration.settings)
+            configuration.settings.global.control_socket()
         }
     };
     let request = match &ctl.command {

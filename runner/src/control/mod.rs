@@ -13,10 +13,7 @@ pub mod rolling;
 pub mod server;
 pub mod status;
 
-use std::path::PathBuf;
-
 use serde::{Deserialize, Serialize};
-use settings::Settings;
 use tokio::sync::mpsc;
 
 pub use self::status::Status;
@@ -76,9 +73,4 @@ impl Call {
     pub fn answer(&self, answer: Answer) {
         let _ = self.answers.send(answer);
     }
-}
-
-/// The socket of the suite with this configuration.
-pub fn socket(settings: &Settings) -> PathBuf {
-    settings.global.rundir.join(format!("{}ctl", settings.global.ipc_prefix))
 }

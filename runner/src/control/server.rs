@@ -13,7 +13,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::timeout;
 
-use crate::control::{Answer, Call, Request, socket};
+use crate::control::{Answer, Call, Request};
 
 /// Clients at a time; others wait in the backlog.
 const MAX_CLIENTS: usize = 4;
@@ -38,7 +38,7 @@ impl Server {
     /// # Errors
     /// It cannot be listened on.
     pub fn open(settings: &Settings) -> Result<Self, LocalError> {
-        let path = socket(settings);
+        let path = settings.global.control_socket();
         let port = LocalPort { path, mode: Some(0o600), user: None, group: None, proxied: false };
         let (listener, file) = local::open(&port)?;
         Ok(Self { listener, file })

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use handler::publish::http::authorization::Gate;
 use handler::publish::http::connections::Bounds;
+use handler::publish::http::health::Health;
 use handler::publish::http::{Limits, start};
 use handler::publish::submission::Submission;
 use transport::Reactor;
@@ -33,7 +34,7 @@ impl Port {
         let address = listener.local_addr().unwrap();
         let (sender, submissions) = sync_channel(10);
         let reactor = Reactor::new().unwrap();
-        start(listener, sender, reactor.waker(), limits, gate, None).unwrap();
+        start(listener, sender, reactor.waker(), limits, gate, None, Health::new(None)).unwrap();
         Port { address, submissions, _reactor: reactor }
     }
 

@@ -15,6 +15,7 @@ pub mod batch;
 mod channels;
 pub mod connections;
 pub mod head;
+pub mod health;
 pub mod lines;
 mod publisher;
 pub mod stream;
@@ -54,6 +55,7 @@ use self::authorization::{Gate, Grant, Refusal};
 use self::batch::Batch;
 use self::connections::{Bounds, Connections, Key};
 use self::head::Head;
+use self::health::Health;
 use self::publisher::{Publisher, Upload};
 use self::stream::Stream;
 use self::target::Target;
@@ -127,6 +129,7 @@ pub fn start(
     limits: Limits,
     gate: Gate,
     tls: Option<ServerConfig>,
+    health: Health,
 ) -> std::io::Result<Arc<Mutex<Limited>>> {
     listener.set_nonblocking(true)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -138,6 +141,7 @@ pub fn start(
             waker,
             limits,
             gate,
+            health,
             tls: tls.map(|config| TlsAcceptor::from(Arc::new(config))),
             connections: RefCell::new(Connections::new(limits.bounds)),
             tasks: RefCell::default(),
@@ -154,6 +158,7 @@ struct Port {
     waker: Waker,
     limits: Limits,
     gate: Gate,
+    health: Health,
     tls: Option<TlsAcceptor>,
     connections: RefCell<Connections>,
     tasks: RefCell<HashMap<Key, AbortHandle>>,
@@ -267,14 +272,21 @@ async fn route(head: &request::Parts, body: Upload, publisher: &Rc<Publisher>) -
     if let Some(refusal) = check_length(&head.headers, &head.method, publisher.port.limits.body, is_batch) {
         return refusal;
     }
+    let target = Target::new(head.uri.path_and_query().map_or("", |target| target.as_str()));
+    // Whoever checks says nothing of formats and has no token.
+    if head.method == Method::GET
+        && let Some(answer) = publisher.port.health.answer(target.path).await
+    {
+        return answer;
+    }
     let Some(format) = negotiate(&head.headers).or(is_batch.then_some(Format::Json)) else {
         let text = "Not Acceptable. Supported formats are text/plain and application/json.\n";
         return plain(StatusCode::NOT_ACCEPTABLE, text);
     };
-    let target = Target::new(head.uri.path_and_query().map_or("", |target| target.as_str()));
     let method = match target.path {
         "/publish" | "/recover" => Method::POST,
         path if path == CHANNELS || path.starts_with(CHANNEL) => Method::GET,
+        "/healthz" | "/readyz" => Method::GET,
         "/" if target.is_bare() => return plain(StatusCode::OK, "Pushpin API\n"),
         _ => return plain(StatusCode::NOT_FOUND, "Not Found\n"),
     };
