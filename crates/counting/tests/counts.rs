@@ -12,3 +12,11 @@ fn blocks_and_their_growth_are_counted_and_nothing_else() {
     let mut grows: Vec<u8> = Vec::with_capacity(1);
     assert_eq!(counting::allocations(|| grows.extend_from_slice(&[0; 100])), 1);
 }
+
+#[test]
+fn what_is_kept_is_counted_with_what_a_block_takes() {
+    let mut kept: Vec<Vec<u8>> = Vec::with_capacity(3);
+    assert_eq!(counting::bytes_kept(|| kept.push(vec![0; 24])), 32);
+    assert_eq!(counting::bytes_kept(|| kept.push(vec![0; 25])), 48);
+    assert_eq!(counting::bytes_kept(|| kept.clear()), -80);
+}

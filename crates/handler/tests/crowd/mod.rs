@@ -20,6 +20,8 @@ const CREDITS: u32 = u32::MAX;
 /// Counts packets.
 pub struct Counter {
     writer: Writer,
+    /// The only frontend there is.
+    peer: PeerId,
     pub packets: usize,
     pub bytes: usize,
 }
@@ -32,7 +34,7 @@ impl Actions for Counter {
     }
 
     fn frontend(&mut self, _: &[u8]) -> Option<PeerId> {
-        None
+        Some(self.peer)
     }
 
     fn open(&mut self, _: &Packet<'_>) -> bool {
@@ -92,11 +94,12 @@ impl Crowd {
             filter_messages: 100,
             filter_bytes: 100_000,
         };
+        let peer = Peers::default().intern(b"frontend_1_0123abcd").unwrap();
         Crowd {
             engine: Engine::new(limits, now),
-            counter: Counter { writer: Writer::new(16_384), packets: 0, bytes: 0 },
+            counter: Counter { writer: Writer::new(16_384), peer, packets: 0, bytes: 0 },
             now,
-            peer: Peers::default().intern(b"frontend_1_0123abcd").unwrap(),
+            peer,
             serial: 0,
         }
     }
@@ -139,6 +142,12 @@ impl Crowd {
         self.engine.on_packet(self.peer, &packet, &mut Context::new(self.now, &mut self.counter));
     }
 
+    /// Takes in what the proxy says of WebSockets.
+    #[allow(dead_code)]
+    pub fn control(&mut self, packet: &rpc::ws_control::Packet<'_>) {
+        self.engine.on_control(packet, &mut Context::new(self.now, &mut self.counter));
+    }
+
     /// Publishes, but does not end the turn.
     #[allow(dead_code)]
     pub fn add(&mut self, item: grip::Item) {
@@ -152,6 +161,7 @@ impl Crowd {
     }
 
     /// Publishes, and ends the turn.
+    #[allow(dead_code)]
     pub fn publish(&mut self, item: grip::Item) {
         self.add(item);
         self.engine.flush(&mut Context::new(self.now, &mut self.counter));
@@ -159,6 +169,7 @@ impl Crowd {
 }
 
 /// An item with 100 bytes for streams.
+#[allow(dead_code)]
 pub fn content(channel: &str) -> grip::Item {
     item(channel, &format!("\"http-stream\":{{\"content\":\"{}\"}}", "x".repeat(100)))
 }

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 //! What proxy and handler tell each other about one WebSocket (internal RPC, ws-control).
 
-use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use rpc::ws_control::{Client, Item, Kind, Lane};
@@ -24,14 +23,14 @@ const KEEP_ALIVE: Duration = Duration::from_secs(45);
 pub struct Control {
     next_request: u64,
     /// When answers to requests are due, the oldest first, with their numbers.
-    unanswered: VecDeque<(u64, Instant)>,
+    unanswered: Vec<(u64, Instant)>,
     keep_alive_at: Instant,
     /// The client is to be sent something when it has been silent.
-    idle: Option<Idle>,
+    idle: Option<Box<Idle>>,
     /// The handler has answered.
     known: bool,
     /// What a successor of the handler is to be told; none if nobody wants to know, or it would be too much.
-    record: Option<Record>,
+    record: Option<Box<Record>>,
     /// The number of the last message that has come from the handler.
     run: u64,
     barrier: Barrier,
@@ -106,10 +105,10 @@ impl Control {
     pub fn open(cid: &[u8], introduction: &Introduction<'_>, is_kept: bool, now: Instant, items: &mut Items) -> Self {
         items.push(introduction.item(cid));
         Control {
-            record: is_kept.then(Record::default),
+            record: is_kept.then(Box::default),
             run: 0,
             next_request: 0,
-            unanswered: VecDeque::new(),
+            unanswered: Vec::new(),
             keep_alive_at: now + FIRST_KEEP_ALIVE,
             idle: None,
             known: false,
@@ -126,13 +125,13 @@ impl Control {
     fn request(&mut self, cid: &[u8], kind: Kind, now: Instant) -> Item<'static> {
         let number = self.next_request;
         self.next_request += 1;
-        self.unanswered.push_back((number, now + TIMEOUT));
+        self.unanswered.push((number, now + TIMEOUT));
         Item { req_id: Some(number.to_string().into_bytes().into()), ..item(kind, cid) }
     }
 
     /// Whether a successor of the handler can be told all that is needed.
     pub fn is_kept(&self) -> bool {
-        self.record.as_ref().is_some_and(Record::is_enough)
+        self.record.as_ref().is_some_and(|record| record.is_enough())
     }
 
     /// The handler has gone: it answers nothing any more.
@@ -221,7 +220,7 @@ impl Control {
     pub fn on_keep_alive_setup(&mut self, seconds: u32, by_silence: bool, jitter: Duration, now: Instant) {
         let after = Duration::from_secs(seconds.into());
         let after = after - jitter.min(after / 8);
-        self.idle = (seconds > 0).then_some(Idle { after, by_silence, due: Some(now + after) });
+        self.idle = (seconds > 0).then(|| Box::new(Idle { after, by_silence, due: Some(now + after) }));
     }
 
     /// Something has left for the client.
@@ -235,14 +234,22 @@ impl Control {
 
     /// When [`Control::on_timer`] has something to do.
     pub fn next_due(&self) -> Instant {
-        let answer = self.unanswered.front().map(|(_, due)| *due);
-        let idle = self.idle.and_then(|idle| idle.due);
+        let answer = self.unanswered.first().map(|(_, due)| *due);
+        let idle = self.idle.as_ref().and_then(|idle| idle.due);
         [answer, idle].into_iter().flatten().fold(self.keep_alive_at, Instant::min)
+    }
+
+    /// Gives up room that is needed only while the handler is told something.
+    pub fn rest(&mut self) {
+        self.unanswered.shrink_to_fit();
+        if let Some(record) = &mut self.record {
+            record.rest();
+        }
     }
 
     /// Does what is due. `false`: the handler has not answered in time, so the WebSocket can not go on.
     pub fn on_timer(&mut self, cid: &[u8], now: Instant, items: &mut Items) -> bool {
-        if self.unanswered.front().is_some_and(|(_, due)| *due <= now) {
+        if self.unanswered.first().is_some_and(|(_, due)| *due <= now) {
             return false;
         }
         if self.keep_alive_at <= now {

@@ -13,7 +13,7 @@ const CONTROL: &[u8] = b"c:";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Extension {
     /// Begins messages for the client.
-    prefix: Vec<u8>,
+    prefix: Box<[u8]>,
     /// What becomes of the message under way; `None` between messages.
     message: Option<Fate>,
 }
@@ -38,7 +38,7 @@ pub enum Verdict {
 impl Extension {
     /// The extension with this prefix.
     pub fn new(prefix: &[u8]) -> Self {
-        Extension { prefix: prefix.to_vec(), message: None }
+        Extension { prefix: prefix.into(), message: None }
     }
 
     /// Finds the extension in the headers of a response, as it stands there; its name is `grip` in that case.

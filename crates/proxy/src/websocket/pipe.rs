@@ -80,19 +80,23 @@ pub struct Leaving {
 /// What waits for one side.
 #[derive(Debug, Default)]
 pub struct Pipe {
-    queue: VecDeque<Leaving>,
-    /// Inserted messages that wait for the end of the message under way.
-    held: VecDeque<Leaving>,
-    /// Content of both.
-    bytes: usize,
+    /// None until something has waited, and again after a [`Pipe::rest`].
+    waiting: Option<Box<Waiting>>,
     /// The last piece in the queue, or the last one that left, is not the last of its message.
     within: bool,
     /// Nothing follows.
     closed: bool,
     /// Frames that have come into the queue.
     added: u64,
-    /// Those that have left as a whole.
-    left: u64,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    queue: VecDeque<Leaving>,
+    /// Frames that wait for the end of the message under way.
+    held: VecDeque<Leaving>,
+    /// Content of both.
+    bytes: usize,
 }
 
 impl Pipe {
@@ -102,7 +106,9 @@ impl Pipe {
             Frame::Data { more, .. } => *more,
             // A message that is not finished never will be, and nothing may come in its middle.
             Frame::Close(_) => {
-                self.bytes -= self.held.drain(..).map(|leaving| leaving.frame.len()).sum::<usize>();
+                if let Some(waiting) = &mut self.waiting {
+                    waiting.bytes -= waiting.held.drain(..).map(|leaving| leaving.frame.len()).sum::<usize>();
+                }
                 false
             }
             Frame::Ping(_) | Frame::Pong(_) => self.within,
@@ -110,19 +116,29 @@ impl Pipe {
         self.within = within;
         self.add(Leaving { frame, owed, ack: None });
         while !self.within
-            && let Some(leaving) = self.held.pop_front()
+            && let Some(waiting) = &mut self.waiting
+            && let Some(leaving) = waiting.held.pop_front()
         {
-            self.bytes -= leaving.frame.len();
+            waiting.bytes -= leaving.frame.len();
             self.add(leaving);
         }
     }
 
     /// Adds a whole frame that is not of the other side.
     pub fn insert(&mut self, frame: Frame, ack: Option<Box<[u8]>>) {
-        let leaving = Leaving { frame, owed: 0, ack };
+        self.add_between(Leaving { frame, owed: 0, ack });
+    }
+
+    /// Adds a control frame of the other side that must not come into the middle of a message.
+    pub fn postpone(&mut self, frame: Frame, owed: usize) {
+        self.add_between(Leaving { frame, owed, ack: None });
+    }
+
+    fn add_between(&mut self, leaving: Leaving) {
         if self.within {
-            self.bytes += leaving.frame.len();
-            self.held.push_back(leaving);
+            let waiting = self.waiting.get_or_insert_default();
+            waiting.bytes += leaving.frame.len();
+            waiting.held.push_back(leaving);
         } else {
             self.add(leaving);
         }
@@ -133,21 +149,22 @@ impl Pipe {
             return;
         }
         self.closed = matches!(leaving.frame, Frame::Close(_));
-        self.bytes += leaving.frame.len();
         self.added += 1;
-        self.queue.push_back(leaving);
+        let waiting = self.waiting.get_or_insert_default();
+        waiting.bytes += leaving.frame.len();
+        waiting.queue.push_back(leaving);
     }
 
     /// The next frame that `credits` bytes of credit are enough for, or a part of one.
     pub fn next(&mut self, credits: usize) -> Option<Leaving> {
-        let first = self.queue.front_mut()?;
+        let waiting = self.waiting.as_mut()?;
+        let first = waiting.queue.front_mut()?;
         let len = first.frame.len();
         if len <= credits {
-            let leaving = self.queue.pop_front()?;
-            self.bytes -= len;
-            self.left += 1;
-            if self.queue.is_empty() && self.queue.capacity() > 16 {
-                self.queue = VecDeque::new();
+            let leaving = waiting.queue.pop_front()?;
+            waiting.bytes -= len;
+            if waiting.queue.is_empty() && waiting.queue.capacity() > 16 {
+                waiting.queue = VecDeque::new();
             }
             return Some(leaving);
         }
@@ -157,14 +174,31 @@ impl Pipe {
         }
         let owed = first.owed.min(credits);
         first.owed -= owed;
-        self.bytes -= credits;
+        waiting.bytes -= credits;
         let frame = Frame::Data { binary: *binary, more: true, body: body.split_to(credits) };
         Some(Leaving { frame, owed, ack: None })
     }
 
+    /// Nothing has passed for a while: gives up the room for what might wait.
+    pub fn rest(&mut self) {
+        if self.is_empty() {
+            self.waiting = None;
+        }
+    }
+
+    /// Frames in the queue.
+    fn queued(&self) -> usize {
+        self.waiting.as_ref().map_or(0, |waiting| waiting.queue.len())
+    }
+
+    /// Frames that wait for the end of the message under way.
+    fn held(&self) -> usize {
+        self.waiting.as_ref().map_or(0, |waiting| waiting.held.len())
+    }
+
     /// Whether a message of the handler would leave at once, given the credits.
     pub fn is_clear(&self) -> bool {
-        self.queue.is_empty() && !self.within && !self.closed
+        self.queued() == 0 && !self.within && !self.closed
     }
 
     /// The place behind all that is to leave, for [`Pipe::has_left`].
@@ -174,7 +208,7 @@ impl Pipe {
 
     /// Whether all before a place has left.
     pub fn has_left(&self, place: u64) -> bool {
-        self.left >= place
+        self.added - self.queued() as u64 >= place
     }
 
     /// Whether a message is under way.
@@ -184,17 +218,17 @@ impl Pipe {
 
     /// Content that waits, in bytes.
     pub fn waiting(&self) -> usize {
-        self.bytes
+        self.waiting.as_ref().map_or(0, |waiting| waiting.bytes)
     }
 
     /// What that takes in memory, about: a frame without content takes some as well.
     pub fn weight(&self) -> usize {
-        self.bytes + (self.queue.len() + self.held.len()) * size_of::<Leaving>()
+        self.waiting() + (self.queued() + self.held()) * size_of::<Leaving>()
     }
 
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
-        self.queue.is_empty() && self.held.is_empty()
+        self.queued() + self.held() == 0
     }
 }
 
@@ -224,6 +258,35 @@ mod tests {
         let news = pipe.next(10).unwrap();
         assert_eq!((news.frame, news.ack.as_deref()), (text("news", false), Some(&b"7"[..])));
         assert!(pipe.is_clear() && pipe.waiting() == 0);
+    }
+
+    #[test]
+    fn a_control_frame_that_is_postponed_comes_behind_the_message_and_is_paid_back() {
+        let mut pipe = Pipe::default();
+        let ping = || Frame::Ping(Bytes::from_static(b"p"));
+        pipe.relay(text("a", true), 1);
+        pipe.postpone(ping(), 1);
+        pipe.relay(text("b", false), 1);
+        pipe.postpone(ping(), 1);
+        assert_eq!(all(&mut pipe, 10), [text("a", true), text("b", false), ping(), ping()]);
+        pipe.relay(text("c", true), 1);
+        pipe.postpone(ping(), 1);
+        pipe.rest();
+        pipe.relay(text("d", false), 1);
+        let owed: Vec<_> = std::iter::from_fn(|| pipe.next(10)).map(|leaving| leaving.owed).collect();
+        assert_eq!(owed, [1, 1, 1]);
+    }
+
+    #[test]
+    fn a_pipe_that_rests_keeps_its_place_and_takes_no_room() {
+        let mut pipe = Pipe::default();
+        pipe.relay(text("a", true), 1);
+        pipe.next(1);
+        pipe.rest();
+        assert!(pipe.waiting.is_none() && pipe.is_within_message() && pipe.has_left(1) && !pipe.has_left(2));
+        pipe.relay(text("b", false), 1);
+        pipe.rest();
+        assert_eq!((pipe.waiting(), pipe.end(), pipe.has_left(2)), (1, 2, false));
     }
 
     #[test]

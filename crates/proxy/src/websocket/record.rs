@@ -75,6 +75,11 @@ impl Record {
         }
     }
 
+    /// Gives up room for further entries.
+    pub fn rest(&mut self) {
+        self.entries.shrink_to_fit();
+    }
+
     /// Whether a successor can go on with it.
     pub fn is_enough(&self) -> bool {
         self.bytes <= MAX_RECORD && !self.entries.iter().any(|entry| entry.asks)

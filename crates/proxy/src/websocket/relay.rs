@@ -29,7 +29,7 @@ use self::closing::Closing;
 use self::origin::Origin;
 use super::control::{Control, Introduction, Items};
 use super::extension::Extension;
-use super::pipe::{Frame, Pipe};
+use super::pipe::Pipe;
 use super::slow::{Lag, Limit};
 use crate::access_log::Outcome;
 use crate::context::Context;
@@ -57,7 +57,8 @@ pub struct Relay {
     interleaves: bool,
     /// The client's instance lets a second server push into the session: the bytes that one may send.
     lane: Option<u32>,
-    user_data: Option<(tnetstring::Kind, Box<[u8]>)>,
+    /// Goes back with each packet, as Pushpin's frontends want it.
+    user_data: Option<Box<(tnetstring::Kind, Box<[u8]>)>>,
     /// The first packet.
     request: Rc<[u8]>,
     /// As the client came, or is believed to have come.
@@ -66,8 +67,8 @@ pub struct Relay {
     trusted: bool,
     route: Option<Arc<Route>>,
     target: usize,
-    /// The backend is asked for this path instead of the client's.
-    backend_path: Option<Rc<[u8]>>,
+    /// The backend is asked for the route's path for SockJS instead of the client's.
+    is_sockjs: bool,
     /// The client speaks SockJS.
     framing: Option<Box<Framing>>,
     phase: Phase,
@@ -85,15 +86,12 @@ pub struct Relay {
     client_closing: Closing,
     /// The handler has sent the client its close.
     client_told: bool,
-    /// Control frames of the backend that wait for the end of its message.
-    late: Vec<Frame>,
     /// When the connection is given up that one side has begun to close.
     close_by: Option<Instant>,
     /// When it is closed because the handler has gone.
     orphaned_at: Option<Instant>,
     /// A packet to the client was not taken.
     refused: bool,
-    started: Instant,
     outcome: Option<Outcome>,
 }
 
@@ -139,7 +137,7 @@ pub struct Scene<'c, 'x> {
 
 impl Relay {
     /// Makes a relay for a session that has come to us. Nothing is sent yet.
-    pub fn new(arrival: Arrival<'_>, now: Instant) -> Self {
+    pub fn new(arrival: Arrival<'_>) -> Self {
         let packet = arrival.packet;
         Relay {
             index: arrival.index,
@@ -148,14 +146,14 @@ impl Relay {
             client: arrival.client,
             interleaves: packet.ext.adopt,
             lane: packet.credits.filter(|_| packet.ext.lanes && packet.ext.multi && packet.user_data.is_none()),
-            user_data: packet.user_data.map(|item| (item.kind, item.payload.into())),
+            user_data: packet.user_data.map(|item| Box::new((item.kind, item.payload.into()))),
             request: arrival.message.into(),
             scheme: arrival.scheme,
             debug: false,
             trusted: false,
             route: None,
             target: 0,
-            backend_path: None,
+            is_sockjs: false,
             framing: None,
             phase: Phase::Connecting,
             origin: Origin::None,
@@ -167,11 +165,9 @@ impl Relay {
             up: Pipe::default(),
             client_closing: Closing::default(),
             client_told: false,
-            late: Vec::new(),
             close_by: None,
             orphaned_at: None,
             refused: false,
-            started: now,
             outcome: None,
         }
     }
@@ -231,9 +227,9 @@ impl Relay {
         };
         match Place::of(&route, path) {
             None => {}
-            Some(Place::Raw) => self.backend_path = Some(place::backend_path(&route, true).into()),
+            Some(Place::Raw) => self.is_sockjs = true,
             Some(Place::Session { .. }) => {
-                self.backend_path = Some(place::backend_path(&route, true).into());
+                self.is_sockjs = true;
                 self.framing = Some(Box::new(Framing::new(config.max_message_size)));
             }
             Some(_) => {
@@ -350,9 +346,9 @@ impl Relay {
         act(self, &Packet::decode(&self.request).unwrap_or_default())
     }
 
-    /// The URI that the backend gets, before the route's changes.
-    fn uri_for_backend<'a>(uri: Uri<'a>, path: Option<&'a Rc<[u8]>>) -> Uri<'a> {
-        path.map_or(uri, |path| Uri { path, ..uri })
+    /// The path that the backend is asked for instead of the client's, before the route's changes.
+    fn backend_path(&self, route: &Route) -> Option<Vec<u8>> {
+        self.is_sockjs.then(|| place::backend_path(route, true))
     }
 
     /// The client's URI with the scheme that counts.

@@ -124,7 +124,7 @@ impl Table {
         let index = vacant.key();
         let client = (session.client(), *session.id());
         let arrival = Arrival { index, serial, cid: cid.clone(), client: session, message, packet, scheme };
-        vacant.insert(Entry { relay: Relay::new(arrival, cx.now), timer: None });
+        vacant.insert(Entry { relay: Relay::new(arrival), timer: None });
         self.by_client.insert(client, index);
         self.by_cid.insert(cid, index);
         let mut items = Items::new();

@@ -264,6 +264,11 @@ impl Session {
         self.send()
     }
 
+    /// When it began.
+    pub fn opened(&self) -> Instant {
+        self.timing.opened()
+    }
+
     /// The session's id, which its client chose.
     pub fn id(&self) -> &Id {
         &self.id

@@ -49,20 +49,27 @@ pub struct Conversation {
     meta: Vec<(Vec<u8>, Vec<u8>)>,
     /// The backend is asked again after so much silence.
     interval: Option<Duration>,
-    under_way: Option<Ask>,
-    /// Repetitions of the request under way.
-    retries: u32,
-    retry_at: Option<Instant>,
+    under_way: Option<Box<UnderWay>>,
     keep_alive_at: Option<Instant>,
     /// A request must be made even if there is nothing to say.
     must_ask: bool,
-    close: Option<Close>,
+    close: Option<Box<Close>>,
     /// The backend has said `CLOSE`.
     closed_by_backend: bool,
     /// The client is gone; the backend is still to hear of it.
     parting: bool,
     /// Makes repetitions of many connections come at different times, in milliseconds.
-    jitter: u64,
+    jitter: u16,
+}
+
+/// A request whose answer has not come.
+#[derive(Debug)]
+struct UnderWay {
+    ask: Ask,
+    /// How often it has been repeated.
+    retries: u32,
+    /// When it is repeated.
+    retry_at: Option<Instant>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -160,14 +167,12 @@ impl Conversation {
             meta: Vec::new(),
             interval: None,
             under_way: None,
-            retries: 0,
-            retry_at: None,
             keep_alive_at: None,
             must_ask: true,
             close: None,
             closed_by_backend: false,
             parting: false,
-            jitter: jitter % 1000,
+            jitter: (jitter % 1000) as u16,
         }
     }
 
@@ -203,7 +208,7 @@ impl Conversation {
     pub fn push(&mut self, frame: Frame) -> Result<(), Failure> {
         match frame {
             Frame::Close(status) => {
-                self.close.get_or_insert(Close { status, accepted: false });
+                self.close.get_or_insert_with(|| Box::new(Close { status, accepted: false }));
                 Ok(())
             }
             frame if self.close.is_none() => Ok(self.queue.push(frame)?),
@@ -240,8 +245,7 @@ impl Conversation {
         };
         self.must_ask = false;
         self.keep_alive_at = None;
-        self.retries = 0;
-        self.under_way = Some(ask.clone());
+        self.under_way = Some(Box::new(UnderWay { ask: ask.clone(), retries: 0, retry_at: None }));
         Some(ask)
     }
 
@@ -270,8 +274,7 @@ impl Conversation {
 
     /// An answer has come, whole.
     pub fn on_answer(&mut self, answer: &Answer, body: Bytes, now: Instant) -> Heard {
-        let Some(ask) = self.under_way.take() else { return Heard::default() };
-        self.retries = 0;
+        let Some(ask) = self.under_way.take().map(|under_way| under_way.ask) else { return Heard::default() };
         let mut heard = Heard::default();
         let opening = self.is_opening();
         if let Err(failure) = self.take_answer(&ask, answer, body, now, &mut heard) {
@@ -399,24 +402,28 @@ impl Conversation {
     /// The request under way has failed. `unsent`: the backend can not have acted on it. Gives `true` if it is repeated
     /// later.
     pub fn on_failure(&mut self, unsent: bool, now: Instant) -> bool {
-        let repeat = unsent && self.phase == Phase::Open && self.under_way.is_some() && self.retries < MAX_RETRIES;
-        if repeat {
-            let wait = FIRST_RETRY * (1 << self.retries) + Duration::from_millis(self.jitter);
-            self.retry_at = Some(now + wait);
-            self.retries += 1;
-        } else {
-            let ended = self.under_way.take().is_none_or(|ask| ask.last);
-            if ended || !self.parting || self.is_opening() {
-                self.phase = Phase::Over;
-            }
+        if let Some(under_way) = &mut self.under_way
+            && unsent
+            && self.phase == Phase::Open
+            && under_way.retries < MAX_RETRIES
+        {
+            let wait = FIRST_RETRY * (1 << under_way.retries) + Duration::from_millis(self.jitter.into());
+            under_way.retry_at = Some(now + wait);
+            under_way.retries += 1;
+            return true;
         }
-        repeat
+        let ended = self.under_way.take().is_none_or(|under_way| under_way.ask.last);
+        if ended || !self.parting || self.is_opening() {
+            self.phase = Phase::Over;
+        }
+        false
     }
 
     /// The request that is to be repeated now.
     pub fn repeat(&mut self, now: Instant) -> Option<Ask> {
-        self.retry_at.take_if(|at| *at <= now)?;
-        self.under_way.clone()
+        let under_way = self.under_way.as_mut()?;
+        under_way.retry_at.take_if(|at| *at <= now)?;
+        Some(under_way.ask.clone())
     }
 
     /// The time has come to ask although there is nothing to say.
@@ -429,6 +436,13 @@ impl Conversation {
 
     /// When [`Conversation::repeat`] or [`Conversation::on_timer`] has something to do.
     pub fn next_due(&self) -> Option<Instant> {
-        self.retry_at.into_iter().chain(self.keep_alive_at).min()
+        let retry = self.under_way.as_ref().and_then(|under_way| under_way.retry_at);
+        retry.into_iter().chain(self.keep_alive_at).min()
+    }
+
+    /// Gives up room that is needed only while something is said.
+    pub fn rest(&mut self) {
+        self.queue.rest();
+        self.meta.shrink_to_fit();
     }
 }

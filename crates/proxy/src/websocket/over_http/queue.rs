@@ -162,6 +162,13 @@ impl Queue {
         }
     }
 
+    /// Gives up the room for what might wait.
+    pub fn rest(&mut self) {
+        if self.entries.is_empty() {
+            self.entries = VecDeque::new();
+        }
+    }
+
     /// Forgets a message that will not be finished.
     pub fn forget_unfinished(&mut self) {
         if self.entries.back().is_some_and(|entry| !entry.whole)

@@ -98,7 +98,7 @@ impl Relay {
             from: packet.peer_address.filter(|_| config.log_from),
             route: self.route_id(),
             outcome,
-            duration: scene.cx.now.saturating_duration_since(self.started),
+            duration: scene.cx.now.saturating_duration_since(self.client.opened()),
             retry: false,
             shared: None,
             user_agent: config.log_user_agent,

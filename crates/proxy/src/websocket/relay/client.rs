@@ -102,15 +102,9 @@ impl Relay {
     pub(super) fn relay_down(&mut self, frame: Frame, owed: usize) {
         let control = matches!(frame, Frame::Ping(_) | Frame::Pong(_));
         if control && !self.interleaves && self.down.is_within_message() {
-            return self.late.push(frame);
+            return self.down.postpone(frame, owed);
         }
         self.down.relay(frame, owed);
-        if !self.down.is_within_message() {
-            for frame in std::mem::take(&mut self.late) {
-                let owed = frame.len();
-                self.down.relay(frame, owed);
-            }
-        }
     }
 
     /// Sends what the credits of both sides allow, and sees whether all is over.
@@ -181,7 +175,7 @@ impl Relay {
             from: &shared.instance,
             ids: Ids::One(self.client.id().as_bytes(), Some(to.seq)),
             ext: Ext { multi: packet.ext.multi || (to.seq == 0 && self.client.takes_multi()), ..packet.ext },
-            user_data: self.user_data.as_ref().map(|(kind, payload)| tnetstring::Item { kind: *kind, payload }),
+            user_data: self.user_data.as_deref().map(|(kind, payload)| tnetstring::Item { kind: *kind, payload }),
             ..packet
         };
         self.refused |= !self.way().send(shared.peers.name(to.to), &packet, scene.cx.links);

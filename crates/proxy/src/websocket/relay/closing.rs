@@ -130,9 +130,22 @@ impl Relay {
         due.flatten().min()
     }
 
+    /// Gives up room that only a WebSocket needs on which something passes.
+    fn rest(&mut self) {
+        self.down.rest();
+        self.up.rest();
+        if let Some(control) = &mut self.control {
+            control.rest();
+        }
+        if let Origin::OverHttp(over_http) = &mut self.origin {
+            over_http.rest();
+        }
+    }
+
     /// Does what is due. `keep_alive` collects sessions to be kept alive.
     pub fn on_timer(&mut self, scene: &mut Scene<'_, '_>, keep_alive: &mut impl FnMut(KeepAlive)) {
         let now = scene.cx.now;
+        self.rest();
         if self.orphaned_at.is_some_and(|at| at <= now) {
             self.orphaned_at = None;
             let reason = Bytes::from_static(b"service restart");

@@ -31,7 +31,7 @@ pub enum Origin {
     /// The test backend, which sends back what it gets.
     Test,
     /// A backend that speaks WebSocket.
-    Direct(Direct),
+    Direct(Box<Direct>),
     /// A backend that is spoken to by requests.
     OverHttp(Box<OverHttp>),
 }
@@ -91,8 +91,8 @@ impl Relay {
         let Some(uri) = Uri::parse(packet.uri.unwrap_or_default()) else {
             return self.fail(&ProxyError::NoRoute, scene);
         };
-        let path = self.backend_path.clone();
-        let uri = Relay::uri_for_backend(uri, path.as_ref());
+        let path = self.backend_path(&route);
+        let uri = Uri { path: path.as_deref().unwrap_or(uri.path), ..uri };
         match &target.kind {
             TargetKind::Test => self.connect_test(&uri, &route, scene),
             TargetKind::Host { .. } | TargetKind::Zhttp { .. } if target.over_http => {
@@ -142,12 +142,12 @@ impl Relay {
         if !open(target, packet, scene.cx.links) {
             return self.fail(&ProxyError::NoOutbound, scene);
         }
-        self.origin = Origin::Direct(Direct {
+        self.origin = Origin::Direct(Box::new(Direct {
             serial,
             session: Session::start(Protocol::WebSocket, INITIAL_BODY as u32, scene.cx.now),
             answer_by: scene.cx.now + TIMEOUT,
             closing: Closing::default(),
-        });
+        }));
     }
 
     /// Everything that decides what the request looks like to a target.

@@ -30,7 +30,7 @@ const BACKLOG: usize = 200_000;
 /// A backend that is spoken to by requests.
 pub struct OverHttp {
     conversation: Conversation,
-    asking: Option<Asking>,
+    asking: Option<Box<Asking>>,
 }
 
 impl OverHttp {
@@ -49,9 +49,14 @@ impl OverHttp {
         Closing { sent: self.conversation.has_closed(), received: self.conversation.is_closed_by_backend() }
     }
 
+    /// Gives up room that an idle conversation does not need.
+    pub fn rest(&mut self) {
+        self.conversation.rest();
+    }
+
     /// When it has something to do.
     pub fn next_due(&self) -> Option<Instant> {
-        let asking = self.asking.as_ref().map(Asking::next_due);
+        let asking = self.asking.as_ref().map(|asking| asking.next_due());
         asking.into_iter().chain(self.conversation.next_due()).min()
     }
 }
@@ -114,8 +119,8 @@ impl Relay {
         let message = self.request.clone();
         let packet = Packet::decode(&message).unwrap_or_default();
         let Some(uri) = Uri::parse(packet.uri.unwrap_or_default()) else { return };
-        let path = self.backend_path.clone();
-        let uri = Relay::uri_for_backend(uri, path.as_ref());
+        let path = self.backend_path(&route);
+        let uri = Uri { path: path.as_deref().unwrap_or(uri.path), ..uri };
         let serial = scene.cx.shared.serial();
         let config = &scene.cx.shared.config;
         let bounds =
@@ -123,7 +128,7 @@ impl Relay {
         let asking = Asking::start(serial, ask.body.clone(), bounds, scene.cx.now);
         let opened = self.open_request(ask, serial, &packet, &uri, &route, scene);
         let Some(over_http) = self.conversation() else { return };
-        over_http.asking = Some(asking);
+        over_http.asking = Some(Box::new(asking));
         if !opened {
             self.request_failed(&ProxyError::NoOutbound, scene);
         }
