@@ -6,7 +6,8 @@ use std::io::Read as _;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
-use pushpin_tests::client::get;
+use pushpin_tests::client::{Client, get};
+use pushpin_tests::origin::{Origin, respond};
 use pushpin_tests::suite::{Suite, is_alive};
 use pushpin_tests::until;
 
@@ -190,7 +191,42 @@ fn each_line_of_a_log_in_json_is_an_object() {
     assert_eq!((&request["process"], &request["status"]), (&"proxy".into(), &200.into()), "{text}");
     assert_eq!((&request["outcome"], &request["backend"]), (&"responded".into(), &"test".into()), "{text}");
     assert!(request["uri"].as_str().is_some_and(|uri| uri.ends_with("/?b=\"c\"")), "{text}");
-    assert!(request["seconds"].is_f64() && request["bytes"].is_u64(), "{text}");
+    assert!(request["seconds"].is_number() && request["bytes"].is_u64(), "{text}");
+}
+
+#[test]
+fn a_request_is_found_by_its_id_in_the_logs_of_all_processes_and_at_the_backend() {
+    let origin =
+        Origin::start(|_, stream| respond(stream, "200 OK", "Grip-Hold: stream\r\nGrip-Channel: c\r\n", b"held\n"));
+    let settings = "[runner]\nrequest_ids=true\nlog_level=3";
+    let mut suite = Suite::prepare(&format!("* 127.0.0.1:{}", origin.port), settings);
+    suite.launch();
+    let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+    let ask = |headers: &str| {
+        let mut client = Client::connect(suite.port).unwrap();
+        client.send(format!("GET /held HTTP/1.1\r\nHost: h\r\n{headers}\r\n").as_bytes()).unwrap();
+        assert_eq!(client.head().unwrap().status, 200);
+        (client, origin.request())
+    };
+    let (_one, named) = ask(&format!("traceparent: 00-{trace}-00f067aa0ba902b7-01\r\n"));
+    assert_eq!(named.header("traceparent"), Some(&*format!("00-{trace}-00f067aa0ba902b7-01")));
+    assert_eq!(named.header("X-Request-Id"), None);
+    let (_other, mine) = ask("X-Request-Id: mine\r\n");
+    assert_eq!(mine.header("X-Request-Id"), Some("mine"));
+    let unnamed = ["", "X-Request-Id: not a name\r\n"].map(ask);
+    let given = unnamed.each_ref().map(|(_, request)| request.header("X-Request-Id").unwrap());
+    assert_ne!(given[0], given[1]);
+    // The proxy may hear of it after the client.
+    until("all are held", || suite.logs().matches(" accept time=").count() == 4);
+    assert_eq!(suite.stop().code(), Some(0));
+    for id in [trace, "mine", given[0], given[1]] {
+        let logs = suite.logs();
+        let lines: Vec<&str> = logs.lines().filter(|line| line.ends_with(&format!(" id={id}"))).collect();
+        for said in ["request to a proxy: GET ", "request to a backend: GET ", "request is held: GET ", " accept time="]
+        {
+            assert_eq!(lines.iter().filter(|line| line.contains(said)).count(), 1, "{said}: {logs}");
+        }
+    }
 }
 
 #[test]

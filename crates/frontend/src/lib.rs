@@ -28,6 +28,7 @@ pub mod uplink;
 pub mod websocket;
 pub mod worker;
 
+use std::hash::{BuildHasher as _, RandomState};
 use std::os::fd::AsRawFd;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -40,6 +41,7 @@ use nix::sys::resource::{Resource, getrlimit};
 use process::{Component, Failure, Signal, Started, inherit, instance_id, local, log};
 use settings::Port;
 use wire::http1::Limits;
+use wire::request_id::RequestIds;
 
 use crate::accept::listeners::Terms;
 use crate::accept::tickets::{Chain, Keys};
@@ -142,7 +144,10 @@ fn serve(mut started: Started) -> Result<(), Failure> {
     };
     let replay =
         replay::Terms { wait: settings.replay_wait, body: settings.replay_body, memory: settings.replay_memory };
-    let mut worker = Worker::new(&specs, listeners, admission, config, replay)?;
+    // As random as the keys of a map.
+    let seed = RandomState::new().hash_one(&specs.instance);
+    let names = settings.request_ids.then(|| RequestIds::new(seed));
+    let mut worker = Worker::new(&specs, listeners, admission, config, replay, names)?;
     let fd = started.signals.as_raw_fd();
     worker.registry().register(&mut SourceFd(&fd), Token(SIGNALS), Interest::READABLE)?;
     let mut reporter = started.ready.tell()?;

@@ -64,7 +64,8 @@ impl Bench {
             deadlines,
         };
         let worker =
-            Worker::new(&specs, listeners, Admission::new(1000, 10_000), config, frontend::replay::Terms::OFF).unwrap();
+            Worker::new(&specs, listeners, Admission::new(1000, 10_000), config, frontend::replay::Terms::OFF, None)
+                .unwrap();
         Bench { worker, address, trusting: Arc::new(trusting), _dir: dir }
     }
 

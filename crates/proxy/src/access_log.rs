@@ -6,6 +6,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use wire::request_id;
 use zhttp::Packet;
 
 /// How a request ended.
@@ -62,6 +63,13 @@ pub struct Line<'a> {
     pub user_agent: bool,
 }
 
+impl Line<'_> {
+    /// What the request is called in the logs of all that it goes through.
+    pub fn id(&self) -> Option<&str> {
+        request_id::of(self.request.headers.iter())
+    }
+}
+
 /// Bytes of a stranger, readable.
 pub struct Text<'a>(pub &'a [u8]);
 
@@ -108,6 +116,9 @@ impl fmt::Display for Line<'_> {
         }
         // In seconds, to the millisecond, as `$request_time` of nginx. Behind what Pushpin writes, whose lines others parse.
         write!(f, " time={:.3}", self.duration.as_secs_f64())?;
+        if let Some(id) = self.id() {
+            write!(f, " id={id}")?;
+        }
         for value in self.request.headers.values("Grip-Last") {
             for last in grip::header::elements(value) {
                 let id = grip::header::parameters(last)
@@ -131,8 +142,12 @@ mod tests {
 
     #[test]
     fn the_fields_stand_in_their_order() {
-        let headers: &[(&[u8], &[u8])] =
-            &[(b"user-agent", b"ua1"), (b"Referer", b"http://ref/"), (b"Grip-Last", b"c; last-id=5")];
+        let headers: &[(&[u8], &[u8])] = &[
+            (b"user-agent", b"ua1"),
+            (b"Referer", b"http://ref/"),
+            (b"Grip-Last", b"c; last-id=5"),
+            (b"X-Request-Id", b"r1"),
+        ];
         let request = Packet { method: Some(b"GET"), headers: Headers::Pairs(headers), ..Packet::default() };
         let mut line = Line {
             request: &request,
@@ -148,7 +163,7 @@ mod tests {
         };
         assert_eq!(
             line.to_string(),
-            "GET http://127.0.0.1:7999/rt?x=1 -> 127.0.0.1:8000 from=127.0.0.1 ref=http://ref/ route=rt code=200 6 ua=ua1 time=0.012 #c=5"
+            "GET http://127.0.0.1:7999/rt?x=1 -> 127.0.0.1:8000 from=127.0.0.1 ref=http://ref/ route=rt code=200 6 ua=ua1 time=0.012 id=r1 #c=5"
         );
         line = Line {
             target: None,
@@ -162,7 +177,7 @@ mod tests {
         };
         assert_eq!(
             line.to_string(),
-            "GET http://127.0.0.1:7999/rt?x=1 ref=http://ref/ accept retry shared=0x1a time=0.012 #c=5"
+            "GET http://127.0.0.1:7999/rt?x=1 ref=http://ref/ accept retry shared=0x1a time=0.012 id=r1 #c=5"
         );
     }
 }

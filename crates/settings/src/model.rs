@@ -208,6 +208,8 @@ pub struct Frontend {
     pub recover_wait: Duration,
     /// Time for which a process that has been replaced goes on with its clients.
     pub drain_timeout: Duration,
+    /// Whether requests that come without a name get one.
+    pub request_ids: bool,
     /// How long a request waits for a proxy.
     pub replay_wait: Duration,
     /// Bytes of a request's body that are kept until its response begins.

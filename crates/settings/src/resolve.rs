@@ -179,6 +179,7 @@ fn frontend(
         client_linger_timeout: values.seconds(R, "client_linger_timeout")?,
         recover_wait: values.seconds(R, "recover_wait")?,
         drain_timeout: values.seconds(R, "drain_timeout")?,
+        request_ids: values.bool(R, "request_ids")?,
         replay_wait: values.seconds(R, "replay_wait")?,
         replay_body: values.int(R, "replay_body")?,
         replay_memory: values.int(R, "replay_memory")?,

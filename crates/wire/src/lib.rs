@@ -9,10 +9,12 @@
 //!
 //! * [`http1`]: HTTP/1.1 (RFC 9112), server role (used by the frontend) and client role (used by the outbound client).
 //! * [`proxied`]: what a proxy in front says before all of that.
+//! * [`request_id`]: what a request is called in logs.
 //! * [`websocket`]: WebSocket frames (RFC 6455), both roles.
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_macros))]
 
 pub mod http1;
 pub mod proxied;
+pub mod request_id;
 pub mod websocket;

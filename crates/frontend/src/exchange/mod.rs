@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use tnetstring::Writer;
 use wire::http1::{RequestHead, Version};
+use wire::request_id::{self, REQUEST_ID};
 use zhttp::session::client::{Due, Grant, Outcome, Outgoing, Session, Standing};
 use zhttp::session::{Protocol, Violation};
 use zhttp::{Ext, Headers, Id, Ids, Kind, Packet, PeerId};
@@ -123,6 +124,7 @@ impl Exchange {
         slot: u32,
         serial: u64,
         opening: &Opening<'_>,
+        name: Option<&str>,
         replays: &mut Replays,
         now: Instant,
         up: &mut dyn Uplink,
@@ -136,8 +138,15 @@ impl Exchange {
             (true, true) => "wss",
         };
         head.write_uri(scheme, &mut uri);
-        let headers: Vec<(&[u8], &[u8])> =
+        let mut headers: Vec<(&[u8], &[u8])> =
             head.headers.iter().map(|field| (field.name.as_bytes(), field.value)).collect();
+        if let Some(name) = name
+            && request_id::of(headers.iter().copied()).is_none()
+        {
+            // One that is no name would hide ours.
+            headers.retain(|(name, _)| !name.eq_ignore_ascii_case(REQUEST_ID.as_bytes()));
+            headers.push((REQUEST_ID.as_bytes(), name.as_bytes()));
+        }
         let address = opening.peer.map(|peer| text(peer.ip()));
         let id = Id::indexed(slot, serial);
         let packet = Packet {

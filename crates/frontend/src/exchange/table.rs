@@ -4,6 +4,7 @@
 use std::time::Instant;
 
 use slab::Slab;
+use wire::request_id::RequestIds;
 use zhttp::recovery::MAX_RECORD;
 use zhttp::{Ext, Id, Kind, Packet, PeerId};
 
@@ -26,6 +27,8 @@ pub struct Exchanges {
     pub(crate) places: Places,
     /// Requests that can be sent again.
     pub(crate) replays: Replays,
+    /// Names for requests that come without.
+    names: Option<RequestIds>,
     /// Times of records count from here; set by the first.
     origin: Option<Instant>,
 }
@@ -49,8 +52,15 @@ impl Exchanges {
             records: Records::default(),
             places: Places::default(),
             replays: Replays::new(Terms::OFF),
+            names: None,
             origin: None,
         }
+    }
+
+    /// Gives names to requests that come without.
+    pub fn naming(mut self, names: Option<RequestIds>) -> Self {
+        self.names = names;
+        self
     }
 
     /// Opens a session for a request; gives the slot of its exchange.
@@ -59,7 +69,8 @@ impl Exchanges {
         let slot = entry.key() as u32;
         let serial = self.serials;
         self.serials += 1;
-        entry.insert(Exchange::open(slot, serial, opening, &mut self.replays, now, up));
+        let name = self.names.map(|names| names.name(serial));
+        entry.insert(Exchange::open(slot, serial, opening, name.as_deref(), &mut self.replays, now, up));
         slot
     }
 

@@ -3,9 +3,13 @@
 
 use tnetstring::Writer;
 use transport::{Push, Router};
+use wire::request_id;
 use zhttp::{Bulk, Ext, Id, Kind, Packet, PeerId, Peers};
 
 use super::Uplink;
+
+/// Bytes of a URI in a line.
+const LOGGED_URI: usize = 200;
 
 /// The sending sockets, and what is collected for them in a turn.
 pub(crate) struct Links {
@@ -20,6 +24,7 @@ pub(crate) struct Links {
 
 impl Uplink for Links {
     fn open(&mut self, packet: &Packet<'_>) -> &[u8] {
+        log(packet);
         let signed = Packet { from: &self.instance, ..*packet };
         if self.requests.send(signed.encode(None, &mut self.writer)).is_err() {
             self.refuse(packet);
@@ -42,6 +47,16 @@ impl Uplink for Links {
 
     fn grant(&mut self, to: PeerId, credits: u32, id: Id, seq: u32) {
         self.grants.push(to, credits, id, seq);
+    }
+}
+
+/// Says in the log that a request goes to a proxy.
+fn log(packet: &Packet<'_>) {
+    if tracing::enabled!(tracing::Level::DEBUG) {
+        let (method, uri) = (packet.method.unwrap_or_default(), packet.uri.unwrap_or_default());
+        let shown = &uri[..uri.len().min(LOGGED_URI)];
+        let id = request_id::of(packet.headers.iter()).map(tracing::field::display);
+        tracing::debug!(id, "request to a proxy: {} {}", method.escape_ascii(), shown.escape_ascii());
     }
 }
 

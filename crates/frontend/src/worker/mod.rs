@@ -28,6 +28,7 @@ use std::time::{Duration, Instant};
 use limited::Limited;
 use slab::Slab;
 use transport::{Event, Options, Push, Reactor, Router, Subscriber};
+use wire::request_id::RequestIds;
 use zhttp::session::client::Outgoing;
 use zhttp::{Bulk, Kind};
 
@@ -165,6 +166,7 @@ impl Worker {
         admission: Admission,
         mut config: Config,
         replay: replay::Terms,
+        names: Option<RequestIds>,
     ) -> Result<Self, transport::Error> {
         config.router_resp = specs.are_local();
         let context = transport::Context::new();
@@ -185,7 +187,7 @@ impl Worker {
         reactor.add(usize::MAX, &requests)?;
         let now = Instant::now();
         let most = admission.max().min(RESERVED);
-        let exchanges = Exchanges::for_clients(most).replaying(replay);
+        let exchanges = Exchanges::for_clients(most).replaying(replay).naming(names);
         let departures = Departures::new(config.recover_wait, now);
         let mut worker = Worker {
             reactor,

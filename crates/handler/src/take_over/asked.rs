@@ -72,6 +72,14 @@ impl<'a> Members<'a> {
         }
         Some(Members { requests: requests?, data: data?, inspect, route })
     }
+
+    /// What the client sent, decoded.
+    ///
+    /// # Errors
+    /// It is not a request.
+    pub fn request(&self) -> Result<RequestData<'a>, tnetstring::Error> {
+        tnetstring::from_item(self.data)
+    }
 }
 
 fn append(out: &mut Vec<u8>, item: Item<'_>) {

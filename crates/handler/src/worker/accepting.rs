@@ -4,11 +4,12 @@
 use std::time::Instant;
 
 use grip::Instruct;
-use rpc::Call;
 use rpc::accept::Accepted;
 use rpc::call::{condition, failure, success};
 use rpc::inspect::{Inspect, Inspected};
 use rpc::stats::ConnMaxNotice;
+use rpc::{Call, RequestData};
+use wire::request_id;
 
 use super::{MESSAGES_A_TURN, Worker};
 use crate::context::Context;
@@ -17,6 +18,8 @@ use crate::take_over::admission::{Decision, Prepared};
 
 /// How long the proxy need not ask `inspect` again, in ms, unless clients share requests: there are no sessions to tell of.
 const INSPECT_AGAIN: u64 = 10_000;
+/// Bytes of a URI in a line of the log.
+const LOGGED_URI: usize = 200;
 
 impl Worker {
     pub(super) fn take_inspects(&mut self) {
@@ -74,6 +77,11 @@ impl Worker {
             }
         };
         self.take_conn_max(&accept.conn_max, now);
+        let asked = if tracing::enabled!(tracing::Level::DEBUG) {
+            accept.members.and_then(|it| it.request().ok())
+        } else {
+            None
+        };
         let response_sent = accept.response_sent;
         // The instruct borrows from the response, which outlives the decision.
         let response = accept.response.clone();
@@ -83,7 +91,11 @@ impl Worker {
             Ok(instruct) => instruct,
             Err(error) => return (failure(request.id, condition::BAD_FORMAT, Some(&error.to_string())), None),
         };
-        match self.engine.decide(accept, &instruct, &mut Context::new(now, &mut self.outputs)) {
+        let decision = self.engine.decide(accept, &instruct, &mut Context::new(now, &mut self.outputs));
+        if let Some(asked) = asked {
+            log(&asked, &decision);
+        }
+        match decision {
             Decision::Hold(prepared) => (answer(&accept::accepted()), Some(prepared)),
             Decision::Pass(_) if response_sent => (answer(&accept::nothing()), None),
             Decision::Pass(body) => {
@@ -93,6 +105,18 @@ impl Worker {
             Decision::Refuse(refusal) => (failure(request.id, condition::BAD_FORMAT, Some(&refusal.to_string())), None),
         }
     }
+}
+
+/// Says in the log what becomes of a request.
+fn log(asked: &RequestData<'_>, decision: &Decision) {
+    let becomes = match decision {
+        Decision::Hold(_) => "held",
+        Decision::Pass(_) => "answered",
+        Decision::Refuse(_) => "refused",
+    };
+    let shown = &asked.uri[..asked.uri.len().min(LOGGED_URI)];
+    let id = request_id::of(asked.headers.0.iter().copied()).map(tracing::field::display);
+    tracing::debug!(id, "request is {becomes}: {} {}", asked.method.escape_ascii(), shown.escape_ascii());
 }
 
 /// What there is to know of a request before it is proxied. Whether two of one key are the same in all that matters is for the

@@ -2,6 +2,7 @@
 //! Packets from requesters: new sessions, and what comes later in them.
 
 use transport::{Change, Incoming};
+use wire::request_id;
 use zhttp::session::server::{Outcome, Session};
 use zhttp::{Id, Ids, Kind, Packet, PeerId};
 
@@ -13,6 +14,16 @@ use crate::http1::request::Request;
 
 /// Bytes of a URI that are shown in the log.
 const LOGGED_URI: usize = 200;
+
+/// Says in the log that a request goes to a backend.
+fn log(packet: &Packet<'_>) {
+    if tracing::enabled!(tracing::Level::DEBUG) {
+        let (method, uri) = (packet.method.unwrap_or_default(), packet.uri.unwrap_or_default());
+        let shown = uri[..uri.len().min(LOGGED_URI)].escape_ascii();
+        let id = request_id::of(packet.headers.iter()).map(tracing::field::display);
+        tracing::debug!(id, "request to a backend: {} {shown}", method.escape_ascii());
+    }
+}
 
 impl Worker {
     /// First packets of sessions.
@@ -141,6 +152,7 @@ impl Worker {
             Ok(request) => request,
             Err(refusal) => return self.refuse(&mut session, &refusal.into(), packet),
         };
+        log(packet);
         self.serials += 1;
         let serial = self.serials;
         let download = match request.websocket {

@@ -27,6 +27,7 @@ use std::time::{Duration, Instant};
 use routes::{Route, Target};
 use rpc::inspect::Inspected;
 use rpc::stats::{ConnKind, Report};
+use wire::request_id;
 use zhttp::session::{client, server};
 use zhttp::{Id, Kind, Packet, PeerId, Peers};
 
@@ -290,7 +291,8 @@ impl Exchange {
         let uri = self.client_uri(&request);
         let target =
             self.current_target().filter(|_| self.proxied).map(|target| format!(" -> {}", target_name(target)));
-        let text = format!("{method} {}{}: {error}", uri.escape_ascii(), target.unwrap_or_default());
+        let id = request_id::of(request.headers.iter()).map(|id| format!(" id={id}")).unwrap_or_default();
+        let text = format!("{method} {}{}: {error}{id}", uri.escape_ascii(), target.unwrap_or_default());
         context.links.log(&Note::Warning { kind: error.kind(), text: &text });
     }
 

@@ -2,6 +2,7 @@
 //! What is told of a WebSocket: in the log, and to statistics.
 
 use rpc::stats::{ConnKind, Report};
+use wire::request_id;
 use zhttp::Packet;
 
 use super::super::pipe::Frame;
@@ -17,7 +18,8 @@ impl Relay {
         let uri = self.with_request(|this, packet| this.client_uri(packet));
         let target = self.route.as_ref().and_then(|route| route.targets.get(self.target));
         let target = target.map(|target| format!(" -> {}", target_name(target))).unwrap_or_default();
-        let text = format!("{}{target}: {error}", uri.escape_ascii());
+        let id = self.with_request(|_, packet| request_id::of(packet.headers.iter()).map(|id| format!(" id={id}")));
+        let text = format!("{}{target}: {error}{}", uri.escape_ascii(), id.unwrap_or_default());
         scene.cx.links.log(&Note::Warning { kind: error.kind(), text: &text });
     }
 
