@@ -107,17 +107,21 @@ fn what_may_be_repeated_goes_to_the_next_proxy_when_one_is_restarted() {
     what_may_be_repeated_is(Signal::SIGTERM);
 }
 
-/// Ends the proxy while its runner can not start another.
+/// Ends the proxy while its runner can not start another, and has the frontend notice: what it writes to a proxy that ends may
+/// have been read.
 fn without_proxy(suite: &Suite) {
     suite.signal(Signal::SIGSTOP);
-    let proxy = suite.pid("proxy");
     suite.kill("proxy");
-    until("the proxy has ended", || !is_alive(proxy));
+    until("the frontend misses the proxy", || {
+        let logs = suite.logs();
+        let mut ends = logs.lines().filter(|line| line.contains("the connection of the ZeroMQ peer"));
+        ends.any(|line| line.contains("frontend-out:"))
+    });
 }
 
 #[test]
 fn requests_wait_for_a_proxy_and_are_sent_once() {
-    let (suite, asked) = Asked::start("");
+    let (suite, asked) = Asked::start("[runner]\nlog_level=3\n");
     assert_eq!(get(suite.port, "/").unwrap().head.status, 200);
     without_proxy(&suite);
     let mut clients: Vec<Client> = (0..50).map(|number| send(&suite, "POST", &format!("/{number}"), "b")).collect();
@@ -131,7 +135,7 @@ fn requests_wait_for_a_proxy_and_are_sent_once() {
 
 #[test]
 fn requests_wait_for_a_proxy_for_as_long_as_is_set() {
-    let (suite, asked) = Asked::start("[runner]\nreplay_wait=1\n");
+    let (suite, asked) = Asked::start("[runner]\nlog_level=3\nreplay_wait=1\n");
     let mut under_way = send(&suite, "GET", "/slow/get", "");
     until("the backend has been asked", || asked.all().len() == 1);
     without_proxy(&suite);
