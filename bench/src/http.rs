@@ -20,6 +20,8 @@ pub struct RequestHead<'a> {
     pub target: &'a str,
     pub body: Body,
     pub close: bool,
+    /// Of one who wants to speak WebSocket.
+    pub key: Option<&'a [u8]>,
     pub size: usize,
 }
 
@@ -51,7 +53,8 @@ pub fn request_head(bytes: &[u8]) -> Result<Option<RequestHead<'_>>, Malformed> 
         None => request.version == Some(0),
     };
     let target = request.path.ok_or(Malformed)?;
-    Ok(Some(RequestHead { target, body, close, size }))
+    let key = header(request.headers, "sec-websocket-key");
+    Ok(Some(RequestHead { target, body, close, key, size }))
 }
 
 fn body(headers: &[httparse::Header]) -> Result<Option<Body>, Malformed> {

@@ -57,6 +57,8 @@ enum Command {
 enum Scenario {
     /// Requests passed through to the origin
     Proxy(ProxyArgs),
+    /// WebSocket messages passed through to the origin, and back
+    EchoWs(ProxyArgs),
     /// One channel, many HTTP streams
     FanoutStream(FanoutArgs),
     /// One channel, many server-sent event streams
@@ -85,6 +87,7 @@ fn main() -> io::Result<()> {
     net::raise_open_files();
     let result = match scenario {
         Scenario::Proxy(args) => scenarios::proxy::proxy(&args),
+        Scenario::EchoWs(args) => scenarios::proxy::echo(&args),
         Scenario::FanoutStream(args) => scenarios::fanout::fanout(&args, Format::Stream),
         Scenario::FanoutSse(args) => scenarios::fanout::fanout(&args, Format::Sse),
         Scenario::FanoutWs(args) => scenarios::fanout::fanout(&args, Format::Ws),

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 
 use crate::http::{query, RequestHead};
 use crate::server::{write_response, App, Server};
+use crate::ws;
 
 const MAX_PLAIN: usize = 16 << 20;
 
@@ -41,8 +42,24 @@ impl App for Origin {
                 let headers = "Content-Type: application/websocket-events\r\nSec-WebSocket-Extensions: grip\r\n";
                 write_response(headers, &websocket_events(body, channel), out);
             }
+            "/echo" if request.key.is_some() => {
+                let accept = ws::accept(request.key.unwrap_or_default());
+                let head = format!(
+                    "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+                     Sec-WebSocket-Accept: {accept}\r\n\r\n"
+                );
+                out.extend_from_slice(head.as_bytes());
+            }
             _ => out.extend_from_slice(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"),
         }
+    }
+
+    fn upgrades(&self, request: &RequestHead) -> bool {
+        request.target == "/echo" && request.key.is_some()
+    }
+
+    fn frames(&mut self, input: &[u8], out: &mut Vec<u8>) -> usize {
+        ws::echo(input, out)
     }
 }
 

@@ -22,6 +22,14 @@ pub trait App {
     /// Appends the response to `out`; may leave it empty to answer later.
     fn respond(&mut self, connection: usize, request: &RequestHead, body: &[u8], out: &mut Vec<u8>);
     fn gone(&mut self, _connection: usize) {}
+    /// Whether the client speaks WebSocket after the response.
+    fn upgrades(&self, _request: &RequestHead) -> bool {
+        false
+    }
+    /// Appends what is said to frames; gives the bytes of those that are whole.
+    fn frames(&mut self, input: &[u8], _out: &mut Vec<u8>) -> usize {
+        input.len()
+    }
 }
 
 pub struct Server<A> {
@@ -38,6 +46,7 @@ struct Connection {
     input: Vec<u8>,
     unsent: Vec<u8>,
     close: bool,
+    websocket: bool,
 }
 
 impl<A: App> Server<A> {
@@ -87,7 +96,7 @@ impl<A: App> Server<A> {
             let entry = self.connections.vacant_entry();
             let interest = Interest::READABLE | Interest::WRITABLE;
             self.poll.registry().register(&mut stream, Token(entry.key()), interest)?;
-            entry.insert(Connection { stream, input: Vec::new(), unsent: Vec::new(), close: false });
+            entry.insert(Connection { stream, input: Vec::new(), unsent: Vec::new(), close: false, websocket: false });
         }
     }
 
@@ -115,12 +124,18 @@ impl<A: App> Server<A> {
         let Some(connection) = self.connections.get_mut(slot) else { return Ok(()) };
         let input = std::mem::take(&mut connection.input);
         let (mut rest, mut out) = (&input[..], Vec::new());
-        while let Some(request) = http::request_head(rest)? {
+        while !connection.websocket {
+            let Some(request) = http::request_head(rest)? else { break };
             let after_head = &rest[request.size..];
             let Some((body, used)) = take_body(request.body, after_head)? else { break };
             connection.close |= request.close;
+            connection.websocket = self.app.upgrades(&request);
             self.app.respond(slot, &request, &body, &mut out);
             rest = &after_head[used..];
+        }
+        if connection.websocket {
+            let used = self.app.frames(rest, &mut out);
+            rest = &rest[used..];
         }
         connection.input = rest.to_vec();
         if !out.is_empty() {

@@ -40,6 +40,7 @@ pub fn longpoll(args: &LongpollArgs) -> io::Result<Value> {
         connections: args.connections,
         threads: args.suite.threads,
         messages: true,
+        echo: None,
     };
     let requests = Requests::start(&load);
     let mut publisher = Publisher::connect(&args.publish)?;
