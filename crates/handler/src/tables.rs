@@ -160,6 +160,46 @@ impl<K: Hash + Eq, V, S: BuildHasher> Map<K, V, S> {
     }
 }
 
+/// Numbers of a table's entries, found by what the entries themselves have. In parts, which grow one by one.
+pub struct Numbers<S> {
+    shards: Vec<HashTable<u32>>,
+    hasher: S,
+}
+
+impl<S: Default> Default for Numbers<S> {
+    fn default() -> Self {
+        Numbers { shards: (0..SHARDS).map(|_| HashTable::new()).collect(), hasher: S::default() }
+    }
+}
+
+impl<S: BuildHasher> Numbers<S> {
+    /// Adds a number, in place of another one with this key. `key_of` gives the keys of those that are there.
+    pub fn insert<K: Hash + Eq>(&mut self, key: &K, number: u32, key_of: impl Fn(u32) -> K) {
+        let hash = self.hasher.hash_one(key);
+        let shard = &mut self.shards[shard(hash)];
+        match shard.find_mut(hash, |&other| key_of(other) == *key) {
+            Some(entry) => *entry = number,
+            None => {
+                shard.insert_unique(hash, number, |&other| self.hasher.hash_one(key_of(other)));
+            }
+        }
+    }
+
+    /// The number of a key; `is` says whether a number is its.
+    pub fn find<K: Hash + ?Sized>(&self, key: &K, is: impl Fn(u32) -> bool) -> Option<u32> {
+        let hash = self.hasher.hash_one(key);
+        self.shards[shard(hash)].find(hash, |&number| is(number)).copied()
+    }
+
+    /// Removes a number with its key.
+    pub fn remove<K: Hash + ?Sized>(&mut self, key: &K, number: u32) {
+        let hash = self.hasher.hash_one(key);
+        if let Ok(entry) = self.shards[shard(hash)].find_entry(hash, |&other| other == number) {
+            entry.remove();
+        }
+    }
+}
+
 /// Which part an entry is in. The tables themselves use the lowest and the highest bits.
 fn shard(hash: u64) -> usize {
     (hash >> 32) as usize % SHARDS
@@ -203,6 +243,25 @@ mod tests {
                 prop_assert_eq!(map.get(&key), model.get(&key));
             }
             prop_assert!((0..500).all(|key| map.get(&key) == model.get(&key)));
+        }
+
+        #[test]
+        fn numbers_are_found_by_the_keys_of_their_entries(steps in prop::collection::vec((0u16..300, any::<bool>()), 0..1000)) {
+            let (mut numbers, mut model) = (Numbers::<foldhash::fast::RandomState>::default(), BTreeMap::new());
+            // The entry of a number.
+            let mut keys = Vec::new();
+            for (key, adds) in steps {
+                let found = numbers.find(&key, |number| keys[number as usize] == key);
+                prop_assert_eq!(found, model.get(&key).copied());
+                if adds {
+                    keys.push(key);
+                    let number = keys.len() as u32 - 1;
+                    numbers.insert(&key, number, |number| keys[number as usize]);
+                    model.insert(key, number);
+                } else if let Some(number) = model.remove(&key) {
+                    numbers.remove(&key, number);
+                }
+            }
         }
 
         #[test]

@@ -9,11 +9,11 @@ use rpc::ws_control::{Client, Item, Kind, Lane, Packet};
 use std::time::Duration;
 
 /// Bytes of a WebSocket that is pushed to.
-const PUSHED: i64 = 1248;
+const PUSHED: i64 = 736;
 /// Of one that is reached by the proxy.
-const BY_PROXY: i64 = 816;
+const BY_PROXY: i64 = 464;
 /// Of a stream.
-const STREAM: i64 = 608;
+const STREAM: i64 = 448;
 /// So many at a time.
 const CLIENTS: usize = 2000;
 

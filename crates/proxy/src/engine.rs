@@ -157,7 +157,7 @@ impl Engine {
                 return self.reply(&packet, internal, id, Some(0), error, links);
             }
         };
-        let key = (peer, *session.id());
+        let key = (peer, session.id());
         let in_use = self.by_client.contains_key(&key) || self.websockets.has_client(&key);
         let Some(uri) = uri.filter(|_| !in_use) else {
             malformed(links, "request", "refusing a request with an unusable address or an id that is in use");
@@ -179,7 +179,7 @@ impl Engine {
         let routes = self.routes.clone();
         if websocket {
             return self.with_websockets(now, links, |websockets, context| {
-                websockets.open(session, message, &packet, uri.scheme, context, |relay, scene| {
+                websockets.open(session, &packet, uri.scheme, context, |relay, scene| {
                     relay.begin(&packet, &uri, &routes, scene);
                     relay.note_arrival(&packet, scene);
                 });

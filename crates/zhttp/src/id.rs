@@ -77,6 +77,47 @@ fn parse_hex(digits: &[u8]) -> Option<u64> {
     })
 }
 
+/// An id where many are kept: those of our own frontends and most others are short.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum KeptId {
+    Short { len: u8, bytes: [u8; SHORT] },
+    Long(Box<Id>),
+}
+
+/// What fits in three words.
+const SHORT: usize = 22;
+
+impl From<Id> for KeptId {
+    fn from(id: Id) -> Self {
+        match id.bytes.first_chunk() {
+            Some(bytes) if usize::from(id.len) <= SHORT => KeptId::Short { len: id.len, bytes: *bytes },
+            _ => KeptId::Long(Box::new(id)),
+        }
+    }
+}
+
+impl KeptId {
+    /// The id itself.
+    pub(crate) fn get(&self) -> Id {
+        match self {
+            KeptId::Short { len, bytes: short } => {
+                let mut bytes = [0; MAX_ID];
+                bytes[..SHORT].copy_from_slice(short);
+                Id { len: *len, bytes }
+            }
+            KeptId::Long(id) => **id,
+        }
+    }
+
+    /// The bytes as they stand in a packet.
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        match self {
+            KeptId::Short { len, bytes } => &bytes[..usize::from(*len)],
+            KeptId::Long(id) => id.as_bytes(),
+        }
+    }
+}
+
 impl fmt::Debug for Id {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
@@ -137,6 +178,17 @@ impl Peers {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_id_that_is_kept_stays_the_same_whatever_its_length() {
+        assert_eq!(size_of::<KeptId>(), 24);
+        for len in [1, SHORT, SHORT + 1, MAX_ID] {
+            let id = Id::new(&vec![b'x'; len]).unwrap();
+            let kept = KeptId::from(id);
+            assert_eq!((kept.get(), kept.as_bytes()), (id, id.as_bytes()));
+            assert_eq!(matches!(kept, KeptId::Long(_)), len > SHORT);
+        }
+    }
 
     #[test]
     fn an_indexed_id_gives_back_what_it_was_made_of() {

@@ -86,7 +86,7 @@ impl Sender {
         hold.on_content(cx.now);
         if hold.takes(content.len()) && links.has_room(hold.session.client()) {
             let seq = hold.session.send_body(content.len()).seq;
-            let (ext, peer, id) = (ext(self.run, &self.items), hold.session.client(), *hold.session.id());
+            let (ext, peer, id) = (ext(self.run, &self.items), hold.session.client(), hold.session.id());
             let send = |peer, way: Way, ids: Ids<'_>| {
                 send_content(peer, way, ids, content, way.lane == 0, ext, links, cx);
             };
@@ -117,7 +117,7 @@ impl Sender {
             let hold = &mut holds[key];
             hold.lags = true;
             let to = hold.session.send();
-            let ids = Ids::One(hold.session.id().as_bytes(), Some(to.seq));
+            let ids = Ids::One(hold.session.id_bytes(), Some(to.seq));
             let ext = Ext { lag: true, ..ext };
             let packet = Packet { ids, kind: Kind::KeepAlive, ext, ..Packet::default() };
             links.send(hold.address(), &packet, cx);
@@ -137,7 +137,7 @@ impl Sender {
         for key in keys {
             let hold = &mut holds[key];
             let seq = hold.session.send_body(start.body.len()).seq;
-            self.group.push(hold.session.client(), hold.way(), *hold.session.id(), seq);
+            self.group.push(hold.session.client(), hold.way(), hold.session.id(), seq);
         }
         let ext = ext(self.run, &self.items);
         self.group.drain(|peer, way, ids| {
@@ -214,7 +214,7 @@ impl Sender {
             {
                 (hold.lags, any) = (true, true);
                 let to = hold.session.send();
-                self.group.push(to.to, hold.way(), *hold.session.id(), to.seq);
+                self.group.push(to.to, hold.way(), hold.session.id(), to.seq);
             }
         }
         if !any {
@@ -248,7 +248,7 @@ impl Sender {
             let seq = hold.send_queued(next.len);
             hold.lags = (hold.lags || next.lags) && !next.drained;
             let send = |peer, way, ids: Ids<'_>| send_content(peer, way, ids, &content, more(way), ext, links, cx);
-            self.group.push_or_send(peer, way, *hold.session.id(), seq, send);
+            self.group.push_or_send(peer, way, hold.session.id(), seq, send);
             if next.last {
                 ended.push(next.key);
             } else if hold.queue().is_some() {
@@ -263,7 +263,7 @@ impl Sender {
         for (key, birth) in std::mem::take(&mut self.too_slow) {
             let Some(hold) = audience.holds.get(key).filter(|hold| hold.birth == birth) else { continue };
             self.slow_closed += 1;
-            cx.report(Notice::Slow { id: *hold.session.id(), waiting: hold.queued() });
+            cx.report(Notice::Slow { id: hold.session.id(), waiting: hold.queued() });
             audience.cancel(key, cx);
         }
     }
@@ -291,7 +291,7 @@ fn close_behind(audience: &mut Audience, cx: &mut Context<'_>) {
     let Audience { closing, holds, links, sockets, outbox, .. } = audience;
     closing.retain(|Closing { lane: (key, birth), code, reason }| {
         let Some(hold) = holds.get_mut(*key).filter(|hold| hold.birth == *birth) else { return false };
-        let (peer, way, id) = (hold.session.client(), hold.way(), *hold.session.id());
+        let (peer, way, id) = (hold.session.client(), hold.way(), hold.session.id());
         if hold.queue().is_some() || hold.is_barred() || !links.has_room(peer) {
             return true;
         }

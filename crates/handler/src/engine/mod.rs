@@ -289,7 +289,7 @@ impl Engine {
     fn begin(&mut self, key: HoldKey, opening: Option<&Opening>, keep: Option<Record<'_>>, cx: &mut Context<'_>) {
         let ext = Ext { keep, ..Ext::MULTI };
         let hold = &mut self.audience.holds[key];
-        let (to, id) = (hold.address(), *hold.session.id());
+        let (to, id) = (hold.address(), hold.session.id());
         let Some(Opening { head, body }) = opening else {
             let ids = Ids::One(id.as_bytes(), Some(hold.session.send().seq));
             let packet = Packet { ids, kind: PacketKind::KeepAlive, ext, ..Packet::default() };
@@ -471,13 +471,13 @@ impl Engine {
             }
             match hold.session.on_timer(cx.now) {
                 Due::Nothing => {}
-                Due::KeepAlive(to) => refresh.push(to.to, hold.way(), *hold.session.id(), to.seq),
+                Due::KeepAlive(to) => refresh.push(to.to, hold.way(), hold.session.id(), to.seq),
                 Due::Expired => {
                     self.audience.remove(key, cx);
                     continue;
                 }
                 Due::Spent => {
-                    cx.report(Notice::Spent(*hold.session.id()));
+                    cx.report(Notice::Spent(hold.session.id()));
                     spent.push(key);
                     continue;
                 }
@@ -546,7 +546,7 @@ impl Engine {
         let mut cancels: Bulk<bool> = Bulk::default();
         for hold in self.audience.holds.iter_mut().filter(|hold| !hold.is_recorded && hold.socket().is_none()) {
             let seq = hold.session.send().seq;
-            cancels.push(hold.session.client(), hold.session.by_router(), *hold.session.id(), seq);
+            cancels.push(hold.session.client(), hold.session.by_router(), hold.session.id(), seq);
         }
         cancels.drain(|peer, by_router, ids| {
             let packet = Packet { ids, kind: PacketKind::Cancel, ..Packet::default() };

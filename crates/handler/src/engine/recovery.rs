@@ -104,7 +104,7 @@ impl Engine {
                 poll.ends_at = poll.ends_at.map(|end| end.checked_sub(age).unwrap_or(cx.now).max(cx.now));
             }
             let to = hold.session.send();
-            told.push(to.to, to.by_router, *hold.session.id(), to.seq);
+            told.push(to.to, to.by_router, hold.session.id(), to.seq);
             let key = self.audience.holds.insert(hold);
             self.fanout.count_apart(birth, prepared.bucket.clone());
             self.timers.watch(key, &mut self.audience.holds[key]);
@@ -148,7 +148,7 @@ impl Engine {
             if hold.is_recorded || !content.is_empty() {
                 hold.is_recorded = !content.is_empty();
                 let to = hold.session.send();
-                told.push(to.to, to.by_router, *hold.session.id(), to.seq);
+                told.push(to.to, to.by_router, hold.session.id(), to.seq);
             }
         }
         let ext = Ext { keep: Some(Record { owner: PLACE, content }), ..Ext::MULTI };

@@ -27,7 +27,7 @@ impl Engine {
 
     /// The sessions of all who are held.
     pub fn held_sessions(&self) -> impl Iterator<Item = (PeerId, Id)> {
-        self.audience.holds.iter().map(|hold| (hold.session.client(), *hold.session.id()))
+        self.audience.holds.iter().map(|hold| (hold.session.client(), hold.session.id()))
     }
 
     /// What has been noted since the last call; none if no notes are taken.

@@ -181,7 +181,7 @@ impl Engine {
         let cohort = hold.membership.and_then(|membership| self.audience.cohorts.get(membership.cohort));
         let ids = cohort.into_iter().flat_map(|cohort| cohort.last_ids());
         poll.last_ids = ids.map(|(name, id)| (name.to_string(), id.to_string())).collect();
-        let (to, id, seq) = (hold.address(), *hold.session.id(), hold.session.offer().seq);
+        let (to, id, seq) = (hold.address(), hold.session.id(), hold.session.offer().seq);
         let ids = Ids::One(id.as_bytes(), Some(seq));
         self.audience.links.send(to, &Packet { ids, kind: PacketKind::HandoffStart, ..Packet::default() }, cx);
     }

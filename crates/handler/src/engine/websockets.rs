@@ -75,7 +75,8 @@ impl Engine {
         let socket = &mut sockets[key];
         match item.kind {
             Kind::Here => {
-                socket.introduce(item, cx.now);
+                sockets.introduce(key, item, cx.now);
+                let socket = &mut sockets[key];
                 if let Some(run) = named_again.filter(|_| self.naming.is_open) {
                     socket.run = run;
                     self.naming.count += usize::from(known.is_none());
@@ -128,7 +129,7 @@ impl Engine {
         }
         let Some(lane) = sockets[key].lane.opened() else { return };
         let hold = &mut holds[lane];
-        let (peer, way, id, begun) = (hold.session.client(), hold.way(), *hold.session.id(), hold.session.has_spoken());
+        let (peer, way, id, begun) = (hold.session.client(), hold.way(), hold.session.id(), hold.session.has_spoken());
         let Hold { kind: HoldKind::Push(push), session, .. } = hold else { return };
         let before = std::mem::replace(&mut push.after, after);
         if let Some(number) = after.filter(|_| before != after) {
@@ -166,7 +167,7 @@ impl Engine {
             }
         }
         if let Some(notes) = &mut self.audience.notes {
-            *notes.keep_alives.entry(socket.bucket.clone()).or_default() += 1;
+            *notes.keep_alives.entry(socket.kind.bucket.clone()).or_default() += 1;
         }
         let Message { kind, content } = keep_alive.message;
         let reply = Reply::Send { kind, content: Some(content), number: None };
@@ -178,20 +179,20 @@ impl Engine {
         let socket = &mut self.audience.sockets[key];
         let control = match Control::read(message) {
             Ok(control) => control,
-            Err(error) => return cx.report(Notice::NoInstruction { uri: &socket.uri, error: &error }),
+            Err(error) => return cx.report(Notice::NoInstruction { uri: &socket.kind.uri, error: &error }),
         };
         let reply = match control {
             Control::Subscribe { channel, filters } => {
-                let channel = [&*socket.prefix, &channel].concat();
+                let channel = [&*socket.kind.prefix, &channel].concat();
                 return self.join(key, &channel, Some(&filters), cx);
             }
             Control::Unsubscribe { channel } => {
-                let channel = [&*socket.prefix, &channel].concat();
+                let channel = [&*socket.kind.prefix, &channel].concat();
                 return self.audience.unsubscribe_socket(key, &channel, cx);
             }
             Control::SetMeta { name, value } => {
                 if !socket.set_meta(name, value) {
-                    return cx.report(Notice::TooMuchMeta { uri: &socket.uri, limit: MAX_META });
+                    return cx.report(Notice::TooMuchMeta { uri: &socket.kind.uri, limit: MAX_META });
                 }
                 return self.audience.reclass_socket(key, cx);
             }
@@ -227,23 +228,23 @@ impl Engine {
             return self.break_off(key, &format!("too many filters for channel '{channel}'"), cx);
         }
         if let Some(unknown) = names.iter().find(|name| filter::Filter::parse(name).is_none()) {
-            cx.report(Notice::UnknownFilter { uri: &socket.uri, filter: unknown });
+            cx.report(Notice::UnknownFilter { uri: &socket.kind.uri, filter: unknown });
         }
         let found = filter::parse_all(names.iter().map(String::as_str));
         let full = socket.subscriptions.len() >= self.max_channels;
         if filters.is_some() && full && !self.audience.is_subscribed(key, channel) {
-            return cx.report(Notice::TooManyChannels { uri: &socket.uri, limit: self.max_channels });
+            return cx.report(Notice::TooManyChannels { uri: &socket.kind.uri, limit: self.max_channels });
         }
         self.audience.subscribe_socket(key, channel, filters.map(|_| found.into()), cx);
-        let uri = &self.audience.sockets[key].uri;
+        let uri = &self.audience.sockets[key].kind.uri;
         cx.report(Notice::Subscribed { uri, channel });
     }
 
     /// Closes a connection whose backend asks for what can not be. The client is told why only if that may be shown.
     fn break_off(&mut self, key: SocketKey, reason: &str, cx: &mut Context<'_>) {
         let socket = &self.audience.sockets[key];
-        cx.report(Notice::BrokenOff { uri: &socket.uri, reason });
-        let reason = if socket.debug { reason } else { "" };
+        cx.report(Notice::BrokenOff { uri: &socket.kind.uri, reason });
+        let reason = if socket.kind.debug { reason } else { "" };
         self.audience.close_socket(key, Some(CANNOT_GO_ON), reason.into(), cx);
     }
 

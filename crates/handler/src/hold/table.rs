@@ -9,13 +9,13 @@ use zhttp::{Id, PeerId};
 use super::{Hold, HoldMode};
 use crate::context::Address;
 use crate::subscribe::channels::HoldKey;
-use crate::tables::{Map, Table};
+use crate::tables::{Numbers, Table};
 
 /// See the module.
 #[derive(Default)]
 pub struct Holds {
     holds: Table<Hold>,
-    by_session: Map<(PeerId, Id), HoldKey, RandomState>,
+    by_session: Numbers<RandomState>,
     births: u64,
     polls: usize,
 }
@@ -29,10 +29,10 @@ impl Holds {
 
     /// Adds a hold.
     pub fn insert(&mut self, hold: Hold) -> HoldKey {
-        let session = (hold.session.client(), *hold.session.id());
+        let session = session_of(&hold);
         self.polls += usize::from(hold.mode() == HoldMode::Response);
         let key = self.holds.insert(hold);
-        self.by_session.insert(session, key);
+        self.by_session.insert(&session, key, |other| session_of(&self.holds[other]));
         key
     }
 
@@ -40,13 +40,13 @@ impl Holds {
     pub fn remove(&mut self, key: HoldKey) -> Option<Hold> {
         let hold = self.holds.remove(key)?;
         self.polls -= usize::from(hold.mode() == HoldMode::Response);
-        self.by_session.remove(&(hold.session.client(), *hold.session.id()));
+        self.by_session.remove(&session_of(&hold), key);
         Some(hold)
     }
 
     /// The hold of a session.
     pub fn find(&self, peer: PeerId, id: Id) -> Option<HoldKey> {
-        self.by_session.get(&(peer, id)).copied()
+        self.by_session.find(&(peer, id), |key| session_of(&self.holds[key]) == (peer, id))
     }
 
     /// A hold that may be gone.
@@ -103,6 +103,11 @@ impl Holds {
     pub fn is_empty(&self) -> bool {
         self.holds.is_empty()
     }
+}
+
+/// What a hold is found by.
+fn session_of(hold: &Hold) -> (PeerId, Id) {
+    (hold.session.client(), hold.session.id())
 }
 
 impl Index<HoldKey> for Holds {

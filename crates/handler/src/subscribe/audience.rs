@@ -195,7 +195,7 @@ impl Audience {
         }
         if let Some(notes) = &mut self.notes {
             let list = if given_back { &mut notes.given_back } else { &mut notes.ended };
-            list.push((hold.session.client(), *hold.session.id()));
+            list.push((hold.session.client(), hold.session.id()));
         }
         let mode = hold.mode().into();
         hold.places.into_iter().for_each(|place| self.leave_place(place, mode, cx));
@@ -237,7 +237,7 @@ impl Audience {
             self.outbox.push(&self.sockets[socket].cid.clone(), Reply::Cancel, cx);
             return self.remove(key, cx);
         }
-        let (to, id, seq) = (hold.address(), *hold.session.id(), hold.session.send().seq);
+        let (to, id, seq) = (hold.address(), hold.session.id(), hold.session.send().seq);
         self.links.cancel(to, id, seq, cx);
         self.remove(key, cx);
     }

@@ -48,7 +48,10 @@ impl Audience {
                 let place = self.add_member(name, Kin::default(), Mode::Socket, key, cx);
                 let filters = filters.unwrap_or_default();
                 let birth = self.sockets.next_birth();
-                self.sockets[key].subscriptions.push(Subscription { place, birth, filters, implicit });
+                let list = &mut self.sockets[key].subscriptions;
+                // Most have one for good.
+                list.reserve_exact(1);
+                list.push(Subscription { place, birth, filters, implicit });
             }
         }
         self.reclass_socket(key, cx);
@@ -86,16 +89,17 @@ impl Audience {
         let wish = |subscription: &Subscription| {
             let channel = self.channels.group_at(subscription.place.group).channel;
             let name = &*self.channels.channel(channel).name;
-            let name = name.strip_prefix(&*socket.prefix).unwrap_or(name).to_string();
+            let name = name.strip_prefix(&*socket.kind.prefix).unwrap_or(name).to_string();
             Wish { name, prev_id: None, filters: subscription.filters.clone() }
         };
         let wishes: Vec<Wish> = socket.subscriptions.iter().map(wish).collect();
-        let (meta, uri) = (socket.meta.clone(), socket.uri.clone());
-        let (route, trusted) = (socket.route.clone(), socket.trusted);
+        let (meta, kind) = (socket.meta.clone(), socket.kind.clone());
+        let uri = &kind.uri;
         // It has come over HTTP, and so does what filters ask.
         let root = uri.strip_prefix("ws").map_or_else(|| uri.to_string(), |rest| ["http", rest].concat());
         // What a route's target has for WebSockets may be no HTTP, so the address itself is asked.
-        let passthrough = Passthrough { route: &route, prefer_internal: false, trusted, auto_share: false };
+        let passthrough =
+            Passthrough { route: &kind.route, prefer_internal: false, trusted: kind.trusted, auto_share: false };
         let authority = || Authority {
             uri: meta.get("url").and_then(|url| grip::link::resolve(&root, url)),
             passthrough: passthrough.encode(),

@@ -2,11 +2,12 @@
 //! WebSockets, as far as the handler knows them (internal RPC, ws-control; GRIP, WebSocket sessions).
 //!
 //! The proxy has the connections. It tells of each in items, and passes on what backends say behind `c:`; it is sent items
-//! in return, of which messages for clients are most. [`session`]: what is known of one WebSocket; [`table`]: of all;
+//! in return, of which messages for clients are most. [`session`]: what is known of one WebSocket; [`kind`]: what many have in common; [`table`]: all of them;
 //! [`outbox`]: items on their way to the proxy.
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_macros))]
 
+pub mod kind;
 pub mod outbox;
 pub mod session;
 pub mod table;

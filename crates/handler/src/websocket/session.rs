@@ -11,8 +11,8 @@ use grip::websocket::control::{KeepAlive, Message};
 use rpc::ws_control::Item;
 use zhttp::Id;
 
+use super::kind::Kind;
 use super::outbox::Reply;
-use crate::order::rate::Bucket;
 use crate::subscribe::channels::{HoldKey, Place};
 
 /// How long the proxy may take to say that a message has left.
@@ -77,18 +77,8 @@ pub struct Socket {
     pub cid: Rc<[u8]>,
     /// A number that no other one has had.
     pub birth: u64,
-    /// What the client asked for.
-    pub uri: Box<str>,
-    /// The route's id.
-    pub route: Rc<str>,
-    /// The route's target may be on a private network, and so may be whom filters ask.
-    pub trusted: bool,
-    /// Put before the names of channels that the backend gives.
-    pub prefix: Box<str>,
-    /// The route, if its deliveries are counted apart.
-    pub bucket: Bucket,
-    /// The client may be told what is wrong.
-    pub debug: bool,
+    /// What it has in common with others.
+    pub kind: Rc<Kind>,
     /// It has been told to close, and gets nothing any more.
     pub closing: bool,
     /// How its client is reached.
@@ -103,15 +93,23 @@ pub struct Socket {
     pub session: Option<Box<str>>,
     /// What the client is sent when it has been sent nothing else for a while.
     pub keep_alive: Option<Box<KeepAlive>>,
-    delayed: Option<Box<(Message, Instant)>>,
+    /// There once a message was delayed; most backends never do that.
+    delays: Option<Box<Delays>>,
+    /// For so long it is remembered after a word of the proxy, in seconds.
+    ttl: u32,
+    expires: Instant,
+    /// When it will be looked at, and the number of that note; older notes are stale.
+    pub(super) watched: (Instant, u32),
+}
+
+/// Messages that are sent later.
+#[derive(Debug, Default)]
+struct Delays {
+    waiting: Option<(Message, Instant)>,
     /// The number of the next message that the proxy acknowledges.
     next_number: u64,
     /// When the proxy must have acknowledged which message, in order.
     unanswered: VecDeque<(u64, Instant)>,
-    ttl: Duration,
-    expires: Instant,
-    /// When it will be looked at, and the number of that note; older notes are stale.
-    pub(super) watched: (Instant, u32),
 }
 
 /// What has become of a WebSocket that was looked at.
@@ -130,16 +128,10 @@ pub enum Look {
 impl Socket {
     /// One that the proxy has told of.
     pub fn new(cid: Rc<[u8]>, birth: u64, now: Instant) -> Self {
-        let ttl = Duration::from_secs(TTL.into());
         Socket {
             cid,
             birth,
-            uri: Box::default(),
-            route: Rc::from(""),
-            trusted: false,
-            prefix: Box::default(),
-            bucket: None,
-            debug: false,
+            kind: Rc::default(),
             closing: false,
             lane: Lane::None,
             subscriptions: Vec::new(),
@@ -147,28 +139,15 @@ impl Socket {
             meta: Meta::default(),
             session: None,
             keep_alive: None,
-            delayed: None,
-            next_number: 0,
-            unanswered: VecDeque::new(),
-            ttl,
-            expires: now + ttl,
+            delays: None,
+            ttl: TTL,
+            expires: now + Duration::from_secs(TTL.into()),
             watched: (now, 0),
         }
     }
 
-    /// Takes in what the proxy says of it (`here`); more than once if the proxy is not sure that it was heard.
-    pub fn introduce(&mut self, item: &Item<'_>, now: Instant) {
-        let text = |octets: &Option<rpc::Octets<'_>>| {
-            octets.as_deref().map(|bytes| String::from_utf8_lossy(bytes).into_owned())
-        };
-        if let Some(uri) = text(&item.uri) {
-            self.uri = uri.into();
-        }
-        self.prefix = text(&item.channel_prefix).unwrap_or_default().into();
-        self.route = text(&item.route).unwrap_or_default().into();
-        self.bucket = item.route.is_some().then(|| self.route.clone()).filter(|_| item.separate_stats);
-        self.trusted = item.trusted;
-        self.debug = item.debug;
+    /// Takes in what the proxy says of it alone.
+    pub(super) fn introduce(&mut self, item: &Item<'_>, now: Instant) {
         if let (Lane::None, Some(client), Some(lane)) = (&self.lane, &item.client, item.lane)
             && let Some(id) = Id::new(&client.id)
         {
@@ -180,35 +159,36 @@ impl Socket {
 
     /// The proxy still has it; it may say for how long that holds, in seconds.
     pub fn live(&mut self, ttl: Option<u32>, now: Instant) {
-        if let Some(ttl) = ttl {
-            self.ttl = Duration::from_secs(ttl.into());
-        }
-        self.expires = now + self.ttl;
+        self.ttl = ttl.unwrap_or(self.ttl);
+        self.expires = now + Duration::from_secs(self.ttl.into());
     }
 
     /// Has a message sent later, and the one that waits already at once.
     pub fn delay(&mut self, message: Message, delay: Duration, now: Instant) -> Option<Reply> {
         let waiting = self.flush_delayed(now);
-        self.delayed = Some(Box::new((message, now + delay)));
+        self.delays.get_or_insert_default().waiting = Some((message, now + delay));
         waiting
     }
 
     /// The message that waits, to be sent at once.
     pub fn flush_delayed(&mut self, now: Instant) -> Option<Reply> {
-        let (Message { kind, content }, _) = *self.delayed.take()?;
+        let delays = self.delays.as_mut()?;
+        let (Message { kind, content }, _) = delays.waiting.take()?;
         if self.lane.opened().is_some() {
             return Some(Reply::Send { kind, content: Some(content), number: None });
         }
-        let number = self.next_number;
-        self.next_number += 1;
-        self.unanswered.push_back((number, now + ACK));
+        let number = delays.next_number;
+        delays.next_number += 1;
+        delays.unanswered.push_back((number, now + ACK));
         Some(Reply::Send { kind, content: Some(content), number: Some(number) })
     }
 
     /// The proxy has sent the message of this number.
     pub fn on_ack(&mut self, number: &[u8]) {
         let number = std::str::from_utf8(number).ok().and_then(|number| number.parse().ok());
-        self.unanswered.retain(|(waiting, _)| Some(*waiting) != number);
+        if let Some(delays) = &mut self.delays {
+            delays.unanswered.retain(|(waiting, _)| Some(*waiting) != number);
+        }
     }
 
     /// Sets or removes data for filters. `false`: it would be too much, and nothing has changed.
@@ -232,9 +212,17 @@ impl Socket {
 
     /// When it is to be looked at.
     pub fn next_due(&self) -> Instant {
-        let delayed = self.delayed.as_ref().map(|delayed| delayed.1);
-        let unanswered = self.unanswered.front().map(|(_, due)| *due);
-        [delayed, unanswered].into_iter().flatten().fold(self.expires, Instant::min)
+        [self.delayed_until(), self.answer_due()].into_iter().flatten().fold(self.expires, Instant::min)
+    }
+
+    /// When the message that waits is to be sent.
+    fn delayed_until(&self) -> Option<Instant> {
+        self.delays.as_ref()?.waiting.as_ref().map(|(_, due)| *due)
+    }
+
+    /// When the proxy must have acknowledged the first message that it has not.
+    fn answer_due(&self) -> Option<Instant> {
+        self.delays.as_ref()?.unanswered.front().map(|(_, due)| *due)
     }
 
     /// Looks at it.
@@ -242,10 +230,10 @@ impl Socket {
         if self.expires <= now {
             return Look::Expired;
         }
-        if self.unanswered.front().is_some_and(|(_, due)| *due <= now) {
+        if self.answer_due().is_some_and(|due| due <= now) {
             return Look::Unanswered;
         }
-        if self.delayed.as_ref().is_some_and(|delayed| delayed.1 <= now)
+        if self.delayed_until().is_some_and(|due| due <= now)
             && let Some(reply) = self.flush_delayed(now)
         {
             return Look::Say(reply);

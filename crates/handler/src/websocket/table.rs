@@ -5,12 +5,14 @@ use std::ops::{Index, IndexMut};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use rpc::ws_control::Item;
 use zhttp::{PeerId, Wheel};
 
+use super::kind::{Kind, Kinds};
 use super::session::{Lane, Socket};
 use crate::subscribe::channels::HoldKey;
 use crate::subscribe::classes::Standings;
-use crate::tables::{Map, Table};
+use crate::tables::{Numbers, Table};
 
 /// A WebSocket's index in the table.
 pub type SocketKey = u32;
@@ -22,7 +24,8 @@ const TICK: Duration = Duration::from_millis(50);
 pub struct Sockets {
     sockets: Table<Socket>,
     /// Proxies choose ids, but not all of them are ours, hence the standard library's keyed hash.
-    by_cid: Map<Rc<[u8]>, SocketKey, std::hash::RandomState>,
+    by_cid: Numbers<std::hash::RandomState>,
+    kinds: Kinds,
     births: u64,
     lanes: usize,
     wheel: Wheel<(SocketKey, u64, u32)>,
@@ -37,7 +40,8 @@ impl Sockets {
     pub fn new(now: Instant) -> Self {
         Sockets {
             sockets: Table::default(),
-            by_cid: Map::default(),
+            by_cid: Numbers::default(),
+            kinds: Kinds::default(),
             births: 0,
             lanes: 0,
             wheel: Wheel::new(TICK, now),
@@ -57,15 +61,25 @@ impl Sockets {
         let birth = self.next_birth();
         let cid: Rc<[u8]> = cid.into();
         let key = self.sockets.insert(Socket::new(cid.clone(), birth, now));
-        self.by_cid.insert(cid, key);
+        self.by_cid.insert(&cid, key, |other| self.sockets[other].cid.clone());
         key
+    }
+
+    /// Takes in what the proxy says of one (`here`); more than once if the proxy is not sure that it was heard.
+    pub fn introduce(&mut self, key: SocketKey, item: &Item<'_>, now: Instant) {
+        let Some(socket) = self.sockets.get_mut(key) else { return };
+        let kind = self.kinds.share(Kind::new(item, &socket.kind));
+        let former = std::mem::replace(&mut socket.kind, kind);
+        self.kinds.release(&former);
+        socket.introduce(item, now);
     }
 
     /// Removes one.
     pub fn remove(&mut self, key: SocketKey) -> Option<Socket> {
         let socket = self.sockets.remove(key)?;
-        self.by_cid.remove(&socket.cid);
+        self.by_cid.remove(&socket.cid, key);
         self.lanes -= usize::from(socket.lane.opened().is_some());
+        self.kinds.release(&socket.kind);
         Some(socket)
     }
 
@@ -82,7 +96,7 @@ impl Sockets {
 
     /// The one with this id.
     pub fn find(&self, cid: &[u8]) -> Option<SocketKey> {
-        self.by_cid.get(cid).copied()
+        self.by_cid.find(cid, |key| *self.sockets[key].cid == *cid)
     }
 
     /// One that may be gone.

@@ -248,7 +248,7 @@ impl Worker {
             let outgoing = exchange.session.send_body(bytes);
             // What is owed goes along.
             let credits = exchange.session.grant();
-            let ids = Ids::One(exchange.session.id().as_bytes(), Some(outgoing.seq));
+            let ids = Ids::One(exchange.session.id_bytes(), Some(outgoing.seq));
             let packet = Packet { ids, credits, user_data: exchange.user_data(), ..packet };
             if !self.context.requesters.send(outgoing, &packet) {
                 self.lost(index);

@@ -220,7 +220,7 @@ impl Worker {
                     }
                 }
                 Alarm::KeepAlive(Outgoing { to, by_router, seq }) => {
-                    self.keep_alives.push(to, by_router, *exchange.session.id(), seq);
+                    self.keep_alives.push(to, by_router, exchange.session.id(), seq);
                 }
                 Alarm::Expired => return self.drop_exchange(index),
                 Alarm::Spent => return self.cancel(index),
@@ -265,7 +265,7 @@ impl Worker {
                 continue;
             }
             let Outgoing { to, by_router, seq } = session.send();
-            cancels.push(to, by_router, *session.id(), seq);
+            cancels.push(to, by_router, session.id(), seq);
         }
         // Who does not take them hears of the end by that of the link.
         let _ = self.context.requesters.send_group(&mut cancels, Kind::Cancel);

@@ -135,7 +135,7 @@ impl Worker {
                 return self.context.warnings.warn("first", now, format_args!("request packet dropped: {error}"));
             }
         };
-        let id = *session.id();
+        let id = session.id();
         if self.sessions.contains_key(&(client, id)) {
             return self.context.warnings.warn(
                 "duplicate",
@@ -178,7 +178,7 @@ impl Worker {
         context.warnings.warn(failure.condition(), context.now, format_args!("request for {shown} refused: {text}"));
         let outgoing = session.send();
         let answer = Packet {
-            ids: Ids::One(session.id().as_bytes(), Some(outgoing.seq)),
+            ids: Ids::One(session.id_bytes(), Some(outgoing.seq)),
             kind: Kind::Error,
             condition: Some(failure.condition().as_bytes()),
             reason: Some(text.as_bytes()),

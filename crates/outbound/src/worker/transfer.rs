@@ -186,7 +186,7 @@ impl Worker {
         }
         let outgoing = exchange.session.send_body(found.payload.len());
         let mut packet = Packet {
-            ids: Ids::One(exchange.session.id().as_bytes(), Some(outgoing.seq)),
+            ids: Ids::One(exchange.session.id_bytes(), Some(outgoing.seq)),
             more: !done,
             body: found.payload,
             user_data: exchange.user_data(),
@@ -264,7 +264,7 @@ impl Worker {
     /// The same with a number that the session has given already.
     pub(super) fn send_as(&mut self, index: usize, outgoing: Outgoing, kind: Kind, packet: Packet<'_>) -> bool {
         let exchange = &self.exchanges[index];
-        let ids = Ids::One(exchange.session.id().as_bytes(), Some(outgoing.seq));
+        let ids = Ids::One(exchange.session.id_bytes(), Some(outgoing.seq));
         let packet = Packet { ids, kind, user_data: exchange.user_data(), ..packet };
         let sent = self.context.requesters.send(outgoing, &packet);
         if !sent {
@@ -276,7 +276,7 @@ impl Worker {
     /// A packet of the exchange did not leave, so the requester's count will not be right again.
     pub(super) fn lost(&mut self, index: usize) {
         let (context, session) = (&mut self.context, &self.exchanges[index].session);
-        context.requesters.note_cut(session.client(), session.by_router(), *session.id());
+        context.requesters.note_cut(session.client(), session.by_router(), session.id());
         context.counters.orphaned += 1;
         context.warnings.warn("lost", context.now, "request given up: its sender is gone or does not keep up");
         self.drop_exchange(index);
@@ -302,7 +302,7 @@ impl Worker {
     /// Ends an exchange whose response has been passed on, and keeps its connection if that is possible.
     fn finish(&mut self, index: usize) {
         let exchange = self.exchanges.remove(index);
-        self.sessions.remove(&(exchange.session.client(), *exchange.session.id()));
+        self.sessions.remove(&(exchange.session.client(), exchange.session.id()));
         match exchange.connection() {
             Some(number) if exchange.leaves_connection_usable() => self.connector.keep(number, self.context.now),
             Some(number) => self.connector.close(number),
@@ -313,7 +313,7 @@ impl Worker {
     /// Forgets an exchange and closes its connections.
     pub(super) fn drop_exchange(&mut self, index: usize) {
         let exchange = self.exchanges.remove(index);
-        self.sessions.remove(&(exchange.session.client(), *exchange.session.id()));
+        self.sessions.remove(&(exchange.session.client(), exchange.session.id()));
         match exchange.phase {
             Phase::Resolving { .. } => {
                 self.connector.resolver.give_up(&exchange.endpoint.host, (index, exchange.serial));

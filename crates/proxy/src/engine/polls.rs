@@ -106,7 +106,7 @@ impl Engine {
                     let Some(uri) = Uri::parse(packet.uri.unwrap_or_default()) else { continue };
                     let Ok(session) = server::Session::open(&packet, peer, INITIAL_BODY as u32, now) else { continue };
                     self.with_websockets(now, links, |websockets, context| {
-                        websockets.open(session, &message, &packet, uri.scheme, context, |relay, scene| {
+                        websockets.open(session, &packet, uri.scheme, context, |relay, scene| {
                             relay.begin_on(route, &packet, scene);
                         });
                     });

@@ -29,7 +29,7 @@ impl Exchange {
         let first = to.seq == 0;
         let packet = Packet {
             from: &context.shared.instance,
-            ids: Ids::One(self.client.id().as_bytes(), Some(to.seq)),
+            ids: Ids::One(self.client.id_bytes(), Some(to.seq)),
             ext: Ext {
                 multi: packet.ext.multi || (first && self.client.takes_multi()),
                 // With an answer in it, nothing is sent again.

@@ -222,7 +222,7 @@ impl Exchange {
 
     /// The client's instance, and the session's id there.
     pub fn client_key(&self) -> (PeerId, Id) {
-        (self.client.client(), *self.client.id())
+        (self.client.client(), self.client.id())
     }
 
     /// Whether nothing more comes from the client.
@@ -421,7 +421,7 @@ impl Exchange {
                     self.client.resume(context.now);
                 }
                 server::Due::KeepAlive(to) if self.client.takes_multi() && to.seq > 0 => {
-                    keep_alive(KeepAlive::Client { to, way: self.way(), id: *self.client.id() });
+                    keep_alive(KeepAlive::Client { to, way: self.way(), id: self.client.id() });
                 }
                 // The first packet tells the client's instance who we are and what we take.
                 server::Due::KeepAlive(to) => {

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 //! WebSockets: each is a client's session and a backend's, and what one says is passed on to the other (proxy, WebSocket).
 //!
-//! - [`table`]: all of them, and which one a packet is for.
+//! - [`table`]: all of them, and which one a packet is for; [`relays`] keeps them, and [`name`] is how others know them.
 //! - [`relay`]: one of them, from its first packet to its end.
+//! - [`handshake`]: what its client has asked for.
 //! - [`pipe`]: frames on their way to one side, which wait for its credits.
 //! - [`over_http`]: a backend that is spoken to by requests.
 //! - [`extension`]: a backend that speaks GRIP on its WebSocket, and which of its messages are for whom.
@@ -15,10 +16,13 @@ use std::time::Duration;
 pub mod control;
 pub mod extension;
 mod had;
+pub mod handshake;
+pub mod name;
 pub mod over_http;
 pub mod pipe;
 mod record;
 pub mod relay;
+pub mod relays;
 pub mod slow;
 pub mod table;
 

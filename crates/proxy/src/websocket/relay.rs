@@ -14,7 +14,6 @@ mod handler;
 mod origin;
 mod over_http;
 
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -29,6 +28,8 @@ use self::closing::Closing;
 use self::origin::Origin;
 use super::control::{Control, Introduction, Items};
 use super::extension::Extension;
+use super::handshake::Handshake;
+use super::name::Name;
 use super::pipe::Pipe;
 use super::slow::{Lag, Limit};
 use crate::access_log::Outcome;
@@ -47,11 +48,10 @@ const CLOSE_WAIT: Duration = Duration::from_secs(10);
 /// A WebSocket.
 pub struct Relay {
     /// Its place in the table.
-    index: usize,
+    index: u32,
     /// Tells it from others that had the place before.
     serial: u64,
-    /// Its public name.
-    cid: Rc<[u8]>,
+    name: Name,
     client: server::Session,
     /// The client's instance takes control frames in the middle of a message.
     interleaves: bool,
@@ -59,8 +59,8 @@ pub struct Relay {
     lane: Option<u32>,
     /// Goes back with each packet, as Pushpin's frontends want it.
     user_data: Option<Box<(tnetstring::Kind, Box<[u8]>)>>,
-    /// The first packet.
-    request: Rc<[u8]>,
+    /// What the client has asked for.
+    request: Handshake,
     /// As the client came, or is believed to have come.
     scheme: Scheme,
     debug: bool,
@@ -108,16 +108,16 @@ enum Phase {
 /// What a relay is made of.
 pub struct Arrival<'a> {
     /// Its place in the table.
-    pub index: usize,
+    pub index: u32,
     /// See [`Relay::serial`].
     pub serial: u64,
     /// Its public name.
-    pub cid: Rc<[u8]>,
+    pub name: Name,
     /// The client's session.
     pub client: server::Session,
+    /// What the first packet says.
+    pub request: Handshake,
     /// The first packet.
-    pub message: &'a [u8],
-    /// The same, decoded.
     pub packet: &'a Packet<'a>,
     /// The scheme of its address.
     pub scheme: Scheme,
@@ -142,12 +142,12 @@ impl Relay {
         Relay {
             index: arrival.index,
             serial: arrival.serial,
-            cid: arrival.cid,
+            name: arrival.name,
             client: arrival.client,
             interleaves: packet.ext.adopt,
             lane: packet.credits.filter(|_| packet.ext.lanes && packet.ext.multi && packet.user_data.is_none()),
             user_data: packet.user_data.map(|item| Box::new((item.kind, item.payload.into()))),
-            request: arrival.message.into(),
+            request: arrival.request,
             scheme: arrival.scheme,
             debug: false,
             trusted: false,
@@ -177,14 +177,19 @@ impl Relay {
         self.serial
     }
 
-    /// Its public name: `Connection-Id` towards backends, `cid` towards the handler.
-    pub fn cid(&self) -> &Rc<[u8]> {
-        &self.cid
+    /// Its public name.
+    pub fn name(&self) -> Name {
+        self.name
+    }
+
+    /// What the client has asked for.
+    pub fn request(&self) -> &Handshake {
+        &self.request
     }
 
     /// The client's instance, and the session's id there.
     pub fn client_key(&self) -> (PeerId, Id) {
-        (self.client.client(), *self.client.id())
+        (self.client.client(), self.client.id())
     }
 
     /// Whether nothing remains to be done.
@@ -276,11 +281,11 @@ impl Relay {
             // Of what is pushed nobody would know, after the handler's end, who has had it.
             let is_kept = !scene.cx.shared.config.recover_wait.is_zero();
             let lane = self.second_lane(scene).filter(|_| !is_kept);
-            let (now, progress) = (scene.cx.now, self.progress());
+            let (now, progress, name) = (scene.cx.now, self.progress(), self.name.text());
             let introduction = Introduction { lane, ..self.introduction(&uri, &route) };
-            let mut control = Control::open(&self.cid, &introduction, is_kept, now, scene.items);
+            let mut control = Control::open(&name, &introduction, is_kept, now, scene.items);
             for channel in subscriptions {
-                control.subscribe(&self.cid, channel, progress, now, scene.items);
+                control.subscribe(&name, channel, progress, now, scene.items);
             }
             self.control = Some(control);
         }
@@ -342,8 +347,7 @@ impl Relay {
 
     /// Does something with the decoded request.
     fn with_request<R>(&self, act: impl FnOnce(&Self, &Packet<'_>) -> R) -> R {
-        // It could be decoded when it came.
-        act(self, &Packet::decode(&self.request).unwrap_or_default())
+        self.request.with(|packet| act(self, packet))
     }
 
     /// The path that the backend is asked for instead of the client's, before the route's changes.

@@ -1,21 +1,20 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 //! All WebSockets, and which one a packet or an item is for.
 
-use std::collections::HashMap;
 use std::hash::BuildHasher as _;
-use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use foldhash::fast::RandomState;
 use rpc::ws_control::{self, Item, Kind as ItemKind};
-use slab::Slab;
 use zhttp::session::server;
 use zhttp::{Bulk, Ext, Id, Packet, PeerId, Wheel};
 
 use super::control::{self, Items};
 use super::had::Had;
+use super::handshake::Forms;
+use super::name::Name;
 use super::pipe::Frame;
 use super::relay::{self, Arrival, Relay, Scene};
+use super::relays::Relays;
 use super::slow::Limit;
 use crate::context::{Context, Note, Way};
 use crate::exchange::KeepAlive;
@@ -33,16 +32,18 @@ const SPREAD: Duration = Duration::from_secs(1);
 const FIRST_ORIGIN: u32 = 1 << 31;
 
 /// The number that stands in the ids of a relay towards its backend.
-pub fn origin_index(index: usize) -> u32 {
-    FIRST_ORIGIN | index as u32
+pub fn origin_index(index: u32) -> u32 {
+    FIRST_ORIGIN | index
 }
 
 /// All WebSockets.
 pub struct Table {
-    relays: Slab<Entry>,
-    by_client: HashMap<(PeerId, Id), usize, RandomState>,
-    by_cid: HashMap<Rc<[u8]>, usize>,
+    relays: Relays,
+    /// What clients have asked for.
+    forms: Forms,
     timers: Wheel<Timer>,
+    /// How often a timer was set.
+    notes: u32,
     /// Makes names that nobody can guess.
     names: std::hash::RandomState,
     /// What of the handler's messages may wait for a client.
@@ -55,25 +56,19 @@ pub struct Table {
     successor_by: Option<Instant>,
 }
 
-struct Entry {
-    relay: Relay,
-    /// When its timer comes up. Others of it in the wheel are stale.
-    timer: Option<Instant>,
-}
-
+/// The timer of the WebSocket with this index, unless another one has been set since.
 struct Timer {
-    index: usize,
-    serial: u64,
-    due: Instant,
+    index: u32,
+    note: u32,
 }
 
 impl Table {
     /// Without any. Of what the handler sends to a client, no more may wait than `limit` says.
     pub fn new(limit: Limit, now: Instant) -> Self {
         Table {
-            relays: Slab::new(),
-            by_client: HashMap::default(),
-            by_cid: HashMap::new(),
+            relays: Relays::default(),
+            forms: Forms::default(),
+            notes: 0,
             timers: Wheel::new(TICK, now),
             names: std::hash::RandomState::new(),
             limit,
@@ -85,61 +80,51 @@ impl Table {
 
     /// How many clients there are. Relays whose client is gone, and whose backend is still to hear of it, do not count.
     pub fn len(&self) -> usize {
-        self.by_cid.len()
+        self.relays.clients()
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.by_cid.is_empty()
+        self.relays.clients() == 0
     }
 
     /// All of them.
     pub fn relays(&self) -> impl Iterator<Item = &Relay> {
-        self.relays.iter().map(|(_, entry)| &entry.relay)
+        self.relays.iter().map(|(_, relay)| relay)
     }
 
     /// Whether a client's session is one of them.
     pub fn has_client(&self, key: &(PeerId, Id)) -> bool {
-        self.by_client.contains_key(key)
+        self.relays.find_client(key).is_some()
     }
 
     /// Whether a connection is one of them, by its public name.
     pub fn has_connection(&self, cid: &[u8]) -> bool {
-        self.by_cid.contains_key(cid)
+        self.relays.find_name(cid).is_some()
     }
 
     /// Takes in the first packet of a WebSocket, which `begin` makes begin.
     pub fn open(
         &mut self,
         session: server::Session,
-        message: &[u8],
         packet: &Packet<'_>,
         scheme: Scheme,
         cx: &mut Context<'_>,
         begin: impl FnOnce(&mut Relay, &mut Scene<'_, '_>),
     ) {
         let serial = cx.shared.serial();
-        let cid = self.name(serial);
-        let vacant = self.relays.vacant_entry();
-        let index = vacant.key();
-        let client = (session.client(), *session.id());
-        let arrival = Arrival { index, serial, cid: cid.clone(), client: session, message, packet, scheme };
-        vacant.insert(Entry { relay: Relay::new(arrival), timer: None });
-        self.by_client.insert(client, index);
-        self.by_cid.insert(cid, index);
+        let index = self.relays.next_index();
+        let (name, request) = (self.name(serial), self.forms.keep(packet));
+        let arrival = Arrival { index: index as u32, serial, name, client: session, request, packet, scheme };
+        self.relays.insert(Relay::new(arrival));
         let mut items = Items::new();
         self.with(index, &mut items, cx, begin);
         tell(items, cx);
     }
 
-    /// A version 4 UUID.
-    fn name(&self, serial: u64) -> Rc<[u8]> {
+    fn name(&self, serial: u64) -> Name {
         let halves = [self.names.hash_one((serial, 0)), self.names.hash_one((serial, 1))];
-        let mut bits = u128::from(halves[0]) << 64 | u128::from(halves[1]);
-        bits = bits & !(0xf << 76) | 4 << 76;
-        bits = bits & !(0x3 << 62) | 2 << 62;
-        let hex = format!("{bits:032x}");
-        [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-").into_bytes().into()
+        Name::new(u128::from(halves[0]) << 64 | u128::from(halves[1]))
     }
 
     /// Up to a second, the same for the same number.
@@ -155,26 +140,29 @@ impl Table {
         cx: &mut Context<'_>,
         act: impl FnOnce(&mut Relay, &mut Scene<'_, '_>) -> R,
     ) -> Option<R> {
-        let entries = self.relays.len();
-        let entry = self.relays.get_mut(index)?;
-        let relay = &mut entry.relay;
-        let parting = self.by_cid.len() + cx.shared.config.max_open_requests;
+        let entries = self.relays.all();
+        let parting = self.relays.clients() + cx.shared.config.max_open_requests;
         let may_part = entries < parting;
+        let relay = &mut self.relays.get_mut(index)?.relay;
         let scene = &mut Scene { cx, items, limit: self.limit, may_part };
         let result = act(relay, scene);
         relay.end_refused(scene);
         relay.log(scene);
-        if relay.is_over() && self.by_cid.remove(relay.cid()).is_some() {
-            self.by_client.remove(&relay.client_key());
-            scene.cx.shared.statistics.end(relay.cid(), false, scene.cx.now);
+        let (name, is_over) = (relay.name(), relay.is_over());
+        if is_over && self.relays.leave(index) {
+            scene.cx.shared.statistics.end(&name.text(), false, scene.cx.now);
         }
-        match relay.next_due() {
+        let entry = self.relays.get_mut(index)?;
+        match entry.relay.next_due() {
             None => {
-                self.relays.remove(index);
+                if let Some(relay) = self.relays.remove(index) {
+                    self.forms.release(relay.request());
+                }
             }
             Some(due) if entry.timer.is_none_or(|timer| due < timer) => {
-                entry.timer = Some(due);
-                self.timers.insert(Timer { index, serial: relay.serial(), due }, due);
+                self.notes = self.notes.wrapping_add(1);
+                (entry.timer, entry.note) = (Some(due), self.notes);
+                self.timers.insert(Timer { index: index as u32, note: self.notes }, due);
             }
             Some(_) => {}
         }
@@ -183,7 +171,7 @@ impl Table {
 
     /// Takes in a later packet of a client, if it is for one of them.
     pub fn client_packet(&mut self, key: &(PeerId, Id), packet: &Packet<'_>, seq: Option<u32>, cx: &mut Context<'_>) {
-        let Some(index) = self.by_client.get(key).copied() else { return };
+        let Some(index) = self.relays.find_client(key) else { return };
         let mut items = Items::new();
         self.with(index, &mut items, cx, |relay, scene| relay.client_packet(packet, seq, scene));
         tell(items, cx);
@@ -226,7 +214,7 @@ impl Table {
             self.had.note(mark);
             let (first, count) = (mark.first as usize, mark.count as usize);
             for item in packet.items.iter().skip(first).take(count) {
-                if let Some(entry) = self.by_cid.get(&*item.cid).and_then(|index| self.relays.get_mut(*index)) {
+                if let Some(entry) = self.relays.find_name(&item.cid).and_then(|index| self.relays.get_mut(index)) {
                     entry.relay.note_run(mark.run);
                 }
             }
@@ -259,7 +247,7 @@ impl Table {
         let mut together: Bulk<Way> = Bulk::default();
         let mut apart = Vec::new();
         for item in sends {
-            let relay = self.by_cid.get(&*item.cid).and_then(|index| self.relays.get_mut(*index));
+            let relay = self.relays.find_name(&item.cid).and_then(|index| self.relays.get_mut(index));
             let turn = relay.and_then(|entry| {
                 let turn = entry.relay.take_turn(frame.len(), cx.now)?;
                 entry.relay.count_sent(&frame, cx);
@@ -285,14 +273,14 @@ impl Table {
             }
         });
         for key in refused {
-            if let Some(index) = self.by_client.get(&key).copied() {
+            if let Some(index) = self.relays.find_client(&key) {
                 self.with(index, items, cx, Relay::cut_client);
             }
         }
     }
 
     fn item(&mut self, item: &Item<'_>, items: &mut Items, cx: &mut Context<'_>) {
-        let Some(index) = self.by_cid.get(&*item.cid).copied() else {
+        let Some(index) = self.relays.find_name(&item.cid) else {
             if item.kind != ItemKind::Cancel {
                 items.push(control::item(ItemKind::Cancel, &item.cid));
             }
@@ -308,7 +296,7 @@ impl Table {
 
     /// The backend of a WebSocket is to be asked again. `false`: there is no such WebSocket.
     pub fn refresh(&mut self, cid: &[u8], cx: &mut Context<'_>) -> bool {
-        let Some(index) = self.by_cid.get(cid).copied() else { return false };
+        let Some(index) = self.relays.find_name(cid) else { return false };
         let mut items = Items::new();
         self.with(index, &mut items, cx, Relay::refresh);
         tell(items, cx);
@@ -404,12 +392,10 @@ impl Table {
         self.end_wait(cx);
         let mut items = Items::new();
         while let Some(timer) = self.timers.pop(cx.now) {
-            let Some(entry) = self.relays.get_mut(timer.index) else { continue };
-            if entry.relay.serial() != timer.serial || entry.timer != Some(timer.due) {
-                continue;
-            }
+            let index = timer.index as usize;
+            let Some(entry) = self.relays.get_mut(index).filter(|entry| entry.note == timer.note) else { continue };
             entry.timer = None;
-            self.with(timer.index, &mut items, cx, |relay, scene| {
+            self.with(index, &mut items, cx, |relay, scene| {
                 relay.on_timer(scene, &mut |keep_alive| match keep_alive {
                     KeepAlive::Client { to, way, id } => clients.push(to.to, way, id, to.seq),
                     KeepAlive::Origin { to, id } => origins.push(to.to, (), id, to.seq),
@@ -422,7 +408,7 @@ impl Table {
 
     /// Keep-alives for these clients were not taken.
     pub fn cut_client(&mut self, key: &(PeerId, Id), cx: &mut Context<'_>) {
-        let Some(index) = self.by_client.get(key).copied() else { return };
+        let Some(index) = self.relays.find_client(key) else { return };
         let mut items = Items::new();
         self.with(index, &mut items, cx, Relay::cut_client);
         tell(items, cx);

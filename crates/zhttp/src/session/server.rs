@@ -6,7 +6,7 @@
 use std::time::Instant;
 
 use crate::ACK_DELAY;
-use crate::id::{Id, PeerId};
+use crate::id::{Id, KeptId, PeerId};
 use crate::packet::{Kind, Packet};
 
 use super::Protocol;
@@ -68,7 +68,7 @@ pub struct Session {
     pub(super) credits: Credits,
     /// Request bytes that the client may send.
     pub(super) window: Window,
-    pub(super) id: Id,
+    pub(super) id: KeptId,
     pub(super) by_router: bool,
     /// The client takes packets for several sessions.
     pub(super) multi: bool,
@@ -104,7 +104,7 @@ impl Session {
             client,
             credits: Credits::new(packet.credits.unwrap_or(0)),
             window: if complete { Window::granted(0) } else { Window::closed(window) },
-            id,
+            id: id.into(),
             by_router: packet.router_resp,
             multi: packet.ext.multi,
             protocol,
@@ -121,7 +121,7 @@ impl Session {
             client: state.client,
             credits: Credits::new(state.credits),
             window: Window::granted(0),
-            id: state.id,
+            id: state.id.into(),
             by_router: state.by_router,
             multi: true,
             protocol: Protocol::Http,
@@ -139,7 +139,7 @@ impl Session {
             client,
             credits: Credits::new(credits),
             window: Window::granted(0),
-            id,
+            id: id.into(),
             by_router,
             multi: true,
             protocol: Protocol::WebSocket,
@@ -247,7 +247,7 @@ impl Session {
         self.ownership = Ownership::Given;
         HandedOver {
             client: self.client,
-            id: self.id,
+            id: self.id.get(),
             in_seq: self.sequence.next_in,
             out_seq: self.sequence.next_out,
             credits: self.credits.available(),
@@ -270,8 +270,13 @@ impl Session {
     }
 
     /// The session's id, which its client chose.
-    pub fn id(&self) -> &Id {
-        &self.id
+    pub fn id(&self) -> Id {
+        self.id.get()
+    }
+
+    /// The same, as it stands in packets.
+    pub fn id_bytes(&self) -> &[u8] {
+        self.id.as_bytes()
     }
 
     /// The client's instance.

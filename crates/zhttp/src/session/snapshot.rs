@@ -143,7 +143,7 @@ impl server::Session {
             client,
             credits,
             window,
-            id,
+            id: id.into(),
             by_router,
             multi,
             protocol,

@@ -177,7 +177,7 @@ fn a_session_changes_hands_with_its_numbers_and_credits() {
     assert_eq!((pair.server.on_timer(pair.now), pair.server.is_ours()), (server::Due::Nothing, false));
     pair.drive();
     let state = pair.server.hand_over();
-    let (client, id) = (pair.client_peer().unwrap(), *pair.server.id());
+    let (client, id) = (pair.client_peer().unwrap(), pair.server.id());
     assert_eq!(state, HandedOver { client, id, in_seq: 2, out_seq: 2, credits: 600, by_router: false });
     assert!(pair.client.send().is_none() && pair.client.credits() == 0);
     pair.take_over(&state);

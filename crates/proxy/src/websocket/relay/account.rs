@@ -5,6 +5,7 @@ use rpc::stats::{ConnKind, Report};
 use wire::request_id;
 use zhttp::Packet;
 
+use super::super::name::Text;
 use super::super::pipe::Frame;
 use super::{Relay, Scene};
 use crate::access_log::Line;
@@ -41,12 +42,12 @@ impl Relay {
 
     /// The client as statistics see it.
     pub fn with_arrival<R>(&self, act: impl FnOnce(statistics::Arrival<'_>) -> R) -> R {
-        self.with_request(|this, packet| act(this.arrival(packet)))
+        self.with_request(|this, packet| act(this.arrival(&this.name.text(), packet)))
     }
 
-    pub(super) fn arrival<'a>(&'a self, request: &Packet<'a>) -> statistics::Arrival<'a> {
+    pub(super) fn arrival<'a>(&'a self, name: &'a Text, request: &Packet<'a>) -> statistics::Arrival<'a> {
         statistics::Arrival {
-            id: &self.cid,
+            id: name,
             kind: ConnKind::Ws,
             route: self.route_id(),
             peer_address: request.peer_address,
@@ -61,7 +62,7 @@ impl Relay {
         if !scene.cx.shared.statistics.is_heard() {
             return;
         }
-        scene.cx.shared.statistics.begin(&self.arrival(request), scene.cx.now);
+        scene.cx.shared.statistics.begin(&self.arrival(&self.name.text(), request), scene.cx.now);
         self.count(scene, |report| {
             let uri = request.uri.unwrap_or_default();
             report.client_header_bytes_received += statistics::request_size(b"GET", uri, request.headers);
@@ -90,21 +91,21 @@ impl Relay {
         if !config.logs_request(level) {
             return;
         }
-        let request = self.request.clone();
-        let packet = Packet::decode(&request).unwrap_or_default();
         let target = self.route.as_ref().and_then(|route| route.targets.get(self.target)).map(target_name);
-        let line = Line {
-            request: &Packet { method: packet.method.or(Some(b"GET")), ..packet },
-            uri: &self.client_uri(&packet),
-            target: target.as_deref(),
-            from: packet.peer_address.filter(|_| config.log_from),
-            route: self.route_id(),
-            outcome,
-            duration: scene.cx.now.saturating_duration_since(self.client.opened()),
-            retry: false,
-            shared: None,
-            user_agent: config.log_user_agent,
-        };
-        scene.cx.links.log(&Note::Request(&line));
+        self.with_request(|this, packet| {
+            let line = Line {
+                request: &Packet { method: packet.method.or(Some(b"GET")), ..*packet },
+                uri: &this.client_uri(packet),
+                target: target.as_deref(),
+                from: packet.peer_address.filter(|_| config.log_from),
+                route: this.route_id(),
+                outcome,
+                duration: scene.cx.now.saturating_duration_since(this.client.opened()),
+                retry: false,
+                shared: None,
+                user_agent: config.log_user_agent,
+            };
+            scene.cx.links.log(&Note::Request(&line));
+        });
     }
 }

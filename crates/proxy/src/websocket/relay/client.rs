@@ -137,11 +137,11 @@ impl Relay {
             if let Some(control) = &mut self.control {
                 control.on_sent(scene.cx.now);
                 let (next, down) = (self.client.next_out(), &self.down);
-                control.tell_barrier(&self.cid, next, |place| down.has_left(place), scene.items);
+                control.tell_barrier(&self.name.text(), next, |place| down.has_left(place), scene.items);
             }
             if let Some(number) = leaving.ack {
                 let number = number.into_vec().into();
-                scene.items.push(Item { req_id: Some(number), ..control::item(ItemKind::Ack, &self.cid) });
+                scene.items.push(Item { req_id: Some(number), ..control::item(ItemKind::Ack, &self.name.text()) });
             }
             if let Origin::Test = self.origin {
                 self.grant_client(leaving.owed, scene);
@@ -173,7 +173,7 @@ impl Relay {
         let shared = &scene.cx.shared;
         let packet = Packet {
             from: &shared.instance,
-            ids: Ids::One(self.client.id().as_bytes(), Some(to.seq)),
+            ids: Ids::One(self.client.id_bytes(), Some(to.seq)),
             ext: Ext { multi: packet.ext.multi || (to.seq == 0 && self.client.takes_multi()), ..packet.ext },
             user_data: self.user_data.as_deref().map(|(kind, payload)| tnetstring::Item { kind: *kind, payload }),
             ..packet
@@ -216,7 +216,7 @@ impl Relay {
             match self.client.on_timer(scene.cx.now) {
                 server::Due::Nothing => return,
                 server::Due::KeepAlive(to) if self.client.takes_multi() && to.seq > 0 => {
-                    keep_alive(KeepAlive::Client { to, way: self.way(), id: *self.client.id() });
+                    keep_alive(KeepAlive::Client { to, way: self.way(), id: self.client.id() });
                 }
                 server::Due::KeepAlive(to) => {
                     self.send_numbered(to, Packet { kind: Kind::KeepAlive, ..Packet::default() }, scene);

@@ -85,7 +85,7 @@ impl Relay {
         self.orphaned_at = None;
         self.drop_origin(scene);
         if self.control.take().is_some() {
-            scene.items.push(control::item(ItemKind::Gone, &self.cid));
+            scene.items.push(control::item(ItemKind::Gone, &self.name.text()));
         }
     }
 
@@ -166,9 +166,9 @@ impl Relay {
         if self.lag.next_due().is_some_and(|at| at <= now) {
             self.end_slow(scene);
         }
-        let cid = self.cid.clone();
+        let name = self.name.text();
         if let Some(control) = &mut self.control
-            && !control.on_timer(&cid, now, scene.items)
+            && !control.on_timer(&name, now, scene.items)
         {
             return self.fail(&crate::error::ProxyError::NoControl, scene);
         }

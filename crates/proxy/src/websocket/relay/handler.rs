@@ -94,7 +94,7 @@ impl Relay {
         }
         control.on_sent(now);
         let way = self.way();
-        Some((self.client.send_body(bytes), way, *self.client.id()))
+        Some((self.client.send_body(bytes), way, self.client.id()))
     }
 
     /// The handler is gone. Whether the WebSocket waits for a successor; else [`Relay::orphaned`] is to be called.
@@ -110,7 +110,7 @@ impl Relay {
         let uri = self.with_request(|this, packet| this.client_uri(packet));
         let introduction = self.introduction(&uri, &route);
         if let Some(control) = &mut self.control {
-            control.announce(&self.cid, &introduction, scene.cx.now, scene.items);
+            control.announce(&self.name.text(), &introduction, scene.cx.now, scene.items);
         }
     }
 

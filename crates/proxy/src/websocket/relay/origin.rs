@@ -87,19 +87,22 @@ impl Relay {
         let Some(route) = self.route.clone() else { return };
         let Some(target) = route.targets.get(self.target) else { return };
         let request = self.request.clone();
-        let packet = Packet::decode(&request).unwrap_or_default();
+        request.with(|packet| self.connect_to(target, packet, &route, scene));
+    }
+
+    fn connect_to(&mut self, target: &Target, packet: &Packet<'_>, route: &Route, scene: &mut Scene<'_, '_>) {
         let Some(uri) = Uri::parse(packet.uri.unwrap_or_default()) else {
             return self.fail(&ProxyError::NoRoute, scene);
         };
-        let path = self.backend_path(&route);
+        let path = self.backend_path(route);
         let uri = Uri { path: path.as_deref().unwrap_or(uri.path), ..uri };
         match &target.kind {
-            TargetKind::Test => self.connect_test(&uri, &route, scene),
+            TargetKind::Test => self.connect_test(&uri, route, scene),
             TargetKind::Host { .. } | TargetKind::Zhttp { .. } if target.over_http => {
                 self.open_over_http(target.one_event, scene);
             }
             TargetKind::Host { .. } | TargetKind::Zhttp { .. } => {
-                self.open_direct(&packet, &uri, &route, target, scene);
+                self.open_direct(packet, &uri, route, target, scene);
             }
             _ => self.origin_failed(&ProxyError::TargetKind(target_name(target)), scene),
         }
@@ -192,7 +195,7 @@ impl Relay {
             for channel in crate::response::test_target::channels(uri.query) {
                 let message =
                     serde_json::json!({"type": "subscribe", "channel": String::from_utf8_lossy(&channel)}).to_string();
-                control.instruct(&self.cid, message.as_bytes(), progress, now, scene.items);
+                control.instruct(&self.name.text(), message.as_bytes(), progress, now, scene.items);
             }
         }
         // What it sends back has no prefix to take off.
@@ -274,7 +277,7 @@ impl Relay {
             Verdict::Control(message) => {
                 let progress = self.progress();
                 if let Some(control) = &mut self.control {
-                    control.instruct(&self.cid, &message, progress, scene.cx.now, scene.items);
+                    control.instruct(&self.name.text(), &message, progress, scene.cx.now, scene.items);
                 }
                 self.grant_origin(owed, scene);
             }

@@ -116,17 +116,12 @@ impl Relay {
 
     fn send_ask(&mut self, ask: &Ask, scene: &mut Scene<'_, '_>) {
         let Some(route) = self.route.clone() else { return };
-        let message = self.request.clone();
-        let packet = Packet::decode(&message).unwrap_or_default();
-        let Some(uri) = Uri::parse(packet.uri.unwrap_or_default()) else { return };
-        let path = self.backend_path(&route);
-        let uri = Uri { path: path.as_deref().unwrap_or(uri.path), ..uri };
         let serial = scene.cx.shared.serial();
         let config = &scene.cx.shared.config;
         let bounds =
             Bounds { taken_within: TIMEOUT, answered_within: config.events_timeout, answer: config.max_message_size };
         let asking = Asking::start(serial, ask.body.clone(), bounds, scene.cx.now);
-        let opened = self.open_request(ask, serial, &packet, &uri, &route, scene);
+        let opened = self.with_request(|this, packet| this.open_request(ask, serial, packet, &route, scene));
         let Some(over_http) = self.conversation() else { return };
         over_http.asking = Some(Box::new(asking));
         if !opened {
@@ -139,15 +134,17 @@ impl Relay {
         ask: &Ask,
         serial: u64,
         request: &Packet<'_>,
-        uri: &Uri<'_>,
         route: &Route,
         scene: &mut Scene<'_, '_>,
     ) -> bool {
+        let Some(uri) = Uri::parse(request.uri.unwrap_or_default()) else { return false };
+        let path = self.backend_path(route);
+        let uri = Uri { path: path.as_deref().unwrap_or(uri.path), ..uri };
         let Some(target) = route.targets.get(self.target) else { return false };
         let Origin::OverHttp(over_http) = &self.origin else { return false };
         let shared = &mut scene.cx.shared;
         let token = shared.signatures.token_for_events(route, scene.cx.unix);
-        let what = self.circumstances(request, uri, route, target, &shared.config.rules, token);
+        let what = self.circumstances(request, &uri, route, target, &shared.config.rules, token);
         let additions = Additions::new(request.headers, &what);
         let mut headers = additions.headers(request.headers, &what);
         headers.retain(|(name, _)| request::stays(name));
@@ -159,7 +156,8 @@ impl Relay {
         let length = ask.body.len().to_string();
         let replayed = ask.replayed.to_string();
         headers.push((b"Accept", b"application/websocket-events"));
-        headers.push((b"Connection-Id", &self.cid));
+        let name = self.name.text();
+        headers.push((b"Connection-Id", &name));
         headers.push((b"Content-Type", b"application/websocket-events"));
         headers.push((b"Content-Length", length.as_bytes()));
         if ask.replayed > 0 {
@@ -168,7 +166,7 @@ impl Relay {
         let meta = over_http.conversation.meta().iter();
         let meta: Vec<_> = meta.map(|(name, value)| ([b"Meta-", &name[..]].concat(), value)).collect();
         headers.extend(meta.iter().map(|(name, value)| (&name[..], &value[..])));
-        let uri = Uri { scheme: Scheme::Http, ..*uri };
+        let uri = Uri { scheme: Scheme::Http, ..uri };
         let target_uri = origin_uri(&uri, route, target);
         shared.statistics.count(self.route_id(), scene.cx.now, |report| {
             report.server_header_bytes_sent += request_size(b"POST", &target_uri, Headers::Pairs(&headers));
