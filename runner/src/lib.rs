@@ -16,6 +16,7 @@
 //! - [`heartbeats`]: which processes hang.
 //! - [`control`]: what an operator asks of a running suite, `pushpin-runner ctl`.
 //! - [`vitals`]: how the processes are; [`observers`]: who asks for that over HTTP, metrics and health.
+//! - [`dashboard`]: the same in a browser, for operators.
 //! - [`systemd`]: what systemd is told.
 //! - [`files`]: directories, pid files and sockets that are made and removed.
 //! - [`output`]: log lines of children, merged into ours.
@@ -29,6 +30,7 @@ pub mod check;
 pub mod child;
 pub mod configuration;
 pub mod control;
+pub mod dashboard;
 pub mod files;
 pub mod heartbeats;
 pub mod listeners;
@@ -49,6 +51,7 @@ use settings::Origin;
 use crate::arguments::{Arguments, Command};
 use crate::configuration::Configuration;
 use crate::control::server::Server;
+use crate::dashboard::Dashboard;
 use crate::files::RunFiles;
 use crate::listeners::Listeners;
 use crate::observers::Observers;
@@ -109,7 +112,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     let files = RunFiles::prepare(settings, arguments.file_prefix(), merge)?;
     let opened = listeners.open_local(settings).map_err(|error| Failure::from(format!("local_ports: {error}")));
     let control = || Server::open(settings).map_err(|error| Failure::from(format!("ctl: {error}")));
-    let asked = match opened.and_then(|()| Ok((Observers::open(settings)?, control()?))) {
+    let asked = match opened.and_then(|()| Ok((Observers::open(settings)?, Dashboard::open(settings)?, control()?))) {
         Ok(asked) => asked,
         Err(error) => {
             files.remove();

@@ -6,12 +6,13 @@
 
 use std::net::SocketAddr;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use process::inherit::{self, ListenError};
 use process::local::{self, LocalError, LocalFile};
-use settings::{Part, Settings};
+use settings::{LocalPort, Part, Settings};
 
 /// No socket to listen on, or none that can be.
 #[derive(Debug, thiserror::Error)]
@@ -78,12 +79,21 @@ impl Listeners {
         (0..count).map(|_| ports.iter().map(open).collect()).collect()
     }
 
-    /// Opens the Unix sockets for clients, when the run directory is there and is ours. Several frontends share them: the kernel
+    /// Opens the Unix sockets, when the run directory is there and is ours. For clients, several frontends share them: the kernel
     /// can not spread connections over several sockets with one path.
     ///
     /// # Errors
     /// One cannot be opened.
     pub fn open_local(&mut self, settings: &Settings) -> Result<(), LocalError> {
+        let has_handler = settings.runner.own_parts().any(|own| own == Part::Handler);
+        if has_handler && settings.runner.dashboard.is_some() {
+            let path = operator_socket(settings);
+            let name = path.display().to_string();
+            let port = LocalPort { path, mode: Some(0o600), user: None, group: None, proxied: false };
+            let (socket, file) = local::open(&port)?;
+            self.files.push(file);
+            self.handler.push(Listener { usage: inherit::OPERATOR, name, socket: Arc::new(socket.into()) });
+        }
         if self.frontends.is_empty() {
             return Ok(());
         }
@@ -124,6 +134,11 @@ impl Listener {
     fn open(usage: &'static str, address: SocketAddr, shared: bool) -> Result<Self, ListenError> {
         Ok(Self { usage, name: address.to_string(), socket: Arc::new(inherit::open(address, shared)?.into()) })
     }
+}
+
+/// Where the handler is asked for those who look at the dashboard.
+pub fn operator_socket(settings: &Settings) -> PathBuf {
+    settings.global.rundir.join(format!("{}operator", settings.global.ipc_prefix))
 }
 
 /// Sockets that a process started now keeps open. Dropping it closes them again for processes started later, which would

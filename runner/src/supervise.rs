@@ -27,6 +27,7 @@ use crate::child::{self, Ended, Handle, News, SpawnError};
 use crate::configuration::{Change, Configuration};
 use crate::control::rolling::Event;
 use crate::control::{self, Call};
+use crate::dashboard::Dashboard;
 use crate::files::RunFiles;
 use crate::heartbeats::{Finding, Heartbeats, TICK};
 use crate::listeners::Listeners;
@@ -127,12 +128,15 @@ struct StartError {
     reason: String,
 }
 
+/// Where others ask, listened on and not served yet.
+pub type Asking = (Observers, Option<Dashboard>, control::server::Server);
+
 /// Runs the services until a signal ends them or one cannot start.
 pub async fn run(
     configuration: Configuration,
     arguments: &Arguments,
     listeners: &Listeners,
-    (observers, control): (Observers, control::server::Server),
+    (observers, dashboard, control): Asking,
     files: &RunFiles,
 ) -> Result<ExitCode, Failure> {
     let mut asked = Asked::new()?;
@@ -142,6 +146,9 @@ pub async fn run(
         slots.iter().map(|slot| (slot.service.name(), slot.service.places(&configuration.settings, listeners)));
     let vitals = Shared::new(places);
     let _files = observers.serve(&vitals)?;
+    if let Some(dashboard) = dashboard {
+        dashboard.serve(&configuration.settings, configuration.name(), &vitals)?;
+    }
     let (mut calls, _file) = control.serve()?;
     let handed_down = configuration.to_bytes();
     let tickets = Chain::new(std::time::SystemTime::now()).map_err(|_| "the system has no random numbers for keys")?;

@@ -76,6 +76,11 @@ impl Vitals {
         Self { processes, suite: Suite::default(), since: SystemTime::now(), stopping: false }
     }
 
+    /// What the processes have told.
+    pub fn suite(&self) -> &Suite {
+        &self.suite
+    }
+
     /// One is started, from this program.
     pub fn start(&mut self, process: usize, pid: u32, program: String) {
         let Some(process) = self.processes.get_mut(process) else { return };

@@ -5,6 +5,7 @@
 mod clients;
 mod commands;
 mod control;
+mod dashboard;
 mod differential;
 mod edge;
 mod faults;

@@ -43,9 +43,10 @@ use mio::unix::SourceFd;
 use mio::{Interest, Token};
 use process::{Component, Failure, Started, inherit, instance_id};
 
-use crate::publish::http::Limits;
 use crate::publish::http::authorization::Gate;
 use crate::publish::http::health::Health;
+use crate::publish::http::stream::Listener;
+use crate::publish::http::{Entrance, Limits};
 use crate::worker::Worker;
 
 /// What `--help` says.
@@ -71,20 +72,29 @@ pub fn main() -> ExitCode {
 fn serve(mut started: Started) -> Result<(), Failure> {
     let settings = &started.settings.handler;
     let mut worker = Worker::new(&instance_id("handler"), settings)?;
-    let mut control_port = None;
+    let mut entrances = Vec::new();
     if let Some(address) = settings.push_in_http {
-        let limits = Limits::of(settings);
-        let (submissions, waker) = worker.submissions();
         let (key, token) = (settings.control_key.as_ref(), settings.control_token.as_ref());
         let gate = Gate::new(key, settings.control_iss.as_deref(), token).map_err(|e| format!("control_key: {e}"))?;
         let certificates = settings.push_in_http_tls.as_deref().map(Certificates::new);
         let tls = certificates.map(|certificates| certificates.for_port(address.port())).transpose();
         let tls = tls.map_err(|error| format!("push_in_http_tls: {error}"))?;
-        let health = Health::new(started.ready.has_runner().then(|| started.settings.global.control_socket()));
         let with = if tls.is_some() { " with TLS" } else { "" };
-        let listener = inherit::listen(inherit::PUBLISH, address)?;
-        control_port = Some(publish::http::start(listener, submissions, waker, limits, gate, tls, health)?);
+        let listener = Listener::Tcp(inherit::listen(inherit::PUBLISH, address)?);
+        entrances.push(Entrance { listener, gate, tls });
         tracing::info!("http control server: {address}{with}");
+    }
+    // The runner has checked who asks, and nobody else reaches it.
+    entrances.extend(inherit::operators().map(|listener| Entrance {
+        listener: Listener::Local(listener),
+        gate: Gate::default(),
+        tls: None,
+    }));
+    let mut control_port = None;
+    if !entrances.is_empty() {
+        let (submissions, waker) = worker.submissions();
+        let health = Health::new(started.ready.has_runner().then(|| started.settings.global.control_socket()));
+        control_port = Some(publish::http::start(entrances, submissions, waker, Limits::of(settings), health)?);
     }
     let fd = started.signals.as_raw_fd();
     worker.registry().register(&mut SourceFd(&fd), SIGNALS, Interest::READABLE)?;

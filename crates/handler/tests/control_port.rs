@@ -307,12 +307,18 @@ fn who_is_subscribed_to_a_channel_is_told() {
         told(&port, &get("/channels"), &all, page(false)),
         format!("{{\"channels\":[{{\"channel\":\"a\",{counts}}}]}}\n")
     );
-    let some = Work::List(Listing { prefix: "a+".into(), after: Some("a+1".into()), limit: 1, among: None });
+    let some = Work::List(Listing { prefix: "a+".into(), after: Some("a+1".into()), limit: 1, ..Listing::default() });
     let text = told(&port, &get("/channels?prefix=a%2B&after=a%2B1&limit=1"), &some, page(true));
     assert!(text.ends_with(",\"next\":\"a\"}\n"), "{text}");
-    for target in
-        ["/channels?limit=0", "/channels?limit=1001", "/channels?limit=x", "/channels?x=1", "/channels?prefix=%ff"]
-    {
+    for target in [
+        "/channels?limit=0",
+        "/channels?limit=1001",
+        "/channels?limit=x",
+        "/channels?x=1",
+        "/channels?order=names",
+        "/channels?order=subscribers&after=a",
+        "/channels?prefix=%ff",
+    ] {
         assert_eq!(status(port.send(&get(target))), "400", "{target}");
     }
     assert_eq!(status(port.send(&get("/channels/%ff"))), "400");

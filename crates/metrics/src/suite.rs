@@ -53,6 +53,18 @@ impl Suite {
         of_metric.map(|(_, line)| value(line)).reduce(|sum, value| sum.saturating_add(value))
     }
 
+    /// What all processes that answer have told last of a metric, by the value of its label; by an empty one if it has none.
+    pub fn by_label(&self, metric: &Metric, now: Instant) -> BTreeMap<&str, u64> {
+        let mut sums = BTreeMap::<&str, u64>::new();
+        let fresh = self.told.values().filter(|told| told.is_fresh(now));
+        for (_, line) in fresh.flat_map(|told| lines(&told.page)).filter(|(other, _)| other.name == metric.name) {
+            let quoted = line.split_once("=\"").and_then(|(_, rest)| rest.rsplit_once("\"} "));
+            let sum = sums.entry(quoted.map_or("", |(label, _)| label)).or_default();
+            *sum = sum.saturating_add(value(line));
+        }
+        sums
+    }
+
     /// The text of all processes that answer, and of the runner, in the text format of Prometheus. Names begin with
     /// `prefix`; without one, those that Pushpin does not have begin with `pushpin_`.
     pub fn text(&self, prefix: &str, own: &Page, now: Instant) -> String {
@@ -96,7 +108,7 @@ impl Suite {
     }
 
     /// Of a counter all that was ever told counts, of a gauge what is told now.
-    fn total(&self, metric: &Metric, now: Instant) -> u64 {
+    pub fn total(&self, metric: &Metric, now: Instant) -> u64 {
         let is_counter = metric.kind == Type::Counter;
         let told = self.told.values().filter(|told| is_counter || told.is_fresh(now));
         let lines = told.flat_map(|told| lines(&told.page)).filter(|(other, _)| other.name == metric.name);
@@ -179,6 +191,22 @@ mod tests {
         has(&suite, "", now, &lines);
         assert!(!suite.text("", &Page::default(), now).contains("not_known"));
         has(&suite, "p_", now, &["p_clients{process=\"frontend\"} 3", "p_request_received 0"]);
+    }
+
+    #[test]
+    fn values_are_summed_up_by_label() {
+        let (mut suite, now) = (Suite::default(), Instant::now());
+        for (process, silent) in [("frontend", false), ("frontend-1", false), ("frontend-2", true)] {
+            let page = page(|page| {
+                page.add(&CLIENTS, &[], 3);
+                page.add(&CLOSES, &["deadline"], 2);
+                page.add(&CLOSES, &["refused"], 1);
+            });
+            suite.tell(process, page, if silent { now } else { now + FRESH });
+        }
+        assert_eq!(suite.by_label(&CLOSES, now + FRESH), BTreeMap::from([("deadline", 4), ("refused", 2)]));
+        assert_eq!(suite.by_label(&CLIENTS, now + FRESH), BTreeMap::from([("", 6)]));
+        assert_eq!(suite.by_label(&PROCESS_UP, now + FRESH), BTreeMap::new());
     }
 
     #[test]

@@ -32,6 +32,9 @@ pub const LOCAL: &str = "local";
 /// What the handler's socket is for.
 pub const PUBLISH: &str = "publish";
 
+/// The same for the handler's Unix socket at which the runner asks and publishes for an operator.
+pub const OPERATOR: &str = "operator";
+
 /// Connections that may wait to be accepted. The kernel lowers it to net.core.somaxconn.
 pub(crate) const BACKLOG: i32 = 65535;
 
@@ -67,6 +70,13 @@ pub fn listen(usage: &str, address: SocketAddr) -> Result<TcpListener, ListenErr
 /// The Unix socket for clients that was inherited for this path.
 pub fn local(path: &Path) -> Option<UnixListener> {
     take(LOCAL, path.to_str()?).map(UnixListener::from)
+}
+
+/// The Unix socket that was inherited for the runner, whatever its path.
+pub fn operators() -> Option<UnixListener> {
+    let mut inherited = INHERITED.lock().unwrap_or_else(PoisonError::into_inner);
+    let key = inherited.keys().find(|(usage, _)| usage == OPERATOR).cloned()?;
+    inherited.remove(&key).map(UnixListener::from)
 }
 
 fn take(usage: &str, name: &str) -> Option<OwnedFd> {

@@ -77,7 +77,9 @@ impl Ready {
         tracing::info!("started");
         let Some(mut parent) = self.parent else {
             if self.is_watched {
-                tracing::warn!("prometheus_port and health_port have no effect: pushpin-runner serves them");
+                tracing::warn!(
+                    "prometheus_port, health_port and dashboard_port have no effect: pushpin-runner serves them"
+                );
             }
             return Ok(Reporter::default());
         };

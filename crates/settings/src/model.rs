@@ -41,7 +41,7 @@ impl Settings {
             &runner.parts,
             (&runner.http_ports, &runner.https_ports, &runner.local_ports),
             &runner.logdir,
-            (runner.frontend_processes, &runner.metrics, &runner.health),
+            (runner.frontend_processes, &runner.metrics, &runner.health, &runner.dashboard),
             (&runner.programs, &runner.originals, &runner.original_programs),
         );
         let clients = (&proxy.client_in_specs, &proxy.client_in_stream_specs, &proxy.client_out_specs);
@@ -116,6 +116,8 @@ pub struct Runner {
     pub metrics: Vec<Exposition>,
     /// Where health is told.
     pub health: Option<Endpoint>,
+    /// Where the page for operators is.
+    pub dashboard: Option<SocketAddr>,
     /// Programs that replace the suite's own, with the same command line.
     pub programs: Programs,
     /// Programs of Pushpin's that replace the suite's own, with a command line of their own.
@@ -127,7 +129,7 @@ pub struct Runner {
 impl Runner {
     /// Whether processes are to tell the runner how they are.
     pub fn is_watched(&self) -> bool {
-        !self.metrics.is_empty() || self.health.is_some()
+        !self.metrics.is_empty() || self.health.is_some() || self.dashboard.is_some()
     }
 
     /// The parts to start for which there is no other program.

@@ -122,6 +122,7 @@ fn runner(values: &Values, frontend: &Frontend, services: &Services, raw: &Raw) 
         frontend_processes: if own_frontend { frontend.processes.len() } else { 1 },
         metrics,
         health: values.endpoint(R, "health_port")?,
+        dashboard: dashboard(values)?,
         programs: Programs {
             frontend: program("frontend_bin")?,
             proxy: program("proxy_bin")?,
@@ -131,6 +132,28 @@ fn runner(values: &Values, frontend: &Frontend, services: &Services, raw: &Raw) 
         originals: services.originals,
         original_programs: raw.programs().iter().map(|(key, path)| (key.clone(), path.into())).collect(),
     })
+}
+
+/// Who sees the dashboard can publish: beyond this machine, only with a token.
+fn dashboard(values: &Values) -> Result<Option<SocketAddr>, Error> {
+    const KEY: &str = "dashboard_port";
+    let mistake = |text: String| Err(values.error("runner", KEY, text));
+    let address = match values.endpoint("runner", KEY)? {
+        None => return Ok(None),
+        Some(Endpoint::Tcp(address)) => address,
+        Some(Endpoint::Local(_)) => {
+            return mistake("a browser needs a TCP port; write a port such as 7998, or 127.0.0.1:7998".into());
+        }
+    };
+    let guarded = values.key("handler", "control_key")?.is_some() || values.key("handler", "control_token")?.is_some();
+    if !guarded && !address.ip().is_loopback() {
+        let port = address.port();
+        return mistake(format!(
+            "{address} is reached from other machines, and whoever sees the dashboard can publish: set control_token or \
+             control_key in [handler], or write 127.0.0.1:{port}"
+        ));
+    }
+    Ok(Some(address))
 }
 
 /// What the beginning of a metric's name may be.
@@ -668,6 +691,24 @@ mod tests {
         assert!(warnings[0].to_string().starts_with("text:2: push_in_http_port is open to this machine only"));
         let all = load("[handler]\npush_in_http_port=5561\npush_in_http_addr=*\n");
         assert_eq!(all.handler.push_in_http, Some("0.0.0.0:5561".parse().unwrap()));
+    }
+
+    #[test]
+    fn a_dashboard_beyond_this_machine_needs_a_token() {
+        let dashboard = |text: &str| load(text).runner.dashboard.map(|address| address.to_string());
+        assert_eq!(dashboard(""), None);
+        assert_eq!(dashboard("[runner]\ndashboard_port=7998\n").as_deref(), Some("127.0.0.1:7998"));
+        assert_eq!(dashboard("[runner]\ndashboard_port=[::1]:7998\n").as_deref(), Some("[::1]:7998"));
+        for address in ["*", "0.0.0.0", "[::]", "192.0.2.1"] {
+            let line = format!("[runner]\ndashboard_port={address}:7998\n");
+            let error = error(&line);
+            assert!(error.starts_with("text:2: dashboard_port: ") && error.contains("set control_token or"), "{error}");
+            for guard in ["control_token=x", "control_key=x"] {
+                assert!(dashboard(&format!("{line}[handler]\n{guard}\n")).is_some(), "{guard}");
+            }
+            assert!(Settings::load(&source(&format!("{line}[handler]\ncontrol_iss=x\n"))).is_err());
+        }
+        assert!(error("[runner]\ndashboard_port=ipc:///d\n").contains("needs a TCP port"));
     }
 
     #[test]

@@ -142,6 +142,7 @@ pub const SETTINGS: &[Setting] = &[
     row(R, "frontend_processes", Int(1, 256), "1", "own", Used, "Frontend processes that share the client ports. More of them lift the limits of one core and of open files per process."),
     row(R, "allow_compression", Bool, "false", "1.37", Used, "Whether messages on WebSockets are compressed for clients that offer it (permessage-deflate). A client within a compressed message of its own takes the memory of a window, 32 KB, and more."),
     row(R, "request_ids", Bool, "false", "own", Used, "Whether a request without `traceparent` and `X-Request-Id` gets an `X-Request-Id` of 32 hexadecimal digits, which the backend gets too. With one, the lines about a request that the processes log have its id."),
+    row(R, "dashboard_port", Text, "", "own", Used, "Where operators see the suite in a browser: `[addr:]port`. A port alone is open to this machine only. With `control_key` or `control_token` it wants a token, and without them it must be open to this machine only."),
     row(R, "health_port", Text, "", "own", Used, "Where `/healthz` and `/readyz` are served: `[addr:]port`, or `ipc:///path`. A port alone is open to this machine only, `*:port` to all."),
     row(R, "frontend_bin", Path, "", "own", Used, "Program to start instead of `pushpin-frontend`, with its command line."),
     row(R, "proxy_bin", Path, "", "own", Used, "Program to start instead of `pushpin-proxy`, with its command line: Pushpin's own, for example."),

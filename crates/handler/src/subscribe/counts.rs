@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 //! How many are subscribed to a channel, and to which channels anybody is.
 
+use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use serde::Serialize;
@@ -19,6 +20,16 @@ pub struct Counts {
     pub ws_message: usize,
 }
 
+/// Which come first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Order {
+    /// By name.
+    #[default]
+    Names,
+    /// Those with the most subscribers, and of equals by name.
+    Subscribers,
+}
+
 /// Which channels are asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Listing {
@@ -28,11 +39,13 @@ pub struct Listing {
     pub after: Option<String>,
     /// So many of them, the first ones.
     pub limit: usize,
+    /// In this order.
+    pub order: Order,
     /// Of these beginnings and, without `*` behind, names; of all if there is no list.
     pub among: Option<Vec<String>>,
 }
 
-/// Some channels, in the order of their names.
+/// Some channels, in the order that was asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Page {
     /// Each with its subscribers.
@@ -58,6 +71,11 @@ impl Counts {
             Mode::Socket => self.ws_message += more,
         }
     }
+
+    /// All of them.
+    pub fn total(self) -> usize {
+        self.http_response + self.http_stream + self.ws_message
+    }
 }
 
 impl Listing {
@@ -79,9 +97,13 @@ impl Channels {
 
     /// The channels that are asked for. It looks at all there are, and keeps those of the page only.
     pub fn page(&self, listing: &Listing) -> Page {
-        let mut first: BinaryHeap<(&str, ChannelKey)> = BinaryHeap::with_capacity(listing.limit + 2);
+        let mut first: BinaryHeap<(Reverse<usize>, &str, ChannelKey)> = BinaryHeap::with_capacity(listing.limit + 2);
         for (key, channel) in self.iter().filter(|(_, channel)| listing.has(&channel.name)) {
-            first.push((&channel.name, key));
+            let rank = match listing.order {
+                Order::Names => 0,
+                Order::Subscribers => self.counts(key).total(),
+            };
+            first.push((Reverse(rank), &channel.name, key));
             if first.len() > listing.limit + 1 {
                 first.pop();
             }
@@ -89,7 +111,7 @@ impl Channels {
         let more = first.len() > listing.limit;
         let mut first = first.into_sorted_vec();
         first.truncate(listing.limit);
-        Page { channels: first.into_iter().map(|(name, key)| (name.to_string(), self.counts(key))).collect(), more }
+        Page { channels: first.into_iter().map(|(_, name, key)| (name.to_string(), self.counts(key))).collect(), more }
     }
 }
 
@@ -109,6 +131,20 @@ mod tests {
         assert_eq!(channels.counts(channels.find("c").unwrap()), counts);
         let json = r#"{"http-response":1,"http-stream":2,"ws-message":1}"#;
         assert_eq!(serde_json::to_string(&counts).unwrap(), json);
+    }
+
+    #[test]
+    fn those_with_the_most_subscribers_may_come_first() {
+        let mut channels = Channels::default();
+        for (name, holds) in [("b", 2), ("a", 2), ("most", 5)] {
+            for hold in 0..holds {
+                channels.add(name, Kin::default(), Mode::Stream, hold);
+            }
+        }
+        channels.add("c", Kin::default(), Mode::Socket, 9);
+        let page = channels.page(&Listing { limit: 3, order: Order::Subscribers, ..Listing::default() });
+        assert_eq!(page.channels.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["most", "a", "b"]);
+        assert!(page.more);
     }
 
     #[test]

@@ -9,7 +9,8 @@ use std::time::Duration;
 use handler::publish::http::authorization::Gate;
 use handler::publish::http::connections::Bounds;
 use handler::publish::http::health::Health;
-use handler::publish::http::{Limits, start};
+use handler::publish::http::stream::Listener;
+use handler::publish::http::{Entrance, Limits, start};
 use handler::publish::submission::Submission;
 use transport::Reactor;
 
@@ -34,7 +35,9 @@ impl Port {
         let address = listener.local_addr().unwrap();
         let (sender, submissions) = sync_channel(10);
         let reactor = Reactor::new().unwrap();
-        start(listener, sender, reactor.waker(), limits, gate, None, Health::new(None)).unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let entrance = Entrance { listener: Listener::Tcp(listener), gate, tls: None };
+        start(vec![entrance], sender, reactor.waker(), limits, Health::new(None)).unwrap();
         Port { address, submissions, _reactor: reactor }
     }
 

@@ -9,7 +9,7 @@ use super::authorization::Grant;
 use super::publisher::Publisher;
 use super::target::{Target, decode};
 use crate::publish::submission::{Outcome, Output, Work};
-use crate::subscribe::counts::Listing;
+use crate::subscribe::counts::{Listing, Order};
 
 /// Channels of a page, if nothing is said about it, and at most.
 const USUAL: usize = 100;
@@ -36,9 +36,11 @@ pub(super) async fn page(target: Target<'_>, grant: &Grant, publisher: &Publishe
         Ok(listing) => listing,
         Err(text) => return plain(StatusCode::BAD_REQUEST, format!("{text}\n")),
     };
+    let order = listing.order;
     match publisher.submit(Work::List(listing)).await {
         Outcome::Done(Output::Listed(page)) => {
-            let next = page.channels.last().filter(|_| page.more).map(|(name, _)| name.clone());
+            let goes_on = page.more && order == Order::Names;
+            let next = page.channels.last().filter(|_| goes_on).map(|(name, _)| name.clone());
             let channels = page.channels.iter().map(|(name, counts)| json!({"channel": name, "subscribers": counts}));
             let mut value = json!({"channels": channels.collect::<Vec<_>>()});
             if let Some(next) = next {
@@ -56,13 +58,17 @@ fn listing(target: Target<'_>, grant: &Grant) -> Result<Listing, String> {
     for (name, value) in members {
         match name.as_str() {
             "prefix" => listing.prefix = value,
+            "order" if value == "subscribers" => listing.order = Order::Subscribers,
             "after" => listing.after = Some(value),
             "limit" => {
                 let limit = value.parse().ok().filter(|limit| (1..=MOST).contains(limit));
                 listing.limit = limit.ok_or(format!("`limit` must be a number from 1 to {MOST}."))?;
             }
-            _ => return Err("The query may have `prefix`, `after` and `limit`.".into()),
+            _ => return Err("The query may have `prefix`, `after`, `limit` and `order=subscribers`.".into()),
         }
+    }
+    if listing.order == Order::Subscribers && listing.after.is_some() {
+        return Err("`after` goes with the order of names, not with `order=subscribers`.".into());
     }
     Ok(listing)
 }

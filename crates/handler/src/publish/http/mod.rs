@@ -24,7 +24,6 @@ pub mod target;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::convert::Infallible;
-use std::net::TcpListener;
 use std::rc::Rc;
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -44,7 +43,6 @@ use hyper_util::rt::TokioIo;
 use limited::Limited;
 use settings::Handler;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::task::{AbortHandle, LocalSet};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
@@ -57,7 +55,7 @@ use self::connections::{Bounds, Connections, Key};
 use self::head::Head;
 use self::health::Health;
 use self::publisher::{Publisher, Upload};
-use self::stream::Stream;
+use self::stream::{Accepted, Listener, Stream};
 use self::target::Target;
 use crate::publish::submission::{Outcome, Output, Submission, Work};
 
@@ -118,47 +116,60 @@ impl Limits {
     }
 }
 
-/// Serves the control port until the process ends. Gives the warnings about it, to be counted.
+/// A place where publishers come in. Each has the limits for itself, so that those of one do not keep out those of another.
+#[derive(Debug)]
+pub struct Entrance {
+    /// Where they connect.
+    pub listener: Listener,
+    /// Who is let in.
+    pub gate: Gate,
+    /// For TCP, if TLS is spoken there.
+    pub tls: Option<ServerConfig>,
+}
+
+/// Serves the control port until the process ends, at all its entrances. Gives the warnings about it, to be counted.
 ///
 /// # Errors
 /// The thread or its runtime can not be started.
 pub fn start(
-    listener: TcpListener,
+    entrances: Vec<Entrance>,
     submissions: SyncSender<Submission>,
     waker: Waker,
     limits: Limits,
-    gate: Gate,
-    tls: Option<ServerConfig>,
     health: Health,
 ) -> std::io::Result<Arc<Mutex<Limited>>> {
-    listener.set_nonblocking(true)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let warnings = Arc::<Mutex<Limited>>::default();
     let shared = warnings.clone();
     std::thread::Builder::new().name("publish-http".to_string()).spawn(move || {
-        let port = Port {
-            submissions,
-            waker,
-            limits,
-            gate,
-            health,
-            tls: tls.map(|config| TlsAcceptor::from(Arc::new(config))),
-            connections: RefCell::new(Connections::new(limits.bounds)),
-            tasks: RefCell::default(),
-            warnings,
-        };
-        LocalSet::new().block_on(&runtime, accept(listener, Rc::new(port)));
+        let health = Rc::new(health);
+        let tasks = LocalSet::new();
+        for Entrance { listener, gate, tls } in entrances {
+            let port = Port {
+                submissions: submissions.clone(),
+                waker: waker.clone(),
+                limits,
+                gate,
+                health: health.clone(),
+                tls: tls.map(|config| TlsAcceptor::from(Arc::new(config))),
+                connections: RefCell::new(Connections::new(limits.bounds)),
+                tasks: RefCell::default(),
+                warnings: warnings.clone(),
+            };
+            tasks.spawn_local(accept(listener, Rc::new(port)));
+        }
+        runtime.block_on(tasks);
     })?;
     Ok(shared)
 }
 
-/// What all connections share.
+/// What all connections of an entrance share.
 struct Port {
     submissions: SyncSender<Submission>,
     waker: Waker,
     limits: Limits,
     gate: Gate,
-    health: Health,
+    health: Rc<Health>,
     tls: Option<TlsAcceptor>,
     connections: RefCell<Connections>,
     tasks: RefCell<HashMap<Key, AbortHandle>>,
@@ -182,14 +193,14 @@ impl Port {
     }
 }
 
-async fn accept(listener: TcpListener, port: Rc<Port>) {
-    let listener = match tokio::net::TcpListener::from_std(listener) {
+async fn accept(listener: Listener, port: Rc<Port>) {
+    let listener = match listener.accepting() {
         Ok(listener) => listener,
         Err(error) => return tracing::error!("the HTTP control port can not be served: {error}"),
     };
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => {
+            Ok(stream) => {
                 let key = port.connections.borrow_mut().open();
                 let publisher = Rc::new(Publisher::new(key, port.clone()));
                 let task = tokio::task::spawn_local(async move {
@@ -207,9 +218,7 @@ async fn accept(listener: TcpListener, port: Rc<Port>) {
     }
 }
 
-async fn serve(stream: TcpStream, publisher: &Rc<Publisher>) -> Option<()> {
-    // Answers to the lines of a batch are short and wait for nothing.
-    let _ = stream.set_nodelay(true);
+async fn serve(stream: Accepted, publisher: &Rc<Publisher>) -> Option<()> {
     let limits = &publisher.port.limits;
     let head = tokio::time::timeout(limits.head_time, publisher.port.read_head(stream)).await.ok()?;
     let stream = match head? {
@@ -325,10 +334,11 @@ fn asks_to_stay(headers: &HeaderMap) -> bool {
 
 impl Port {
     /// Agrees on TLS, if that is spoken here, and reads the first head.
-    async fn read_head(&self, stream: TcpStream) -> Option<Head> {
-        let stream = match &self.tls {
-            None => Stream::Plain(stream),
-            Some(tls) => match tls.accept(stream).await {
+    async fn read_head(&self, stream: Accepted) -> Option<Head> {
+        let stream = match (stream, &self.tls) {
+            (Accepted::Local(stream), _) => Stream::Local(stream),
+            (Accepted::Tcp(stream), None) => Stream::Plain(stream),
+            (Accepted::Tcp(stream), Some(tls)) => match tls.accept(stream).await {
                 Ok(stream) => Stream::Tls(Box::new(stream)),
                 Err(error) => {
                     self.warn("tls", format_args!("a publisher does not agree on TLS: {error}"));
