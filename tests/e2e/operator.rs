@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::io::Read as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
@@ -191,7 +192,22 @@ fn each_line_of_a_log_in_json_is_an_object() {
     assert_eq!((&request["process"], &request["status"]), (&"proxy".into(), &200.into()), "{text}");
     assert_eq!((&request["outcome"], &request["backend"]), (&"responded".into(), &"test".into()), "{text}");
     assert!(request["uri"].as_str().is_some_and(|uri| uri.ends_with("/?b=\"c\"")), "{text}");
-    assert!(request["seconds"].is_number() && request["bytes"].is_u64(), "{text}");
+    assert!(request["seconds"].is_f64() && request["bytes"].is_u64(), "{text}");
+}
+
+#[test]
+fn lines_in_the_journal_of_systemd_begin_with_their_priority() {
+    let mut suite = Suite::prepare("* test", "[runner]\nupdates=1");
+    // Where the log of a runner goes.
+    let journal = fs::File::create(suite.path("runner.out")).unwrap().metadata().unwrap();
+    suite.set_variable("JOURNAL_STREAM", format!("{}:{}", journal.dev(), journal.ino()));
+    suite.launch();
+    assert_eq!(suite.stop().code(), Some(0));
+    let text = fs::read_to_string(suite.path("runner.out")).unwrap();
+    let begins = |line: &str| line.starts_with("<6>[INFO] ") || line.starts_with("<4>[WARN] ");
+    assert!(text.lines().all(begins) && text.contains("<4>") && text.contains("<6>"), "{text}");
+    let own = fs::read_to_string(suite.path("log/pushpin-proxy.log")).unwrap();
+    assert!(own.lines().all(|line| line.starts_with('[')), "{own}");
 }
 
 #[test]
@@ -226,6 +242,12 @@ fn a_request_is_found_by_its_id_in_the_logs_of_all_processes_and_at_the_backend(
         {
             assert_eq!(lines.iter().filter(|line| line.contains(said)).count(), 1, "{said}: {logs}");
         }
+        let session = |said: &str| {
+            let line = lines.iter().find(|line| line.contains(said))?;
+            line.split(' ').find(|word| word.starts_with("session="))
+        };
+        assert_eq!(session("request is held"), session("request to a proxy"), "{logs}");
+        assert!(session("request is held").is_some() && session("request to a backend").is_some(), "{logs}");
     }
 }
 

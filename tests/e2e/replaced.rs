@@ -5,6 +5,7 @@ use std::io::Write as _;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
+use nix::sys::signal::Signal;
 use pushpin_tests::client::{Client, get};
 use pushpin_tests::origin::Origin;
 use pushpin_tests::suite::{Suite, is_alive};
@@ -87,6 +88,29 @@ fn held_clients_of_the_old_process_get_what_is_published_as_those_of_the_new_one
         for stream in &mut streams {
             stream.expect(text.trim_end()).unwrap();
         }
+    }
+}
+
+#[test]
+fn the_old_process_opens_its_log_again_when_logs_are_rotated() {
+    for signal in [Signal::SIGHUP, Signal::SIGUSR1] {
+        let suite = start("* test", "");
+        let stream = open_stream(&suite, "s");
+        let old = suite.pid("frontend");
+        replace(&suite);
+        let (log, aside) = (suite.path("log/pushpin-frontend.log"), suite.path("log/old.log"));
+        std::fs::rename(&log, &aside).unwrap();
+        suite.signal(signal);
+        until("the log is there again", || log.exists());
+        get(suite.port, "/").expect("the new process serves");
+        let opened = || std::fs::read_dir(format!("/proc/{old}/fd")).into_iter().flatten().flatten();
+        let has = |path: &std::path::Path| opened().any(|fd| std::fs::read_link(fd.path()).is_ok_and(|to| to == path));
+        until("the old process has left the old log", || !has(&aside));
+        assert!(has(&log), "{signal}");
+        stream.close();
+        until("the old process has ended", || !is_alive(old));
+        let (rotated, present) = (std::fs::read_to_string(&aside).unwrap(), std::fs::read_to_string(&log).unwrap());
+        assert!(present.contains("stopping...") && !rotated.contains("stopping..."), "{rotated}\n--\n{present}");
     }
 }
 

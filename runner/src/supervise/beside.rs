@@ -27,6 +27,12 @@ pub(super) struct Leaving {
 }
 
 impl Supervisor<'_> {
+    /// Has predecessors open their logs again. HUP would have them take new clients.
+    pub(super) fn reopen_leaving(&self) {
+        let leaving = self.slots.iter().flat_map(|slot| &slot.leaving);
+        leaving.for_each(|leaving| leaving.process.signal(Signal::SIGUSR1));
+    }
+
     /// Kills predecessors that do not end.
     pub(super) fn kill_late(&mut self) {
         let now = Instant::now();

@@ -56,7 +56,14 @@ fn log(packet: &Packet<'_>) {
         let (method, uri) = (packet.method.unwrap_or_default(), packet.uri.unwrap_or_default());
         let shown = &uri[..uri.len().min(LOGGED_URI)];
         let id = request_id::of(packet.headers.iter()).map(tracing::field::display);
-        tracing::debug!(id, "request to a proxy: {} {}", method.escape_ascii(), shown.escape_ascii());
+        let session = packet.ids.iter().flatten().next().map(|(session, _)| session.escape_ascii());
+        tracing::debug!(
+            session = session.map(tracing::field::display),
+            id,
+            "request to a proxy: {} {}",
+            method.escape_ascii(),
+            shown.escape_ascii()
+        );
     }
 }
 

@@ -63,7 +63,13 @@ impl Worker {
             Some((due, _)) if due > now => self.client_timers.arm(slot as u32, due),
             Some((_, late)) => {
                 let address = client.http.address();
-                tracing::debug!(client = address.map(tracing::field::display), "closed: {}", late.reason());
+                let session = client.http.exchange().and_then(|slot| self.core.exchanges.get(slot)).map(|e| e.id());
+                tracing::debug!(
+                    client = address.map(tracing::field::display),
+                    session = session.map(tracing::field::display),
+                    "closed: {}",
+                    late.reason()
+                );
                 self.counters.late += 1;
                 client.http.on_gone(&mut self.core.context(&mut client.output, now));
                 if late == Late::Write {

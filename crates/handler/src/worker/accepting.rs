@@ -10,6 +10,7 @@ use rpc::inspect::{Inspect, Inspected};
 use rpc::stats::ConnMaxNotice;
 use rpc::{Call, RequestData};
 use wire::request_id;
+use zhttp::Id;
 
 use super::{MESSAGES_A_TURN, Worker};
 use crate::context::Context;
@@ -78,7 +79,8 @@ impl Worker {
         };
         self.take_conn_max(&accept.conn_max, now);
         let asked = if tracing::enabled!(tracing::Level::DEBUG) {
-            accept.members.and_then(|it| it.request().ok())
+            let sessions: Vec<Id> = accept.requests.iter().map(|request| request.state.id).collect();
+            accept.members.and_then(|it| it.request().ok()).map(|asked| (sessions, asked))
         } else {
             None
         };
@@ -92,8 +94,8 @@ impl Worker {
             Err(error) => return (failure(request.id, condition::BAD_FORMAT, Some(&error.to_string())), None),
         };
         let decision = self.engine.decide(accept, &instruct, &mut Context::new(now, &mut self.outputs));
-        if let Some(asked) = asked {
-            log(&asked, &decision);
+        if let Some((sessions, asked)) = asked {
+            log(&sessions, &asked, &decision);
         }
         match decision {
             Decision::Hold(prepared) => (answer(&accept::accepted()), Some(prepared)),
@@ -107,8 +109,8 @@ impl Worker {
     }
 }
 
-/// Says in the log what becomes of a request.
-fn log(asked: &RequestData<'_>, decision: &Decision) {
+/// Says in the log what becomes of requests; several are there if their clients share one.
+fn log(sessions: &[Id], asked: &RequestData<'_>, decision: &Decision) {
     let becomes = match decision {
         Decision::Hold(_) => "held",
         Decision::Pass(_) => "answered",
@@ -116,7 +118,9 @@ fn log(asked: &RequestData<'_>, decision: &Decision) {
     };
     let shown = &asked.uri[..asked.uri.len().min(LOGGED_URI)];
     let id = request_id::of(asked.headers.0.iter().copied()).map(tracing::field::display);
-    tracing::debug!(id, "request is {becomes}: {} {}", asked.method.escape_ascii(), shown.escape_ascii());
+    for session in sessions {
+        tracing::debug!(%session, id, "request is {becomes}: {} {}", asked.method.escape_ascii(), shown.escape_ascii());
+    }
 }
 
 /// What there is to know of a request before it is proxied. Whether two of one key are the same in all that matters is for the

@@ -16,12 +16,12 @@ use crate::http1::request::Request;
 const LOGGED_URI: usize = 200;
 
 /// Says in the log that a request goes to a backend.
-fn log(packet: &Packet<'_>) {
+fn log(session: &Id, packet: &Packet<'_>) {
     if tracing::enabled!(tracing::Level::DEBUG) {
         let (method, uri) = (packet.method.unwrap_or_default(), packet.uri.unwrap_or_default());
         let shown = uri[..uri.len().min(LOGGED_URI)].escape_ascii();
         let id = request_id::of(packet.headers.iter()).map(tracing::field::display);
-        tracing::debug!(id, "request to a backend: {} {shown}", method.escape_ascii());
+        tracing::debug!(%session, id, "request to a backend: {} {shown}", method.escape_ascii());
     }
 }
 
@@ -152,7 +152,7 @@ impl Worker {
             Ok(request) => request,
             Err(refusal) => return self.refuse(&mut session, &refusal.into(), packet),
         };
-        log(packet);
+        log(&id, packet);
         self.serials += 1;
         let serial = self.serials;
         let download = match request.websocket {

@@ -9,10 +9,14 @@ use chrono::{Local, TimeZone as _};
 use tracing::Level;
 use tracing::field::{Field, Visit};
 
+use super::journal::priority;
+
 /// Name that `tracing` gives the text of an event.
 const MESSAGE: &str = "message";
 /// How a line in JSON begins.
 const JSON_START: &str = "{\"time\":\"";
+/// What stands before the level, behind the time.
+const LEVEL: &str = "\",\"level\":\"";
 
 /// Formats lines. The text of a second is kept: the time zone is looked up once a second, not once a line.
 #[derive(Clone, Debug, Default)]
@@ -23,12 +27,25 @@ pub(super) struct Lines {
     zone: String,
     /// The process that lines in JSON name; none for lines in Pushpin's form.
     process: Option<String>,
+    /// Each line begins with its priority.
+    priorities: bool,
 }
 
 impl Lines {
     /// With the name of the process if they are to be JSON.
     pub(super) fn new(process: Option<String>) -> Self {
         Self { process, ..Self::default() }
+    }
+
+    /// Has each line begin with its priority, for systemd.
+    pub(super) fn with_priorities(self, priorities: bool) -> Self {
+        Self { priorities, ..self }
+    }
+
+    fn begin(&self, level: Level, line: &mut String) {
+        if self.priorities {
+            let _ = write!(line, "<{}>", priority(level));
+        }
     }
 
     /// Appends one line with what `write` says; of a line of a `request` in Pushpin's form only the message.
@@ -55,6 +72,7 @@ impl Lines {
         write: impl FnOnce(&mut Fields<'_>),
     ) {
         self.look_at_the_clock(now, process.is_some());
+        self.begin(*level, line);
         let millis = now.duration_since(UNIX_EPOCH).unwrap_or_default().subsec_millis();
         let (date, zone) = (&self.date, &self.zone);
         let Some(process) = process else {
@@ -64,7 +82,7 @@ impl Lines {
             return;
         };
         let level = level.as_str().to_ascii_lowercase();
-        let _ = write!(line, "{JSON_START}{date}.{millis:03}{zone}\",\"level\":\"{level}\"");
+        let _ = write!(line, "{JSON_START}{date}.{millis:03}{zone}{LEVEL}{level}\"");
         let mut fields = Fields { line, is_json: true, only_message: false };
         fields.text("process", format_args!("{process}"));
         write(&mut fields);
@@ -80,6 +98,7 @@ impl Lines {
             self.append_for(Some(name), &level, now, line, false, |fields| fields.message(&text[at..]));
             return;
         }
+        self.begin(parts.map_or_else(|| level_in_json(text).unwrap_or(level), |(level, _)| level), line);
         let mut safe = OneLine(line);
         let _ = match parts {
             Some((_, at)) => write!(safe, "{}[{name}] {}", &text[..at], &text[at..]),
@@ -112,6 +131,12 @@ pub(super) fn is_log_line(line: &str) -> bool {
 
 fn is_json(line: &str) -> bool {
     line.starts_with(JSON_START) && line.ends_with('}')
+}
+
+/// Level of one of our lines in JSON.
+fn level_in_json(line: &str) -> Option<Level> {
+    let (_, level) = line.strip_prefix(JSON_START)?.split_once(LEVEL)?;
+    level.split('"').next()?.parse().ok()
 }
 
 /// Level of a line in Pushpin's form, and where its text begins.
@@ -169,6 +194,14 @@ impl Fields<'_> {
         }
         let _ = write!(self.line, ",\"{name}\":{value}");
     }
+
+    /// With a point or an exponent in any case, so that readers which tell kinds of numbers apart see the same one in each line.
+    /// JSON has no infinite numbers.
+    fn fraction(&mut self, name: &str, value: f64) {
+        if value.is_finite() {
+            self.number(name, format_args!("{value:?}"));
+        }
+    }
 }
 
 impl Visit for Fields<'_> {
@@ -181,10 +214,7 @@ impl Visit for Fields<'_> {
     }
 
     fn record_f64(&mut self, field: &Field, value: f64) {
-        // JSON has no infinite numbers.
-        if value.is_finite() {
-            self.number(field.name(), format_args!("{value}"));
-        }
+        self.fraction(field.name(), value);
     }
 
     fn record_i64(&mut self, field: &Field, value: i64) {
@@ -297,6 +327,8 @@ mod tests {
             let line = line_of(Some("frontend-1"), |fields| {
                 fields.message(text);
                 fields.number("code", format_args!("{}", 200));
+                fields.fraction("seconds", 0.0);
+                fields.fraction("infinite", f64::INFINITY);
             });
             assert_eq!(line.lines().count(), 1);
             assert!(!line.trim_end().chars().any(steers), "{line:?}");
@@ -304,6 +336,7 @@ mod tests {
             assert_eq!(object["message"], text);
             assert_eq!((&object["level"], &object["process"]), (&"info".into(), &"frontend-1".into()));
             assert_eq!(object["code"], 200);
+            assert!(object["seconds"].is_f64() && object["infinite"].is_null(), "{line:?}");
             let time = object["time"].as_str().unwrap();
             assert_eq!(chrono::DateTime::parse_from_rfc3339(time).map(SystemTime::from), Ok(ZERO), "{time}");
         }
@@ -316,6 +349,25 @@ mod tests {
         for line in ["thread panicked at x y z", "[a b", "[INFO] a", ""] {
             assert_eq!(passed_on(false, line).trim_end(), line);
             assert!(!is_log_line(line));
+        }
+    }
+
+    #[test]
+    fn each_line_begins_with_its_priority_if_that_is_wanted_whoever_has_written_it() {
+        const WARNING: &str = "[WARN] 2026-11-23 20:13:42.229 a";
+        for process in [None, Some("runner".to_string())] {
+            let mut lines = Lines::new(process.clone()).with_priorities(true);
+            let mut text = String::new();
+            lines.append(&Level::DEBUG, ZERO, &mut text, false, |fields| fields.message("own"));
+            lines.pass_on("x", WARNING, Level::INFO, ZERO, &mut text);
+            lines.pass_on("x", "thread panicked", Level::ERROR, ZERO, &mut text);
+            let mut theirs = String::new();
+            Lines::new(Some("x".into())).append(&Level::WARN, ZERO, &mut theirs, false, |fields| fields.message("b"));
+            lines.pass_on("x", theirs.trim_end(), Level::INFO, ZERO, &mut text);
+            let priorities: Vec<&str> = text.lines().map(|line| &line[..3]).collect();
+            assert_eq!(priorities, ["<7>", "<4>", "<3>", "<4>"], "{text}");
+            let form = if process.is_some() { "<7>{" } else { "<7>[DEBUG] " };
+            assert!(text.starts_with(form), "{text}");
         }
     }
 

@@ -5,8 +5,10 @@
 //! into a buffer. A thread writes the buffer out, so that no reader of the log can stop the process.
 //!
 //! - `line`: the form of a line.
+//! - `journal`: what that of systemd wants besides.
 //! - `writer`: the buffer and its thread.
 
+mod journal;
 mod line;
 mod writer;
 
@@ -71,7 +73,8 @@ pub fn start(options: Options) -> Result<(), LogError> {
         Some(path) => Output::File(path.clone(), Some(writer::append(path).map_err(error)?)),
         None => Output::Stdout(io::stdout().as_fd().try_clone_to_owned().map_err(error)?.into()),
     };
-    let lines = Lines::new((format == LogFormat::Json).then_some(process));
+    let lines = Lines::new((format == LogFormat::Json).then_some(process))
+        .with_priorities(file.is_none() && journal::is_at(io::stdout()));
     let writer = Writer::start(output, buffer, lines).map_err(error)?;
     let log = LOG.get_or_init(|| Log { level: AtomicU8::new(level), is_file: file.is_some(), writer });
     // Fails when it has been set already, which is as good.
