@@ -13,7 +13,7 @@ use std::time::Instant;
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use process::{BEAT, MAX_PAGE, ORDERS, PAGE, READY, RUNNER, VERSION, inherit};
+use process::{BEAT, MAX_PAGE, ORDERS, PAGE, READY, RUNNER, SUCCESSOR, VERSION, inherit};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
@@ -117,12 +117,13 @@ pub enum News {
     Ended(Ended),
 }
 
-/// Starts service number `index` and hands it this configuration. What becomes of it will be told to `news`.
+/// Starts service number `index`, perhaps beside the process that it is to replace, and hands it this configuration. What becomes of it will be told to `news`.
 pub fn start(
     index: usize,
     service: &Service,
     configuration: Arc<[u8]>,
     listeners: &Listeners,
+    beside: bool,
     news: mpsc::UnboundedSender<News>,
 ) -> Result<Handle, SpawnError> {
     let program = service.program.path(service.part);
@@ -145,6 +146,9 @@ pub fn start(
     if own {
         command.arg0(service.part.program()).args(&service.arguments).stdin(theirs);
         command.env(inherit::LISTEN_FDS, passed.variable());
+        if beside {
+            command.env(SUCCESSOR, "1");
+        }
     } else {
         other(&mut command, &program, service).map_err(spawn_error)?;
     }

@@ -268,7 +268,7 @@ impl Supervisor<'_> {
     }
 
     fn start(&mut self, index: usize) -> Result<(), SpawnError> {
-        let handle = self.spawn(index)?;
+        let handle = self.spawn(index, false)?;
         self.runs_now(index, handle);
         if !self.slots[index].service.tells_when_ready() {
             self.serves(index);
@@ -276,15 +276,15 @@ impl Supervisor<'_> {
         Ok(())
     }
 
-    /// Starts a process for a service.
-    fn spawn(&mut self, index: usize) -> Result<Handle, SpawnError> {
+    /// Starts a process for a service, perhaps beside the one that it is to replace.
+    fn spawn(&mut self, index: usize, beside: bool) -> Result<Handle, SpawnError> {
         let slot = &self.slots[index];
         let mut handed_down = self.handed_down.clone();
         if slot.service.makes_tickets() {
             self.tickets.advance(std::time::SystemTime::now());
             handed_down = Secret::from(self.tickets.to_bytes()).append_to(&handed_down).into();
         }
-        child::start(index, &slot.service, handed_down, self.listeners, self.news.clone())
+        child::start(index, &slot.service, handed_down, self.listeners, beside, self.news.clone())
     }
 
     /// This is the process of a service now.

@@ -31,5 +31,6 @@ mod statistics;
 mod stopped;
 mod systemd;
 mod tls;
+mod transplant;
 mod ways_in;
 mod websockets;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
-//! Frontends that are replaced while they serve.
+//! Frontends that are replaced while they serve, and keep the clients that they have. (Those of `transplant` give them away.)
 
 use std::io::Write as _;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -64,7 +64,7 @@ fn a_slow_download_goes_on_to_its_end_over_a_replacement() {
         write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n")?;
         (0..PIECES).try_for_each(|piece| stream.write_all(&body(piece)))
     });
-    let suite = start(&format!("* 127.0.0.1:{}", origin.port), "");
+    let suite = start(&format!("* 127.0.0.1:{}", origin.port), "move_clients=false");
     let mut client = Client::connect(suite.port).unwrap();
     client.get("/").unwrap();
     let head = client.head().unwrap();
@@ -78,7 +78,7 @@ fn a_slow_download_goes_on_to_its_end_over_a_replacement() {
 
 #[test]
 fn held_clients_of_the_old_process_get_what_is_published_as_those_of_the_new_one_do() {
-    let suite = start("* test", "");
+    let suite = start("* test", "move_clients=false");
     let mut streams = vec![open_stream(&suite, "s")];
     for i in 0..3 {
         replace(&suite);
@@ -94,7 +94,7 @@ fn held_clients_of_the_old_process_get_what_is_published_as_those_of_the_new_one
 #[test]
 fn the_old_process_opens_its_log_again_when_logs_are_rotated() {
     for signal in [Signal::SIGHUP, Signal::SIGUSR1] {
-        let suite = start("* test", "");
+        let suite = start("* test", "move_clients=false");
         let stream = open_stream(&suite, "s");
         let old = suite.pid("frontend");
         replace(&suite);
@@ -116,7 +116,7 @@ fn the_old_process_opens_its_log_again_when_logs_are_rotated() {
 
 #[test]
 fn an_idle_connection_is_served_once_more_and_told_that_it_ends() {
-    let suite = start("* test", "");
+    let suite = start("* test", "move_clients=false");
     let mut client = Client::connect(suite.port).unwrap();
     client.get("/").unwrap();
     assert_eq!(client.response().unwrap().head.header("Connection"), None);
@@ -151,7 +151,7 @@ fn are_ended_in_order(mut poll: Client, mut socket: Client) {
 
 #[test]
 fn who_stays_for_too_long_is_ended_in_order() {
-    let suite = start("* test", "drain_timeout=2");
+    let suite = start("* test", "drain_timeout=2\nmove_clients=false");
     let [mut stream, poll, socket] = hold(&suite);
     let old = suite.pid("frontend");
     replace(&suite);
@@ -181,6 +181,8 @@ fn a_successor_that_fails_changes_nothing() {
     let aside = suite.path("aside");
     std::fs::rename(&out, &aside).unwrap();
     std::fs::create_dir_all(out.join("x")).unwrap();
+    // Its clients would not move either.
+    std::fs::remove_file(suite.path("run/pushpin-frontend-out-successor")).unwrap();
     let output = suite.run_with(&["ctl", "restart", "frontend"]);
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     let told = String::from_utf8(output.stderr).unwrap();

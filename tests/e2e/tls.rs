@@ -21,7 +21,7 @@ use rustls::{
     ClientConfig, ClientConnection, HandshakeKind, RootCertStore, ServerConfig, ServerConnection, StreamOwned,
 };
 
-type Client = StreamOwned<ClientConnection, TcpStream>;
+pub(crate) type Client = StreamOwned<ClientConnection, TcpStream>;
 
 /// Writes the pair of files for a site; gives the certificate.
 fn certify(suite: &Suite, file: &str, site: &str) -> CertificateDer<'static> {
@@ -35,7 +35,7 @@ fn certify(suite: &Suite, file: &str, site: &str) -> CertificateDer<'static> {
 }
 
 /// A connection that trusts only this certificate.
-fn connect(port: u16, site: &str, trusted: &CertificateDer<'static>) -> std::io::Result<Client> {
+pub(crate) fn connect(port: u16, site: &str, trusted: &CertificateDer<'static>) -> std::io::Result<Client> {
     connect_with(trusting(trusted), port, site)
 }
 
@@ -62,7 +62,7 @@ fn connect_with(config: Arc<ClientConfig>, port: u16, site: &str) -> std::io::Re
     Ok(StreamOwned::new(connection, stream))
 }
 
-fn read_until(client: &mut Client, end: &[u8]) -> Vec<u8> {
+pub(crate) fn read_until(client: &mut Client, end: &[u8]) -> Vec<u8> {
     let mut seen = Vec::new();
     let mut buffer = [0; 16_384];
     while !seen.windows(end.len()).any(|part| part == end) {
@@ -80,7 +80,7 @@ fn start(origin: &Origin) -> (Suite, u16, CertificateDer<'static>) {
 }
 
 /// The same with further settings of the runner.
-fn start_with(origin: &Origin, runner: &str) -> (Suite, u16, CertificateDer<'static>) {
+pub(crate) fn start_with(origin: &Origin, runner: &str) -> (Suite, u16, CertificateDer<'static>) {
     let port = {
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         free.local_addr().unwrap().port()
@@ -95,7 +95,7 @@ fn start_with(origin: &Origin, runner: &str) -> (Suite, u16, CertificateDer<'sta
     (suite, port, certificate)
 }
 
-fn origin() -> (Origin, Arc<Mutex<Vec<String>>>) {
+pub(crate) fn origin() -> (Origin, Arc<Mutex<Vec<String>>>) {
     let protocols = Arc::new(Mutex::new(Vec::new()));
     let seen = protocols.clone();
     let origin = Origin::start(move |request, stream| {

@@ -10,6 +10,7 @@
 //! - [`http1`]: what a client sends becomes exchanges, what servers send becomes its output.
 //! - [`exchange`]: one request and its response, as a ZHTTP session; their table.
 //! - [`keep`]: what is kept for servers, so that their successors can go on; [`departure`]: servers that have gone.
+//! - [`transplant`]: clients move to the process that replaces this one.
 //! - [`uplink`]: the way of packets to proxy and handler.
 //! - [`worker`]: the loop that joins them with sockets and clock. Only it asks for the time, and what is not a socket
 //!   itself (`accept::listeners`, `client::io`, the sockets in `uplink`) does no I/O.
@@ -24,6 +25,7 @@ pub mod exchange;
 pub mod http1;
 pub mod keep;
 pub mod replay;
+pub mod transplant;
 pub mod uplink;
 pub mod websocket;
 pub mod worker;
@@ -146,8 +148,29 @@ fn serve(mut started: Started) -> Result<(), Failure> {
         replay::Terms { wait: settings.replay_wait, body: settings.replay_body, memory: settings.replay_memory };
     // As random as the keys of a map.
     let seed = RandomState::new().hash_one(&specs.instance);
-    let names = settings.request_ids.then(|| RequestIds::new(seed));
-    let mut worker = Worker::new(&specs, listeners, admission, config, replay, names)?;
+    let names = || settings.request_ids.then(|| RequestIds::new(seed));
+    let door = transplant::door(&specs.out).filter(|_| specs.are_local() && settings.move_clients);
+    let successor = door.as_deref().filter(|_| started.is_successor);
+    let succeed = |door| Worker::succeed(door, &specs, admission.clone(), config.clone(), replay, names());
+    let mut worker = match successor.map(succeed) {
+        Some(Ok(mut worker)) => {
+            tracing::info!("{} clients of the predecessor are here", worker.clients());
+            worker.listen(listeners)?;
+            worker
+        }
+        other => {
+            if let Some(Err(error)) = other {
+                tracing::warn!("clients of the predecessor stay there, until it is drained: {error}");
+            }
+            let mut worker = Worker::new(&specs, listeners, admission, config, replay, names())?;
+            if let Some(door) = door
+                && let Err(error) = worker.open_door(door)
+            {
+                tracing::warn!("clients will not be able to move to a successor: {error}");
+            }
+            worker
+        }
+    };
     let fd = started.signals.as_raw_fd();
     worker.registry().register(&mut SourceFd(&fd), Token(SIGNALS), Interest::READABLE)?;
     let mut reporter = started.ready.tell()?;
@@ -172,13 +195,15 @@ fn serve(mut started: Started) -> Result<(), Failure> {
                 Signal::GiveWay => worker.give_way(started.settings.frontend.drain_timeout, Instant::now()),
             }
         }
+        worker.give_to_heir(started.settings.frontend.drain_timeout);
         stop |= worker.is_drained(Instant::now());
         if report {
             reporter.attend(|page| worker.measure(page));
         }
     }
     if let Some(count) = worker.ended_for_successor() {
-        tracing::info!("a successor serves, and {count} clients have been ended for that");
+        let moved = worker.counters().moved;
+        tracing::info!("a successor serves: {moved} clients have moved to it, and {count} clients have been ended");
     }
     tracing::info!("stopping...");
     tracing::debug!("{:?}", worker.counters());

@@ -12,6 +12,7 @@ pub mod local;
 pub mod log;
 mod orders;
 mod parent;
+pub mod passing;
 mod reporter;
 mod secret;
 pub mod signals;
@@ -26,6 +27,7 @@ use std::time::Duration;
 pub use arguments::{Arguments, Component};
 pub use identity::instance_id;
 pub use orders::ORDERS;
+pub use parent::SUCCESSOR;
 pub use parent::{BEAT, PAGE, READY, RUNNER, VERSION, die_with_runner, name_this_process};
 pub use reporter::{HEARTBEAT, MAX_PAGE, Reporter};
 pub use secret::Secret;
@@ -50,6 +52,8 @@ pub struct Started {
     pub signals: Signals,
     /// Which of several equal processes this is, from 0 (`--process`).
     pub process: usize,
+    /// A process of the same number runs, and this one is to replace it.
+    pub is_successor: bool,
     /// What only the processes of one runner know; none without runner.
     pub secret: Option<Secret>,
     /// To tell that the component serves.
@@ -139,7 +143,7 @@ fn prepare(component: &Component, arguments: &Arguments) -> Result<Started, Fail
         }
     }
     let ready = Ready { parent, is_watched: settings.runner.is_watched() };
-    Ok(Started { settings, signals, process: arguments.process, secret, ready })
+    Ok(Started { settings, signals, process: arguments.process, is_successor: parent::is_successor(), secret, ready })
 }
 
 /// The ports that were inherited, as the configuration has them.

@@ -19,6 +19,13 @@ use crate::{Failure, Secret};
 /// Variable in which the runner tells its process id to the components that it starts.
 pub const RUNNER: &str = "PUSHPIN_RUNNER";
 
+/// Variable in which the runner tells a component that it is to replace one which still runs.
+pub const SUCCESSOR: &str = "PUSHPIN_SUCCESSOR";
+
+pub(crate) fn is_successor() -> bool {
+    started_by_runner() && std::env::var_os(SUCCESSOR).is_some()
+}
+
 /// What a component sends when it serves. Frames follow: a byte that says what it is, four bytes of length, text.
 pub const READY: u8 = b'r';
 

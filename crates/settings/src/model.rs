@@ -212,6 +212,8 @@ pub struct Frontend {
     pub drain_timeout: Duration,
     /// Whether requests that come without a name get one.
     pub request_ids: bool,
+    /// Clients of a process that is replaced move to its successor.
+    pub move_clients: bool,
     /// How long a request waits for a proxy.
     pub replay_wait: Duration,
     /// Bytes of a request's body that are kept until its response begins.

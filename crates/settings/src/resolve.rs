@@ -203,6 +203,7 @@ fn frontend(
         recover_wait: values.seconds(R, "recover_wait")?,
         drain_timeout: values.seconds(R, "drain_timeout")?,
         request_ids: values.bool(R, "request_ids")?,
+        move_clients: values.bool(R, "move_clients")?,
         replay_wait: values.seconds(R, "replay_wait")?,
         replay_body: values.int(R, "replay_body")?,
         replay_memory: values.int(R, "replay_memory")?,

@@ -8,6 +8,7 @@
 //! - [`reactor`]: one thread's event loop. It waits on ZeroMQ sockets, TCP sockets and wake-ups at once.
 //! - `sockets`: one file a pair of socket types, each with its framing.
 //! - `socket`: what all socket types share: non-blocking sending and receiving, and the bounded backlog.
+//! - [`moving`]: a socket on its way to another process.
 //! - `waiting`: messages for peers that are not there, or for which libzmq has no room; a queue for each.
 //! - `direct`: I/O of sockets that have `ipc:` addresses only, by ourselves; `zmtp`: the protocol they speak.
 //! - `libzmq`: I/O of all others, by libzmq.
@@ -25,6 +26,7 @@ mod direct;
 pub mod error;
 mod libzmq;
 mod message;
+pub mod moving;
 mod options;
 pub mod reactor;
 mod role;
@@ -38,6 +40,7 @@ pub use counters::{Counters, Load};
 pub use error::{Error, SendError, Taken};
 pub use libzmq::Context;
 pub use message::Message;
+pub use moving::{MoveError, Packed};
 pub use options::Options;
 pub use reactor::{Event, Reactor, Waker};
 pub use sockets::pub_sub::{Feed, Publisher, Subscriber, split_address};

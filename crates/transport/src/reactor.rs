@@ -209,6 +209,16 @@ impl Reactor {
         self.sockets.iter().for_each(|socket| socket.core.give_way());
     }
 
+    /// The addresses of sockets that another process has packed are ours from now on.
+    pub fn claim(&self) {
+        self.sockets.iter().for_each(|socket| socket.core.claim());
+    }
+
+    /// Another process has addresses and links of the sockets from now on; they are of no use here any more.
+    pub fn let_go(&self) {
+        self.sockets.iter().for_each(|socket| socket.core.let_go());
+    }
+
     /// Takes back the addresses on this machine that a successor has bound, which has failed.
     ///
     /// # Errors

@@ -11,6 +11,7 @@ use crate::counters::{Counters, Load};
 use crate::error::{Error, SendError, Taken};
 use crate::libzmq::Context;
 use crate::message::Message;
+use crate::moving::{MoveError, Packed};
 use crate::options::Options;
 use crate::role::Role;
 use crate::{direct, libzmq};
@@ -159,6 +160,34 @@ impl Core {
         }
     }
 
+    /// Writes everything down for another process.
+    pub(crate) fn pack(&self) -> Result<Packed, MoveError> {
+        match &self.engine {
+            Engine::Direct(socket) => socket.pack(),
+            Engine::Libzmq(_) => Err(MoveError::Kind),
+        }
+    }
+
+    /// A socket as another process has packed it.
+    pub(crate) fn unpacked(role: Role, options: &Options, packed: Packed) -> Result<Handle, MoveError> {
+        let engine = Engine::Direct(Box::new(direct::Socket::unpack(role, options, packed)?));
+        Ok(Rc::new(Core { engine, received: Cell::default(), malformed: Cell::default() }))
+    }
+
+    /// The addresses of an unpacked socket are ours from now on.
+    pub(crate) fn claim(&self) {
+        if let Engine::Direct(socket) = &self.engine {
+            socket.claim();
+        }
+    }
+
+    /// Another process has addresses and links from now on.
+    pub(crate) fn let_go(&self) {
+        if let Engine::Direct(socket) = &self.engine {
+            socket.let_go();
+        }
+    }
+
     /// Whether something has to be tried again and again, because nothing tells when it could be sent.
     pub(crate) fn is_retrying(&self) -> bool {
         match &self.engine {
@@ -261,6 +290,23 @@ macro_rules! socket_common {
                 options: &$crate::Options,
             ) -> Result<Self, $crate::Error> {
                 let core = $crate::socket::Core::connected(context, $role, specs, options)?;
+                Ok($type { core, $($field: Default::default()),* })
+            }
+
+            /// Writes everything down for another process; nothing changes here.
+            ///
+            /// # Errors
+            /// It is not of a kind that can move.
+            pub fn pack(&self) -> Result<$crate::Packed, $crate::MoveError> {
+                self.core.pack()
+            }
+
+            /// A socket as another process has packed it: not to be used before it is [claimed](crate::Reactor::claim).
+            ///
+            /// # Errors
+            /// It is not of this type, of another version, or can not be set up.
+            pub fn unpack(options: &$crate::Options, packed: $crate::Packed) -> Result<Self, $crate::MoveError> {
+                let core = $crate::socket::Core::unpacked($role, options, packed)?;
                 Ok($type { core, $($field: Default::default()),* })
             }
 

@@ -127,6 +127,12 @@ impl Waiting {
         true
     }
 
+    /// What waits for each peer, in order.
+    pub(crate) fn all(&self) -> impl Iterator<Item = (&Bytes, Vec<Parts>)> {
+        let messages = |queue: &Queue| queue.messages.iter().map(|message| message.parts.clone()).collect();
+        self.queues.iter().map(move |(peer, queue)| (peer, messages(queue)))
+    }
+
     /// Takes out what waits for a peer, in order.
     pub(crate) fn take(&mut self, peer: &[u8]) -> impl Iterator<Item = Parts> + use<> {
         let queue = self.queues.remove(peer).unwrap_or_default();

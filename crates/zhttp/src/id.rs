@@ -169,6 +169,11 @@ impl Peers {
         self.numbers.get(name).copied()
     }
 
+    /// All of them, in the order of their numbers.
+    pub fn iter(&self) -> impl Iterator<Item = (PeerId, &Rc<[u8]>)> {
+        self.names.iter().enumerate().map(|(number, name)| (PeerId(number as u32), name))
+    }
+
     /// The name of an instance.
     pub fn name(&self, peer: PeerId) -> &Rc<[u8]> {
         &self.names[peer.index()]

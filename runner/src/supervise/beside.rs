@@ -67,7 +67,7 @@ impl Supervisor<'_> {
 
     /// Starts a successor beside the process that runs.
     pub(super) fn start_beside(&mut self, index: usize) -> Result<(), SpawnError> {
-        let handle = self.spawn(index)?;
+        let handle = self.spawn(index, true)?;
         self.slots[index].successor = Some(handle);
         Ok(())
     }

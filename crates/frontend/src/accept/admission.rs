@@ -17,7 +17,7 @@ pub const ACCEPTS_A_TURN: usize = 64;
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// The limit of clients, and whether it is reached.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Admission {
     max: usize,
     /// What sets the limit.

@@ -90,6 +90,14 @@ impl Listeners {
         Ok(())
     }
 
+    /// Ends the watching: other processes have the same sockets, so closing them would not.
+    pub fn deregister(&mut self, registry: &mio::Registry) {
+        for listener in &mut self.sockets {
+            // They are closed next, so an error would change nothing.
+            let _ = listener.socket.source().deregister(registry);
+        }
+    }
+
     /// Notes that a socket has connections to accept; `false` if the token is not that of a listener.
     pub fn on_ready(&mut self, token: usize) -> bool {
         match self.sockets.get_mut(token) {

@@ -92,6 +92,14 @@ impl Io {
         matches!(self, Io::Tls(_))
     }
 
+    /// The stream, if nothing else is between us and the client.
+    pub fn plain(&self) -> Option<&Stream> {
+        match self {
+            Io::Plain(stream) => Some(stream),
+            Io::Tls(_) => None,
+        }
+    }
+
     /// Whether its next read goes on with a handshake.
     pub fn is_shaking_hands(&self) -> bool {
         matches!(self, Io::Tls(tls) if tls.connection.is_handshaking())

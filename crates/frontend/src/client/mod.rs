@@ -10,6 +10,7 @@ pub mod pacing;
 pub mod stream;
 
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::time::Instant;
 
 use wire::proxied;
@@ -17,9 +18,14 @@ use wire::proxied;
 use self::io::Io;
 use self::output::Output;
 use self::pacing::{Pacing, Reading, Stage};
+use self::stream::Stream;
 use crate::context::Config;
 use crate::exchange::Exchanges;
 use crate::http1::Http1;
+use crate::transplant::record::{ClientRecord, RecordError};
+
+/// Bytes that a client which moves to another process may have left unread.
+const MAX_MOVED: usize = 256 * 1024;
 
 /// A client connection.
 pub struct Client {
@@ -54,6 +60,43 @@ impl Client {
             unread: false,
             dirty: false,
         }
+    }
+
+    /// Writes it down for another process, which gets its socket; none if it has to stay: because of its protocol, or because
+    /// of how much it has not taken.
+    pub(crate) fn snapshot(&self, slot: u32, now: Instant) -> Option<ClientRecord> {
+        let stream = self.io.plain()?;
+        if self.output.len() > MAX_MOVED {
+            return None;
+        }
+        let (http, pacing) = (self.http.snapshot()?, self.pacing.snapshot(now)?);
+        let output = self.output.slices().flatten().copied().collect();
+        Some(ClientRecord { slot, local: stream.is_local(), http, output, pacing })
+    }
+
+    /// Goes on with it.
+    ///
+    /// # Errors
+    /// The record does not fit together.
+    pub(crate) fn restore(
+        record: ClientRecord,
+        file: OwnedFd,
+        config: &Config,
+        now: Instant,
+    ) -> Result<Self, RecordError> {
+        let mut output = Output::default();
+        output.push(record.output);
+        Ok(Client {
+            io: Io::Plain(Stream::taken_over(file, record.local)),
+            http: Http1::restore(record.slot, record.http, config.max_message)?,
+            output,
+            pacing: Pacing::restore(&record.pacing, now),
+            // What has come meanwhile is reported when it is watched.
+            readable: false,
+            writable: true,
+            unread: false,
+            dirty: false,
+        })
     }
 
     /// The same, of whom a proxy is going to say who it is.

@@ -59,6 +59,11 @@ impl Piece {
         self.header.as_slice().len() + self.body.len()
     }
 
+    /// Both in one.
+    pub(crate) fn to_vec(&self) -> Vec<u8> {
+        [self.header.as_slice(), &self.body].concat()
+    }
+
     fn advance(&mut self, n: usize) {
         let of_header = n.min(self.header.as_slice().len());
         self.header.start += of_header as u8;

@@ -8,7 +8,10 @@
 
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
+
 use super::deadlines::{Deadlines, Late};
+use crate::transplant::record::{PacingRecord, age, before};
 
 /// Bytes of a client that are read and thrown away in one turn, once its last response is under way.
 const DISCARD: usize = 65_536;
@@ -89,8 +92,8 @@ pub struct Pacing {
 }
 
 /// Stages by what is waited for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Wait {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Wait {
     Idle,
     Head,
     Body,
@@ -120,6 +123,36 @@ impl Pacing {
             shut: false,
             ended: false,
             drained: false,
+        }
+    }
+
+    /// Writes down what the connection has been through, for another process; none if it is about to end, or a proxy has yet to
+    /// say whose it is.
+    pub(crate) fn snapshot(&self, now: Instant) -> Option<PacingRecord> {
+        if self.unintroduced || self.shut || self.ended || self.drained || self.wait == Wait::Closing {
+            return None;
+        }
+        Some(PacingRecord {
+            since: age(now, self.since),
+            heard: age(now, self.heard),
+            lag: self.lag.as_ref().map(|lag| (age(now, lag.since), age(now, lag.taken), lag.bytes)),
+            wait: self.wait,
+            used: self.used,
+        })
+    }
+
+    /// Goes on from there.
+    pub(crate) fn restore(record: &PacingRecord, now: Instant) -> Self {
+        let lag = record
+            .lag
+            .map(|(since, taken, bytes)| Box::new(Lag { since: before(now, since), taken: before(now, taken), bytes }));
+        Pacing {
+            since: before(now, record.since),
+            heard: before(now, record.heard),
+            lag,
+            wait: record.wait,
+            used: record.used,
+            ..Pacing::new(now)
         }
     }
 

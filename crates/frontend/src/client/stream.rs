@@ -3,7 +3,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
-use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 
 use mio::event::Source;
 use mio::net::{TcpStream, UnixStream};
@@ -20,6 +20,19 @@ pub enum Stream {
 }
 
 impl Stream {
+    /// A connection that another process has set up.
+    pub fn taken_over(fd: OwnedFd, local: bool) -> Self {
+        match local {
+            true => Stream::Unix(UnixStream::from_std(fd.into())),
+            false => Stream::Tcp(TcpStream::from_std(fd.into())),
+        }
+    }
+
+    /// Whether it is of a Unix socket.
+    pub fn is_local(&self) -> bool {
+        matches!(self, Stream::Unix(_))
+    }
+
     /// Reads what has come and leaves it there.
     ///
     /// # Errors

@@ -160,7 +160,27 @@ impl Departures {
     }
 
     fn wait_for(&self, peer: PeerId) -> Duration {
-        if self.by_router.get(peer.index()) == Some(&true) { Duration::ZERO } else { MOMENT }
+        if self.is_by_router(peer) { Duration::ZERO } else { MOMENT }
+    }
+
+    /// Whether no server's end has to be attended to.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.waiting.is_empty() && self.closing.next().is_none()
+    }
+
+    /// How many there have been.
+    pub(crate) fn count(&self) -> u32 {
+        self.count
+    }
+
+    /// Goes on counting where another process has stopped.
+    pub(crate) fn count_from(&mut self, count: u32) {
+        self.count = count;
+    }
+
+    /// Whether packets of this server come through the ROUTER.
+    pub(crate) fn is_by_router(&self, peer: PeerId) -> bool {
+        self.by_router.get(peer.index()) == Some(&true)
     }
 
     /// When the next step is due.

@@ -19,7 +19,7 @@ pub struct Exchanges {
     pub(super) slots: Slab<Exchange>,
     pub(super) serials: u64,
     /// Exchanges without a client, and how many there may be.
-    unheard: usize,
+    pub(super) unheard: usize,
     max_unheard: usize,
     /// Records of the exchanges.
     pub(crate) records: Records,
@@ -30,7 +30,7 @@ pub struct Exchanges {
     /// Names for requests that come without.
     names: Option<RequestIds>,
     /// Times of records count from here; set by the first.
-    origin: Option<Instant>,
+    pub(super) origin: Option<Instant>,
 }
 
 /// A walk over the table in steps, so that it never takes long.

@@ -18,6 +18,7 @@ use super::shared_body::SharedBody;
 use crate::client::pacing::Stage;
 use crate::context::Context;
 use crate::exchange::{Event, Exchange, Exchanges, Opening, Owed};
+use crate::transplant::record::{HttpRecord, PhaseRecord, RecordError};
 use crate::websocket::socket::{BadFrame, Progress, Put};
 use crate::websocket::{self, WebSocket, handshake};
 
@@ -114,6 +115,37 @@ impl Http1 {
     /// The same with TLS, or without.
     pub fn over_tls(self, tls: bool) -> Self {
         Http1 { tls, ..self }
+    }
+
+    /// Writes down where it stands, for another process; none if it can not go on there: a request's body is under way, or the
+    /// connection ends.
+    pub(crate) fn snapshot(&self) -> Option<HttpRecord> {
+        let phase = match &self.phase {
+            Phase::Head => PhaseRecord::Head,
+            Phase::Serving(Request { exchange, upload: Upload::Complete, response, terms }) => {
+                PhaseRecord::Serving { exchange: *exchange, response: *response, terms: *terms }
+            }
+            Phase::WebSocket(socket) => PhaseRecord::WebSocket(socket.snapshot()?),
+            Phase::Serving(_) | Phase::Closing | Phase::Closed { .. } => return None,
+        };
+        let (input, unwritten) = (self.input.clone(), self.unwritten);
+        Some(HttpRecord { peer: self.peer, last: self.last, phase, input, unwritten })
+    }
+
+    /// Goes on from there, in slot `client` of the worker's table.
+    ///
+    /// # Errors
+    /// The record does not fit together.
+    pub(crate) fn restore(client: u32, record: HttpRecord, max_message: u64) -> Result<Self, RecordError> {
+        let phase = match record.phase {
+            PhaseRecord::Head => Phase::Head,
+            PhaseRecord::Serving { exchange, response, terms } => {
+                Phase::Serving(Request { exchange, upload: Upload::Complete, response, terms })
+            }
+            PhaseRecord::WebSocket(socket) => Phase::WebSocket(Box::new(WebSocket::restore(socket, max_message)?)),
+        };
+        let (input, unwritten) = (record.input, record.unwritten);
+        Ok(Http1 { client, peer: record.peer, tls: false, last: record.last, phase, input, unwritten })
     }
 
     /// Where the connection stands, for the decisions about reading and deadlines.

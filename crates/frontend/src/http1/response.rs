@@ -3,6 +3,7 @@
 //! (frontend, response emission).
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 use wire::http1::{
     BodyFraming, EncodeError, LAST_CHUNK, StatusLine, Version, chunk_prefix, parse_length, write_response_head,
 };
@@ -12,7 +13,7 @@ use super::shared_body::SharedBody;
 use crate::client::output::Output;
 
 /// The response, as far as it has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Response {
     /// Nothing has come.
     Waiting,
@@ -26,7 +27,7 @@ pub enum Response {
 }
 
 /// What the request has settled about its response.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Terms {
     /// Of the request, and so of the response.
     pub version: Version,

@@ -7,6 +7,8 @@ use std::rc::Rc;
 use zhttp::recovery::Seen;
 use zhttp::{PeerId, Run};
 
+use crate::transplant::record::{PlaceRecord, RecordError};
+
 /// Places one process knows.
 const MAX_PLACES: usize = 16;
 /// Bytes of a place's name.
@@ -101,6 +103,42 @@ pub struct Places {
 }
 
 impl Places {
+    /// Writes all of them down for another process.
+    pub(crate) fn snapshot(&self) -> Vec<PlaceRecord> {
+        let number = |peer: PeerId| peer.index() as u32;
+        let record = |place: &Place| PlaceRecord {
+            name: place.name.to_vec(),
+            owner: place.owner.map(number),
+            waits: place.waits.map(number),
+            is_vacant: place.is_vacant,
+            run: place.sent.run,
+            ring: place.sent.ring.iter().map(|(run, channel, id)| (*run, channel.to_vec(), id.to_vec())).collect(),
+            last: place.sent.last.iter().map(|(channel, (run, id))| (channel.to_vec(), *run, id.to_vec())).collect(),
+        };
+        self.places.iter().map(record).collect()
+    }
+
+    /// Reads them back; `peers` by their numbers there.
+    pub(crate) fn restore(records: Vec<PlaceRecord>, peers: &[PeerId]) -> Result<Self, RecordError> {
+        let peer = |number: Option<u32>| match number {
+            Some(number) => peers.get(number as usize).copied().map(Some).ok_or(RecordError::Unfit("server")),
+            None => Ok(None),
+        };
+        let place = |record: PlaceRecord| {
+            let mut last: HashMap<Text, (u64, Text)> = HashMap::with_capacity(record.last.len());
+            last.extend(record.last.into_iter().map(|(channel, run, id)| (channel.into(), (run, id.into()))));
+            let known = |channel: &[u8]| last.get_key_value(channel).map(|(name, _)| name.clone());
+            let ring = record.ring.into_iter().map(|(run, channel, id)| {
+                (run, known(&channel).unwrap_or_else(|| channel.as_slice().into()), id.into())
+            });
+            let sent = Sent { run: record.run, ring: ring.collect(), last: HashMap::new() };
+            let (owner, waits) = (peer(record.owner)?, peer(record.waits)?);
+            let (name, is_vacant) = (record.name.into(), record.is_vacant);
+            Ok(Place { name, owner, is_vacant, waits, sent: Sent { last, ..sent } })
+        };
+        Ok(Places { places: records.into_iter().map(place).collect::<Result<_, RecordError>>()? })
+    }
+
     /// The number of a place by its name, new or known; none if there are too many.
     pub fn find(&mut self, name: &[u8]) -> Option<usize> {
         let known = self.places.iter().position(|place| *place.name == *name);

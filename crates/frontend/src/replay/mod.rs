@@ -14,10 +14,11 @@ mod request;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use zhttp::Packet;
+use zhttp::{Packet, PeerId};
 
 use self::budget::Budget;
 pub(crate) use self::request::KeptRequest;
+use crate::transplant::record::{RecordError, RequestRecord};
 
 /// How much is kept, and for how long.
 #[derive(Clone, Copy, Debug)]
@@ -71,6 +72,17 @@ impl Replays {
         }
         let share = self.budget.take(first.len())?;
         Some(Box::new(KeptRequest::new(first, packet, self.terms.body, share)))
+    }
+
+    /// Goes on keeping a request of another process, if there is room.
+    pub(crate) fn take_over(
+        &self,
+        record: RequestRecord,
+        peers: &[PeerId],
+    ) -> Result<Option<Box<KeptRequest>>, RecordError> {
+        let share = self.budget.take(record.first.len() + record.body.len());
+        let share = share.filter(|_| self.are_kept());
+        share.map(|share| Ok(Box::new(KeptRequest::restore(record, self.terms.body, share, peers)?))).transpose()
     }
 
     /// A request waits for a proxy from now on.

@@ -4,6 +4,7 @@
 use zhttp::{Packet, PeerId};
 
 use super::budget::Share;
+use crate::transplant::record::{RecordError, RequestRecord};
 
 /// How often a request is sent again at most: one that ends each proxy that gets it must not go through all of them.
 const TIMES: u8 = 2;
@@ -49,6 +50,46 @@ impl KeptRequest {
             times: 0,
             share,
         }
+    }
+
+    /// Writes it down for another process; none if it is with no proxy.
+    pub(crate) fn snapshot(&self) -> Option<RequestRecord> {
+        (!self.waits).then(|| RequestRecord {
+            first: self.first.to_vec(),
+            body: self.body.clone(),
+            has_body: self.has_body,
+            is_complete: self.is_complete,
+            sent: self.sent as u64,
+            is_ended: self.is_ended,
+            is_idempotent: self.is_idempotent,
+            proxy: self.proxy.map(|proxy| proxy.index() as u32),
+            times: self.times,
+        })
+    }
+
+    /// Reads it back.
+    pub(super) fn restore(
+        record: RequestRecord,
+        max_body: usize,
+        share: Share,
+        peers: &[PeerId],
+    ) -> Result<Self, RecordError> {
+        let sent = usize::try_from(record.sent).ok().filter(|sent| *sent <= record.body.len());
+        let proxy = record.proxy.map(|proxy| peers.get(proxy as usize).copied().ok_or(RecordError::Unfit("proxy")));
+        Ok(KeptRequest {
+            first: record.first.into(),
+            body: record.body,
+            max_body,
+            has_body: record.has_body,
+            is_complete: record.is_complete,
+            sent: sent.ok_or(RecordError::Unfit("body"))?,
+            is_ended: record.is_ended,
+            is_idempotent: record.is_idempotent,
+            proxy: proxy.transpose()?,
+            waits: false,
+            times: record.times,
+            share,
+        })
     }
 
     /// The first packet, with the number of the session that it was for.

@@ -7,6 +7,7 @@ use wire::request_id;
 use zhttp::{Bulk, Ext, Id, Kind, Packet, PeerId, Peers};
 
 use super::Uplink;
+use crate::transplant::relay::{Relay, Up};
 
 /// Bytes of a URI in a line.
 const LOGGED_URI: usize = 200;
@@ -16,7 +17,9 @@ pub(crate) struct Links {
     pub(crate) instance: Vec<u8>,
     pub(crate) stream: Router,
     pub(crate) peers: Peers,
-    requests: Push,
+    pub(crate) requests: Push,
+    /// There once a successor has the sockets: the way to it.
+    pub(crate) relay: Option<Relay>,
     writer: Writer,
     grants: Bulk<u32>,
     refused: Vec<Id>,
@@ -26,8 +29,11 @@ impl Uplink for Links {
     fn open(&mut self, packet: &Packet<'_>) -> &[u8] {
         log(packet);
         let signed = Packet { from: &self.instance, ..*packet };
-        if self.requests.send(signed.encode(None, &mut self.writer)).is_err() {
-            self.refuse(packet);
+        let encoded = signed.encode(None, &mut self.writer);
+        match &mut self.relay {
+            Some(relay) => relay.send(&Up::Open(encoded.to_vec())),
+            None if self.requests.send(encoded).is_err() => self.refuse(packet),
+            None => {}
         }
         self.writer.as_slice()
     }
@@ -40,8 +46,11 @@ impl Uplink for Links {
         // Grants have their numbers already, so they must not come behind a later packet of their session.
         self.send_grants();
         let signed = Packet { from: &self.instance, ..*packet };
-        if self.stream.send(self.peers.name(to), signed.encode(None, &mut self.writer)).is_err() {
-            self.refuse(packet);
+        let (name, encoded) = (self.peers.name(to), signed.encode(None, &mut self.writer));
+        match &mut self.relay {
+            Some(relay) => relay.send(&Up::Send(name.to_vec(), encoded.to_vec())),
+            None if self.stream.send(name, encoded).is_err() => self.refuse(packet),
+            None => {}
         }
     }
 
@@ -75,6 +84,7 @@ impl Links {
             stream,
             peers: Peers::default(),
             requests,
+            relay: None,
             writer: Writer::new(4096),
             grants: Bulk::default(),
             refused: Vec::new(),
@@ -83,12 +93,12 @@ impl Links {
 
     /// Whether a proxy is there.
     pub(crate) fn has_proxy(&self) -> bool {
-        self.requests.has_peer()
+        self.relay.is_some() || self.requests.has_peer()
     }
 
     /// Whether a proxy takes a request now.
     pub(crate) fn takes_requests(&self) -> bool {
-        self.requests.is_writable()
+        self.relay.is_some() || self.requests.is_writable()
     }
 
     /// Links to proxies that have ended so far.
@@ -125,6 +135,13 @@ impl Links {
         sessions.drain(|peer, (), ids| {
             self.send(peer, &Packet { ids, kind, ext: Ext::MULTI, ..Packet::default() });
         });
+    }
+
+    /// The successor could not send a packet.
+    pub(crate) fn on_refused(&mut self, packet: &[u8]) {
+        if let Ok(packet) = Packet::decode(packet) {
+            self.refuse(&packet);
+        }
     }
 
     fn refuse(&mut self, packet: &Packet<'_>) {

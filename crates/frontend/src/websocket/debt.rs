@@ -17,6 +17,16 @@ const MAX: usize = 65_536;
 pub struct Debt(usize);
 
 impl Debt {
+    /// One of so many bytes.
+    pub(crate) fn of(bytes: u64) -> Self {
+        Debt(usize::try_from(bytes).unwrap_or(usize::MAX / 2).min(usize::MAX / 2))
+    }
+
+    /// In bytes.
+    pub(crate) fn bytes(self) -> u64 {
+        self.0 as u64
+    }
+
     /// A part has been inflated.
     ///
     /// # Errors

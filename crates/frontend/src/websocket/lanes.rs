@@ -10,8 +10,10 @@
 
 use std::collections::VecDeque;
 
+use serde::{Deserialize, Serialize};
+
 /// One of a session's servers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Lane {
     /// The session itself.
     First,
@@ -20,7 +22,7 @@ pub enum Lane {
 }
 
 /// What an item is for the messages of its lane.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Part {
     /// A frame that may stand within a message.
     Control,
@@ -32,7 +34,7 @@ pub enum Part {
 }
 
 /// The order of what two servers send.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lanes<T> {
     /// The lane whose message has begun and not ended.
     open: Option<Lane>,
@@ -55,6 +57,18 @@ impl<T> Lanes<T> {
             within: false,
             after: 0,
             passed: false,
+        }
+    }
+
+    /// The same with other items.
+    pub(crate) fn map<U>(&self, item: impl Fn(&T) -> U) -> Lanes<U> {
+        let all = |lane: usize| self.waiting[lane].iter().map(|(waiting, part)| (item(waiting), *part)).collect();
+        Lanes {
+            open: self.open,
+            waiting: [all(0), all(1)],
+            within: self.within,
+            after: self.after,
+            passed: self.passed,
         }
     }
 

@@ -15,6 +15,7 @@ use crate::context::Context;
 use crate::http1::SharedBody;
 use crate::http1::connection::Refusal;
 use crate::http1::response::BadResponse;
+use crate::transplant::record::{FrameRecord, RecordError, WebSocketRecord};
 
 /// Message bytes sent in one packet at most.
 const MAX_PIECE: usize = 65_536;
@@ -97,6 +98,44 @@ impl WebSocket {
             close_sent: false,
             close_received: false,
         }
+    }
+
+    /// Writes down where it stands, for another process; none within a compressed message of the client.
+    pub(crate) fn snapshot(&self) -> Option<WebSocketRecord> {
+        if self.inflater.is_some() {
+            return None;
+        }
+        Some(WebSocketRecord {
+            exchange: self.exchange,
+            key: self.key.as_deref().map(<[u8]>::to_vec),
+            reader: self.reader.standing(),
+            debt: self.debt.bytes(),
+            deflates: self.deflates,
+            within: self.within,
+            lanes: self.lanes.as_ref().map(|lanes| lanes.map(Frame::snapshot)),
+            close_sent: self.close_sent,
+            close_received: self.close_received,
+        })
+    }
+
+    /// Goes on from there.
+    ///
+    /// # Errors
+    /// The record does not fit together.
+    pub(crate) fn restore(record: WebSocketRecord, max_message: u64) -> Result<Self, RecordError> {
+        let reader = Reader::new(Role::Server, max_message, record.deflates).at(record.reader);
+        Ok(WebSocket {
+            exchange: record.exchange,
+            key: record.key.map(Vec::into_boxed_slice),
+            reader: reader.ok_or(RecordError::Unfit("message"))?,
+            inflater: None,
+            debt: Debt::of(record.debt),
+            deflates: record.deflates,
+            within: record.within,
+            lanes: record.lanes.map(|lanes| Box::new(lanes.map(Frame::restore))),
+            close_sent: record.close_sent,
+            close_received: record.close_received,
+        })
     }
 
     /// Whether the server has not answered yet.
@@ -349,6 +388,15 @@ impl WebSocket {
 }
 
 impl Frame {
+    fn snapshot(&self) -> FrameRecord {
+        FrameRecord { bytes: self.piece.to_vec(), credits: self.credits as u64, close: self.close }
+    }
+
+    fn restore(record: &FrameRecord) -> Self {
+        let credits = usize::try_from(record.credits).unwrap_or(usize::MAX);
+        Frame { piece: record.bytes.clone().into(), credits, close: record.close }
+    }
+
     /// Without a status 1000 is what clients of Pushpin know.
     fn close(packet: &Packet<'_>) -> Self {
         let mut frame = Vec::new();

@@ -10,6 +10,7 @@ use super::Worker;
 use crate::departure::Step;
 use crate::exchange::Exchange;
 use crate::keep::offer;
+use crate::transplant::relay::Down;
 
 /// What clients are told that have got nothing yet.
 const GONE: Option<(u16, &str)> =
@@ -20,6 +21,7 @@ impl Worker {
     pub(super) fn on_left(&mut self, name: &[u8], reason: Reason, now: Instant) {
         let Some(peer) = self.core.links.peers.intern(name) else { return };
         tracing::debug!("{} has left: {reason:?}", String::from_utf8_lossy(name));
+        self.predecessors.tell(&Down::Left(name.to_vec()));
         self.departures.on_left(peer, name, &mut self.core.exchanges, now);
     }
 

@@ -6,8 +6,9 @@
 
 use std::time::{Duration, Instant};
 
+use process::passing::Door;
+
 use super::Worker;
-use crate::accept::Listeners;
 use crate::departure::spread::Spread;
 use crate::exchange::Exchange;
 
@@ -19,24 +20,42 @@ pub(super) struct Drain {
     /// When each slot's client is ended.
     closing: Spread<usize>,
     end: Instant,
+    /// The runner knows that the successor serves: it would take an earlier end for a failure.
+    released: bool,
 }
 
 impl Worker {
     /// A successor serves: leaves new clients to it, and is [drained](Self::is_drained) when ours are gone, after `timeout` at
     /// the latest.
     pub fn give_way(&mut self, timeout: Duration, now: Instant) {
-        if self.drain.is_some() {
-            return;
+        if self.drain.is_none() {
+            self.reactor.give_way();
+            self.begin_drain(timeout, now);
         }
+        if let Some(drain) = &mut self.drain {
+            drain.released = true;
+        }
+    }
+
+    /// The same, before the runner knows.
+    pub(super) fn begin_drain(&mut self, timeout: Duration, now: Instant) {
         tracing::info!("{} clients are left to be served, for at most {} s", self.clients.len(), timeout.as_secs());
-        self.listeners = Listeners::default();
-        self.reactor.give_way();
+        std::mem::take(&mut self.listeners).deregister(self.reactor.registry());
+        // Its file is the successor's by now, if that has one.
+        drop(self.leave_door());
         let mut closing = Spread::over(timeout / 2, now);
         for (slot, client) in &mut self.clients {
             client.http.be_last();
             closing.add(slot, slot as u64, now + timeout / 2);
         }
-        self.drain = Some(Drain { closing, end: now + timeout + LINGER });
+        self.drain = Some(Drain { closing, end: now + timeout + LINGER, released: false });
+    }
+
+    /// There is no way to the servers any more.
+    pub(super) fn end_drain(&mut self) {
+        if let Some(drain) = &mut self.drain {
+            drain.end = Instant::now();
+        }
     }
 
     /// A successor has failed: takes back what it may have taken.
@@ -44,11 +63,17 @@ impl Worker {
         if let Err(error) = self.reactor.bind_again() {
             tracing::error!("{error}");
         }
+        if let Some(path) = self.door_path.clone()
+            && self.door.as_ref().is_some_and(Door::is_displaced)
+            && let Err(error) = self.open_door(path)
+        {
+            tracing::error!("clients will not be able to move to a successor: {error}");
+        }
     }
 
     /// Whether there is nobody left to be served since a successor is.
     pub fn is_drained(&self, now: Instant) -> bool {
-        self.drain.as_ref().is_some_and(|drain| self.clients.is_empty() || drain.end <= now)
+        self.drain.as_ref().is_some_and(|drain| drain.released && self.clients.is_empty() || drain.end <= now)
     }
 
     /// If a successor serves: how many clients have been ended because they stayed for too long.

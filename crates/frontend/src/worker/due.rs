@@ -46,7 +46,7 @@ impl Worker {
         }
     }
 
-    fn grant_owed(&mut self) {
+    pub(super) fn grant_owed(&mut self) {
         for (slot, serial) in std::mem::take(&mut self.owing) {
             if let Some(exchange) = self.core.exchanges.get_mut(slot).filter(|e| e.serial() == serial) {
                 exchange.grant(&mut self.core.links);

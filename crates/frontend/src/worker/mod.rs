@@ -12,27 +12,35 @@
 //! - `measures`: what operators can see of all this.
 //! - `drain`: the end of a process that has been replaced.
 //! - `departed`: what becomes of the sessions of servers that have gone.
+//! - `giving`, `taking`: clients and links move to a successor; `relaying`: those that stay.
 //! - `replays`: requests that go to another proxy, or wait for one.
 
 mod clients;
 mod departed;
 mod drain;
 mod due;
+mod giving;
 mod measures;
 mod packets;
+mod relaying;
 mod replays;
+mod taking;
 mod timers;
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use limited::Limited;
+use process::passing::{Channel, Door};
 use slab::Slab;
+use tnetstring::Writer;
 use transport::{Event, Options, Push, Reactor, Router, Subscriber};
 use wire::request_id::RequestIds;
 use zhttp::session::client::Outgoing;
 use zhttp::{Bulk, Kind};
 
 use self::drain::Drain;
+use self::giving::DOOR;
 use self::timers::SlotTimers;
 use crate::accept::handshakes::Handshakes;
 use crate::accept::{Admission, Listeners};
@@ -42,6 +50,8 @@ use crate::context::{Config, Context};
 use crate::departure::Departures;
 use crate::exchange::Exchanges;
 use crate::replay;
+use crate::transplant::record::Question;
+use crate::transplant::relay::Predecessors;
 use crate::uplink::Links;
 
 const RESPONSES: usize = 0;
@@ -69,6 +79,11 @@ pub struct Specs {
 }
 
 impl Specs {
+    /// In the order in which the sockets move to a successor.
+    pub fn addresses(&self) -> [String; 3] {
+        [self.out.clone(), self.out_stream.clone(), self.responses.clone()]
+    }
+
     /// Whether all addresses are of this machine. Then the end of a server's connection is noticed, so servers are asked
     /// to answer through it: what they sent comes before their end.
     pub fn are_local(&self) -> bool {
@@ -100,6 +115,14 @@ pub struct Worker {
     owing: Vec<(u32, u64)>,
     grants_due: Option<Instant>,
     departures: Departures,
+    /// Where a successor comes in, and who has.
+    door: Option<Door>,
+    door_path: Option<PathBuf>,
+    heir: Option<(Channel, Question)>,
+    addresses: [String; 3],
+    /// Those that have clients left since we have taken over.
+    predecessors: Predecessors,
+    writer: Writer,
     /// A successor serves.
     drain: Option<Drain>,
     /// Links to proxies that had ended when that was last looked at.
@@ -136,10 +159,19 @@ pub struct Counters {
     pub orphaned: u64,
     /// Clients that were ended because this process had been replaced.
     pub replaced: u64,
+    /// Clients that have moved to the process that has replaced this one.
+    pub moved: u64,
     /// Requests for which no proxy came in time.
     pub unserved: u64,
     /// Sessions ended because nobody took a packet of theirs.
     pub unreachable: u64,
+}
+
+/// The ZeroMQ sockets.
+struct Sockets {
+    responses: Subscriber,
+    stream: Router,
+    requests: Push,
 }
 
 /// What every client needs.
@@ -164,23 +196,48 @@ impl Worker {
         specs: &Specs,
         listeners: Listeners,
         admission: Admission,
-        mut config: Config,
+        config: Config,
         replay: replay::Terms,
         names: Option<RequestIds>,
     ) -> Result<Self, transport::Error> {
-        config.router_resp = specs.are_local();
         let context = transport::Context::new();
         let options = specs.options.clone();
         let named = options.clone().named(&specs.instance);
         let responses = Subscriber::bind(&context, &specs.responses, &options)?;
         responses.subscribe_instance(&specs.instance)?;
-        if config.router_resp && !config.recover_wait.is_zero() {
+        if specs.are_local() && !config.recover_wait.is_zero() {
             // What servers leave to their successors is of use only if their end is known.
             responses.subscribe_instance(&zhttp::recovery::topic(&specs.instance))?;
         }
         let stream = Router::bind(&context, &specs.out_stream, &named)?;
         // Requests that no proxy has taken yet are of no use once the frontend is gone.
         let requests = Push::bind(&context, &specs.out, &Options { linger: 0, ..options })?;
+        let sockets = Sockets { responses, stream, requests };
+        let mut worker = Self::with(specs, sockets, admission, config, replay, names)?;
+        worker.listen(listeners)?;
+        Ok(worker)
+    }
+
+    /// Accepts clients from there.
+    ///
+    /// # Errors
+    /// A socket can not be watched.
+    pub fn listen(&mut self, listeners: Listeners) -> Result<(), transport::Error> {
+        self.listeners = listeners;
+        self.listeners.register(self.reactor.registry())?;
+        Ok(())
+    }
+
+    /// With sockets that are set up already, and nobody to accept from.
+    fn with(
+        specs: &Specs,
+        Sockets { responses, stream, requests }: Sockets,
+        admission: Admission,
+        mut config: Config,
+        replay: replay::Terms,
+        names: Option<RequestIds>,
+    ) -> Result<Self, transport::Error> {
+        config.router_resp = specs.are_local();
         let mut reactor = Reactor::new()?;
         reactor.add(RESPONSES, &responses)?;
         reactor.add(STREAM, &stream)?;
@@ -189,10 +246,10 @@ impl Worker {
         let most = admission.max().min(RESERVED);
         let exchanges = Exchanges::for_clients(most).replaying(replay).naming(names);
         let departures = Departures::new(config.recover_wait, now);
-        let mut worker = Worker {
+        Ok(Worker {
             reactor,
             responses,
-            listeners,
+            listeners: Listeners::default(),
             admission,
             clients: Slab::with_capacity(most),
             core: Core { config, exchanges, links: Links::new(&specs.instance, requests, stream) },
@@ -206,14 +263,18 @@ impl Worker {
             owing: Vec::new(),
             grants_due: None,
             departures,
+            door: None,
+            door_path: None,
+            heir: None,
+            addresses: specs.addresses(),
+            predecessors: Predecessors::default(),
+            writer: Writer::new(4096),
             drain: None,
             proxies_left: 0,
             counters: Counters::default(),
             buffer: vec![0; READ_BUFFER],
             warnings: Limited::default(),
-        };
-        worker.listeners.register(worker.reactor.registry())?;
-        Ok(worker)
+        })
     }
 
     /// What has happened since the start.
@@ -242,6 +303,8 @@ impl Worker {
                 Event::Source { token, readable, writable, ended } if token >= FIRST_CLIENT => {
                     self.on_client_ready(token - FIRST_CLIENT, readable, writable, ended);
                 }
+                Event::Source { token: DOOR, .. } => self.on_door(now),
+                Event::Source { token, .. } if self.on_relay(token, now) => {}
                 Event::Source { token, .. } if !self.listeners.on_ready(token) => foreign(token),
                 _ => {}
             }
@@ -264,6 +327,7 @@ impl Worker {
             self.accept(now);
         }
         self.attend_to_timers(now);
+        self.look_for_lost_relays();
         Ok(())
     }
 
@@ -308,5 +372,8 @@ impl Worker {
         self.clients.clear();
         self.core.links.send_bulk(Kind::Cancel, cancels);
         self.reactor.drain(Duration::from_secs(1));
+        if let Some(relay) = &mut self.core.links.relay {
+            relay.finish();
+        }
     }
 }

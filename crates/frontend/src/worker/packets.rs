@@ -21,7 +21,7 @@ impl Worker {
             let Some(message) = self.responses.recv() else { return };
             // The socket subscribes to this prefix, so it is there.
             let packet = message.get(self.core.links.instance.len() + 1..).unwrap_or_default();
-            self.take_packet(packet, now);
+            self.take_packet(packet, false, now);
         }
     }
 
@@ -32,7 +32,7 @@ impl Worker {
                     self.on_question(&peer, &message, now);
                 }
                 Some(Incoming::Packet(_, message)) => {
-                    if let Some(from) = self.take_packet(&message, now) {
+                    if let Some(from) = self.take_packet(&message, true, now) {
                         self.departures.on_answer(from);
                     }
                 }
@@ -44,7 +44,7 @@ impl Worker {
     }
 
     /// Gives a packet to the clients it is for; whom it came from, if that can be understood.
-    fn take_packet(&mut self, message: &[u8], now: Instant) -> Option<PeerId> {
+    pub(super) fn take_packet(&mut self, message: &[u8], by_router: bool, now: Instant) -> Option<PeerId> {
         let packet = match Packet::decode(message) {
             Ok(packet) => packet,
             Err(error) => {
@@ -57,9 +57,16 @@ impl Worker {
         let from = self.core.links.peers.intern(packet.from);
         self.core.exchanges.note_run(&packet, from);
         let body = SharedBody::new(packet.body);
+        let mut elsewhere = Vec::new();
         for id in packet.ids.iter() {
             let Ok((id, seq)) = id else { continue };
-            self.deliver(&packet, &body, id, from, seq, now);
+            match self.predecessors.owner(id) {
+                Some(owner) => elsewhere.push((owner, (id, seq))),
+                None => self.deliver(&packet, &body, id, from, seq, now),
+            }
+        }
+        if !elsewhere.is_empty() {
+            self.pass_down(&packet, &elsewhere, by_router);
         }
         from
     }

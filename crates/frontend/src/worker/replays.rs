@@ -6,14 +6,16 @@ use std::time::Instant;
 use zhttp::Packet;
 
 use super::Worker;
+use crate::transplant::relay::Down;
 
 impl Worker {
     /// A link to a proxy may have ended. What was sent by it was perhaps not read; what was not sent waits for the next.
     pub(super) fn look_for_lost_requests(&mut self, now: Instant) {
         let left = self.core.links.proxies_left();
-        if std::mem::replace(&mut self.proxies_left, left) == left {
+        if std::mem::replace(&mut self.proxies_left, left) == left || self.core.links.relay.is_some() {
             return;
         }
+        self.predecessors.tell(&Down::ProxyLost);
         if !self.core.links.has_proxy() {
             for message in self.core.links.take_unsent() {
                 self.take_back(&message, now);
@@ -27,6 +29,11 @@ impl Worker {
         let Ok(packet) = Packet::decode(message) else { return };
         let Some((id, _)) = packet.ids.single() else { return };
         let core = &mut self.core;
+        if self.predecessors.owner(id).is_some() {
+            // It waits here: its predecessor ends it if that takes too long.
+            let _ = core.links.requests.send(message);
+            return;
+        }
         let Some(slot) = core.exchanges.find(id).map(|exchange| exchange.slot()) else { return };
         if !core.exchanges.take_back(slot, now, &mut core.links) {
             self.counters.unreachable += 1;

@@ -2,7 +2,7 @@
 //! `ipc:` addresses, and the files that belong to them.
 
 use std::io;
-use std::os::fd::AsRawFd as _;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::SocketAddr;
@@ -38,6 +38,14 @@ impl Location {
             Some(name) => Location::Abstract(name.as_bytes().to_vec()),
             None => Location::File(rest.into()),
         })
+    }
+
+    /// As it stands behind `ipc://`.
+    pub(crate) fn text(&self) -> String {
+        match self {
+            Location::File(path) => path.display().to_string(),
+            Location::Abstract(name) => format!("@{}", String::from_utf8_lossy(name)),
+        }
     }
 
     pub(crate) fn connect(&self) -> io::Result<UnixStream> {
@@ -84,6 +92,25 @@ impl Listener {
                 Ok(Listener { socket, location: location.clone(), file })
             }
         }
+    }
+
+    /// One that another process has bound, and still has: its file is not ours.
+    pub(crate) fn taken_over(fd: OwnedFd, location: Location) -> io::Result<Self> {
+        let socket = std::os::unix::net::UnixListener::from(fd);
+        socket.set_nonblocking(true)?;
+        Ok(Listener { socket: UnixListener::from_std(socket), location, file: None })
+    }
+
+    /// The file is ours from now on.
+    pub(crate) fn claim(&mut self) {
+        if let Location::File(path) = &self.location {
+            self.file = inode(path).map(|inode| (path.clone(), inode));
+        }
+    }
+
+    /// The file is another process's from now on.
+    pub(crate) fn let_go(&mut self) {
+        self.file = None;
     }
 
     /// Whether the file is gone, or another process has put its own there.

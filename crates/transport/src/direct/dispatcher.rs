@@ -7,10 +7,12 @@
 //!
 //! Time is told with [`Dispatcher::flush`] only, once a turn; what happens between is dated then.
 //!
-//! Here is who is there and what is asked about them; `sending`, `receiving`, `subscribing` and `turn` are the rest.
+//! Here is who is there and what is asked about them; `sending`, `receiving`, `subscribing` and `turn` are the rest;
+//! `moving` takes all of it to another process.
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_macros))]
 
+mod moving;
 mod receiving;
 mod sending;
 mod subscribing;

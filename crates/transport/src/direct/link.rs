@@ -14,6 +14,7 @@ use super::topics::Topics;
 use crate::change::Reason;
 use crate::counters::Load;
 use crate::message::Message;
+use crate::moving::PeerRecord;
 use crate::role::Role;
 use crate::zmtp::{Decoder, Step, Violation, frame, greeting};
 
@@ -130,6 +131,46 @@ impl<S: Read + Write> Link<S> {
             deaf: false,
             progress: false,
         }
+    }
+
+    /// Writes down what is half read and half written, for another process that gets the stream.
+    pub(crate) fn pack(&self, serial: u32, refused: Vec<Vec<u8>>) -> PeerRecord {
+        let (output, messages, control) = self.outgoing.pack();
+        PeerRecord {
+            serial,
+            identity: self.identity.to_vec(),
+            refused,
+            input: self.input.clone(),
+            parts: self.parts.iter().map(|part| (part.to_vec(), part.more())).collect(),
+            fresh: self.fresh,
+            output,
+            messages,
+            control,
+        }
+    }
+
+    /// Goes on with what another process has packed; none if that does not fit together.
+    pub(crate) fn unpack(stream: S, role: Role, max_message: usize, record: PeerRecord) -> Option<Self> {
+        // The first part of a message to a ROUTER is ours.
+        let ours = usize::from(role == Role::Router);
+        let begun = record.parts.iter().skip(ours).map(|(part, _)| part.len()).sum();
+        Some(Link {
+            stream,
+            role,
+            decoder: Decoder::after_handshake(role, max_message, begun),
+            input: record.input,
+            parts: record.parts.into_iter().map(|(part, more)| Message::new(part.into(), more)).collect(),
+            outgoing: Outgoing::unpack(record.output, &record.messages, record.control)?,
+            identity: record.identity.into(),
+            topics: Topics::default(),
+            ready: true,
+            fresh: record.fresh,
+            readable: true,
+            ended: false,
+            writable: true,
+            deaf: false,
+            progress: false,
+        })
     }
 
     /// Whether the peer has not taken what waits for it; what is only collected in this turn does not count.

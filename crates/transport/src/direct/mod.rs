@@ -24,6 +24,7 @@ mod topics;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io;
+use std::os::fd::AsFd as _;
 use std::time::{Duration, Instant};
 
 use limited::Limited;
@@ -37,6 +38,7 @@ use self::link::Broken;
 use crate::change::Arrival;
 use crate::counters::{Counters, Load};
 use crate::error::{Error, SendError, Taken};
+use crate::moving::{MoveError, Packed, SocketRecord};
 use crate::options::Options;
 use crate::role::Role;
 use crate::waiting::Absent;
@@ -186,6 +188,65 @@ impl Socket {
             bind().map_err(|e: io::Error| Error::Bind { spec: shell.address.clone(), reason: e.to_string() })?;
         }
         Ok(())
+    }
+
+    /// Writes everything down for another process; nothing changes here.
+    pub(crate) fn pack(&self) -> Result<Packed, MoveError> {
+        let system = |error: io::Error| MoveError::System(error.to_string());
+        let shell = self.0.borrow();
+        if !shell.endpoints.is_empty() || shell.listeners.iter().any(Listener::is_displaced) {
+            return Err(MoveError::Kind);
+        }
+        let (mut record, streams) = shell.dispatcher.pack()?;
+        record.address.clone_from(&shell.address);
+        record.listeners = shell.listeners.iter().map(|listener| listener.location.text()).collect();
+        let listeners = shell.listeners.iter().map(|listener| listener.socket.as_fd());
+        let files = listeners.chain(streams.into_iter().map(|stream| stream.as_fd()));
+        let files = files.map(|file| file.try_clone_to_owned()).collect::<io::Result<_>>().map_err(system)?;
+        Ok(Packed { record: record.encode()?, files })
+    }
+
+    /// A socket as another process has packed it, who still has it: its addresses are not ours before [`Socket::claim`].
+    pub(crate) fn unpack(role: Role, options: &Options, packed: Packed) -> Result<Self, MoveError> {
+        let system = |error: io::Error| MoveError::System(error.to_string());
+        let record = SocketRecord::decode(&packed.record)?;
+        let (expected, got) = (record.listeners.len() + record.peers.len(), packed.files.len());
+        if expected != got {
+            return Err(MoveError::Files { expected, got });
+        }
+        let mut socket = Socket::new(role, options);
+        let shell = socket.0.get_mut();
+        shell.address.clone_from(&record.address);
+        let mut files = packed.files.into_iter();
+        for (location, file) in record.listeners.iter().zip(&mut files) {
+            let location = Location::parse(&format!("ipc://{location}")).map_err(system)?;
+            shell.listeners.push(Listener::taken_over(file, location).map_err(system)?);
+        }
+        let streams = files.map(std::os::unix::net::UnixStream::from).map(UnixStream::from_std);
+        shell.dispatcher.unpack(record, streams)?;
+        Ok(socket)
+    }
+
+    /// The addresses are ours from now on.
+    pub(crate) fn claim(&self) {
+        self.0.borrow_mut().listeners.iter_mut().for_each(Listener::claim);
+    }
+
+    /// Another process has addresses and links from now on.
+    pub(crate) fn let_go(&self) {
+        let shell = &mut *self.0.borrow_mut();
+        for mut listener in shell.listeners.drain(..) {
+            listener.let_go();
+            if let Some(watch) = &shell.watch {
+                // The other process has the same socket, so closing it here would not end the watching.
+                let _ = watch.registry.deregister(&mut listener.socket);
+            }
+        }
+        for mut stream in shell.dispatcher.let_go() {
+            if let Some(watch) = &shell.watch {
+                let _ = watch.registry.deregister(&mut stream);
+            }
+        }
     }
 
     /// Whether a peer takes a message now.

@@ -16,6 +16,9 @@ use crate::zmtp::frame;
 /// Capacity that an empty buffer keeps, in bytes.
 const IDLE_CAPACITY: usize = 256 * 1024;
 
+/// Bytes of the first message that may have left before it was packed.
+const MAX_BEFORE: usize = 1 << 30;
+
 /// Encoded messages in order.
 #[derive(Default)]
 pub(crate) struct Outgoing {
@@ -117,6 +120,34 @@ impl Outgoing {
         }
     }
 
+    /// What has not been written, where messages begin and end in it (one may have begun before), and how many of its bytes
+    /// are none at most.
+    pub(crate) fn pack(&self) -> (Vec<u8>, Vec<(i64, u64)>, u64) {
+        let place = |message: &Range<usize>| {
+            (message.start as i64 - self.written as i64, message.end.saturating_sub(self.written) as u64)
+        };
+        let messages = self.messages.iter().filter(|message| message.end > self.written).map(place).collect();
+        (self.bytes[self.written..].to_vec(), messages, self.control as u64)
+    }
+
+    /// Takes up what was packed; none if that does not fit together.
+    pub(crate) fn unpack(bytes: Vec<u8>, messages: &[(i64, u64)], control: u64) -> Option<Self> {
+        // As if the part of the first message that has left were there still.
+        let before = usize::try_from(messages.first().map_or(0, |first| first.0.min(0)).unsigned_abs()).ok()?;
+        let total = before.checked_add(bytes.len())?;
+        let place = |(start, end): &(i64, u64)| {
+            let start = usize::try_from(start.checked_add(i64::try_from(before).ok()?)?).ok()?;
+            let end = usize::try_from(*end).ok()?.checked_add(before)?;
+            (start < end && end <= total).then_some(start..end)
+        };
+        let messages = messages.iter().map(place).collect::<Option<VecDeque<_>>>()?;
+        if before > MAX_BEFORE {
+            return None;
+        }
+        let bytes = [vec![0; before], bytes].concat();
+        Some(Outgoing { bytes, written: before, messages, control: usize::try_from(control).ok()? })
+    }
+
     /// The messages of which nothing has been written yet, each encoded.
     pub(crate) fn untouched(&self) -> impl Iterator<Item = &[u8]> {
         let begins_later = |message: &&Range<usize>| message.start >= self.written;
@@ -189,5 +220,29 @@ mod tests {
             outgoing.remove_first();
         }
         assert!(outgoing.is_empty() && outgoing.first().is_none());
+    }
+
+    #[test]
+    fn what_is_packed_goes_on_where_it_stood() {
+        for room in 0..12 {
+            let (mut outgoing, mut peer) = (Outgoing::default(), Peer { taken: Vec::new(), room });
+            (0..3u8).for_each(|byte| outgoing.push(&[&[byte; 2]]));
+            let _ = outgoing.write_to(&mut peer).unwrap();
+            let (bytes, messages, control) = outgoing.pack();
+            let mut again = Outgoing::unpack(bytes, &messages, control).unwrap();
+            assert_eq!(again.load(), outgoing.load(), "{room}");
+            assert!(again.untouched().eq(outgoing.untouched()), "{room}");
+            peer.room = 100;
+            assert!(again.write_to(&mut peer).unwrap());
+            let expected: Vec<u8> = (0..3u8).flat_map(|byte| [0, 2, byte, byte]).collect();
+            assert_eq!(peer.taken, expected, "{room}");
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_together_is_not_unpacked() {
+        for messages in [&[(0, 5)][..], &[(2, 1)], &[(i64::MIN, 3)], &[(0, u64::MAX)], &[(-5_000_000_000, 1)]] {
+            assert!(Outgoing::unpack(vec![0; 4], messages, 0).is_none(), "{messages:?}");
+        }
     }
 }

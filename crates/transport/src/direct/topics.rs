@@ -52,6 +52,11 @@ impl Topics {
         self.bytes
     }
 
+    /// Each prefix with its count.
+    pub(crate) fn counts(&self) -> impl Iterator<Item = (&Bytes, usize)> {
+        self.counts.iter().map(|(topic, count)| (topic, *count))
+    }
+
     /// Each prefix once.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Bytes> {
         self.counts.keys()

@@ -83,6 +83,11 @@ impl Decoder {
         Decoder { role, stage: Stage::Greeting, max_message, begun: 0 }
     }
 
+    /// For a connection whose handshake is done, within a message of which `begun` bytes have come.
+    pub(crate) fn after_handshake(role: Role, max_message: usize, begun: usize) -> Self {
+        Decoder { stage: Stage::Traffic, begun, ..Decoder::new(role, max_message) }
+    }
+
     /// Bytes of the parts so far of a message that is not complete.
     pub(crate) fn begun(&self) -> usize {
         self.begun

@@ -2,10 +2,12 @@
 //! How bodies are framed, and taking the payload out of the frame.
 
 use super::BodyError;
+use serde::{Deserialize, Serialize};
+
 use super::chunked::ChunkedDecoder;
 
 /// How the end of a body is told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum BodyFraming {
     /// There is no body, and no field says so.
     None,

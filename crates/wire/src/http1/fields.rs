@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 //! Header fields, and what those of them that concern framing and persistence say together.
 
+use serde::{Deserialize, Serialize};
+
 use super::{BodyFraming, HeadError};
 
 /// Protocol version of a message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Version {
     /// HTTP/1.0
     Http10,

@@ -21,7 +21,7 @@ mod violation;
 pub use close::{is_sendable, write_close};
 pub use handshake::{accept_value, is_key};
 pub use header::{Header, MAX_HEADER, Opcode, mask};
-pub use reader::{Event, Message, Reader};
+pub use reader::{Event, Message, Reader, Standing};
 pub use utf8::Utf8;
 pub use violation::Violation;
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 //! From bytes to messages, in whatever pieces they come.
 
+use serde::{Deserialize, Serialize};
+
 use super::close;
 use super::header::{Header, Opcode, mask};
 use super::{Role, Utf8, Violation};
@@ -32,7 +34,7 @@ pub enum Event<'a> {
 }
 
 /// What a message is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Message {
     /// UTF-8.
     Text,
@@ -57,7 +59,7 @@ pub struct Reader {
     closed: bool,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Frame {
     fin: bool,
     key: Option<[u8; 4]>,
@@ -67,7 +69,7 @@ struct Frame {
     left: u64,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Begun {
     kind: Message,
     compressed: bool,
@@ -78,12 +80,32 @@ struct Begun {
     utf8: Utf8,
 }
 
+/// Where a [`Reader`] stands, for another process that reads on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Standing {
+    frame: Option<Frame>,
+    message: Option<Begun>,
+    closed: bool,
+}
+
 impl Reader {
     /// A reader for what the other side sends to us in this role. A message may have `max_message` bytes. With `deflate`,
     /// messages may be compressed: then that is for the content, which is not known here, and what is on the wire may be a
     /// fourth more, as content can be that does not get smaller.
     pub fn new(role: Role, max_message: u64, deflate: bool) -> Self {
         Reader { role, max_message, deflate, frame: None, message: None, closed: false }
+    }
+
+    /// Where it stands.
+    pub fn standing(&self) -> Standing {
+        Standing { frame: self.frame, message: self.message, closed: self.closed }
+    }
+
+    /// Goes on where another one stands; none if that can not be.
+    #[must_use]
+    pub fn at(self, Standing { frame, message, closed }: Standing) -> Option<Self> {
+        let fits = message.is_none_or(|begun| begun.utf8.is_sound()) && (frame.is_none() || message.is_some());
+        fits.then_some(Reader { frame, message, closed, ..self })
     }
 
     /// Whether a close frame has come. What comes after it is ignored.

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 //! Text that comes in pieces.
 
+use serde::{Deserialize, Serialize};
+
 use super::Violation;
 
 /// Checks UTF-8 piece by piece. A wrong byte is noticed with the piece that it comes in, also if it is the second of a
 /// character that an earlier piece began.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Utf8 {
     /// The beginning of a character that has not ended.
     begun: [u8; 3],
@@ -13,6 +15,11 @@ pub struct Utf8 {
 }
 
 impl Utf8 {
+    /// Whether it is what pieces can have left.
+    pub(super) fn is_sound(&self) -> bool {
+        usize::from(self.len) <= self.begun.len()
+    }
+
     /// Takes the next piece.
     ///
     /// # Errors
