@@ -9,9 +9,9 @@ use rpc::ws_control::{Client, Item, Kind, Lane, Packet};
 use std::time::Duration;
 
 /// Bytes of a WebSocket that is pushed to.
-const PUSHED: i64 = 736;
+const PUSHED: i64 = 672;
 /// Of one that is reached by the proxy.
-const BY_PROXY: i64 = 464;
+const BY_PROXY: i64 = 400;
 /// Of a stream.
 const STREAM: i64 = 448;
 /// So many at a time.

@@ -11,6 +11,7 @@
 //! | [`retry`] | handler -> proxy | requests to be proxied anew |
 //! | [`command`] | operator -> handler, handler -> proxy | command sockets |
 //! | [`ws_control`] | both ways | held WebSockets |
+//! | [`uuid`] | | how WebSockets are named there |
 //! | [`stats`] | proxy -> handler -> whoever listens | connections, subscriptions, counts |
 //!
 //! All are maps of tnetstrings (internal RPC, encoding rules). What is strict: a known key with a value of another type
@@ -31,6 +32,7 @@ pub mod passthrough;
 mod request;
 pub mod retry;
 pub mod stats;
+pub mod uuid;
 pub mod ws_control;
 
 pub use call::{Call, CallError, Failure, Reply};

@@ -33,13 +33,16 @@ pub enum Part {
     },
 }
 
+/// Items of each lane that wait.
+type Waiting<T> = [VecDeque<(T, Part)>; 2];
+
 /// The order of what two servers send.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lanes<T> {
     /// The lane whose message has begun and not ended.
     open: Option<Lane>,
     /// Items that may not leave yet.
-    waiting: [VecDeque<(T, Part)>; 2],
+    waiting: Option<Box<Waiting<T>>>,
     /// The second lane's server is within a message, whether or not it has left.
     within: bool,
     /// Packets of the first lane that come before anything else of the second.
@@ -51,21 +54,15 @@ pub struct Lanes<T> {
 impl<T> Lanes<T> {
     /// A second server is about to speak. `within` says whether the first is within a message.
     pub fn new(within: bool) -> Self {
-        Lanes {
-            open: within.then_some(Lane::First),
-            waiting: [VecDeque::new(), VecDeque::new()],
-            within: false,
-            after: 0,
-            passed: false,
-        }
+        Lanes { open: within.then_some(Lane::First), waiting: None, within: false, after: 0, passed: false }
     }
 
     /// The same with other items.
     pub(crate) fn map<U>(&self, item: impl Fn(&T) -> U) -> Lanes<U> {
-        let all = |lane: usize| self.waiting[lane].iter().map(|(waiting, part)| (item(waiting), *part)).collect();
+        let all = |lane: &VecDeque<(T, Part)>| lane.iter().map(|(waiting, part)| (item(waiting), *part)).collect();
         Lanes {
             open: self.open,
-            waiting: [all(0), all(1)],
+            waiting: self.waiting.as_ref().map(|waiting| Box::new(waiting.each_ref().map(all))),
             within: self.within,
             after: self.after,
             passed: self.passed,
@@ -91,11 +88,12 @@ impl<T> Lanes<T> {
         if let (Lane::Second, Part::Message { end }) = (lane, part) {
             self.within = !end;
         }
-        if self.waiting[lane as usize].is_empty() && self.may_leave(lane, part) {
+        let is_first = self.waiting.as_ref().is_none_or(|waiting| waiting[lane as usize].is_empty());
+        if is_first && self.may_leave(lane, part) {
             self.leave(lane, part, item, leave);
             self.settle(leave);
         } else {
-            self.waiting[lane as usize].push_back((item, part));
+            self.waiting.get_or_insert_default()[lane as usize].push_back((item, part));
         }
     }
 
@@ -123,19 +121,20 @@ impl<T> Lanes<T> {
 
     /// Lets all leave that may. The first lane goes first: it was there before.
     fn settle(&mut self, leave: &mut impl FnMut(Lane, T)) {
-        while let Some(lane) = [Lane::First, Lane::Second]
-            .into_iter()
-            .find(|&lane| self.waiting[lane as usize].front().is_some_and(|&(_, part)| self.may_leave(lane, part)))
-        {
-            let Some((item, part)) = self.waiting[lane as usize].pop_front() else { return };
+        while let Some((lane, (item, part))) = self.next() {
             self.leave(lane, part, item, leave);
         }
-        for waiting in &mut self.waiting {
-            if waiting.is_empty() {
-                // An idle connection keeps no room.
-                *waiting = VecDeque::new();
-            }
-        }
+        // An idle connection keeps no room.
+        self.waiting.take_if(|waiting| waiting.iter().all(VecDeque::is_empty));
+    }
+
+    /// The next item of those that wait, if one may leave.
+    fn next(&mut self) -> Option<(Lane, (T, Part))> {
+        let waiting = self.waiting.as_ref()?;
+        let is_next =
+            |&lane: &Lane| waiting[lane as usize].front().is_some_and(|&(_, part)| self.may_leave(lane, part));
+        let lane = [Lane::First, Lane::Second].into_iter().find(is_next)?;
+        Some((lane, self.waiting.as_mut()?[lane as usize].pop_front()?))
     }
 }
 
@@ -305,7 +304,7 @@ mod tests {
                 let before = left[..at.0].iter().filter(|(lane, _)| *lane == Lane::First).count();
                 prop_assert!(!begins || before >= after, "{} of {} items of the first lane", before, after);
             }
-            prop_assert!(lanes.waiting.iter().all(|waiting| waiting.capacity() == 0));
+            prop_assert!(lanes.waiting.is_none());
         }
     }
 }

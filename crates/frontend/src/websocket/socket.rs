@@ -39,7 +39,7 @@ pub struct WebSocket {
     /// The server is within a message.
     within: bool,
     /// There, and in use, once a second server has spoken.
-    lanes: Option<Box<Lanes<Frame>>>,
+    lanes: Option<Lanes<Frame>>,
     close_sent: bool,
     close_received: bool,
 }
@@ -132,7 +132,7 @@ impl WebSocket {
             debt: Debt::of(record.debt),
             deflates: record.deflates,
             within: record.within,
-            lanes: record.lanes.map(|lanes| Box::new(lanes.map(Frame::restore))),
+            lanes: record.lanes.map(|lanes| lanes.map(Frame::restore)),
             close_sent: record.close_sent,
             close_received: record.close_received,
         })
@@ -327,7 +327,7 @@ impl WebSocket {
         received: u32,
         output: &mut Output,
     ) -> Result<Put, BadFrame> {
-        let lanes = self.lanes.get_or_insert_with(|| Box::new(Lanes::new(self.within)));
+        let lanes = self.lanes.get_or_insert_with(|| Lanes::new(self.within));
         lanes.wait_for(packet.ext.after);
         let mut put = self.on_received(received, output);
         let frame = match packet.kind {

@@ -363,7 +363,7 @@ impl Engine {
 
     /// Whether a connection is held, by its id for statistics: instance, colon, session; or a WebSocket's own id.
     pub fn is_held(&self, id: &[u8], peers: &zhttp::Peers) -> bool {
-        self.audience.sockets.find(id).is_some() || self.is_request(id, peers)
+        self.audience.sockets.find(&id.into()).is_some() || self.is_request(id, peers)
     }
 
     /// Whether a request is held, by its id for statistics.

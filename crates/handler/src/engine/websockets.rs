@@ -13,6 +13,7 @@ use crate::context::Context;
 use crate::hold::{Hold, Kind as HoldKind};
 use crate::notice::Notice;
 use crate::subscribe::audience::Audience;
+use crate::websocket::cid::Cid;
 use crate::websocket::outbox::Reply;
 use crate::websocket::session::{Lane, Look, MAX_META};
 use crate::websocket::table::SocketKey;
@@ -49,14 +50,14 @@ impl Engine {
 
     fn on_control_item(&mut self, item: &Item<'_>, cx: &mut Context<'_>) {
         let sockets = &mut self.audience.sockets;
-        let known = sockets.find(&item.cid);
+        let cid = Cid::from(&*item.cid);
+        let known = sockets.find(&cid);
         let is_awaited = known.is_none() && self.naming.until.is_some_and(|until| cx.now < until);
         if is_awaited && !matches!(item.kind, Kind::Here | Kind::Cancel) {
             // It was said to a predecessor, or the proxy will say it again.
             return;
         }
         let named_again = item.run.filter(|_| item.kind == Kind::Here);
-        let cid = known.map_or_else(|| (&*item.cid).into(), |key| sockets[key].cid.clone());
         if let Some(number) = item.req_id.as_deref().filter(|_| item.kind != Kind::Ack) {
             self.audience.outbox.push(&cid, Reply::Ack(number.into()), cx);
         }
@@ -67,7 +68,7 @@ impl Engine {
                 let reply = Reply::Close { code: Some(RESTARTED), reason: "service restart".into(), told: false };
                 return self.audience.outbox.push(&cid, reply, cx);
             }
-            (None, Kind::Here) => sockets.insert(&cid, cx.now),
+            (None, Kind::Here) => sockets.insert(cid.clone(), cx.now),
             // Nobody answers that nobody is known on either side.
             (None, Kind::Cancel) => return,
             (None, _) => return self.audience.outbox.push(&cid, Reply::Cancel, cx),

@@ -7,6 +7,7 @@
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_macros))]
 
+pub mod cid;
 pub mod kind;
 pub mod outbox;
 pub mod session;

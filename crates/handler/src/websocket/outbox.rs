@@ -10,6 +10,7 @@ use bytes::Bytes;
 use grip::item::WsType;
 use rpc::ws_control::{Item, Kind, Mark, Packet};
 
+use super::cid::Cid;
 use crate::context::{Context, Sent};
 
 /// Items of a packet at most.
@@ -102,10 +103,10 @@ fn name(kind: WsType) -> &'static str {
 /// See the module.
 #[derive(Default)]
 pub struct Outbox {
-    items: Vec<(Rc<[u8]>, Reply)>,
+    items: Vec<(Cid, Reply)>,
     bytes: usize,
     /// The WebSockets of packets that were lost.
-    lost: Vec<Rc<[u8]>>,
+    lost: Vec<Cid>,
     /// The proxy is told which message an item is of, because it may have to tell a successor.
     pub names_messages: bool,
     /// The number of the last message that has been named.
@@ -117,7 +118,7 @@ pub struct Outbox {
 
 impl Outbox {
     /// Adds an item. It leaves with those before it, in order.
-    pub fn push(&mut self, cid: &Rc<[u8]>, reply: Reply, cx: &mut Context<'_>) {
+    pub fn push(&mut self, cid: &Cid, reply: Reply, cx: &mut Context<'_>) {
         let bytes = cid.len() + reply.len();
         // `refresh` is a command of its own to the proxy, because Pushpin 1.36 skips a packet with an item that it does not know.
         let apart = |(_, other): &(_, Reply)| (*other == Reply::Refresh) != (reply == Reply::Refresh);
@@ -160,7 +161,9 @@ impl Outbox {
         if self.items.is_empty() {
             return;
         }
-        let items = self.items.iter().map(|(cid, reply)| reply.item(cid)).collect();
+        let written: Vec<_> = self.items.iter().map(|(cid, _)| cid.written()).collect();
+        let items = self.items.iter().zip(&written).map(|((cid, reply), written)| reply.item(cid.text(written)));
+        let items = items.collect();
         let marks = std::mem::take(&mut self.marks);
         if cx.actions.control(&Packet { items, marks, ..Packet::default() }) == Sent::Lost {
             // What acknowledges or ends concerns nobody who is still here.
@@ -171,7 +174,7 @@ impl Outbox {
     }
 
     /// The WebSockets whose items were lost since the last call; some more than once.
-    pub fn take_lost(&mut self) -> Vec<Rc<[u8]>> {
+    pub fn take_lost(&mut self) -> Vec<Cid> {
         std::mem::take(&mut self.lost)
     }
 }

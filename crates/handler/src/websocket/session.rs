@@ -11,6 +11,7 @@ use grip::websocket::control::{KeepAlive, Message};
 use rpc::ws_control::Item;
 use zhttp::Id;
 
+use super::cid::Cid;
 use super::kind::Kind;
 use super::outbox::Reply;
 use crate::subscribe::channels::{HoldKey, Place};
@@ -74,7 +75,7 @@ impl Lane {
 #[derive(Debug)]
 pub struct Socket {
     /// The connection's id, by which proxy and handler know it.
-    pub cid: Rc<[u8]>,
+    pub cid: Cid,
     /// A number that no other one has had.
     pub birth: u64,
     /// What it has in common with others.
@@ -127,7 +128,7 @@ pub enum Look {
 
 impl Socket {
     /// One that the proxy has told of.
-    pub fn new(cid: Rc<[u8]>, birth: u64, now: Instant) -> Self {
+    pub fn new(cid: Cid, birth: u64, now: Instant) -> Self {
         Socket {
             cid,
             birth,

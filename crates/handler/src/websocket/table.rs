@@ -2,12 +2,12 @@
 //! All WebSockets, and when they are to be looked at.
 
 use std::ops::{Index, IndexMut};
-use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use rpc::ws_control::Item;
 use zhttp::{PeerId, Wheel};
 
+use super::cid::Cid;
 use super::kind::{Kind, Kinds};
 use super::session::{Lane, Socket};
 use crate::subscribe::channels::HoldKey;
@@ -57,9 +57,8 @@ impl Sockets {
     }
 
     /// Adds one.
-    pub fn insert(&mut self, cid: &[u8], now: Instant) -> SocketKey {
+    pub fn insert(&mut self, cid: Cid, now: Instant) -> SocketKey {
         let birth = self.next_birth();
-        let cid: Rc<[u8]> = cid.into();
         let key = self.sockets.insert(Socket::new(cid.clone(), birth, now));
         self.by_cid.insert(&cid, key, |other| self.sockets[other].cid.clone());
         key
@@ -95,8 +94,8 @@ impl Sockets {
     }
 
     /// The one with this id.
-    pub fn find(&self, cid: &[u8]) -> Option<SocketKey> {
-        self.by_cid.find(cid, |key| *self.sockets[key].cid == *cid)
+    pub fn find(&self, cid: &Cid) -> Option<SocketKey> {
+        self.by_cid.find(cid, |key| self.sockets[key].cid == *cid)
     }
 
     /// One that may be gone.

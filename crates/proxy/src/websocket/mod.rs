@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 //! WebSockets: each is a client's session and a backend's, and what one says is passed on to the other (proxy, WebSocket).
 //!
-//! - [`table`]: all of them, and which one a packet is for; [`relays`] keeps them, and [`name`] is how others know them.
+//! - [`table`]: all of them, and which one a packet is for; [`relays`] keeps them.
 //! - [`relay`]: one of them, from its first packet to its end.
 //! - [`handshake`]: what its client has asked for.
 //! - [`pipe`]: frames on their way to one side, which wait for its credits.
@@ -17,7 +17,6 @@ pub mod control;
 pub mod extension;
 mod had;
 pub mod handshake;
-pub mod name;
 pub mod over_http;
 pub mod pipe;
 mod record;

@@ -32,6 +32,8 @@ enum About {
 pub struct Record {
     entries: Vec<Entry>,
     bytes: usize,
+    /// The number of the last message that has come from the handler.
+    pub run: u64,
 }
 
 #[derive(Debug)]

@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use routes::{ById, Protocol, Route, Table as Routes};
+use rpc::uuid::Uuid;
 use zhttp::session::server;
 use zhttp::{Ext, Headers, Id, Kind, Packet, PeerId};
 
@@ -29,7 +30,6 @@ use self::origin::Origin;
 use super::control::{Control, Introduction, Items};
 use super::extension::Extension;
 use super::handshake::Handshake;
-use super::name::Name;
 use super::pipe::Pipe;
 use super::slow::{Lag, Limit};
 use crate::access_log::Outcome;
@@ -51,7 +51,7 @@ pub struct Relay {
     index: u32,
     /// Tells it from others that had the place before.
     serial: u64,
-    name: Name,
+    name: Uuid,
     client: server::Session,
     /// The client's instance takes control frames in the middle of a message.
     interleaves: bool,
@@ -79,20 +79,27 @@ pub struct Relay {
     detached: bool,
     /// To the client.
     down: Pipe,
-    /// How long too much has waited there.
-    lag: Lag,
     /// To the backend.
     up: Pipe,
     client_closing: Closing,
     /// The handler has sent the client its close.
     client_told: bool,
+    /// What must happen in time, because it ends or is behind.
+    late: Option<Box<Late>>,
+    /// A packet to the client was not taken.
+    refused: bool,
+    outcome: Option<Outcome>,
+}
+
+/// What an idle WebSocket has none of.
+#[derive(Debug, Default)]
+struct Late {
     /// When the connection is given up that one side has begun to close.
     close_by: Option<Instant>,
     /// When it is closed because the handler has gone.
     orphaned_at: Option<Instant>,
-    /// A packet to the client was not taken.
-    refused: bool,
-    outcome: Option<Outcome>,
+    /// How long too much has waited for the client.
+    lag: Lag,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,7 +119,7 @@ pub struct Arrival<'a> {
     /// See [`Relay::serial`].
     pub serial: u64,
     /// Its public name.
-    pub name: Name,
+    pub name: Uuid,
     /// The client's session.
     pub client: server::Session,
     /// What the first packet says.
@@ -161,12 +168,10 @@ impl Relay {
             control: None,
             detached: false,
             down: Pipe::default(),
-            lag: Lag::default(),
             up: Pipe::default(),
             client_closing: Closing::default(),
             client_told: false,
-            close_by: None,
-            orphaned_at: None,
+            late: None,
             refused: false,
             outcome: None,
         }
@@ -178,7 +183,7 @@ impl Relay {
     }
 
     /// Its public name.
-    pub fn name(&self) -> Name {
+    pub fn name(&self) -> Uuid {
         self.name
     }
 

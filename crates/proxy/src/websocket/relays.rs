@@ -8,10 +8,10 @@ use std::time::Instant;
 
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
+use rpc::uuid::Uuid;
 use slab::Slab;
 use zhttp::{Id, PeerId};
 
-use super::name::Name;
 use super::relay::Relay;
 
 /// See the module.
@@ -49,7 +49,7 @@ impl Relays {
         by_client.insert_unique(hasher.hash_one(client), index, |other| {
             of(other).map_or(0, |relay| hasher.hash_one(relay.client_key()))
         });
-        by_name.insert_unique(name.hash(), index, |other| of(other).map_or(0, |relay| relay.name().hash()));
+        by_name.insert_unique(name.bits(), index, |other| of(other).map_or(0, |relay| relay.name().bits()));
     }
 
     /// One by the client's session.
@@ -60,15 +60,15 @@ impl Relays {
 
     /// One by its public name.
     pub fn find_name(&self, name: &[u8]) -> Option<usize> {
-        let name = Name::parse(name)?;
+        let name = Uuid::parse(name)?;
         let is = |index: &u32| self.get(*index as usize).is_some_and(|entry| entry.relay.name() == name);
-        self.by_name.find(name.hash(), is).map(|index| *index as usize)
+        self.by_name.find(name.bits(), is).map(|index| *index as usize)
     }
 
     /// The client of one is gone: it is found by number only from now on. `false` if it was so before.
     pub fn leave(&mut self, index: usize) -> bool {
         let Some(relay) = self.get(index).map(|entry| &entry.relay) else { return false };
-        let (client, name) = (self.hasher.hash_one(relay.client_key()), relay.name().hash());
+        let (client, name) = (self.hasher.hash_one(relay.client_key()), relay.name().bits());
         let is = |other: &u32| *other as usize == index;
         let Ok(found) = self.by_name.find_entry(name, is) else { return false };
         found.remove();

@@ -4,6 +4,7 @@
 use std::hash::BuildHasher as _;
 use std::time::{Duration, Instant};
 
+use rpc::uuid::Uuid;
 use rpc::ws_control::{self, Item, Kind as ItemKind};
 use zhttp::session::server;
 use zhttp::{Bulk, Ext, Id, Packet, PeerId, Wheel};
@@ -11,7 +12,6 @@ use zhttp::{Bulk, Ext, Id, Packet, PeerId, Wheel};
 use super::control::{self, Items};
 use super::had::Had;
 use super::handshake::Forms;
-use super::name::Name;
 use super::pipe::Frame;
 use super::relay::{self, Arrival, Relay, Scene};
 use super::relays::Relays;
@@ -122,9 +122,9 @@ impl Table {
         tell(items, cx);
     }
 
-    fn name(&self, serial: u64) -> Name {
+    fn name(&self, serial: u64) -> Uuid {
         let halves = [self.names.hash_one((serial, 0)), self.names.hash_one((serial, 1))];
-        Name::new(u128::from(halves[0]) << 64 | u128::from(halves[1]))
+        Uuid::random(u128::from(halves[0]) << 64 | u128::from(halves[1]))
     }
 
     /// Up to a second, the same for the same number.

@@ -44,7 +44,8 @@ pub struct Conversation {
     phase: Phase,
     /// A request carries one event.
     one_event: bool,
-    queue: Queue,
+    /// What the client has said; none until it has said something, and again when that is done with.
+    queue: Option<Box<Queue>>,
     /// Names and values that go with each request.
     meta: Vec<(Vec<u8>, Vec<u8>)>,
     /// The backend is asked again after so much silence.
@@ -163,7 +164,7 @@ impl Conversation {
         Conversation {
             phase: Phase::Opening,
             one_event,
-            queue: Queue::default(),
+            queue: None,
             meta: Vec::new(),
             interval: None,
             under_way: None,
@@ -211,7 +212,7 @@ impl Conversation {
                 self.close.get_or_insert_with(|| Box::new(Close { status, accepted: false }));
                 Ok(())
             }
-            frame if self.close.is_none() => Ok(self.queue.push(frame)?),
+            frame if self.close.is_none() => Ok(self.queue.get_or_insert_default().push(frame)?),
             // Nothing follows a close.
             _ => Ok(()),
         }
@@ -251,11 +252,14 @@ impl Conversation {
 
     fn say(&mut self, slow: bool) -> Option<Ask> {
         let closing = self.close.as_ref().is_some_and(|close| !close.accepted);
-        if !self.must_ask && !closing && (slow || !self.queue.has_news()) {
+        if !self.must_ask && !closing && (slow || !self.queue.as_ref().is_some_and(|queue| queue.has_news())) {
             return None;
         }
         let mut events = Vec::new();
-        let offer = self.queue.offer(self.one_event, &mut events);
+        let offer = match &self.queue {
+            Some(queue) => queue.offer(self.one_event, &mut events),
+            None => Offer::OF_NOTHING,
+        };
         let has_room = offer.is_empty() || !self.one_event;
         let close = self.close.as_ref().filter(|_| closing && offer.all && has_room);
         let close = close.map(|close| {
@@ -268,7 +272,8 @@ impl Conversation {
     }
 
     fn request(&self, events: Vec<Event>, offer: Offer, close: Option<usize>, last: bool) -> Ask {
-        let replayed = if offer.is_empty() { 0 } else { self.queue.replayed_bytes().min(offer.bytes) };
+        let replayed = self.queue.as_ref().filter(|_| !offer.is_empty());
+        let replayed = replayed.map_or(0, |queue| queue.replayed_bytes().min(offer.bytes));
         Ask { body: events::encode(&events), replayed, offer, close, last }
     }
 
@@ -388,13 +393,15 @@ impl Conversation {
         if accepted == 0 && ask.offer.bytes > 0 && (!ask.offer.all || ask.close.is_some()) {
             return Err(Failure::NothingAccepted);
         }
-        self.queue.accept(ask.offer, of_messages);
+        if let Some(queue) = &mut self.queue {
+            queue.accept(ask.offer, of_messages);
+        }
         if ask.close.is_some()
             && accepted == offered
             && let Some(close) = &mut self.close
         {
             close.accepted = true;
-            self.queue.forget_unfinished();
+            self.queue.iter_mut().for_each(|queue| queue.forget_unfinished());
         }
         Ok(of_messages)
     }
@@ -442,7 +449,7 @@ impl Conversation {
 
     /// Gives up room that is needed only while something is said.
     pub fn rest(&mut self) {
-        self.queue.rest();
+        self.queue.take_if(|queue| queue.is_empty());
         self.meta.shrink_to_fit();
     }
 }

@@ -52,6 +52,9 @@ pub struct Offer {
 }
 
 impl Offer {
+    /// All of a queue without anything.
+    pub const OF_NOTHING: Offer = Offer { entries: 0, bytes: 0, all: true };
+
     /// Whether it is nothing.
     pub fn is_empty(&self) -> bool {
         self.entries == 0
@@ -162,11 +165,9 @@ impl Queue {
         }
     }
 
-    /// Gives up the room for what might wait.
-    pub fn rest(&mut self) {
-        if self.entries.is_empty() {
-            self.entries = VecDeque::new();
-        }
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
     }
 
     /// Forgets a message that will not be finished.

@@ -2,10 +2,10 @@
 //! What is told of a WebSocket: in the log, and to statistics.
 
 use rpc::stats::{ConnKind, Report};
+use rpc::uuid::Text;
 use wire::request_id;
 use zhttp::Packet;
 
-use super::super::name::Text;
 use super::super::pipe::Frame;
 use super::{Relay, Scene};
 use crate::access_log::Line;

@@ -9,7 +9,7 @@ use zhttp::{Ext, Ids, Kind, Packet};
 use super::super::control;
 use super::super::pipe::{Frame, Status};
 use super::origin::Origin;
-use super::{CLOSE_WAIT, Phase, Relay, Scene};
+use super::{Phase, Relay, Scene};
 use crate::context::{Cut, Note, Side, Way};
 use crate::error::ProxyError;
 use crate::exchange::KeepAlive;
@@ -53,7 +53,7 @@ impl Relay {
         });
         if let Frame::Close(_) = frame {
             self.client_closing.received = true;
-            self.close_by.get_or_insert(scene.cx.now + CLOSE_WAIT);
+            self.expect_close(scene.cx.now);
             if self.detached || self.origin.is_none() {
                 // There is nobody else to answer it.
                 return self.down.insert(frame, None);
@@ -118,7 +118,10 @@ impl Relay {
     /// Gives up a client for which too much has waited for too long.
     pub(super) fn end_slow(&mut self, scene: &mut Scene<'_, '_>) {
         let weight = self.down.weight();
-        if self.phase == Phase::Open && self.lag.is_too_much(weight, &scene.limit, scene.cx.now) {
+        if self.phase != Phase::Open || (self.late.is_none() && weight <= scene.limit.bytes) {
+            return;
+        }
+        if self.late.get_or_insert_default().lag.is_too_much(weight, &scene.limit, scene.cx.now) {
             let waiting = self.down.waiting();
             let text = format!(
                 "ending a WebSocket whose client reads too slowly: {waiting} bytes wait for it (session_queue_bytes)"

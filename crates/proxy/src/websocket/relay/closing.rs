@@ -36,12 +36,28 @@ impl Relay {
         if self.phase != Phase::Open {
             return self.abort(scene);
         }
-        self.close_by.get_or_insert(scene.cx.now + CLOSE_WAIT);
+        self.expect_close(scene.cx.now);
         self.down.relay(Frame::Close(status), 0);
         if !self.detached {
             self.up.relay(Frame::Close(None), 0);
         }
         self.flush(scene);
+    }
+
+    /// One side has begun to close: the other end of it has so long to answer.
+    pub(super) fn expect_close(&mut self, now: Instant) {
+        self.late.get_or_insert_default().close_by.get_or_insert(now + CLOSE_WAIT);
+    }
+
+    /// When the connection is given up that one side has begun to close.
+    pub(super) fn close_by(&self) -> Option<Instant> {
+        self.late.as_ref()?.close_by
+    }
+
+    fn forget_close(&mut self) {
+        if let Some(late) = &mut self.late {
+            late.close_by = None;
+        }
     }
 
     /// Leaves the client to the handler: the backend hears of it no more.
@@ -54,7 +70,7 @@ impl Relay {
         self.up = Default::default();
         self.grant_client(waiting, scene);
         self.up.relay(Frame::Close(None), 0);
-        self.close_by = Some(scene.cx.now + CLOSE_WAIT);
+        self.late.get_or_insert_default().close_by = Some(scene.cx.now + CLOSE_WAIT);
         self.flush(scene);
     }
 
@@ -81,8 +97,7 @@ impl Relay {
             return;
         }
         self.phase = Phase::Over;
-        self.close_by = None;
-        self.orphaned_at = None;
+        self.late = None;
         self.drop_origin(scene);
         if self.control.take().is_some() {
             scene.items.push(control::item(ItemKind::Gone, &self.name.text()));
@@ -97,7 +112,7 @@ impl Relay {
         if self.origin.closing().is_some_and(Closing::is_done) {
             self.origin = Origin::None;
             if self.detached && !self.client_closing.received {
-                self.close_by = None;
+                self.forget_close();
             }
         }
         let origin_done = matches!(self.origin, Origin::None | Origin::Test);
@@ -125,7 +140,8 @@ impl Relay {
         }
         let control = self.control.as_ref().map(control::Control::next_due);
         let heartbeat = self.framing.as_ref().and_then(|framing| framing.next_due());
-        let ends = [self.close_by, self.orphaned_at, self.lag.next_due()];
+        let late = self.late.as_ref();
+        let ends = late.map(|late| [late.close_by, late.orphaned_at, late.lag.next_due()]).into_iter().flatten();
         let due = [Some(self.client.next_due()), self.origin.next_due(), control, heartbeat].into_iter().chain(ends);
         due.flatten().min()
     }
@@ -146,13 +162,14 @@ impl Relay {
     pub fn on_timer(&mut self, scene: &mut Scene<'_, '_>, keep_alive: &mut impl FnMut(KeepAlive)) {
         let now = scene.cx.now;
         self.rest();
-        if self.orphaned_at.is_some_and(|at| at <= now) {
-            self.orphaned_at = None;
+        if let Some(late) = &mut self.late
+            && late.orphaned_at.take_if(|at| *at <= now).is_some()
+        {
             let reason = Bytes::from_static(b"service restart");
             self.close(Some(Status { code: 1012, reason }), scene);
         }
-        if self.close_by.is_some_and(|at| at <= now) {
-            self.close_by = None;
+        if self.close_by().is_some_and(|at| at <= now) {
+            self.forget_close();
             if self.detached && !self.client_closing.sent && !self.client_closing.received {
                 // Only the backend has not answered, and it is of no interest any more.
                 self.drop_origin(scene);
@@ -163,7 +180,7 @@ impl Relay {
         if let Some(frame) = self.framing.as_mut().and_then(|framing| framing.heartbeat(now)) {
             self.down.insert(frame, None);
         }
-        if self.lag.next_due().is_some_and(|at| at <= now) {
+        if self.late.as_ref().and_then(|late| late.lag.next_due()).is_some_and(|at| at <= now) {
             self.end_slow(scene);
         }
         let name = self.name.text();

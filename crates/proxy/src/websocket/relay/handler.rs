@@ -125,7 +125,7 @@ impl Relay {
     pub fn orphaned(&mut self, spread: Duration, scene: &mut Scene<'_, '_>) -> bool {
         let concerns = self.control.as_ref().is_some_and(Control::is_known) && self.phase == Phase::Open;
         if concerns {
-            self.orphaned_at.get_or_insert(scene.cx.now + spread);
+            self.late.get_or_insert_default().orphaned_at.get_or_insert(scene.cx.now + spread);
         }
         concerns
     }

@@ -15,7 +15,7 @@ use super::super::table::origin_index;
 use super::client::packet;
 use super::closing::Closing;
 use super::over_http::OverHttp;
-use super::{CLOSE_WAIT, Phase, Relay, Scene};
+use super::{Phase, Relay, Scene};
 use crate::context::{Cut, Side};
 use crate::error::{ProxyError, Retry};
 use crate::exchange::{KeepAlive, failure, open};
@@ -259,7 +259,7 @@ impl Relay {
             report.server_messages_received += frame.messages();
         });
         if let Frame::Close(_) = frame {
-            self.close_by.get_or_insert(scene.cx.now + CLOSE_WAIT);
+            self.expect_close(scene.cx.now);
         }
         if self.detached {
             return self.grant_origin(owed, scene);
@@ -303,7 +303,7 @@ impl Relay {
             // The client has been told that it ends, or is the handler's business now.
             Phase::Open if self.detached || self.client_closing.sent => self.settle(scene),
             // Its close frame is on the way to the client.
-            Phase::Open if self.close_by.is_some() && !self.down.is_empty() => {}
+            Phase::Open if self.close_by().is_some() && !self.down.is_empty() => {}
             Phase::Open => self.fail(error, scene),
             Phase::Over => {}
         }
