@@ -13,6 +13,7 @@ use std::time::Instant;
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use process::signals::hold_back;
 use process::{BEAT, MAX_PAGE, ORDERS, PAGE, READY, RUNNER, SUCCESSOR, VERSION, inherit};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
@@ -159,7 +160,9 @@ pub fn start(
         command.env(ORDERS, reader.as_raw_fd().to_string());
         (orders, read_orders) = (Some(writer), Some(reader));
     }
-    let mut child = command.spawn().map_err(spawn_error)?;
+    // Others may never take them over.
+    let spawned = if own { hold_back(|| command.spawn()) } else { Ok(command.spawn()) };
+    let mut child = spawned.flatten().map_err(spawn_error)?;
     drop((passed, read_orders));
     let pid = child.id().unwrap_or_default();
     let (signals, received) = mpsc::unbounded_channel();

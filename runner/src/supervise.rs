@@ -438,7 +438,7 @@ impl Supervisor<'_> {
         }
         let slots = self.slots.iter().filter(|slot| slot.service.knows_hup());
         slots.filter_map(Slot::running).for_each(|handle| handle.signal(Signal::SIGHUP));
-        self.reopen_leaving();
+        self.reopen_beside();
         // One that is being started says so when it serves.
         if self.has_started {
             self.systemd.ready();
@@ -450,7 +450,7 @@ impl Supervisor<'_> {
         // Programs of others may take it for a reason to end.
         let ours = self.slots.iter().filter(|slot| slot.service.program == Program::Own);
         ours.filter_map(Slot::running).for_each(|handle| handle.signal(Signal::SIGUSR1));
-        self.reopen_leaving();
+        self.reopen_beside();
     }
 
     fn signal(&self, signal: Signal) {

@@ -4,9 +4,11 @@
 use std::fs;
 use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use pushpin_tests::client::{Client, get};
 use pushpin_tests::origin::{Origin, respond};
 use pushpin_tests::suite::{Suite, is_alive};
@@ -26,6 +28,33 @@ fn a_part_that_dies_after_a_bad_edit_is_back_with_what_was_good() {
     until("the killed process is gone", || !is_alive(killed));
     until("requests are answered again", || get(suite.port, "/").is_ok_and(|answer| answer.head.status == 200));
     assert_eq!(suite.logs().matches("Exited unexpectedly").count(), 1, "{}", suite.logs());
+}
+
+#[test]
+fn signals_to_the_runner_end_no_part_that_has_just_been_started() {
+    const PARTS: [&str; 3] = ["pushpin-proxy", "pushpin-handler", "pushpin-outboun"];
+    let suite = Suite::start("* test");
+    let (over, began) = (AtomicBool::new(false), Instant::now());
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) && began.elapsed() < pushpin_tests::PATIENCE {
+                suite.signal(Signal::SIGUSR1);
+                // Whatever the runner is about when it comes.
+                std::thread::sleep(Duration::from_micros(300));
+            }
+        });
+        for part in PARTS.repeat(3) {
+            let killed = suite.children()[part];
+            kill(Pid::from_raw(killed), Signal::SIGKILL).unwrap();
+            until("there is another", || suite.children().get(part).is_some_and(|pid| *pid != killed));
+        }
+        until("requests are answered again", || get(suite.port, "/").is_ok_and(|answer| answer.head.status == 200));
+        over.store(true, Ordering::Relaxed);
+    });
+    let logs = suite.logs();
+    let ends: Vec<&str> = logs.lines().filter(|line| line.contains("Exited unexpectedly")).collect();
+    assert!(ends.iter().all(|line| line.contains("SIGKILL")), "{ends:#?}");
+    assert_eq!(ends.len(), 3 * PARTS.len(), "{logs}");
 }
 
 #[test]

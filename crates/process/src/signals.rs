@@ -4,7 +4,7 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
-use nix::sys::signal::{self, SigSet, Signal as Number};
+use nix::sys::signal::{self, SigSet, SigmaskHow, Signal as Number};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 /// What a signal asks for.
@@ -32,6 +32,7 @@ impl Signals {
     /// Takes over the signals in this thread, and in all threads that it starts from now on.
     pub fn block() -> io::Result<Self> {
         let set: SigSet = TAKEN.into_iter().collect();
+        // A runner has held them back from the start, see [`hold_back`].
         set.thread_block()?;
         let fd = SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
         Ok(Self { fd })
@@ -82,6 +83,20 @@ fn ignore(number: Number) {
     tracing::info!("{number} is ignored; TERM ends this process");
 }
 
+/// Starts a component, by `spawn`, so that signals wait for it until it takes them over. One that comes before, as when logs are
+/// rotated, would else end it.
+///
+/// # Errors
+/// The system does not let signals be blocked.
+pub fn hold_back<T>(spawn: impl FnOnce() -> T) -> io::Result<T> {
+    // A new process inherits which signals are blocked in the thread that starts it.
+    let set: SigSet = TAKEN.into_iter().collect();
+    let before = set.thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
+    let spawned = spawn();
+    before.thread_set_mask()?;
+    Ok(spawned)
+}
+
 impl AsFd for Signals {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
@@ -96,6 +111,8 @@ impl AsRawFd for Signals {
 
 #[cfg(test)]
 mod tests {
+    use std::process::Command;
+
     use super::*;
 
     #[test]
@@ -115,5 +132,22 @@ mod tests {
             assert_eq!(signals.take(), Some(Signal::Stop));
         }
         assert_eq!(signals.take(), None);
+    }
+
+    #[test]
+    fn signals_wait_for_a_process_that_has_just_been_started() {
+        let status = |command: &mut Command| {
+            let output = command.output().unwrap();
+            let text = String::from_utf8(output.stdout).unwrap();
+            u64::from_str_radix(text.split_whitespace().nth(1).unwrap(), 16).unwrap()
+        };
+        let mut command = Command::new("grep");
+        command.args(["SigBlk", "/proc/self/status"]);
+        let before = status(&mut command);
+        let held = hold_back(|| status(&mut command)).unwrap();
+        for number in TAKEN {
+            assert_ne!(held & 1 << (number as u32 - 1), 0, "{number}");
+        }
+        assert_eq!(status(&mut command), before);
     }
 }

@@ -27,10 +27,12 @@ pub(super) struct Leaving {
 }
 
 impl Supervisor<'_> {
-    /// Has predecessors open their logs again. HUP would have them take new clients.
-    pub(super) fn reopen_leaving(&self) {
-        let leaving = self.slots.iter().flat_map(|slot| &slot.leaving);
-        leaving.for_each(|leaving| leaving.process.signal(Signal::SIGUSR1));
+    /// Has predecessors and successors open their logs again. HUP would have predecessors take new clients.
+    pub(super) fn reopen_beside(&self) {
+        for slot in &self.slots {
+            let leaving = slot.leaving.iter().map(|leaving| &leaving.process);
+            leaving.chain(&slot.successor).for_each(|process| process.signal(Signal::SIGUSR1));
+        }
     }
 
     /// Kills predecessors that do not end.
