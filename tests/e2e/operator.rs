@@ -2,7 +2,7 @@
 //! What an operator does: edits the configuration, sends signals, reads the log.
 
 use std::fs;
-use std::io::Read as _;
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -207,10 +207,13 @@ fn a_log_that_nobody_reads_stops_nobody_and_says_what_is_missing_when_it_is_read
 #[test]
 fn each_line_of_a_log_in_json_is_an_object() {
     let mut suite = Suite::prepare("* test", "[runner]\nlog_format=json");
-    let mut log = suite.launch_into_pipe(&["--merge-output"]);
-    until("requests are answered", || get(suite.port, "/?b=\"c\"").is_ok());
-    assert_eq!(suite.stop().code(), Some(0));
+    let mut log = BufReader::new(suite.launch_into_pipe(&["--merge-output"]));
     let mut text = String::new();
+    while !text.contains("\"process\":\"runner\",\"message\":\"started\"") {
+        assert_ne!(log.read_line(&mut text).unwrap(), 0, "{text}");
+    }
+    get(suite.port, "/?b=\"c\"").unwrap();
+    assert_eq!(suite.stop().code(), Some(0));
     log.read_to_string(&mut text).unwrap();
     let lines: Vec<serde_json::Value> =
         text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"))).collect();
