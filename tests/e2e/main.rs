@@ -24,6 +24,7 @@ mod publish;
 mod recovery;
 mod replaced;
 mod replay;
+mod resumed;
 mod routes;
 mod sharing;
 mod smuggling;

@@ -159,13 +159,13 @@ fn a_packet_for_128_streams() {
     }
 }
 
-/// What a held connection takes in the two tables, 48 bytes of it for successors of its servers; it has nothing on the heap.
+/// What a held connection takes in the two tables, 56 bytes of it for successors of its servers; it has nothing on the heap.
 #[test]
 fn the_tables_entries_of_a_held_connection() {
     let client = size_of::<frontend::client::Client>();
     let exchange = size_of::<frontend::exchange::Exchange>();
     // In a build with debug assertions mio's sockets know their selector, and then the choice between two kinds of them takes a
     // word of its own.
-    let limit = if cfg!(debug_assertions) { 448 } else { 440 };
+    let limit = if cfg!(debug_assertions) { 456 } else { 448 };
     assert!(client + exchange <= limit, "{client} + {exchange} bytes");
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use frontend::client::output::Output;
 use frontend::client::pacing::{Ending, Pacing, Reading};
 use frontend::context::{Config, Context};
-use frontend::departure::Departures;
+use frontend::departure::{Departures, Nature};
 use frontend::exchange::{Exchanges, Over, Owed};
 use frontend::http1::{Http1, SharedBody};
 use frontend::keep::offer;
@@ -352,7 +352,7 @@ impl Frontend {
     /// Ends sessions whose server is gone, or offers them to its successor.
     fn end_departed(&mut self, now: Instant, net: &mut Net) {
         while self.departures.next_due().is_some_and(|due| due <= now) {
-            let step = self.departures.step(&mut self.exchanges, |_| false, now);
+            let step = self.departures.step(&mut self.exchanges, |_| Nature::Request, now);
             step.ended.into_iter().for_each(|slot| self.lose(slot, Some((502, "The server is gone.\n")), now, net));
             step.offer.into_iter().for_each(|(place, to)| self.offer(place, to, now, net));
         }

@@ -24,6 +24,8 @@ pub const MARK: u8 = b'R';
 const VERSION: u8 = 1;
 /// Bytes after which the next packet begins.
 const PACKET: usize = 256 * 1024;
+/// The place of the suite whose process is the proxy.
+pub const PROXY: &[u8] = b"p0";
 /// Bytes of a record that are kept. A session with a longer one ends with its server.
 pub const MAX_RECORD: usize = 4096;
 
@@ -89,9 +91,29 @@ pub struct Held {
     pub run: u64,
     /// Something for it waited with its server and is lost.
     pub lags: bool,
+    /// Its client has gone, and the server is still to take note of that.
+    pub gone: bool,
+    /// What its client has sent, if the successor gets that again.
+    pub unread: Option<Unread>,
     /// Index of its record in the packet.
     pub record: u32,
 }
+
+/// What a client has sent in a session, and may still send.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Unread {
+    /// Packets that the successor gets again, before any others.
+    pub packets: u32,
+    /// Bytes of those, and of what the client may send beyond.
+    pub granted: u32,
+}
+
+/// In the flags of a session: see [`Held::lags`].
+const LAGS: u8 = 1;
+/// See [`Held::gone`].
+const GONE: u8 = 2;
+/// [`Held::unread`] follows.
+const UNREAD: u8 = 4;
 
 /// The packet is not understood.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -235,7 +257,11 @@ fn write_held(held: &Held, out: &mut Vec<u8>) {
     write_bytes(held.id.as_bytes(), out);
     [in_seq, out_seq, credits, held.age, held.record].into_iter().for_each(|number| write_number(number, out));
     [held.since, held.run].into_iter().for_each(|number| out.extend(number.to_le_bytes()));
-    out.push(u8::from(held.lags));
+    let flags = [(held.lags, LAGS), (held.gone, GONE), (held.unread.is_some(), UNREAD)];
+    out.push(flags.into_iter().filter(|(set, _)| *set).map(|(_, flag)| flag).sum());
+    if let Some(Unread { packets, granted }) = held.unread {
+        [packets, granted].into_iter().for_each(|number| write_number(number, out));
+    }
 }
 
 /// What is left to read.
@@ -296,7 +322,16 @@ impl<'a> Input<'a> {
         let standing = Standing { in_seq: self.number()?, out_seq: self.number()?, credits: self.number()? };
         let (age, record) = (self.number()?, self.number()?);
         let (since, run) = (self.long()?, self.long()?);
-        Ok(Held { id, standing, age, since, run, lags: self.flag()?, record })
+        let flags = self.byte()?;
+        if flags & !(LAGS | GONE | UNREAD) != 0 {
+            return Err(RecoveryError::Malformed);
+        }
+        let unread = match flags & UNREAD {
+            0 => None,
+            _ => Some(Unread { packets: self.number()?, granted: self.number()? }),
+        };
+        let (lags, gone) = (flags & LAGS != 0, flags & GONE != 0);
+        Ok(Held { id, standing, age, since, run, lags, gone, unread, record })
     }
 }
 
@@ -313,6 +348,8 @@ mod tests {
             since: 3,
             run: 9,
             lags: slot % 2 == 1,
+            gone: slot % 3 == 1,
+            unread: (slot % 5 == 1).then_some(Unread { packets: slot, granted: 9 }),
             record: 0,
         }
     }

@@ -16,6 +16,7 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use zhttp::PeerId;
+use zhttp::recovery::PROXY;
 
 use self::spread::Spread;
 use crate::exchange::{Exchange, Exchanges, Sweep};
@@ -57,6 +58,17 @@ struct Departure {
     again: usize,
     /// The place of the server, if it has left records, the number of the departure, and how many sessions are kept.
     kept: Option<(usize, u32, usize)>,
+}
+
+/// What a session is to its client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Nature {
+    /// A request.
+    Request,
+    /// A WebSocket on which nobody has closed.
+    WebSocket,
+    /// The same, in the middle of a message to the client, which only its proxy could have finished.
+    TornWebSocket,
 }
 
 /// A session that ends if nobody has taken it over when its time has come.
@@ -197,8 +209,9 @@ impl Departures {
         let place = exchanges.places.of(peer);
         self.count += 1;
         let number = self.count;
-        // Requests to hold wait in the proxy for the successor.
-        let unanswered = if place.is_some() { self.recover_wait.max(UNANSWERED) } else { UNANSWERED };
+        // Requests to hold wait in the proxy for a handler's successor.
+        let of_handler = place.and_then(|place| exchanges.places.get(place)).is_some_and(|place| *place.name != *PROXY);
+        let unanswered = if of_handler { self.recover_wait.max(UNANSWERED) } else { UNANSWERED };
         for (ends, wait) in [(Ends::Of(peer), wait), (Ends::Unanswered, unanswered)] {
             let (name, due) = (name.clone(), now + wait);
             let keeps = matches!(ends, Ends::Of(_)) && !self.recover_wait.is_zero();
@@ -213,8 +226,8 @@ impl Departures {
         self.waiting.push(Departure::new(name, Ends::Unread, before, now + LAST_WORDS, None));
     }
 
-    /// Looks at some of the sessions whose server has gone. `is_websocket` says which end one after the other.
-    pub fn step(&mut self, exchanges: &mut Exchanges, is_websocket: impl Fn(&Exchange) -> bool, now: Instant) -> Step {
+    /// Looks at some of the sessions whose server has gone. WebSockets end one after the other.
+    pub fn step(&mut self, exchanges: &mut Exchanges, nature: impl Fn(&Exchange) -> Nature, now: Instant) -> Step {
         let mut step = Step { ended: self.close_due(exchanges, now), ..Step::default() };
         let Some(at) = self.waiting.iter().position(|departure| departure.due <= now) else { return step };
         let mut departure = self.waiting.swap_remove(at);
@@ -232,9 +245,10 @@ impl Departures {
                 step.unpushed.push(slot);
                 continue;
             }
-            let (serial, is_websocket) = (exchange.serial(), is_websocket(exchange));
+            let (serial, nature) = (exchange.serial(), nature(exchange));
             let again = !matches!(departure.ends, Ends::Unanswered) && exchange.may_be_sent_again();
             if let Some((place, number, kept)) = &mut departure.kept
+                && nature != Nature::TornWebSocket
                 && exchanges.orphan(slot, *place, *number)
             {
                 *kept += 1;
@@ -246,9 +260,11 @@ impl Departures {
                 continue;
             }
             departure.ended += 1;
-            match is_websocket {
-                true => self.closing.add(Closing { exchange: slot, serial, ends: departure.ends }, serial, now),
-                false => step.ended.push(slot),
+            match nature {
+                Nature::WebSocket | Nature::TornWebSocket => {
+                    self.closing.add(Closing { exchange: slot, serial, ends: departure.ends }, serial, now)
+                }
+                Nature::Request => step.ended.push(slot),
             }
             step.orphaned += 1;
         }

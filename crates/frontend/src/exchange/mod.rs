@@ -6,6 +6,7 @@
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_macros))]
 
+mod keeping;
 mod moving;
 mod replaying;
 mod table;
@@ -16,12 +17,14 @@ use std::time::{Duration, Instant};
 use tnetstring::Writer;
 use wire::http1::{RequestHead, Version};
 use wire::request_id::{self, REQUEST_ID};
+use zhttp::recovery::PROXY;
 use zhttp::session::client::{Due, Grant, Outcome, Outgoing, Session, Standing};
 use zhttp::session::{Protocol, Violation};
 use zhttp::{Ext, Headers, Id, Ids, Kind, Packet, PeerId};
 
 pub use self::table::{Exchanges, Sweep};
 use crate::keep::Kept;
+use crate::keep::unread::Unread;
 use crate::replay::{KeptRequest, Replays};
 use crate::uplink::Uplink;
 
@@ -40,6 +43,8 @@ pub struct Exchange {
     pub(crate) kept: Kept,
     /// The request, as long as it can be sent again.
     request: Option<Box<KeptRequest>>,
+    /// Of a WebSocket whose proxy leaves records.
+    unread: Option<Box<Unread>>,
 }
 
 /// Who waits for the response.
@@ -49,6 +54,8 @@ enum Audience {
     Client(u32),
     /// The client has got all that it can get; the server has until then to end the session by itself.
     Served(Instant),
+    /// The client of a WebSocket is gone, without a close or behind one. That is kept until the proxy says that the backend knows.
+    Left { closed: bool },
 }
 
 /// What a packet means for the client.
@@ -187,6 +194,7 @@ impl Exchange {
             audience: Audience::Client(opening.client),
             kept: Kept::default(),
             request,
+            unread: None,
             session: Session::start(
                 if opening.websocket { Protocol::WebSocket } else { Protocol::Http },
                 opening.window,
@@ -214,7 +222,7 @@ impl Exchange {
     pub fn client(&self) -> Option<u32> {
         match self.audience {
             Audience::Client(client) => Some(client),
-            Audience::Served(_) => None,
+            Audience::Served(_) | Audience::Left { .. } => None,
         }
     }
 
@@ -272,13 +280,20 @@ impl Exchange {
     ) -> Result<Event, Violation> {
         let was_known = self.has_server();
         let outcome = self.session.on_packet(packet, from, seq, now)?;
-        self.kept.orphan = 0;
+        let was_orphan = std::mem::take(&mut self.kept.orphan) != 0;
         self.note_outcome(outcome, packet.ext.replay);
+        if packet.ext.keep.is_some_and(|record| record.owner == PROXY) {
+            // What the client sends from now on is kept until it has been taken. It could send nothing before.
+            self.unread.get_or_insert_default();
+        }
         Ok(match outcome {
             Outcome::Alive => {
                 if !was_known {
                     // What was written during a hand-off.
                     self.grant(up);
+                }
+                if was_orphan {
+                    self.send_unread(up);
                 }
                 self.catch_up(up);
                 Event::Nothing
@@ -336,6 +351,7 @@ impl Exchange {
         // A close takes none.
         let bytes = if packet.kind == Kind::Close { 0 } else { packet.body.len() };
         if let Some(to) = self.session.send_body(bytes) {
+            self.unread.iter_mut().for_each(|unread| unread.add(to.seq, &packet));
             self.send(to, packet, up);
         }
     }
@@ -406,7 +422,7 @@ impl Exchange {
         let due = self.session.next_due();
         match self.audience {
             Audience::Served(until) => due.min(until),
-            Audience::Client(_) => due,
+            Audience::Client(_) | Audience::Left { .. } => due,
         }
     }
 

@@ -9,6 +9,7 @@ use zhttp::{PeerId, Peers};
 use super::{Audience, Exchange, Exchanges};
 use crate::keep::Kept;
 use crate::keep::places::Places;
+use crate::keep::unread::Unread;
 use crate::transplant::record::{ExchangeRecord, PlaceRecord, RecordError};
 
 /// Numbers of sessions that a process has for itself. Its successor begins with the next ones, so that new sessions of both, while
@@ -32,6 +33,7 @@ impl Exchanges {
             audience: match exchange.audience {
                 Audience::Client(client) => Ok(client),
                 Audience::Served(until) => Err(until.saturating_duration_since(now)),
+                Audience::Left { .. } => return None,
             },
             session,
             record,
@@ -40,6 +42,7 @@ impl Exchanges {
             run: kept.run,
             lags: kept.lags,
             request: exchange.request.as_ref().and_then(|request| request.snapshot()),
+            unread: exchange.unread.as_ref().map(|unread| unread.snapshot()),
         })
     }
 
@@ -69,7 +72,8 @@ impl Exchanges {
             Ok(client) => Audience::Client(client),
             Err(left) => Audience::Served(now + left),
         };
-        Ok(Exchange { slot: record.slot, serial: record.serial, audience, session, kept, request })
+        let unread = record.unread.map(|record| Box::new(Unread::restore(record)));
+        Ok(Exchange { slot: record.slot, serial: record.serial, audience, session, kept, request, unread })
     }
 
     /// Takes all that have been read back into the table, which is empty.

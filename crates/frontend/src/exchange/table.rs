@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use slab::Slab;
 use wire::request_id::RequestIds;
-use zhttp::recovery::MAX_RECORD;
+use zhttp::recovery::{MAX_RECORD, PROXY};
 use zhttp::{Ext, Id, Kind, Packet, PeerId};
 
 use super::{Audience, ENDING, Event, Exchange, Opening};
@@ -138,8 +138,8 @@ impl Exchanges {
     /// Keeps what a packet says of a session for the successor of its server. Called for each of its sessions, some of which may
     /// have ended with it.
     pub fn keep(&mut self, id: &[u8], packet: &Packet<'_>, from: Option<PeerId>, now: Instant) {
-        let Ext { keep, run, lag, .. } = packet.ext;
-        if keep.is_none() && run.is_none() && !lag && packet.kind != Kind::HandoffStart {
+        let Ext { keep, run, lag, ack, .. } = packet.ext;
+        if keep.is_none() && run.is_none() && !lag && ack == 0 && packet.kind != Kind::HandoffStart {
             return;
         }
         let ms = self.ms(now);
@@ -159,6 +159,8 @@ impl Exchanges {
             let run = self.places.get(number).map_or(0, |place| place.sent.run);
             (kept.since, kept.since_run, kept.run, kept.lags) = (ms, run, run, false);
         }
+        exchange.forget_unread(ack);
+        let kept = &mut exchange.kept;
         if let Some(run) = packet.ext.run {
             (kept.run, kept.lags) = (run.number, false);
         }
@@ -169,7 +171,9 @@ impl Exchanges {
     pub(crate) fn orphan(&mut self, slot: u32, place: usize, departure: u32) -> bool {
         let Some(exchange) = self.slots.get_mut(slot as usize) else { return false };
         let is_kept = exchange.kept.record.and_then(|record| self.records.place(record)) == Some(place);
-        if !is_kept || exchange.client().is_none() {
+        let of_proxy = self.places.get(place).is_some_and(|place| *place.name == *PROXY);
+        let is_complete = if of_proxy { exchange.keeps_unread() } else { exchange.client().is_some() };
+        if !is_kept || !is_complete {
             return false;
         }
         exchange.session.orphan();
@@ -187,8 +191,12 @@ impl Exchanges {
     /// The client is gone, or wants no more: tells the server. One that has not spoken yet is told when it does, as for
     /// any session that is not known.
     pub fn cancel(&mut self, slot: u32, up: &mut dyn Uplink) {
-        if let Some(exchange) = self.slots.get_mut(slot as usize) {
-            exchange.cancel(up);
+        let may_stay = self.unheard < self.max_unheard;
+        let Some(exchange) = self.slots.get_mut(slot as usize) else { return };
+        exchange.cancel(up);
+        if may_stay && exchange.leave(false) {
+            self.unheard += 1;
+        } else {
             self.close(slot);
         }
     }
@@ -203,7 +211,9 @@ impl Exchanges {
         if exchange.client().is_some() {
             self.unheard += 1;
         }
-        exchange.audience = Audience::Served(now + ENDING);
+        if !exchange.leave(true) {
+            exchange.audience = Audience::Served(now + ENDING);
+        }
     }
 
     /// A packet for an exchange without a client.

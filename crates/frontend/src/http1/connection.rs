@@ -17,6 +17,7 @@ use super::response::{BadResponse, Response, Terms};
 use super::shared_body::SharedBody;
 use crate::client::pacing::Stage;
 use crate::context::Context;
+use crate::departure::Nature;
 use crate::exchange::{Event, Exchange, Exchanges, Opening, Owed};
 use crate::transplant::record::{HttpRecord, PhaseRecord, RecordError};
 use crate::websocket::socket::{BadFrame, Progress, Put};
@@ -202,9 +203,13 @@ impl Http1 {
         }
     }
 
-    /// Whether it is a WebSocket on which neither side has closed.
-    pub fn is_open_websocket(&self) -> bool {
-        matches!(&self.phase, Phase::WebSocket(socket) if socket.is_open())
+    /// What its exchange is.
+    pub fn nature(&self) -> Nature {
+        match &self.phase {
+            Phase::WebSocket(socket) if socket.is_open() && socket.is_within() => Nature::TornWebSocket,
+            Phase::WebSocket(socket) if socket.is_open() => Nature::WebSocket,
+            _ => Nature::Request,
+        }
     }
 
     /// The client has sent bytes. Gives the reason if they are refused.

@@ -57,6 +57,8 @@ pub fn offer(exchanges: &mut Exchanges, number: usize, to: PeerId, now: Instant)
             since: exchange.kept.since_run,
             run: exchange.kept.run,
             lags: exchange.kept.lags,
+            gone: exchange.is_left(),
+            unread: exchange.unread(),
             record: 0,
         };
         packets.extend(packer.push(held, content));

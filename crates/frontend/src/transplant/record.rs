@@ -234,6 +234,26 @@ pub struct ExchangeRecord {
     pub(crate) run: u64,
     pub(crate) lags: bool,
     pub(crate) request: Option<RequestRecord>,
+    pub(crate) unread: Option<UnreadRecord>,
+}
+
+/// What the client of a WebSocket has sent that its backend has not taken.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnreadRecord {
+    pub(crate) is_torn: bool,
+    pub(crate) packets: Vec<SentRecord>,
+}
+
+/// One packet of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SentRecord {
+    pub(crate) seq: u32,
+    /// Its place in [`KINDS`](crate::keep::unread::KINDS).
+    pub(crate) kind: u8,
+    pub(crate) binary: bool,
+    pub(crate) more: bool,
+    pub(crate) code: Option<u16>,
+    pub(crate) body: Vec<u8>,
 }
 
 /// A request that can be sent again.

@@ -140,6 +140,12 @@ fn request() -> impl Strategy<Value = RequestRecord> {
     )
 }
 
+fn unread() -> impl Strategy<Value = UnreadRecord> {
+    let sent = (any::<u32>(), 0..4u8, any::<[bool; 2]>(), option::of(any::<u16>()), bytes())
+        .prop_map(|(seq, kind, [binary, more], code, body)| SentRecord { seq, kind, binary, more, code, body });
+    (any::<bool>(), prop::collection::vec(sent, 0..4)).prop_map(|(is_torn, packets)| UnreadRecord { is_torn, packets })
+}
+
 proptest! {
     #[test]
     fn a_client_is_the_same_after_the_move(record in client()) {
@@ -157,6 +163,7 @@ proptest! {
         is_heard in any::<bool>(),
         record in option::of((0..3u32, bytes())),
         request in option::of(request()),
+        unread in option::of(unread()),
     ) {
         let start = Instant::now();
         let (now, mut peers) = (start + Duration::from_secs(heard), Peers::default());
@@ -178,6 +185,7 @@ proptest! {
             run: u64::from(run),
             lags,
             request,
+            unread,
         };
         let terms = replay::Terms { wait: Duration::from_secs(1), body: 1000, memory: 100_000 };
         let mut exchanges = Exchanges::for_clients(1).replaying(terms);
@@ -216,6 +224,7 @@ fn what_does_not_fit_is_refused() {
         run: 0,
         lags: false,
         request: None,
+        unread: None,
     };
     let error = exchanges.restore(record, &mut peers, &[], now).unwrap_err();
     assert!(matches!(error, RecordError::Session(_)), "{error}");

@@ -148,6 +148,11 @@ impl WebSocket {
         !self.is_opening() && !self.close_sent && !self.close_received
     }
 
+    /// Whether the server is within a message.
+    pub fn is_within(&self) -> bool {
+        self.within
+    }
+
     /// Whether the client has said that it closes.
     pub fn is_closing(&self) -> bool {
         self.close_received

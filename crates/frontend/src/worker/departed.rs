@@ -7,7 +7,7 @@ use transport::Reason;
 use zhttp::PeerId;
 
 use super::Worker;
-use crate::departure::Step;
+use crate::departure::{Nature, Step};
 use crate::exchange::Exchange;
 use crate::keep::offer;
 use crate::transplant::relay::Down;
@@ -31,12 +31,12 @@ impl Worker {
             return;
         }
         let clients = &self.clients;
-        let is_websocket = |exchange: &Exchange| {
+        let nature = |exchange: &Exchange| {
             let client = exchange.client().and_then(|slot| clients.get(slot as usize));
-            client.is_some_and(|client| client.http.is_open_websocket())
+            client.map_or(Nature::Request, |client| client.http.nature())
         };
         let Step { ended, again, unpushed, orphaned, offer, news } =
-            self.departures.step(&mut self.core.exchanges, is_websocket, now);
+            self.departures.step(&mut self.core.exchanges, nature, now);
         self.counters.orphaned += orphaned as u64;
         ended.into_iter().for_each(|exchange| self.lose(exchange, GONE, now));
         again.into_iter().for_each(|exchange| self.send_again(exchange, now));

@@ -36,13 +36,16 @@ impl Engine {
 
     /// The proxy has named all. Returns how many a predecessor knew.
     pub fn on_all_named(&mut self) -> usize {
+        self.audience.outbox.on_all_named();
         self.naming.until = None;
         std::mem::take(&mut self.naming.count)
     }
 
     /// The proxy says which messages its WebSockets may have.
     pub fn note_sent_to_sockets(&mut self, proxy: PeerId, marks: &[Mark<'_>], now: Instant) {
-        self.audience.sockets.proxy = Some(proxy);
+        if !marks.is_empty() || self.audience.sockets.proxy.is_none() {
+            self.audience.sockets.proxy = Some(proxy);
+        }
         for Mark { run, channel, id, .. } in marks {
             self.audience.outbox.run = self.audience.outbox.run.max(*run);
             let (Ok(channel), Ok(id)) = (std::str::from_utf8(channel), std::str::from_utf8(id)) else { continue };

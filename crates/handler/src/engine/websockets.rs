@@ -49,6 +49,7 @@ impl Engine {
     }
 
     fn on_control_item(&mut self, item: &Item<'_>, cx: &mut Context<'_>) {
+        let missed_nothing = self.naming.is_open || !self.has_published();
         let sockets = &mut self.audience.sockets;
         let cid = Cid::from(&*item.cid);
         let known = sockets.find(&cid);
@@ -64,7 +65,7 @@ impl Engine {
         let sockets = &mut self.audience.sockets;
         let key = match (known, item.kind) {
             (Some(key), _) => key,
-            (None, Kind::Here) if named_again.is_some() && !self.naming.is_open => {
+            (None, Kind::Here) if named_again.is_some() && !missed_nothing => {
                 let reply = Reply::Close { code: Some(RESTARTED), reason: "service restart".into(), told: false };
                 return self.audience.outbox.push(&cid, reply, cx);
             }
@@ -78,12 +79,15 @@ impl Engine {
             Kind::Here => {
                 sockets.introduce(key, item, cx.now);
                 let socket = &mut sockets[key];
-                if let Some(run) = named_again.filter(|_| self.naming.is_open) {
+                if let Some(run) = named_again.filter(|_| missed_nothing && known.is_none()) {
                     socket.run = run;
                     self.naming.count += usize::from(known.is_none());
-                    self.audience.outbox.run = self.audience.outbox.run.max(run);
+                    self.audience.outbox.on_known_again(&cid, run);
                 }
-                sockets.watch(key, known.is_none());
+                if let Some(run) = named_again.filter(|_| known.is_some()) {
+                    self.go_on_by_way_of_another_proxy(key, run, cx);
+                }
+                self.audience.sockets.watch(key, known.is_none());
             }
             Kind::KeepAlive => {
                 socket.live(item.ttl, cx.now);
@@ -112,6 +116,32 @@ impl Engine {
             // These are ours to say.
             Kind::Send | Kind::KeepAliveSetup | Kind::Refresh | Kind::Close | Kind::Detach => {}
         }
+    }
+
+    /// The proxy of a WebSocket has ended, and its successor says how far the client is.
+    fn go_on_by_way_of_another_proxy(&mut self, key: SocketKey, run: u64, cx: &mut Context<'_>) {
+        let socket = &mut self.audience.sockets[key];
+        // Its proxy can not answer any more.
+        socket.forget_unanswered();
+        let cid = socket.cid.clone();
+        if self.audience.outbox.on_named(&cid, run, cx).is_err() {
+            cx.report(Notice::BrokenOff {
+                uri: &self.audience.sockets[key].kind.uri,
+                reason: "what it has missed is not known any more",
+            });
+            self.audience.close_socket(key, Some(RESTARTED), "service restart".into(), cx);
+        }
+    }
+
+    /// Whether a successor of the proxy names its WebSockets, so that until then nothing is sent to them.
+    pub fn goes_on_without_proxy(&self) -> bool {
+        self.audience.outbox.names_messages
+    }
+
+    /// The proxy has ended.
+    pub fn proxy_left(&mut self) {
+        let all = self.audience.sockets.iter().map(|socket| socket.cid.clone());
+        self.audience.outbox.proxy_left(all);
     }
 
     /// What is pushed from now on comes after so many packets of the proxy, or after what it will still tell. Only now we begin

@@ -122,6 +122,7 @@ impl Audience {
     /// Forgets a WebSocket.
     pub fn remove_socket(&mut self, key: SocketKey, cx: &mut Context<'_>) {
         let Some(socket) = self.sockets.remove(key) else { return };
+        self.outbox.forget(&socket.cid);
         if let Some(lane) = socket.lane.opened() {
             self.holds.remove(lane);
         }

@@ -4,6 +4,7 @@
 //! Nothing waits here beyond the turn. A packet that the link does not take is lost, and its WebSockets with it: the proxy
 //! is told so as soon as it names one of them again.
 
+use std::collections::HashSet;
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -11,6 +12,7 @@ use grip::item::WsType;
 use rpc::ws_control::{Item, Kind, Mark, Packet};
 
 use super::cid::Cid;
+use super::sent::{self, Hole};
 use crate::context::{Context, Sent};
 
 /// Items of a packet at most.
@@ -54,7 +56,13 @@ pub enum Reply {
 }
 
 impl Reply {
-    fn len(&self) -> usize {
+    /// Whether it is missed by a client whose proxy has ended with it.
+    fn is_missed(&self) -> bool {
+        !matches!(self, Reply::Ack(_) | Reply::Cancel | Reply::KeepAliveSetup(_))
+    }
+
+    /// Bytes that it takes, about.
+    pub(super) fn len(&self) -> usize {
         ITEM + match self {
             Reply::Ack(number) => number.len(),
             Reply::Send { content, .. } => content.as_ref().map_or(0, Bytes::len),
@@ -113,12 +121,38 @@ pub struct Outbox {
     pub run: u64,
     /// The message that items are of for now.
     named: Option<Mark<'static>>,
+    /// What a successor of the proxy may have to be sent again.
+    sent: sent::Sent,
+    /// WebSockets of a proxy that has ended, which its successor has not named yet.
+    unnamed: HashSet<Cid>,
     marks: Vec<Mark<'static>>,
 }
 
 impl Outbox {
     /// Adds an item. It leaves with those before it, in order.
     pub fn push(&mut self, cid: &Cid, reply: Reply, cx: &mut Context<'_>) {
+        // What is of no message has a number of its own.
+        let is_alone = self.names_messages && self.named.is_none() && reply.is_missed();
+        if is_alone {
+            self.begin("", None);
+        }
+        if !(self.names_messages && self.is_lost_with_proxy(cid, &reply, cx)) {
+            self.add(cid, reply, cx);
+        }
+        if is_alone {
+            self.end();
+        }
+    }
+
+    /// Remembers what a successor of the proxy would have to be sent again. Whether there is nobody to be sent it now.
+    fn is_lost_with_proxy(&mut self, cid: &Cid, reply: &Reply, cx: &Context<'_>) -> bool {
+        if let Some(named) = self.named.as_ref().filter(|_| reply.is_missed()) {
+            self.sent.note(cid, named, reply, cx.now);
+        }
+        !self.unnamed.is_empty() && self.unnamed.contains(cid)
+    }
+
+    fn add(&mut self, cid: &Cid, reply: Reply, cx: &mut Context<'_>) {
         let bytes = cid.len() + reply.len();
         // `refresh` is a command of its own to the proxy, because Pushpin 1.36 skips a packet with an item that it does not know.
         let apart = |(_, other): &(_, Reply)| (*other == Reply::Refresh) != (reply == Reply::Refresh);
@@ -130,11 +164,12 @@ impl Outbox {
         self.items.push((cid.clone(), reply));
     }
 
-    /// Items from now on are of this message, if it has an id.
+    /// Items from now on are of this message. One without an id has a number only.
     pub fn begin(&mut self, channel: &str, id: Option<&str>) {
-        if let Some(id) = id.filter(|_| self.names_messages) {
+        if self.names_messages {
             self.run += 1;
-            let (channel, id) = (channel.as_bytes().to_vec().into(), id.as_bytes().to_vec().into());
+            let channel = if id.is_some() { channel } else { "" };
+            let (channel, id) = (channel.as_bytes().to_vec().into(), id.unwrap_or_default().as_bytes().to_vec().into());
             self.named = Some(Mark { run: self.run, channel, id, first: 0, count: 1 });
         }
     }
@@ -154,6 +189,40 @@ impl Outbox {
                 self.marks.push(Mark { first, ..named.clone() });
             }
         }
+    }
+
+    /// The proxy has ended, and what was sent to it may be lost: until its successor says how far its clients are, nothing is sent
+    /// to these WebSockets.
+    pub fn proxy_left(&mut self, all: impl Iterator<Item = Cid>) {
+        self.unnamed = all.collect();
+    }
+
+    /// A successor of the proxy has named a WebSocket whose client has had its messages up to `run`: it is sent the others.
+    pub fn on_named(&mut self, cid: &Cid, run: u64, cx: &mut Context<'_>) -> Result<(), Hole> {
+        self.unnamed.remove(cid);
+        for (mark, reply) in self.sent.missed(cid, run, cx.now)? {
+            self.named = Some(Mark { count: 1, ..mark });
+            self.add(cid, reply, cx);
+        }
+        self.end();
+        Ok(())
+    }
+
+    /// A WebSocket that a predecessor knew, whose client has had its messages up to `run`.
+    pub fn on_known_again(&mut self, cid: &Cid, run: u64) {
+        self.run = self.run.max(run);
+        self.sent.begin(cid, run);
+    }
+
+    /// The successor of the proxy has named all WebSockets that it has.
+    pub fn on_all_named(&mut self) {
+        self.unnamed = HashSet::new();
+    }
+
+    /// A WebSocket is gone.
+    pub fn forget(&mut self, cid: &Cid) {
+        self.sent.forget(cid);
+        self.unnamed.remove(cid);
     }
 
     /// Sends what is there. To be called at the end of each turn.

@@ -192,6 +192,13 @@ impl Socket {
         }
     }
 
+    /// The proxy that was to acknowledge messages has ended.
+    pub fn forget_unanswered(&mut self) {
+        if let Some(delays) = &mut self.delays {
+            delays.unanswered.clear();
+        }
+    }
+
     /// Sets or removes data for filters. `false`: it would be too much, and nothing has changed.
     pub fn set_meta(&mut self, name: String, value: Option<String>) -> bool {
         let others = self.meta.iter().filter(|(other, _)| *other != name);

@@ -98,6 +98,11 @@ impl Sockets {
         self.by_cid.find(cid, |key| self.sockets[key].cid == *cid)
     }
 
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &Socket> {
+        self.sockets.iter().map(|(_, socket)| socket)
+    }
+
     /// One that may be gone.
     pub fn get_mut(&mut self, key: SocketKey) -> Option<&mut Socket> {
         self.sockets.get_mut(key)

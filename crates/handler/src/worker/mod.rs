@@ -284,6 +284,7 @@ impl Worker {
         self.reactor.wait(Some(wait), ready)?;
         let now = Instant::now();
         self.outputs.now = now;
+        self.look_for_proxy(now);
         let has = |number| ready.contains(&Event::Socket(number));
         if has(OUT) {
             self.take_changes(now);

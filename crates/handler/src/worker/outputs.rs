@@ -41,6 +41,8 @@ pub(super) struct Outputs {
     pub(super) commands: Dealer,
     /// Packets that the link to the proxy has not taken, in order.
     control_overflow: Overflow,
+    /// Links to the proxy that had ended when that was last looked at.
+    proxies_left: u64,
     /// Items of publishers, for the channels that are subscribed to.
     pub(super) sub: Option<Subscriber>,
     /// Instances that have been met.
@@ -86,6 +88,7 @@ impl Outputs {
             control_out,
             commands,
             control_overflow: Overflow::default(),
+            proxies_left: 0,
             sub,
             peers: Peers::default(),
             frontends: Vec::new(),
@@ -182,6 +185,18 @@ impl Outputs {
     /// Whether packets wait that the link to the proxy has not taken.
     pub(super) fn control_waits(&self) -> bool {
         !self.control_overflow.packets.is_empty()
+    }
+
+    /// Whether a link to a proxy, by which it is told of WebSockets, has ended since the last call.
+    pub(super) fn has_proxy_left(&mut self) -> bool {
+        let left = self.control_out.counters().left;
+        std::mem::replace(&mut self.proxies_left, left) != left
+    }
+
+    /// Drops what no proxy has got anything of.
+    pub(super) fn drop_control(&mut self) {
+        self.control_overflow = Overflow::default();
+        self.control_out.take_unsent();
     }
 
     /// Sends what the link to the proxy did not take before.

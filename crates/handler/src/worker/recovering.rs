@@ -60,6 +60,15 @@ impl Worker {
         }
     }
 
+    /// The proxy may have ended. What no proxy has got yet about WebSockets is not for its successor, who does not know them yet.
+    pub(super) fn look_for_proxy(&mut self, now: Instant) {
+        if self.outputs.has_proxy_left() && self.engine.goes_on_without_proxy() {
+            self.engine.flush(&mut Context::new(now, &mut self.outputs));
+            self.outputs.drop_control();
+            self.engine.proxy_left();
+        }
+    }
+
     /// The proxy says which messages its WebSockets may have, in front of all WebSockets.
     pub(super) fn note_marks(&mut self, packet: &ws_control::Packet<'_>, now: Instant) {
         if let Some(proxy) = packet.from.as_deref().and_then(|from| self.outputs.peers.intern(from)) {

@@ -116,6 +116,25 @@ impl Control {
         }
     }
 
+    /// One that a predecessor of this proxy has told the handler of, who has had its messages up to `run`. Requests have
+    /// numbers from `first` on: none of the predecessor's may be taken for one of them.
+    pub fn resume(said: impl Iterator<Item = Said>, known: bool, run: u64, first: u64, now: Instant) -> Self {
+        Control {
+            next_request: first,
+            unanswered: Default::default(),
+            keep_alive_at: now + FIRST_KEEP_ALIVE,
+            idle: None,
+            known,
+            record: Some(Box::new(Record::restore(said, run))),
+            barrier: Barrier::Never,
+        }
+    }
+
+    /// What the backend has told the handler.
+    pub fn said(&self) -> impl Iterator<Item = &Said> {
+        self.record.iter().flat_map(|record| record.iter())
+    }
+
     /// Whether the handler has ever answered: then it has state that is lost with it.
     pub fn is_known(&self) -> bool {
         self.known
@@ -140,11 +159,12 @@ impl Control {
         self.idle = None;
     }
 
-    /// A message has come from the handler.
-    pub fn note_run(&mut self, run: u64) {
-        if let Some(record) = &mut self.record {
-            record.run = record.run.max(run);
-        }
+    /// A message has come from the handler. `false` if it had come before.
+    pub fn note_run(&mut self, run: u64) -> bool {
+        let Some(record) = &mut self.record else { return true };
+        let is_new = run > record.run;
+        record.run = record.run.max(run);
+        is_new
     }
 
     /// Tells a successor of the handler all that it needs to know.

@@ -41,6 +41,11 @@ impl Extension {
         Extension { prefix: prefix.into(), message: None }
     }
 
+    /// What begins messages for the client.
+    pub fn prefix(&self) -> &[u8] {
+        &self.prefix
+    }
+
     /// Finds the extension in the headers of a response, as it stands there; its name is `grip` in that case.
     pub fn find<'a>(headers: Headers<'a>) -> Option<&'a [u8]> {
         headers.values("Sec-WebSocket-Extensions").flat_map(elements).find(|element| first(element) == b"grip")

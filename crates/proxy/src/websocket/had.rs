@@ -2,6 +2,7 @@
 //! Which published messages the handler has sent to WebSockets, so that its successor sends them to nobody again.
 
 use std::collections::VecDeque;
+use std::rc::Rc;
 
 use rpc::ws_control::Mark;
 
@@ -9,6 +10,15 @@ use rpc::ws_control::Mark;
 const MAX_MESSAGES: usize = 1024;
 /// Bytes of their channels and ids.
 const MAX_BYTES: usize = 128 * 1024;
+
+/// A message of the handler, shared by all that is sent because of it.
+pub type Named = Rc<Mark<'static>>;
+
+/// The same for a message that may be forgotten.
+pub fn named(mark: &Mark<'_>) -> Named {
+    let (channel, id) = (mark.channel.clone().into_owned(), mark.id.clone().into_owned());
+    Rc::new(Mark { run: mark.run, channel, id, first: 0, count: 0 })
+}
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -19,14 +29,17 @@ pub struct Had {
 }
 
 impl Had {
-    /// A message has come, or a further part of the last one.
+    /// A message has come, or a further part of one; of those without an id nothing can be said again.
     pub fn note(&mut self, mark: &Mark<'_>) {
-        if self.messages.back().is_some_and(|last| last.run == mark.run) {
+        let later = self.messages.iter().rev().take_while(|known| known.run > mark.run).count();
+        let at = self.messages.len() - later;
+        let is_known = at.checked_sub(1).is_some_and(|before| self.messages[before].run == mark.run);
+        if is_known || mark.id.is_empty() {
             return;
         }
         self.bytes += mark.channel.len() + mark.id.len();
         let (channel, id) = (mark.channel.clone().into_owned(), mark.id.clone().into_owned());
-        self.messages.push_back(Mark { run: mark.run, channel, id, first: 0, count: 0 });
+        self.messages.insert(at, Mark { run: mark.run, channel, id, first: 0, count: 0 });
         while self.messages.len() > MAX_MESSAGES || self.bytes > MAX_BYTES {
             let Some(oldest) = self.messages.pop_front() else { return };
             self.bytes -= oldest.channel.len() + oldest.id.len();

@@ -7,6 +7,7 @@
 //! - [`pipe`]: frames on their way to one side, which wait for its credits.
 //! - [`over_http`]: a backend that is spoken to by requests.
 //! - [`extension`]: a backend that speaks GRIP on its WebSocket, and which of its messages are for whom.
+//! - `successor`: what a successor of this proxy must know, and [`recovering`]: how it is asked for.
 //! - [`control`]: what proxy and handler tell each other about one WebSocket.
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_macros))]
@@ -20,9 +21,11 @@ pub mod handshake;
 pub mod over_http;
 pub mod pipe;
 mod record;
+pub mod recovering;
 pub mod relay;
 pub mod relays;
 pub mod slow;
+mod successor;
 pub mod table;
 
 /// How long a WebSocket that an outbound process may have taken with it into its end is waited for.

@@ -8,6 +8,8 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
+use super::had::Named;
+
 /// A piece of a message, or a control frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Frame {
@@ -67,7 +69,7 @@ impl Frame {
 }
 
 /// A frame that may leave now.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Leaving {
     /// The frame.
     pub frame: Frame,
@@ -75,6 +77,8 @@ pub struct Leaving {
     pub owed: usize,
     /// The number under which the handler waits to hear that it has left.
     pub ack: Option<Box<[u8]>>,
+    /// Of which of the handler's messages it is the last.
+    pub named: Option<Named>,
 }
 
 /// What waits for one side.
@@ -114,7 +118,7 @@ impl Pipe {
             Frame::Ping(_) | Frame::Pong(_) => self.within,
         };
         self.within = within;
-        self.add(Leaving { frame, owed, ack: None });
+        self.add(Leaving { frame, owed, ack: None, named: None });
         while !self.within
             && let Some(waiting) = &mut self.waiting
             && let Some(leaving) = waiting.held.pop_front()
@@ -125,13 +129,13 @@ impl Pipe {
     }
 
     /// Adds a whole frame that is not of the other side.
-    pub fn insert(&mut self, frame: Frame, ack: Option<Box<[u8]>>) {
-        self.add_between(Leaving { frame, owed: 0, ack });
+    pub fn insert(&mut self, frame: Frame, ack: Option<Box<[u8]>>, named: Option<Named>) {
+        self.add_between(Leaving { frame, owed: 0, ack, named });
     }
 
     /// Adds a control frame of the other side that must not come into the middle of a message.
     pub fn postpone(&mut self, frame: Frame, owed: usize) {
-        self.add_between(Leaving { frame, owed, ack: None });
+        self.add_between(Leaving { frame, owed, ack: None, named: None });
     }
 
     fn add_between(&mut self, leaving: Leaving) {
@@ -176,7 +180,7 @@ impl Pipe {
         first.owed -= owed;
         waiting.bytes -= credits;
         let frame = Frame::Data { binary: *binary, more: true, body: body.split_to(credits) };
-        Some(Leaving { frame, owed, ack: None })
+        Some(Leaving { frame, owed, ack: None, named: None })
     }
 
     /// Nothing has passed for a while: gives up the room for what might wait.
@@ -250,7 +254,7 @@ mod tests {
     fn a_message_of_the_handler_waits_for_the_end_of_the_one_under_way() {
         let mut pipe = Pipe::default();
         pipe.relay(text("a", true), 1);
-        pipe.insert(text("news", false), Some(b"7"[..].into()));
+        pipe.insert(text("news", false), Some(b"7"[..].into()), None);
         pipe.relay(Frame::Ping(Bytes::new()), 0);
         assert_eq!(all(&mut pipe, 10), [text("a", true), Frame::Ping(Bytes::new())]);
         pipe.relay(text("b", false), 1);
@@ -304,9 +308,9 @@ mod tests {
     fn nothing_follows_a_close_nor_comes_into_the_message_that_it_breaks_off() {
         let mut pipe = Pipe::default();
         pipe.relay(text("a", true), 1);
-        pipe.insert(text("news", false), None);
+        pipe.insert(text("news", false), None, None);
         pipe.relay(Frame::Close(None), 0);
-        pipe.insert(text("late", false), None);
+        pipe.insert(text("late", false), None, None);
         assert_eq!(all(&mut pipe, 10), [text("a", true), Frame::Close(None)]);
         assert_eq!((pipe.waiting(), pipe.is_empty()), (0, true));
     }
@@ -323,7 +327,7 @@ mod tests {
                     pipe.relay(Frame::Data { binary: false, more, body: vec![relayed; len].into() }, len);
                     relayed += u8::from(!more);
                 } else {
-                    pipe.insert(Frame::Data { binary: true, more: false, body: vec![inserted; len].into() }, None);
+                    pipe.insert(Frame::Data { binary: true, more: false, body: vec![inserted; len].into() }, None, None);
                     inserted += 1;
                 }
                 out.extend(pipe.next(credits));

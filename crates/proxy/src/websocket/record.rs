@@ -82,6 +82,18 @@ impl Record {
         self.entries.shrink_to_fit();
     }
 
+    /// What a predecessor has noted, and the number of the last message that has come from the handler.
+    pub fn restore(said: impl Iterator<Item = Said>, run: u64) -> Self {
+        let mut record = Record { run, ..Record::default() };
+        for said in said {
+            match said {
+                Said::Channel(channel) => record.subscribe(&channel),
+                Said::Instruction(message) => record.instruct(&message),
+            }
+        }
+        record
+    }
+
     /// Whether a successor can go on with it.
     pub fn is_enough(&self) -> bool {
         self.bytes <= MAX_RECORD && !self.entries.iter().any(|entry| entry.asks)

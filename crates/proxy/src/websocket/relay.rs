@@ -4,7 +4,7 @@
 //! - [`client`]: the client's side.
 //! - [`origin`]: the backend's, and [`over_http`] if that is spoken to by requests.
 //! - [`handler`]: what the handler and the WebSocket tell each other.
-//! - [`closing`]: how it ends.
+//! - [`closing`]: how it ends, and [`resume`]: how it goes on when the proxy does.
 //! - [`account`]: what is told of it, in the log and to statistics.
 
 mod account;
@@ -13,20 +13,24 @@ mod closing;
 mod handler;
 mod origin;
 mod over_http;
+mod resume;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use routes::{ById, Protocol, Route, Table as Routes};
 use rpc::uuid::Uuid;
+use zhttp::recovery::PROXY;
 use zhttp::session::server;
-use zhttp::{Ext, Headers, Id, Kind, Packet, PeerId};
+use zhttp::{Ext, Headers, Id, Kind, Packet, PeerId, Record};
 
 pub use self::client::packet;
 pub use self::handler::message;
+pub use self::resume::run_items;
 
 use self::closing::Closing;
 use self::origin::Origin;
+use self::resume::Kept;
 use super::control::{Control, Introduction, Items};
 use super::extension::Extension;
 use super::handshake::Handshake;
@@ -88,6 +92,8 @@ pub struct Relay {
     late: Option<Box<Late>>,
     /// A packet to the client was not taken.
     refused: bool,
+    /// None if its frontend does not keep it for a successor.
+    kept: Option<Box<Kept>>,
     outcome: Option<Outcome>,
 }
 
@@ -173,6 +179,7 @@ impl Relay {
             client_told: false,
             late: None,
             refused: false,
+            kept: None,
             outcome: None,
         }
     }
@@ -295,8 +302,10 @@ impl Relay {
             self.control = Some(control);
         }
         self.phase = Phase::Open;
+        let record = self.begin_to_keep(scene);
+        let keep = record.as_deref().map(|content| Record { owner: PROXY, content });
         let credits = self.client.grant();
-        let ext = Ext { multi: self.client.takes_multi(), ..Ext::default() };
+        let ext = Ext { multi: self.client.takes_multi(), keep, ..Ext::default() };
         self.count(scene, |report| {
             report.server_header_bytes_received += statistics::response_size(reason, headers);
             report.client_header_bytes_sent += statistics::response_size(reason, Headers::Pairs(&kept));

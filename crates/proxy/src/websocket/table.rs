@@ -4,18 +4,21 @@
 use std::hash::BuildHasher as _;
 use std::time::{Duration, Instant};
 
+use routes::Table as Routes;
 use rpc::uuid::Uuid;
-use rpc::ws_control::{self, Item, Kind as ItemKind};
-use zhttp::session::server;
-use zhttp::{Bulk, Ext, Id, Packet, PeerId, Wheel};
+use rpc::ws_control::{self, Item, Kind as ItemKind, Mark};
+use zhttp::recovery::{Held, Seen};
+use zhttp::session::{HandedOver, server};
+use zhttp::{Bulk, Ext, INITIAL_BODY, Id, Ids, Kind, Packet, PeerId, Run, Wheel};
 
 use super::control::{self, Items};
-use super::had::Had;
+use super::had::{Had, Named, named};
 use super::handshake::Forms;
 use super::pipe::Frame;
 use super::relay::{self, Arrival, Relay, Scene};
 use super::relays::Relays;
 use super::slow::Limit;
+use super::successor::Legacy;
 use crate::context::{Context, Note, Way};
 use crate::exchange::KeepAlive;
 use crate::request::uri::Scheme;
@@ -54,6 +57,10 @@ pub struct Table {
     takes_up: bool,
     /// By then a successor of the handler must have said that it goes on.
     successor_by: Option<Instant>,
+    /// A handler is there, and has been told which WebSockets there are.
+    greeted: bool,
+    /// Until then the handler may speak of WebSockets that a predecessor of this proxy had, and that frontends may still name.
+    strangers_until: Option<Instant>,
 }
 
 /// The timer of the WebSocket with this index, unless another one has been set since.
@@ -75,6 +82,8 @@ impl Table {
             had: Had::default(),
             takes_up: false,
             successor_by: None,
+            greeted: false,
+            strangers_until: None,
         }
     }
 
@@ -148,7 +157,11 @@ impl Table {
         let result = act(relay, scene);
         relay.end_refused(scene);
         relay.log(scene);
+        relay.keep(scene);
         let (name, is_over) = (relay.name(), relay.is_over());
+        if is_over && relay.next_due().is_none() {
+            relay.release(scene);
+        }
         if is_over && self.relays.leave(index) {
             scene.cx.shared.statistics.end(&name.text(), false, scene.cx.now);
         }
@@ -210,46 +223,59 @@ impl Table {
         if packet.takes_up {
             (self.takes_up, self.successor_by) = (true, None);
         }
+        let mut of_items: Vec<(&Item<'_>, Option<Named>)> = packet.items.iter().map(|item| (item, None)).collect();
         for mark in &packet.marks {
             self.had.note(mark);
+            let named = named(mark);
             let (first, count) = (mark.first as usize, mark.count as usize);
-            for item in packet.items.iter().skip(first).take(count) {
-                if let Some(entry) = self.relays.find_name(&item.cid).and_then(|index| self.relays.get_mut(index)) {
-                    entry.relay.note_run(mark.run);
-                }
-            }
+            of_items.iter_mut().skip(first).take(count).for_each(|(_, of)| *of = Some(named.clone()));
         }
+        of_items.retain(|(item, of)| of.as_ref().is_none_or(|named| self.is_new(item, named)));
         let mut items = Items::new();
-        let mut rest = &packet.items[..];
-        while let Some(first) = rest.first() {
-            let alike = |item: &&Item<'_>| {
+        let mut rest = &of_items[..];
+        while let Some((first, named)) = rest.first() {
+            let run = |named: &Option<Named>| named.as_ref().map(|named| named.run);
+            let alike = |(item, other): &&(&Item<'_>, Option<Named>)| {
                 item.kind == ItemKind::Send
                     && item.req_id.is_none()
                     && item.content_type == first.content_type
                     && item.message == first.message
+                    && run(other) == run(named)
             };
-            let run = rest.iter().take_while(alike).count();
-            if run > 1 {
-                self.send_to_many(&rest[..run], &mut items, cx);
-                rest = &rest[run..];
+            let count = rest.iter().take_while(alike).count();
+            if count > 1 {
+                self.send_to_many(&rest[..count], named.as_ref(), &mut items, cx);
+                rest = &rest[count..];
             } else {
-                self.item(first, &mut items, cx);
+                self.item(first, named.as_ref(), &mut items, cx);
                 rest = &rest[1..];
             }
         }
         tell(items, cx);
     }
 
+    /// Notes that a message has come for a WebSocket. A message for a client that had come before is of no use.
+    fn is_new(&mut self, item: &Item<'_>, named: &Named) -> bool {
+        let entry = self.relays.find_name(&item.cid).and_then(|index| self.relays.get_mut(index));
+        entry.is_none_or(|entry| entry.relay.note_run(named.run) || item.kind != ItemKind::Send)
+    }
+
     /// The same message for several clients: it leaves in packets for many of them, if their credits allow.
-    fn send_to_many(&mut self, sends: &[Item<'_>], items: &mut Items, cx: &mut Context<'_>) {
-        let Some(first) = sends.first() else { return };
+    fn send_to_many(
+        &mut self,
+        sends: &[(&Item<'_>, Option<Named>)],
+        named: Option<&Named>,
+        items: &mut Items,
+        cx: &mut Context<'_>,
+    ) {
+        let Some((first, _)) = sends.first() else { return };
         let frame = relay::message(first);
         let mut together: Bulk<Way> = Bulk::default();
         let mut apart = Vec::new();
-        for item in sends {
+        for (item, _) in sends {
             let relay = self.relays.find_name(&item.cid).and_then(|index| self.relays.get_mut(index));
             let turn = relay.and_then(|entry| {
-                let turn = entry.relay.take_turn(frame.len(), cx.now)?;
+                let turn = entry.relay.take_turn(frame.len(), named, cx.now)?;
                 entry.relay.count_sent(&frame, cx);
                 Some(turn)
             });
@@ -258,14 +284,24 @@ impl Table {
                 None => apart.push(item),
             }
         }
-        self.send_together(&frame, together, items, cx);
+        self.send_together(&frame, named, together, items, cx);
         for item in apart {
-            self.item(item, items, cx);
+            self.item(item, named, items, cx);
         }
     }
 
-    fn send_together(&mut self, frame: &Frame, mut together: Bulk<Way>, items: &mut Items, cx: &mut Context<'_>) {
-        let packet = Packet { from: &cx.shared.instance, ext: Ext::MULTI, ..relay::packet(frame) };
+    fn send_together(
+        &mut self,
+        frame: &Frame,
+        named: Option<&Named>,
+        mut together: Bulk<Way>,
+        items: &mut Items,
+        cx: &mut Context<'_>,
+    ) {
+        let of_run = named.map(|named| (named.run, relay::run_items(named)));
+        let run = of_run.as_ref().map(|(number, items)| Run { number: *number, items });
+        let ext = Ext { run, ..Ext::MULTI };
+        let packet = Packet { from: &cx.shared.instance, ext, ..relay::packet(frame) };
         let mut refused = Vec::new();
         together.drain(|peer, way, ids| {
             if !way.send(cx.shared.peers.name(peer), &Packet { ids, ..packet }, cx.links) {
@@ -279,15 +315,16 @@ impl Table {
         }
     }
 
-    fn item(&mut self, item: &Item<'_>, items: &mut Items, cx: &mut Context<'_>) {
+    fn item(&mut self, item: &Item<'_>, named: Option<&Named>, items: &mut Items, cx: &mut Context<'_>) {
         let Some(index) = self.relays.find_name(&item.cid) else {
-            if item.kind != ItemKind::Cancel {
+            let is_stranger = self.strangers_until.is_some_and(|until| cx.now < until);
+            if item.kind != ItemKind::Cancel && !is_stranger {
                 items.push(control::item(ItemKind::Cancel, &item.cid));
             }
             return;
         };
         let jitter = self.relays.get(index).map_or(Duration::ZERO, |entry| self.jitter(entry.relay.serial()));
-        let answer = self.with(index, items, cx, |relay, scene| relay.on_item(item, jitter, scene)).flatten();
+        let answer = self.with(index, items, cx, |relay, scene| relay.on_item(item, named, jitter, scene)).flatten();
         if let Some(number) = answer {
             let number = number.to_vec().into();
             items.push(Item { req_id: Some(number), ..control::item(ItemKind::Ack, &item.cid) });
@@ -339,7 +376,10 @@ impl Table {
 
     /// A handler is gone. Its WebSockets stay for a while if its successor can go on with them.
     pub fn handler_left(&mut self, cx: &mut Context<'_>) {
-        let waits = std::mem::take(&mut self.takes_up) || self.successor_by.is_some();
+        self.greeted = false;
+        // One that ends before it could answer us knew a predecessor of ours.
+        let is_young = self.strangers_until.is_some_and(|until| cx.now < until);
+        let waits = std::mem::take(&mut self.takes_up) || self.successor_by.is_some() || is_young;
         if waits {
             self.successor_by.get_or_insert(cx.now + cx.shared.config.recover_wait);
         }
@@ -351,11 +391,88 @@ impl Table {
         if cx.shared.config.recover_wait.is_zero() {
             return;
         }
+        self.greeted = true;
         let instance = cx.shared.instance.clone();
         let from = || Some((&*instance).into());
         send(&ws_control::Packet { from: from(), marks: self.had.marks(), ..Default::default() }, cx);
         self.with_all(cx, |relay, _, scene| relay.announce(scene));
         send(&ws_control::Packet { from: from(), named_all: true, ..Default::default() }, cx);
+    }
+
+    /// A predecessor may have had WebSockets that frontends name soon.
+    pub fn expect_strangers(&mut self, until: Instant) {
+        self.strangers_until = Some(until);
+    }
+
+    /// A frontend says which messages its WebSockets may have.
+    pub fn note_seen(&mut self, seen: &[Seen<'_>]) {
+        for Seen { run, channel, id, .. } in seen.iter().filter(|seen| !seen.last) {
+            self.had.note(&Mark { run: *run, channel: (*channel).into(), id: (*id).into(), first: 0, count: 0 });
+        }
+    }
+
+    /// A frontend offers WebSockets of a predecessor that have this record. Gives how many are gone on with.
+    pub fn take_up(
+        &mut self,
+        frontend: PeerId,
+        record: &[u8],
+        sessions: &[Held],
+        routes: &Routes,
+        cx: &mut Context<'_>,
+    ) -> usize {
+        let mut items = Items::new();
+        let legacy = Legacy::decode(record).unwrap_or_default();
+        let request = Packet::decode(&legacy.request).unwrap_or_default();
+        let mut count = 0;
+        for held in sessions {
+            let standing = held.standing;
+            let state = HandedOver {
+                client: frontend,
+                id: held.id,
+                in_seq: standing.in_seq,
+                out_seq: standing.out_seq,
+                credits: standing.credits,
+                by_router: true,
+            };
+            let granted = held.unread.map_or(0, |unread| unread.granted);
+            let client = server::Session::take_up(&state, INITIAL_BODY as u32, granted, cx.now);
+            let is_known = self.has_client(&(frontend, held.id)) || self.has_connection(&legacy.cid);
+            let (name, scheme) = (Uuid::parse(&legacy.cid), legacy.scheme(&request));
+            let Some((name, scheme)) = name.zip(scheme).filter(|_| !is_known) else {
+                let text = "a frontend offers a WebSocket whose record can not be read";
+                cx.links.log(&Note::Warning { kind: "record", text: &text });
+                let ids = Ids::One(held.id.as_bytes(), None);
+                let cancel = Packet { from: &cx.shared.instance, ids, kind: Kind::Cancel, ..Packet::default() };
+                Way { internal: false, by_router: true }.send(cx.shared.peers.name(frontend), &cancel, cx.links);
+                continue;
+            };
+            let (index, serial) = (self.relays.next_index(), cx.shared.serial());
+            let kept = self.forms.keep(&request);
+            let arrival =
+                Arrival { index: index as u32, serial, name, client, request: kept, packet: &request, scheme };
+            self.relays.insert(Relay::new(arrival));
+            let greeted = self.greeted;
+            let taken = self.with(index, &mut items, cx, |relay, scene| {
+                if !relay.resume(&legacy, held, routes, scene) {
+                    relay.close_restarted(scene);
+                    return false;
+                }
+                if greeted {
+                    relay.announce(scene);
+                }
+                if !relay.is_over() {
+                    relay.note_return(&request, scene);
+                }
+                true
+            });
+            match taken {
+                Some(true) => count += 1,
+                // The handler's knowledge of it is of no use.
+                _ => items.push(control::item(ItemKind::Gone, &name.text())),
+            }
+        }
+        tell(items, cx);
+        count
     }
 
     /// No successor of the handler has said in time that it goes on.

@@ -5,6 +5,7 @@
 //! to the engine, which sends its packets through the same sockets at once.
 
 mod measures;
+mod recovering;
 pub mod routes_file;
 mod zmq_backends;
 
@@ -31,6 +32,7 @@ use crate::engine::Engine;
 use crate::handler::command;
 use crate::request::headers::Rules;
 use crate::request::signatures::{signing_key, verifying_key};
+use crate::websocket::recovering::Recovering;
 use routes_file::RoutesFile;
 use zmq_backends::{Source, ZmqBackends};
 
@@ -203,6 +205,8 @@ pub struct Worker {
     handler_joined: Option<Instant>,
     /// How many outbound processes take no requests any more.
     origins_left: u64,
+    /// Frontends are asked for the WebSockets of a predecessor.
+    recovering: Recovering,
 }
 
 impl Worker {
@@ -261,7 +265,11 @@ impl Worker {
         let first = routes.load();
         let mut zmq_backends = ZmqBackends::new(context, &instance, options);
         zmq_backends.open(&first, &mut reactor);
-        let engine = Engine::new(&instance, config(settings), Arc::new(first), now, unix());
+        let mut engine = Engine::new(&instance, config(settings), Arc::new(first), now, unix());
+        let frontends = recovering::frontends(settings);
+        if frontends > 0 {
+            engine.expect_strangers(now + settings.recover_wait);
+        }
         let writer = Writer::new(16 * 1024);
         let sockets = Sockets {
             stream,
@@ -298,6 +306,7 @@ impl Worker {
             full: false,
             handler_joined: None,
             origins_left: 0,
+            recovering: Recovering::new(frontends, now),
         })
     }
 
@@ -315,6 +324,7 @@ impl Worker {
             let now = Instant::now();
             let next = self.engine.next_due().map_or(housekeeping, |next| next.min(housekeeping));
             let next = self.handler_joined.map_or(next, |joined| next.min(joined + LAST_WORDS));
+            let next = self.recovering.next_due().map_or(next, |due| next.min(due));
             self.reactor.wait(Some(next.saturating_duration_since(now)), &mut ready)?;
             let now = Instant::now();
             self.sockets.now = now;
@@ -377,7 +387,8 @@ impl Worker {
     /// Tells a handler that has come which WebSockets there are, behind all that its predecessor has said about them: that
     /// comes by a link of its own.
     fn greet_handler(&mut self, now: Instant) {
-        let Some(joined) = self.handler_joined else { return };
+        let waits = self.recovering.waits(now);
+        let Some(joined) = self.handler_joined.filter(|_| !waits) else { return };
         if self.control_in.counters().left >= self.sockets.accept.counters().left || now >= joined + LAST_WORDS {
             self.handler_joined = None;
             self.engine.handler_joined(now, &mut self.sockets);
@@ -425,8 +436,8 @@ impl Worker {
                     engine.request(&message, now, sockets);
                 }
             }
-            STREAM => self.take_further(|sockets| &sockets.stream, now),
-            RESPONSES => self.take_changes(|sockets| &sockets.responses, now),
+            STREAM => self.take_from_frontends(now),
+            RESPONSES => self.note_listeners(now),
             ORIGIN_IN => {
                 for _ in 0..PACKETS_A_TURN {
                     let Some(message) = self.origin_in.recv() else { break };

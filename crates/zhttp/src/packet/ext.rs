@@ -33,6 +33,8 @@ pub struct Ext<'a> {
     pub run: Option<Run<'a>>,
     /// Something for the session waits with its server, which would be lost with that: until the next [`Ext::run`] (ours).
     pub lag: bool,
+    /// Packets of the client before this number are of no use to a successor of the server; 0: nothing is said (ours).
+    pub ack: u32,
     /// The sender is a proxy, and whoever has sent the request may send it to another one if this one ends before it has begun
     /// to answer (ours) (first, to a frontend).
     pub replay: bool,
@@ -95,6 +97,7 @@ impl<'a> Ext<'a> {
         keep: None,
         run: None,
         lag: false,
+        ack: 0,
         replay: false,
     };
 
@@ -122,6 +125,7 @@ impl<'a> Ext<'a> {
                 (b"keep", value) => ext.keep = record(value),
                 (b"run", value) => ext.run = run(value),
                 (b"lag", value) => ext.lag = flag(value, "ext").unwrap_or(false),
+                (b"ack", value) => ext.ack = number(value, "ext").unwrap_or(0),
                 (b"replay", value) => ext.replay = flag(value, "ext").unwrap_or(false),
                 (b"v", value) => version = number(value, "ext").unwrap_or(u32::MAX),
                 _ => {}
@@ -171,6 +175,10 @@ impl<'a> Ext<'a> {
             out.bool(true);
             out.bytes(b"lag");
         }
+        if self.ack > 0 {
+            out.int(i64::from(self.ack));
+            out.bytes(b"ack");
+        }
         if self.replay {
             out.bool(true);
             out.bytes(b"replay");
@@ -184,7 +192,7 @@ impl<'a> Ext<'a> {
             out.bytes(b"lanes");
         }
         let ours = self.lanes || self.keep.is_some() || self.run.is_some() || self.lag || self.replay;
-        if ours || self.lane > 0 || self.after > 0 {
+        if ours || self.lane > 0 || self.after > 0 || self.ack > 0 {
             out.int(i64::from(Self::VERSION));
             out.bytes(b"v");
         }

@@ -240,6 +240,11 @@ impl Session {
         if self.server().is_some() { self.credits.available() } else { 0 }
     }
 
+    /// The same for whoever the next server will be.
+    pub fn granted(&self) -> u32 {
+        self.credits.available()
+    }
+
     /// Counts bytes of the response that have left for where they go, so that as many may come again. Call it with 0 after
     /// [`Outcome::Alive`], because what was owed while there was nobody to grant it to is due then.
     ///

@@ -56,6 +56,11 @@ impl Window {
         Window { size, granted: 0, owed: size }
     }
 
+    /// A window of `size` bytes of which `granted` are the sender's, and the others are owed.
+    pub(super) fn partly(size: u32, granted: u32) -> Self {
+        Window { size, granted, owed: size.saturating_sub(granted) }
+    }
+
     /// Counts received bytes against the grant.
     pub fn receive(&mut self, bytes: usize) -> Result<(), Violation> {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);

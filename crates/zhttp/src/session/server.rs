@@ -130,6 +130,18 @@ impl Session {
         }
     }
 
+    /// Takes a WebSocket up from a server that has ended. Of a window of `window` bytes, `granted` are the client's already. A
+    /// packet must be sent at once, so that the client learns of it.
+    pub fn take_up(state: &HandedOver, window: u32, granted: u32, now: Instant) -> Self {
+        Session {
+            window: Window::partly(window, granted),
+            protocol: Protocol::WebSocket,
+            complete: false,
+            ownership: Ownership::Own,
+            ..Session::take_over(state, now)
+        }
+    }
+
     /// Begins as the second server of a WebSocket, on lane 1, which pushes. What it may send, its first server knows by the
     /// first packet; numbers and time are its own.
     pub fn second(client: PeerId, id: Id, by_router: bool, credits: u32, now: Instant) -> Self {
@@ -146,6 +158,11 @@ impl Session {
             ownership: Ownership::Own,
             complete: false,
         }
+    }
+
+    /// The number that the client's next packet has.
+    pub fn next_in(&self) -> u32 {
+        self.sequence.next_in
     }
 
     /// The number that the next packet has.

@@ -23,7 +23,7 @@ use bytes::Bytes;
 use grip::websocket::events::{self, Event, EventError, Events};
 
 use self::answer::Answer;
-use self::queue::{Offer, Overflow, Queue};
+use self::queue::{Offer, Overflow, Queue, Source};
 use super::pipe::{Frame, Status};
 
 /// Content of an answer that refuses the connection, in bytes. As in Pushpin: it is a page that says why.
@@ -88,6 +88,7 @@ enum Phase {
 struct Close {
     status: Option<Status>,
     accepted: bool,
+    source: Source,
 }
 
 /// A request.
@@ -97,6 +98,9 @@ pub struct Ask {
     pub body: Bytes,
     /// Bytes at the beginning of its content that an earlier request had, for `Content-Bytes-Replayed`.
     pub replayed: usize,
+    /// Bytes at the beginning that the backend may have got by a request whose answer was lost with a proxy; for
+    /// `Content-Bytes-Uncertain`.
+    pub uncertain: Option<usize>,
     offer: Offer,
     /// Content of the `CLOSE` that it carries, in bytes.
     close: Option<usize>,
@@ -177,6 +181,38 @@ impl Conversation {
         }
     }
 
+    /// One that a predecessor of this proxy has begun, as far as it is known: no request of it is under way.
+    pub fn resume(
+        one_event: bool,
+        jitter: u64,
+        meta: Vec<(Vec<u8>, Vec<u8>)>,
+        interval: Option<Duration>,
+        closed_by_backend: bool,
+        now: Instant,
+    ) -> Self {
+        Conversation {
+            phase: Phase::Open,
+            meta,
+            interval,
+            keep_alive_at: interval.map(|interval| now + interval),
+            must_ask: false,
+            closed_by_backend,
+            ..Conversation::new(one_event, jitter)
+        }
+    }
+
+    /// The number of the first packet of the client of which the backend has not accepted all, and how many bytes of the message
+    /// that begins with it it has. `next` is the number of the next packet.
+    pub fn position(&self, next: u32) -> (u32, u32) {
+        let close = self.close.as_ref().filter(|close| !close.accepted).map(|close| (close.source.seq, 0));
+        self.queue.as_ref().and_then(|queue| queue.position()).into_iter().chain(close).min().unwrap_or((next, 0))
+    }
+
+    /// After so much silence the backend is asked again.
+    pub fn interval(&self) -> Option<Duration> {
+        self.interval
+    }
+
     /// The backend has not accepted yet.
     pub fn is_opening(&self) -> bool {
         self.phase == Phase::Opening
@@ -206,13 +242,13 @@ impl Conversation {
     ///
     /// # Errors
     /// So much waits that the connection can not go on.
-    pub fn push(&mut self, frame: Frame) -> Result<(), Failure> {
+    pub fn push(&mut self, frame: Frame, source: Source) -> Result<(), Failure> {
         match frame {
             Frame::Close(status) => {
-                self.close.get_or_insert_with(|| Box::new(Close { status, accepted: false }));
+                self.close.get_or_insert_with(|| Box::new(Close { status, accepted: false, source }));
                 Ok(())
             }
-            frame if self.close.is_none() => Ok(self.queue.get_or_insert_default().push(frame)?),
+            frame if self.close.is_none() => Ok(self.queue.get_or_insert_default().push(frame, source)?),
             // Nothing follows a close.
             _ => Ok(()),
         }
@@ -274,7 +310,9 @@ impl Conversation {
     fn request(&self, events: Vec<Event>, offer: Offer, close: Option<usize>, last: bool) -> Ask {
         let replayed = self.queue.as_ref().filter(|_| !offer.is_empty());
         let replayed = replayed.map_or(0, |queue| queue.replayed_bytes().min(offer.bytes));
-        Ask { body: events::encode(&events), replayed, offer, close, last }
+        let of_close = self.close.as_ref().filter(|of| close.is_some() && of.source.repeated).map(|_| 0);
+        let uncertain = self.queue.as_ref().and_then(|queue| queue.repeated_bytes(offer)).or(of_close);
+        Ask { body: events::encode(&events), replayed, uncertain, offer, close, last }
     }
 
     /// An answer has come, whole.

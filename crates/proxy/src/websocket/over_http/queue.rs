@@ -22,6 +22,21 @@ struct Entry {
     content: BytesMut,
     /// All of it has come.
     whole: bool,
+    /// The number of the client's packet with which it begins.
+    from: u32,
+    /// Bytes of its content that the backend has accepted.
+    taken: u32,
+    /// The backend may have got it already, by a request whose answer was lost.
+    repeated: bool,
+}
+
+/// Where a frame comes from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Source {
+    /// The number of the client's packet.
+    pub seq: u32,
+    /// It was sent to a predecessor of this proxy before.
+    pub repeated: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -72,12 +87,18 @@ pub enum Overflow {
     Entries,
 }
 
+impl Entry {
+    fn new(kind: Kind, body: &Bytes, whole: bool, Source { seq, repeated }: Source) -> Self {
+        Entry { kind, content: body.as_ref().into(), whole, from: seq, taken: 0, repeated }
+    }
+}
+
 impl Queue {
     /// Adds a frame. Pieces of a message are joined; a control frame between them goes before the message.
     ///
     /// # Errors
     /// The connection can not go on.
-    pub fn push(&mut self, frame: Frame) -> Result<(), Overflow> {
+    pub fn push(&mut self, frame: Frame, source: Source) -> Result<(), Overflow> {
         let unfinished = self.entries.back().is_some_and(|entry| !entry.whole);
         self.bytes += frame.len();
         match frame {
@@ -85,14 +106,15 @@ impl Queue {
                 if let Some(entry) = self.entries.back_mut() {
                     entry.content.extend_from_slice(&body);
                     entry.whole = !more;
+                    entry.repeated |= source.repeated;
                 }
             }
             Frame::Data { binary, more, body } => {
                 let kind = if binary { Kind::Binary } else { Kind::Text };
-                self.entries.push_back(Entry { kind, content: body.as_ref().into(), whole: !more });
+                self.entries.push_back(Entry::new(kind, &body, !more, source));
             }
-            Frame::Ping(body) => self.push_control(Kind::Ping, &body, unfinished),
-            Frame::Pong(body) => self.push_control(Kind::Pong, &body, unfinished),
+            Frame::Ping(body) => self.push_control(Kind::Ping, &body, unfinished, source),
+            Frame::Pong(body) => self.push_control(Kind::Pong, &body, unfinished, source),
             Frame::Close(_) => {}
         }
         if self.entries.len() > MAX_ENTRIES {
@@ -104,9 +126,24 @@ impl Queue {
         Ok(())
     }
 
-    fn push_control(&mut self, kind: Kind, body: &Bytes, before_last: bool) {
+    fn push_control(&mut self, kind: Kind, body: &Bytes, before_last: bool, source: Source) {
         let at = self.entries.len() - usize::from(before_last);
-        self.entries.insert(at, Entry { kind, content: body.as_ref().into(), whole: true });
+        self.entries.insert(at, Entry::new(kind, body, true, source));
+    }
+
+    /// The number of the first packet of which the backend has not accepted all, and how many bytes of the message that begins
+    /// with it it has; none if it has accepted all.
+    pub fn position(&self) -> Option<(u32, u32)> {
+        // One behind the first may begin before it: control frames overtake a message that is not complete.
+        let seq = self.entries.iter().map(|entry| entry.from).min()?;
+        let first = self.entries.front().filter(|entry| entry.from == seq);
+        Some((seq, first.map_or(0, |entry| entry.taken)))
+    }
+
+    /// Of what a request carries, how many bytes the backend may have got before; none: it has got nothing of it.
+    pub fn repeated_bytes(&self, offer: Offer) -> Option<usize> {
+        let entries = self.entries.iter().take(offer.entries).filter(|entry| entry.repeated);
+        entries.map(|entry| entry.content.len()).reduce(|all, more| all + more)
     }
 
     fn whole(&self) -> usize {
@@ -151,6 +188,7 @@ impl Queue {
         {
             let part = rest.min(entry.content.len());
             if part < entry.content.len() {
+                entry.taken = entry.taken.saturating_add(part as u32);
                 drop(entry.content.split_to(part));
                 break;
             }

@@ -4,13 +4,14 @@
 /// Whether a header of the client's handshake goes with each request: names with which we tell the backend something are
 /// ours alone, also as CGI and WSGI programs read them (`Meta_User` is `HTTP_META_USER` to them, like `Meta-User`).
 pub fn stays(name: &[u8]) -> bool {
-    const OURS: [&[u8]; 8] = [
+    const OURS: [&[u8]; 9] = [
         b"Upgrade",
         b"Accept",
         b"Connection-Id",
         b"Content-Length",
         b"Content-Type",
         b"Content-Bytes-Replayed",
+        b"Content-Bytes-Uncertain",
         b"Grip-Sig",
         b"Sec-WebSocket-Extensions",
     ];

@@ -48,7 +48,7 @@ impl Talk {
     }
 
     fn say(&mut self, frame: Frame) {
-        self.conversation.push(frame).unwrap();
+        self.conversation.push(frame, Source::default()).unwrap();
     }
 
     fn next(&mut self) -> Option<Ask> {
@@ -365,9 +365,10 @@ fn what_waits_is_bounded_in_bytes_and_in_number() {
     let mut talk = Talk::open(&[]);
     let half = "x".repeat(MAX_BYTES / 2);
     talk.say(piece(&half));
-    assert_eq!(talk.conversation.push(piece(&half)), Err(Failure::Overflow(Overflow::Message)));
+    assert_eq!(talk.conversation.push(piece(&half), Source::default()), Err(Failure::Overflow(Overflow::Message)));
     let mut talk = Talk::open(&[]);
-    let pushed = (0..100_000).map(|_| talk.conversation.push(text(""))).take_while(Result::is_ok).count();
+    let pushed =
+        (0..100_000).map(|_| talk.conversation.push(text(""), Source::default())).take_while(Result::is_ok).count();
     assert_eq!(pushed, 20_000);
 }
 

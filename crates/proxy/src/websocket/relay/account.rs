@@ -69,6 +69,13 @@ impl Relay {
         });
     }
 
+    /// Notes for statistics that a client of a predecessor is here.
+    pub fn note_return(&self, request: &Packet<'_>, scene: &mut Scene<'_, '_>) {
+        let name = self.name.text();
+        let arrival = statistics::Arrival { again: true, ..self.arrival(&name, request) };
+        scene.cx.shared.statistics.begin(&arrival, scene.cx.now);
+    }
+
     /// The route, if it has an id of its own.
     pub(super) fn route_id(&self) -> Option<&str> {
         self.route.as_ref().filter(|route| route.explicit_id).map(|route| route.id.as_str())

@@ -4,11 +4,13 @@
 use bytes::Bytes;
 use rpc::ws_control::{Item, Kind as ItemKind};
 use zhttp::session::server::{self, Outcome as Told, Outgoing};
-use zhttp::{Ext, Ids, Kind, Packet};
+use zhttp::{Ext, Ids, Kind, Packet, Run};
 
 use super::super::control;
+use super::super::had::Named;
 use super::super::pipe::{Frame, Status};
 use super::origin::Origin;
+use super::resume::run_items;
 use super::{Phase, Relay, Scene};
 use crate::context::{Cut, Note, Side, Way};
 use crate::error::ProxyError;
@@ -47,6 +49,7 @@ impl Relay {
 
     pub(super) fn on_client_frame(&mut self, frame: Frame, scene: &mut Scene<'_, '_>) {
         let owed = frame.len();
+        self.note_source();
         self.count(scene, |report| {
             report.client_content_bytes_received += statistics::length(owed);
             report.client_messages_received += frame.messages();
@@ -56,10 +59,11 @@ impl Relay {
             self.expect_close(scene.cx.now);
             if self.detached || self.origin.is_none() {
                 // There is nobody else to answer it.
-                return self.down.insert(frame, None);
+                return self.down.insert(frame, None, None);
             }
         }
         if self.detached || self.origin.is_none() {
+            self.note_change(false);
             return self.grant_client(owed, scene);
         }
         match &mut self.framing {
@@ -136,7 +140,7 @@ impl Relay {
             && !self.client_closing.sent
             && let Some(leaving) = self.down.next(self.client.credits() as usize)
         {
-            self.send_frame(&leaving.frame, scene);
+            self.send_frame(&leaving.frame, leaving.named.as_ref(), scene);
             if let Some(control) = &mut self.control {
                 control.on_sent(scene.cx.now);
                 let (next, down) = (self.client.next_out(), &self.down);
@@ -154,15 +158,22 @@ impl Relay {
         }
     }
 
-    pub(super) fn send_frame(&mut self, frame: &Frame, scene: &mut Scene<'_, '_>) {
-        let packet = packet(frame);
+    pub(super) fn send_frame(&mut self, frame: &Frame, named: Option<&Named>, scene: &mut Scene<'_, '_>) {
+        let mut packet = packet(frame);
         if let Frame::Close(_) = frame {
             self.client_closing.sent = true;
+            self.note_change(true);
             if self.client_told {
                 return;
             }
         }
         self.count_sent(frame, scene.cx);
+        let items;
+        if let Some(named) = named.filter(|_| self.is_kept()) {
+            self.note_leaving(named);
+            items = run_items(named);
+            packet.ext.run = Some(Run { number: named.run, items: &items });
+        }
         self.send(frame.len(), packet, scene);
     }
 

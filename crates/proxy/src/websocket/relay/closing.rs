@@ -65,6 +65,7 @@ impl Relay {
         if std::mem::replace(&mut self.detached, true) {
             return;
         }
+        self.note_change(true);
         // What it waits for will not be sent.
         let waiting = self.up.waiting();
         self.up = Default::default();
@@ -123,7 +124,7 @@ impl Relay {
 
     /// The proxy stops: tells both sides. A frontend that we answer through its ROUTER sees our end by itself.
     pub fn stop(&mut self, scene: &mut Scene<'_, '_>) {
-        if !self.is_over() {
+        if !self.is_over() && !self.leave_to_successor() {
             if !(self.interleaves && self.client.by_router()) {
                 self.send(0, Packet { kind: Kind::Cancel, ..Packet::default() }, scene);
             }
@@ -178,7 +179,7 @@ impl Relay {
             }
         }
         if let Some(frame) = self.framing.as_mut().and_then(|framing| framing.heartbeat(now)) {
-            self.down.insert(frame, None);
+            self.down.insert(frame, None, None);
         }
         if self.late.as_ref().and_then(|late| late.lag.next_due()).is_some_and(|at| at <= now) {
             self.end_slow(scene);

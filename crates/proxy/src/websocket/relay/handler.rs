@@ -10,6 +10,7 @@ use zhttp::Id;
 use zhttp::session::server::Outgoing;
 
 use super::super::control::{Control, Introduction, Progress};
+use super::super::had::Named;
 use super::super::pipe::{Frame, Status};
 use super::{Phase, Relay, Scene};
 use crate::context::Way;
@@ -42,12 +43,22 @@ impl Relay {
     }
 
     /// Takes in an item of the handler; gives the number under which it is to be answered now.
-    pub fn on_item<'i>(&mut self, item: &'i Item<'_>, jitter: Duration, scene: &mut Scene<'_, '_>) -> Option<&'i [u8]> {
+    pub fn on_item<'i>(
+        &mut self,
+        item: &'i Item<'_>,
+        named: Option<&Named>,
+        jitter: Duration,
+        scene: &mut Scene<'_, '_>,
+    ) -> Option<&'i [u8]> {
         let number = item.req_id.as_deref();
         let Some(control) = &mut self.control else { return number };
         match item.kind {
             ItemKind::Ack => {
+                let was_known = control.is_known();
                 control.on_ack(number.unwrap_or_default());
+                if !was_known {
+                    self.note_change(true);
+                }
                 return None;
             }
             ItemKind::KeepAliveSetup => {
@@ -59,7 +70,7 @@ impl Relay {
                     Frame::Data { body, .. } if self.framing.is_some() => framing::wrapped(&body),
                     frame => frame,
                 };
-                self.down.insert(frame, number.map(Into::into));
+                self.down.insert(frame, number.map(Into::into), named.cloned());
                 self.flush(scene);
                 return None;
             }
@@ -81,7 +92,7 @@ impl Relay {
 
     /// What a message of the handler needs to leave at once in a packet with those for others: its number is taken then,
     /// and the packet must leave before anything else of this session.
-    pub fn take_turn(&mut self, bytes: usize, now: Instant) -> Option<(Outgoing, Way, Id)> {
+    pub fn take_turn(&mut self, bytes: usize, named: Option<&Named>, now: Instant) -> Option<(Outgoing, Way, Id)> {
         let control = self.control.as_mut()?;
         let free = self.phase == Phase::Open
             && self.framing.is_none()
@@ -93,6 +104,7 @@ impl Relay {
             return None;
         }
         control.on_sent(now);
+        named.iter().for_each(|named| self.note_leaving(named));
         let way = self.way();
         Some((self.client.send_body(bytes), way, self.client.id()))
     }
@@ -114,11 +126,9 @@ impl Relay {
         }
     }
 
-    /// A message of this number has come from the handler.
-    pub fn note_run(&mut self, run: u64) {
-        if let Some(control) = &mut self.control {
-            control.note_run(run);
-        }
+    /// A message of this number has come from the handler. `false` if it had come before.
+    pub fn note_run(&mut self, run: u64) -> bool {
+        self.control.as_mut().is_none_or(|control| control.note_run(run))
     }
 
     /// The handler is gone for good, and with it what the backend has told it. The client can only begin anew.

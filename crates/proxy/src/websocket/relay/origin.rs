@@ -279,6 +279,7 @@ impl Relay {
                 if let Some(control) = &mut self.control {
                     control.instruct(&self.name.text(), &message, progress, scene.cx.now, scene.items);
                 }
+                self.note_change(true);
                 self.grant_origin(owed, scene);
             }
             Verdict::Drop => self.grant_origin(owed, scene),

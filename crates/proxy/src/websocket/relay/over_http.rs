@@ -29,11 +29,16 @@ const BACKLOG: usize = 200_000;
 
 /// A backend that is spoken to by requests.
 pub struct OverHttp {
-    conversation: Conversation,
+    pub(super) conversation: Conversation,
     asking: Option<Box<Asking>>,
 }
 
 impl OverHttp {
+    /// A conversation without a request under way.
+    pub(super) fn new(conversation: Conversation) -> Self {
+        OverHttp { conversation, asking: None }
+    }
+
     /// Whether the request under way has this number.
     pub fn is(&self, serial: u64) -> bool {
         self.asking.as_ref().is_some_and(|asking| asking.serial == serial)
@@ -64,10 +69,14 @@ impl OverHttp {
 impl Relay {
     /// Begins a conversation with the present target.
     pub(super) fn open_over_http(&mut self, one_event: bool, scene: &mut Scene<'_, '_>) {
-        // A product of the serial, so that connections of one moment differ.
-        let conversation = Conversation::new(one_event, self.serial.wrapping_mul(0x9e37_79b9) >> 7);
-        self.origin = Origin::OverHttp(Box::new(OverHttp { conversation, asking: None }));
+        let conversation = Conversation::new(one_event, self.jitter());
+        self.origin = Origin::OverHttp(Box::new(OverHttp::new(conversation)));
         self.ask(scene);
+    }
+
+    /// A product of the serial, so that connections of one moment differ.
+    pub(super) fn jitter(&self) -> u64 {
+        self.serial.wrapping_mul(0x9e37_79b9) >> 7
     }
 
     fn conversation(&mut self) -> Option<&mut OverHttp> {
@@ -79,10 +88,12 @@ impl Relay {
 
     /// Passes on what the client has said.
     pub(super) fn flush_over_http(&mut self, scene: &mut Scene<'_, '_>) {
-        while let Some(leaving) = self.up.next(usize::MAX) {
+        while let Some(mut leaving) = self.up.next(usize::MAX) {
             self.count_sent_up(&leaving.frame, scene);
+            let (free, source) = (self.take_off(&mut leaving.frame), self.source());
+            self.grant_client(free, scene);
             let Some(over_http) = self.conversation() else { return };
-            match over_http.conversation.push(leaving.frame) {
+            match over_http.conversation.push(leaving.frame, source) {
                 Ok(()) => {}
                 Err(failure @ Failure::Overflow(Overflow::Message)) => {
                     self.warn(&ProxyError::Events(failure.to_string()), scene);
@@ -155,6 +166,7 @@ impl Relay {
         headers.extend(token.map(|token| (&b"Grip-Sig"[..], token.as_bytes())));
         let length = ask.body.len().to_string();
         let replayed = ask.replayed.to_string();
+        let uncertain = ask.uncertain.map(|bytes| bytes.to_string());
         headers.push((b"Accept", b"application/websocket-events"));
         let name = self.name.text();
         headers.push((b"Connection-Id", &name));
@@ -162,6 +174,9 @@ impl Relay {
         headers.push((b"Content-Length", length.as_bytes()));
         if ask.replayed > 0 {
             headers.push((b"Content-Bytes-Replayed", replayed.as_bytes()));
+        }
+        if let Some(uncertain) = &uncertain {
+            headers.push((b"Content-Bytes-Uncertain", uncertain.as_bytes()));
         }
         let meta = over_http.conversation.meta().iter();
         let meta: Vec<_> = meta.map(|(name, value)| ([b"Meta-", &name[..]].concat(), value)).collect();
@@ -279,7 +294,10 @@ impl Relay {
     fn answered(&mut self, head: &Head, body: Bytes, scene: &mut Scene<'_, '_>) {
         let Some(over_http) = self.conversation() else { return };
         let opening = over_http.conversation.is_opening();
-        let heard = over_http.conversation.on_answer(&head.answer(), body.clone(), scene.cx.now);
+        let answer = head.answer();
+        let heard = over_http.conversation.on_answer(&answer, body.clone(), scene.cx.now);
+        let closed = over_http.conversation.is_closed_by_backend();
+        self.note_change(answer.interval.is_some() || !answer.meta.is_empty() || closed);
         if self.is_over() {
             return self.go_on_parting(scene);
         }
