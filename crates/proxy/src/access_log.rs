@@ -6,7 +6,6 @@
 use std::fmt;
 use std::time::Duration;
 
-use wire::request_id;
 use zhttp::Packet;
 
 /// How a request ended.
@@ -61,13 +60,8 @@ pub struct Line<'a> {
     pub shared: Option<u64>,
     /// Whether the User-Agent is to be logged.
     pub user_agent: bool,
-}
-
-impl Line<'_> {
     /// What the request is called in the logs of all that it goes through.
-    pub fn id(&self) -> Option<&str> {
-        request_id::of(self.request.headers.iter())
-    }
+    pub id: Option<&'a str>,
 }
 
 /// Bytes of a stranger, readable.
@@ -116,7 +110,7 @@ impl fmt::Display for Line<'_> {
         }
         // In seconds, to the millisecond, as `$request_time` of nginx. Behind what Pushpin writes, whose lines others parse.
         write!(f, " time={:.3}", self.duration.as_secs_f64())?;
-        if let Some(id) = self.id() {
+        if let Some(id) = self.id {
             write!(f, " id={id}")?;
         }
         for value in self.request.headers.values("Grip-Last") {
@@ -160,6 +154,7 @@ mod tests {
             retry: false,
             shared: None,
             user_agent: true,
+            id: wire::request_id::of(request.headers.iter()),
         };
         assert_eq!(
             line.to_string(),

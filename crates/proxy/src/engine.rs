@@ -4,6 +4,7 @@
 #![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_macros))]
 
 mod polls;
+mod recovering;
 mod sharing;
 
 use std::collections::HashMap;
@@ -19,7 +20,6 @@ use rpc::passthrough::Passthrough;
 use rpc::retry::Retry;
 use slab::Slab;
 use tnetstring::Writer;
-use zhttp::recovery::Message;
 use zhttp::session::server;
 use zhttp::{Bulk, Ext, INITIAL_BODY, Id, Ids, Kind, Packet, PeerId, Wheel};
 
@@ -464,39 +464,6 @@ impl Engine {
     /// A handler has come, and all that its predecessor said has been taken in.
     pub fn handler_joined(&mut self, now: Instant, links: &mut dyn Links) {
         self.with_websockets(now, links, websocket::table::Table::handler_joined);
-    }
-
-    /// Frontends are asked for the WebSockets of a predecessor, who may name them until then.
-    pub fn expect_strangers(&mut self, until: Instant) {
-        self.websockets.expect_strangers(until);
-    }
-
-    /// The number by which a frontend is known.
-    pub fn peer(&mut self, name: &[u8]) -> Option<PeerId> {
-        self.shared.peers.intern(name)
-    }
-
-    /// A frontend tells what it has kept of a predecessor. Whether that was all.
-    pub fn on_kept(&mut self, frontend: PeerId, message: &[u8], now: Instant, links: &mut dyn Links) -> bool {
-        let told = match Message::decode(message) {
-            Ok(told) => told,
-            Err(error) => {
-                malformed(links, "recovery", format_args!("what a frontend has kept can not be read: {error}"));
-                return false;
-            }
-        };
-        let routes = self.routes.clone();
-        self.with_websockets(now, links, |websockets, context| match told {
-            Message::Seen(seen) => websockets.note_seen(&seen),
-            Message::Held { records, sessions } => {
-                for alike in sessions.chunk_by(|a, b| a.record == b.record) {
-                    let record = alike.first().and_then(|held| records.get(held.record as usize));
-                    websockets.take_up(frontend, record.copied().unwrap_or_default(), alike, &routes, context);
-                }
-            }
-            Message::Recover(_) | Message::Done { .. } => {}
-        });
-        matches!(Message::decode(message), Ok(Message::Done { .. }))
     }
 
     /// Whether a connection, `<instance>:<id>`, has a request under way, or is the name of a WebSocket.

@@ -16,6 +16,15 @@ pub enum Change {
 }
 
 impl Change {
+    /// Whose it is, and whether that one has come or gone.
+    pub fn parts(&self) -> (&[u8], Option<bool>) {
+        match self {
+            Change::Joined(peer) => (peer, Some(true)),
+            Change::Left(peer, _) => (peer, Some(false)),
+            Change::Room(peer) => (peer, None),
+        }
+    }
+
     /// The same of a name that is made of this one; none if it can not be.
     pub(crate) fn map(self, name: impl FnOnce(Bytes) -> Option<Bytes>) -> Option<Self> {
         Some(match self {

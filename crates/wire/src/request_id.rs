@@ -10,6 +10,8 @@ const TRACEPARENT: &str = "traceparent";
 pub const REQUEST_ID: &str = "X-Request-Id";
 /// A longer name is none: it would fill logs.
 const MAX: usize = 128;
+/// Bytes of a URI in a line of the log.
+const LOGGED_URI: usize = 200;
 
 /// A request's name among its headers.
 pub fn of<'a>(headers: impl Iterator<Item = (&'a [u8], &'a [u8])>) -> Option<&'a str> {
@@ -50,6 +52,11 @@ fn trace_id(value: &[u8]) -> Option<&str> {
 fn plain(value: &[u8]) -> Option<&str> {
     let is_plain = !value.is_empty() && value.len() <= MAX && value.iter().all(u8::is_ascii_graphic);
     str::from_utf8(value).ok().filter(|_| is_plain)
+}
+
+/// A URI in a line of the log, as much of it as anybody reads.
+pub fn shown(uri: &[u8]) -> std::slice::EscapeAscii<'_> {
+    uri[..uri.len().min(LOGGED_URI)].escape_ascii()
 }
 
 /// Names for requests that come without.

@@ -18,6 +18,7 @@
 
 pub mod bulk;
 pub mod id;
+pub mod inquiry;
 pub mod packet;
 pub mod recovery;
 pub mod session;

@@ -9,9 +9,6 @@ use zhttp::{Bulk, Ext, Id, Kind, Packet, PeerId, Peers};
 use super::Uplink;
 use crate::transplant::relay::{Relay, Up};
 
-/// Bytes of a URI in a line.
-const LOGGED_URI: usize = 200;
-
 /// The sending sockets, and what is collected for them in a turn.
 pub(crate) struct Links {
     pub(crate) instance: Vec<u8>,
@@ -63,7 +60,6 @@ impl Uplink for Links {
 fn log(packet: &Packet<'_>) {
     if tracing::enabled!(tracing::Level::DEBUG) {
         let (method, uri) = (packet.method.unwrap_or_default(), packet.uri.unwrap_or_default());
-        let shown = &uri[..uri.len().min(LOGGED_URI)];
         let id = request_id::of(packet.headers.iter()).map(tracing::field::display);
         let session = packet.ids.iter().flatten().next().map(|(session, _)| session.escape_ascii());
         tracing::debug!(
@@ -71,7 +67,7 @@ fn log(packet: &Packet<'_>) {
             id,
             "request to a proxy: {} {}",
             method.escape_ascii(),
-            shown.escape_ascii()
+            request_id::shown(uri)
         );
     }
 }

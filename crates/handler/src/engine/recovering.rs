@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 use foldhash::fast::RandomState;
 use grip::Instruct;
+pub use zhttp::inquiry::Change;
+use zhttp::inquiry::Inquiry;
 use zhttp::recovery::{Held, Message, RecoveryError, Seen};
 use zhttp::{PeerId, Peers};
 
@@ -21,34 +23,14 @@ use crate::take_over::record::{self, PLACE};
 /// How long frontends are waited for.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-type Frontends = HashSet<PeerId, RandomState>;
-
-/// What has become of a frontend.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Change {
-    /// It says that it can be asked.
-    Able,
-    /// It does not say so any more.
-    NotAble,
-    /// There is a link by which it can be asked.
-    Linked,
-    /// That link is lost, with what was on its way: what the frontend has kept has a hole.
-    Lost,
-}
-
 /// See the module.
 pub struct Recovering {
     /// Until then frontends are waited for; none when they are not any more.
     until: Option<Instant>,
     since: Instant,
-    /// How many frontends there should be.
-    expected: usize,
-    able: Frontends,
-    linked: Frontends,
-    asked: Frontends,
-    done: Frontends,
+    inquiry: Inquiry,
     /// Frontends that have not got all that was for them.
-    lost: Frontends,
+    lost: HashSet<PeerId, RandomState>,
     holds: usize,
     /// The proxy has not named all its WebSockets yet.
     awaits_proxy: bool,
@@ -94,12 +76,8 @@ impl Recovering {
         Recovering {
             until: (frontends > 0).then(|| now + PATIENCE),
             since: now,
-            expected: frontends,
-            able: Frontends::default(),
-            linked: Frontends::default(),
-            asked: Frontends::default(),
-            done: Frontends::default(),
-            lost: Frontends::default(),
+            inquiry: Inquiry::new(frontends),
+            lost: HashSet::default(),
             holds: 0,
             awaits_proxy: frontends > 0,
         }
@@ -117,13 +95,8 @@ impl Recovering {
 
     /// Notes who has been heard when the waiting ends. Whether a successor must know of it.
     pub fn note_heard(&self, arrears: &mut Arrears, peers: &Peers) -> bool {
-        let heard: Vec<&[u8]> = self.done.iter().map(|&frontend| &peers.name(frontend)[..]).collect();
-        arrears.begin(&heard, self.is_complete())
-    }
-
-    /// Whether as many have told all as there should be.
-    fn is_complete(&self) -> bool {
-        self.done.len() >= self.expected
+        let heard: Vec<&[u8]> = self.inquiry.done().map(|frontend| &peers.name(frontend)[..]).collect();
+        arrears.begin(&heard, self.inquiry.is_complete())
     }
 
     /// The question to those that [`on_change`](Self::on_change) names.
@@ -133,18 +106,10 @@ impl Recovering {
 
     /// A frontend has come or gone. Whether it is to be asked now.
     pub fn on_change(&mut self, frontend: PeerId, change: Change) -> bool {
-        match change {
-            Change::Able => drop(self.able.insert(frontend)),
-            Change::NotAble => drop(self.able.remove(&frontend)),
-            Change::Linked => drop(self.linked.insert(frontend)),
-            Change::Lost => {
-                self.lost.insert(frontend);
-                for all in [&mut self.linked, &mut self.asked, &mut self.done] {
-                    all.remove(&frontend);
-                }
-            }
+        if change == Change::Lost {
+            self.lost.insert(frontend);
         }
-        self.able.contains(&frontend) && self.linked.contains(&frontend) && self.asked.insert(frontend)
+        self.inquiry.on_change(frontend, change)
     }
 
     /// A frontend tells what it has kept; it is not `trusted` if a predecessor knew that this has a hole. Whether that was all.
@@ -168,7 +133,7 @@ impl Recovering {
             }
             Told::Done(run) => {
                 engine.note_run(run);
-                self.done.insert(frontend);
+                self.inquiry.on_done(frontend);
                 return true;
             }
             Told::Nothing => {}
@@ -207,14 +172,14 @@ impl Recovering {
             cx.report(Notice::KnownAgain { websockets, after: cx.now.duration_since(self.since) });
         }
         self.awaits_proxy = false;
-        self.expected > 0
+        self.inquiry.is_wanted()
     }
 
     /// Ends the waiting when all frontends and the proxy have been heard, or it has taken too long: then messages may be published. Whether it
     /// ends now.
     pub fn end(&mut self, engine: &mut Engine, cx: &mut Context<'_>) -> bool {
         let Some(until) = self.until else { return false };
-        if (!self.is_complete() || self.awaits_proxy) && cx.now < until {
+        if (!self.inquiry.is_complete() || self.awaits_proxy) && cx.now < until {
             return false;
         }
         self.until = None;

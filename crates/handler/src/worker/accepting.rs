@@ -19,8 +19,6 @@ use crate::take_over::admission::{Decision, Prepared};
 
 /// How long the proxy need not ask `inspect` again, in ms, unless clients share requests: there are no sessions to tell of.
 const INSPECT_AGAIN: u64 = 10_000;
-/// Bytes of a URI in a line of the log.
-const LOGGED_URI: usize = 200;
 
 impl Worker {
     pub(super) fn take_inspects(&mut self) {
@@ -116,10 +114,10 @@ fn log(sessions: &[Id], asked: &RequestData<'_>, decision: &Decision) {
         Decision::Pass(_) => "answered",
         Decision::Refuse(_) => "refused",
     };
-    let shown = &asked.uri[..asked.uri.len().min(LOGGED_URI)];
+    let (method, shown) = (asked.method.escape_ascii(), request_id::shown(&asked.uri));
     let id = request_id::of(asked.headers.0.iter().copied()).map(tracing::field::display);
     for session in sessions {
-        tracing::debug!(%session, id, "request is {becomes}: {} {}", asked.method.escape_ascii(), shown.escape_ascii());
+        tracing::debug!(%session, id, "request is {becomes}: {method} {shown}");
     }
 }
 

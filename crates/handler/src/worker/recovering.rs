@@ -5,11 +5,11 @@ use std::time::Instant;
 
 use rpc::ws_control;
 use transport::Change;
-use zhttp::recovery;
+use zhttp::inquiry::News;
 
 use super::Worker;
 use crate::context::{Actions as _, Context};
-use crate::engine::recovering::{self, Recovering, Told};
+use crate::engine::recovering::{Recovering, Told};
 
 /// How many frontends are to be asked at these addresses. Only of those on this machine the end of a link is known.
 pub(super) fn frontends(specs: &[String]) -> usize {
@@ -20,21 +20,12 @@ pub(super) fn frontends(specs: &[String]) -> usize {
 impl Worker {
     /// A frontend has come or gone, or says that it can be asked. Whether that was all that the change says.
     pub(super) fn note_for_recovery(&mut self, change: &Change, by_router: bool) -> bool {
-        let (Change::Joined(name) | Change::Left(name, _) | Change::Room(name)) = change;
-        let (name, is_topic) = match recovery::instance(name) {
-            Some(instance) if !by_router => (instance, true),
-            _ => (&name[..], false),
-        };
-        let Some(frontend) = self.outputs.peers.intern(name) else { return is_topic };
-        let change = match change {
-            Change::Joined(_) if is_topic => recovering::Change::Able,
-            Change::Joined(_) if by_router => recovering::Change::Linked,
-            Change::Left(..) if is_topic => recovering::Change::NotAble,
-            Change::Left(..) if by_router => recovering::Change::Lost,
-            _ => return is_topic,
-        };
-        if self.recovering.on_change(frontend, change)
-            && let Err(error) = self.outputs.stream.send(name, &Recovering::question())
+        let (name, joins) = change.parts();
+        let News { instance, is_topic, change } = News::of(name, joins, by_router);
+        let Some(frontend) = self.outputs.peers.intern(instance) else { return is_topic };
+        if let Some(change) = change
+            && self.recovering.on_change(frontend, change)
+            && let Err(error) = self.outputs.stream.send(instance, &Recovering::question())
         {
             let text = format_args!("a frontend can not be asked for what it has kept: {error}");
             self.outputs.warnings.warn("recover", self.outputs.now, text);

@@ -12,14 +12,11 @@ use crate::http1::download::Download;
 use crate::http1::exchange::Exchange;
 use crate::http1::request::Request;
 
-/// Bytes of a URI that are shown in the log.
-const LOGGED_URI: usize = 200;
-
 /// Says in the log that a request goes to a backend.
 fn log(session: &Id, packet: &Packet<'_>) {
     if tracing::enabled!(tracing::Level::DEBUG) {
         let (method, uri) = (packet.method.unwrap_or_default(), packet.uri.unwrap_or_default());
-        let shown = uri[..uri.len().min(LOGGED_URI)].escape_ascii();
+        let shown = request_id::shown(uri);
         let id = request_id::of(packet.headers.iter()).map(tracing::field::display);
         tracing::debug!(%session, id, "request to a backend: {} {shown}", method.escape_ascii());
     }
@@ -174,7 +171,7 @@ impl Worker {
         let (context, text) = (&mut self.context, failure.to_string());
         context.counters.failed += 1;
         let uri = packet.uri.unwrap_or_default();
-        let shown = uri[..uri.len().min(LOGGED_URI)].escape_ascii();
+        let shown = request_id::shown(uri);
         context.warnings.warn(failure.condition(), context.now, format_args!("request for {shown} refused: {text}"));
         let outgoing = session.send();
         let answer = Packet {

@@ -565,6 +565,7 @@ impl Exchange {
                 retry: this.retry,
                 shared: this.group.map(|(group, _)| group),
                 user_agent: context.shared.config.log_user_agent,
+                id: request_id::of(packet.headers.iter()),
             };
             context.links.log(&Note::Request(&line));
         });

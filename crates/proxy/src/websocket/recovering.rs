@@ -2,49 +2,27 @@
 //! After a start, frontends are asked for the WebSockets of a predecessor. The handler is told of none before all have answered, or
 //! for a second.
 
-use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-use foldhash::fast::RandomState;
 use zhttp::PeerId;
+use zhttp::inquiry::{Change, Inquiry};
 use zhttp::recovery::{Message, PROXY};
 
 /// How long frontends are waited for.
 const PATIENCE: Duration = Duration::from_secs(1);
-
-type Frontends = HashSet<PeerId, RandomState>;
-
-/// What has become of a frontend.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Change {
-    /// It says that it can be asked.
-    Able,
-    /// It does not say so any more.
-    NotAble,
-    /// There is a link by which it can be asked.
-    Linked,
-    /// That link is lost.
-    Lost,
-}
 
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Recovering {
     /// Until then frontends are waited for; none when they are not any more.
     until: Option<Instant>,
-    /// How many frontends there should be.
-    expected: usize,
-    able: Frontends,
-    linked: Frontends,
-    asked: Frontends,
-    done: Frontends,
+    inquiry: Inquiry,
 }
 
 impl Recovering {
     /// So many frontends are waited for; none: nobody is asked.
     pub fn new(frontends: usize, now: Instant) -> Self {
-        let until = (frontends > 0).then(|| now + PATIENCE);
-        Recovering { until, expected: frontends, ..Recovering::default() }
+        Recovering { until: (frontends > 0).then(|| now + PATIENCE), inquiry: Inquiry::new(frontends) }
     }
 
     /// The question to those that [`on_change`](Self::on_change) names.
@@ -54,28 +32,17 @@ impl Recovering {
 
     /// A frontend has come or gone. Whether it is to be asked now.
     pub fn on_change(&mut self, frontend: PeerId, change: Change) -> bool {
-        match change {
-            Change::Able => drop(self.able.insert(frontend)),
-            Change::NotAble => drop(self.able.remove(&frontend)),
-            Change::Linked => drop(self.linked.insert(frontend)),
-            Change::Lost => {
-                for all in [&mut self.linked, &mut self.asked, &mut self.done] {
-                    all.remove(&frontend);
-                }
-            }
-        }
-        let is_ready = self.able.contains(&frontend) && self.linked.contains(&frontend);
-        self.expected > 0 && is_ready && self.asked.insert(frontend)
+        self.inquiry.on_change(frontend, change) && self.inquiry.is_wanted()
     }
 
     /// A frontend has told all.
     pub fn on_done(&mut self, frontend: PeerId) {
-        self.done.insert(frontend);
+        self.inquiry.on_done(frontend);
     }
 
     /// Whether frontends are still waited for.
     pub fn waits(&mut self, now: Instant) -> bool {
-        if self.done.len() >= self.expected || self.until.is_some_and(|until| until <= now) {
+        if self.inquiry.is_complete() || self.until.is_some_and(|until| until <= now) {
             self.until = None;
         }
         self.until.is_some()

@@ -97,7 +97,7 @@ fn log(line: &Line<'_>) {
         backend = line.target,
         from = line.from.map(Text).map(display),
         route = line.route,
-        id = line.id(),
+        id = line.id,
         outcome,
         status,
         bytes,

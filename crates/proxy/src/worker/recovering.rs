@@ -4,11 +4,12 @@
 use std::time::Instant;
 
 use transport::{Change, Incoming};
+use zhttp::inquiry::News;
 use zhttp::recovery;
 
 use super::{PACKETS_A_TURN, Worker, requester_changed};
 use crate::context::{Links as _, Note};
-use crate::websocket::recovering::{self, Recovering};
+use crate::websocket::recovering::Recovering;
 
 /// How many frontends are to be asked. Only on this machine the end of a link is known.
 pub(super) fn frontends(settings: &settings::Proxy) -> usize {
@@ -50,21 +51,12 @@ impl Worker {
 
     /// A frontend has come or gone, or says that it can be asked. Whether that was all that the change says.
     fn note_frontend(&mut self, change: &Change, by_router: bool) -> bool {
-        let (Change::Joined(name) | Change::Left(name, _) | Change::Room(name)) = change;
-        let (name, is_topic) = match recovery::instance(name) {
-            Some(instance) if !by_router => (instance, true),
-            _ => (&name[..], false),
-        };
-        let Some(frontend) = self.engine.peer(name) else { return is_topic };
-        let change = match change {
-            Change::Joined(_) if is_topic => recovering::Change::Able,
-            Change::Joined(_) if by_router => recovering::Change::Linked,
-            Change::Left(..) if is_topic => recovering::Change::NotAble,
-            Change::Left(..) if by_router => recovering::Change::Lost,
-            _ => return is_topic,
-        };
-        if self.recovering.on_change(frontend, change)
-            && let Err(error) = self.sockets.stream.send(name, &Recovering::question())
+        let (name, joins) = change.parts();
+        let News { instance, is_topic, change } = News::of(name, joins, by_router);
+        let Some(frontend) = self.engine.peer(instance) else { return is_topic };
+        if let Some(change) = change
+            && self.recovering.on_change(frontend, change)
+            && let Err(error) = self.sockets.stream.send(instance, &Recovering::question())
         {
             let text = format!("a frontend can not be asked for what it has kept: {error}");
             self.sockets.log(&Note::Warning { kind: "recover", text: &text });

@@ -16,11 +16,13 @@ use crate::statistics;
 
 impl Relay {
     pub(super) fn warn(&self, error: &ProxyError, scene: &mut Scene<'_, '_>) {
-        let uri = self.with_request(|this, packet| this.client_uri(packet));
+        let (uri, id) = self.with_request(|this, packet| {
+            let id = request_id::of(packet.headers.iter()).map(|id| format!(" id={id}"));
+            (this.client_uri(packet), id.unwrap_or_default())
+        });
         let target = self.route.as_ref().and_then(|route| route.targets.get(self.target));
         let target = target.map(|target| format!(" -> {}", target_name(target))).unwrap_or_default();
-        let id = self.with_request(|_, packet| request_id::of(packet.headers.iter()).map(|id| format!(" id={id}")));
-        let text = format!("{}{target}: {error}{}", uri.escape_ascii(), id.unwrap_or_default());
+        let text = format!("{}{target}: {error}{id}", uri.escape_ascii());
         scene.cx.links.log(&Note::Warning { kind: error.kind(), text: &text });
     }
 
@@ -111,6 +113,7 @@ impl Relay {
                 retry: false,
                 shared: None,
                 user_agent: config.log_user_agent,
+                id: request_id::of(packet.headers.iter()),
             };
             scene.cx.links.log(&Note::Request(&line));
         });
