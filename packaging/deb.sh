@@ -21,7 +21,7 @@ put() { # MODE FILE PLACE
     install -D -m "$1" "$2" "$root/$3"
 }
 
-for program in runner frontend proxy handler outbound publish; do
+for program in runner top frontend proxy handler outbound publish; do
     put 755 "$programs/pushpin-$program" "usr/bin/pushpin-$program"
     strip "$root/usr/bin/pushpin-$program"
 done

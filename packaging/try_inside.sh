@@ -50,7 +50,7 @@ dpkg -i /tmp/package.deb
 
 [ "$(stat -c '%a %U %G' /etc/pushpin/pushpin.conf)" = '640 root pushpin' ] || fail "the configuration is open to others"
 ! grep -q '^sig_key=changeme' /etc/pushpin/pushpin.conf || fail "the key is the one of the example"
-for program in runner frontend proxy handler outbound publish; do
+for program in runner top frontend proxy handler outbound publish; do
     size=$(stat -c %s "/usr/bin/pushpin-$program")
     [ "$size" -lt "${SIZE_LIMIT:-8000000}" ] || fail "pushpin-$program has $size bytes"
     echo "pushpin-$program: $size bytes"

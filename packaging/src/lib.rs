@@ -20,7 +20,11 @@ pub const SHELLS: [(Shell, &str); 3] = [(Shell::Bash, "bash"), (Shell::Zsh, "zsh
 /// The command line of each program.
 pub fn commands() -> Vec<Command> {
     let components = [frontend::COMPONENT, proxy::COMPONENT, handler::COMPONENT, outbound::COMPONENT];
-    let mut commands = vec![runner::arguments::Arguments::command(), publish::arguments::Arguments::command()];
+    let mut commands = vec![
+        runner::arguments::Arguments::command(),
+        runner::top::arguments::Arguments::command(),
+        publish::arguments::Arguments::command(),
+    ];
     commands.extend(components.iter().map(process::Component::command));
     commands
 }

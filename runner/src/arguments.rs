@@ -2,13 +2,14 @@
 //! Command line of the runner.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Parser, Subcommand};
 use settings::log_level::LogLevels;
 use settings::{Origin, Settings, Source};
 
 use crate::control::ctl::Ctl;
+use crate::top::arguments::Options;
 
 const HELP: &str = "\
 The processes are a frontend that clients connect to, a proxy that finds the backend, an outbound process that connects to it,
@@ -19,7 +20,7 @@ Without a configuration file all requests go to a built-in test backend:
   curl -N http://localhost:7999/stream &
   pushpin-publish test hello
 
-`pushpin-runner ctl status` shows how the suite is.
+`pushpin-runner ctl status` shows how the suite is, `pushpin-runner top` goes on showing it.
 
 TERM and INT stop everything, HUP opens log files again and reads the routes again.";
 
@@ -80,6 +81,19 @@ pub struct Arguments {
 pub enum Command {
     /// Ask a running runner: how the suite is, to restart processes, to log more
     Ctl(Ctl),
+    /// Watch a running suite in the terminal: clients, channels, rates, losses, processes
+    Top(Options),
+}
+
+/// The configuration of the suite that was started with these options.
+pub fn source(config: Option<&Path>, id: Option<u16>) -> Source {
+    Source {
+        origin: Origin::find(config),
+        ipc_prefix: id.map(|id| format!("p{id}-")),
+        port_offset: id.map(|id| id * 10),
+        routes: Vec::new(),
+        supervised: true,
+    }
 }
 
 fn levels(text: &str) -> Result<LogLevels, String> {
@@ -98,13 +112,7 @@ impl Arguments {
 
     /// The configuration that they name.
     pub fn source(&self) -> Source {
-        Source {
-            origin: Origin::find(self.config.as_deref()),
-            ipc_prefix: self.id.map(|id| format!("p{id}-")),
-            port_offset: self.id.map(|id| id * 10),
-            routes: self.route.clone(),
-            supervised: true,
-        }
+        Source { routes: self.route.clone(), ..source(self.config.as_deref(), self.id) }
     }
 
     /// The runner's own log level.

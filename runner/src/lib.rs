@@ -16,7 +16,7 @@
 //! - [`heartbeats`]: which processes hang.
 //! - [`control`]: what an operator asks of a running suite, `pushpin-runner ctl`.
 //! - [`vitals`]: how the processes are; [`observers`]: who asks for that over HTTP, metrics and health.
-//! - [`dashboard`]: the same in a browser, for operators.
+//! - [`snapshot`]: everything at one moment; [`dashboard`]: the same in a browser, and [`top`] in a terminal, live.
 //! - [`systemd`]: what systemd is told.
 //! - [`files`]: directories, pid files and sockets that are made and removed.
 //! - [`output`]: log lines of children, merged into ours.
@@ -38,8 +38,10 @@ pub mod observers;
 pub mod originals;
 pub mod output;
 pub mod services;
+pub mod snapshot;
 pub mod supervise;
 pub mod systemd;
+pub mod top;
 pub mod vitals;
 
 use std::path::Path;
@@ -78,6 +80,9 @@ pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     if let Some(Command::Ctl(ctl)) = &arguments.command {
         return control::ctl::run(&arguments, ctl);
+    }
+    if let Some(Command::Top(options)) = &arguments.command {
+        return top::arguments::start(&arguments, options);
     }
     if arguments.check {
         return check::run(&arguments);

@@ -86,7 +86,7 @@ impl Listeners {
     /// One cannot be opened.
     pub fn open_local(&mut self, settings: &Settings) -> Result<(), LocalError> {
         let has_handler = settings.runner.own_parts().any(|own| own == Part::Handler);
-        if has_handler && settings.runner.dashboard.is_some() {
+        if has_handler {
             let path = operator_socket(settings);
             let name = path.display().to_string();
             let port = LocalPort { path, mode: Some(0o600), user: None, group: None, proxied: false };
@@ -136,7 +136,7 @@ impl Listener {
     }
 }
 
-/// Where the handler is asked for those who look at the dashboard.
+/// Where the handler is asked for those who look at the suite live.
 pub fn operator_socket(settings: &Settings) -> PathBuf {
     settings.global.rundir.join(format!("{}operator", settings.global.ipc_prefix))
 }

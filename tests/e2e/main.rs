@@ -32,6 +32,7 @@ mod statistics;
 mod stopped;
 mod systemd;
 mod tls;
+mod top;
 mod transplant;
 mod ways_in;
 mod websockets;

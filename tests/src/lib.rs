@@ -9,6 +9,7 @@ pub mod client;
 pub mod origin;
 pub mod publish;
 pub mod suite;
+pub mod terminal;
 
 use std::time::{Duration, Instant};
 

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 //! `pushpin-runner ctl ...`: asks a running runner, and shows what it answers.
 
-use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
-use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::io::{self, Write as _};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -12,13 +11,10 @@ use process::Failure;
 
 use crate::NAME;
 use crate::arguments::Arguments;
-use crate::configuration::Configuration;
-use crate::control::{Answer, Request};
+use crate::control::{Answer, Request, client};
 
 /// Longer than any step of what is asked may take.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Bytes of an answer, of which a suite with hundreds of frontends needs less.
-const MAX_ANSWER: u64 = 4 << 20;
 
 /// Options of `ctl`.
 #[derive(Args, Clone, Debug)]
@@ -78,68 +74,27 @@ pub fn run(arguments: &Arguments, ctl: &Ctl) -> ExitCode {
 }
 
 fn converse(arguments: &Arguments, ctl: &Ctl) -> Result<ExitCode, Failure> {
-    let path = match &ctl.socket {
-        Some(path) => path.clone(),
-        None => {
-            let configuration = Configuration::read(arguments).map_err(|error| {
-                format!("{error}; --socket names the runner's socket without reading the configuration")
-            })?;
-            configuration.settings.global.control_socket()
-        }
-    };
+    let path = client::socket(ctl.socket.as_deref(), &arguments.source())?;
     let request = match &ctl.command {
         Command::Status { .. } => Request::Status,
         Command::Restart { component } => Request::Restart { component: component.clone() },
         Command::LogLevel { component, level } => Request::LogLevel { component: component.clone(), level: *level },
     };
     let json = matches!(ctl.command, Command::Status { json: true });
-    let stream = UnixStream::connect(&path).map_err(|error| explain(&path, &error))?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
-    let broken = |error: io::Error| match error.kind() {
-        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
-            format!("the runner at {} has not answered for {} s", path.display(), PATIENCE.as_secs())
-        }
-        _ => format!("the runner at {} broke off: {error}", path.display()),
-    };
-    let mut question = serde_json::to_vec(&request)?;
-    question.push(b'\n');
-    (&stream).write_all(&question).map_err(broken)?;
-    let mut reader = BufReader::new(stream.take(MAX_ANSWER));
     let mut out = io::stdout().lock();
-    loop {
-        let mut line = String::new();
-        if reader.read_line(&mut line).map_err(broken)? == 0 {
-            return Err(format!("the runner at {} ended before it was done", path.display()).into());
-        }
-        let answer = serde_json::from_str(&line)
-            .map_err(|error| format!("the runner at {} answers what is not understood: {error}", path.display()))?;
-        match answer {
+    for answer in client::ask(&path, &request, PATIENCE)? {
+        match answer? {
             Answer::Status(status) if json => writeln!(out, "{}", serde_json::to_string_pretty(&status)?)?,
             Answer::Status(status) => write!(out, "{status}")?,
             Answer::Progress(text) => {
                 writeln!(out, "{text}")?;
                 out.flush()?;
-                continue;
             }
             Answer::Done(text) => writeln!(out, "{text}")?,
             Answer::Failed(text) => return Err(text.into()),
+            // Not asked for.
+            Answer::Snapshot(_) => {}
         }
-        return Ok(ExitCode::SUCCESS);
     }
-}
-
-fn explain(path: &Path, error: &io::Error) -> String {
-    let path = std::path::absolute(path).unwrap_or_else(|_| path.into());
-    let path = path.display();
-    match error.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => format!(
-            "no pushpin-runner answers at {path}: none runs with this configuration; \
-             give --config and --id as it was started with, or its --socket"
-        ),
-        io::ErrorKind::PermissionDenied => {
-            format!("{path} is open to the user of the suite and to root only: use sudo")
-        }
-        _ => format!("unable to reach pushpin-runner at {path}: {error}"),
-    }
+    Ok(ExitCode::SUCCESS)
 }

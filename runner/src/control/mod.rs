@@ -3,11 +3,12 @@
 //!
 //! The question is one line of JSON, the answer one or more, the last of which is not [`Answer::Progress`].
 //!
-//! - [`ctl`]: the command line that asks.
+//! - [`client`]: asks; [`ctl`]: the command line for it.
 //! - [`server`]: the socket.
 //! - [`status`]: how the suite is, and the table of it.
 //! - [`rolling`]: the order of a restart.
 
+pub mod client;
 pub mod ctl;
 pub mod rolling;
 pub mod server;
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 pub use self::status::Status;
+use crate::snapshot::Snapshot;
 
 /// What is asked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,6 +26,8 @@ pub use self::status::Status;
 pub enum Request {
     /// How the suite is.
     Status,
+    /// The same with all that is measured, for a live view.
+    Snapshot,
     /// Replace processes, one after the other.
     Restart {
         /// Name of a component or process, or `all`.
@@ -44,6 +48,8 @@ pub enum Request {
 pub enum Answer {
     /// How the suite is.
     Status(Box<Status>),
+    /// How everything is.
+    Snapshot(Box<Snapshot>),
     /// What has happened so far; more will come.
     Progress(String),
     /// It is done.

@@ -109,7 +109,7 @@ fn row(process: &Process) -> [String; 8] {
 }
 
 /// `5s`, `3m 20s`, `2h 5m`, `4d 3h`.
-fn duration(seconds: u64) -> String {
+pub fn duration(seconds: u64) -> String {
     let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86400);
     match (days, hours, minutes) {
         (0, 0, 0) => format!("{seconds}s"),

@@ -22,9 +22,9 @@ use tokio::time::{sleep, timeout};
 use super::admission::{self, Denial};
 use super::feed::Feed;
 use super::hold::{self, Place, Wanted};
-use super::inward::Handler;
 use super::lines::{self, Lines};
 use super::page;
+use crate::snapshot::inward::{self, Handler};
 
 /// Bytes of a request's head.
 const MAX_HEAD: usize = 16384;
@@ -59,7 +59,7 @@ impl Desk {
         Self {
             gate,
             feed,
-            handler: super::inward::handler(settings),
+            handler: inward::handler(settings),
             place: Place::of(&settings.runner),
             holds: Arc::new(Semaphore::new(MAX_HOLDS)),
             warnings: Mutex::default(),

@@ -7,9 +7,9 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio::time::MissedTickBehavior;
 
-use super::inward::Handler;
 use super::lines::Sender;
-use super::snapshot;
+use crate::snapshot;
+use crate::snapshot::inward::Handler;
 use crate::vitals::Shared;
 
 /// The time from one to the next.

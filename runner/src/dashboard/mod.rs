@@ -5,20 +5,16 @@
 //! users, which might as well be one of theirs; so nothing of this is to be seen there.
 //!
 //! - [`desk`]: answers requests; [`admission`] decides whose, [`page`] has the files.
-//! - [`snapshot`]: how everything is at one moment; [`usage`]: what processes take; [`feed`]: a snapshot each second, while
-//!   somebody looks.
-//! - [`inward`]: asks the handler. [`hold`]: holds a path as a client does.
+//! - [`feed`]: a snapshot each second, while somebody looks.
+//! - [`hold`]: holds a path as a client does.
 //! - [`lines`]: answers that go on.
 
 pub mod admission;
 pub mod desk;
 pub mod feed;
 pub mod hold;
-pub mod inward;
 pub mod lines;
 pub mod page;
-pub mod snapshot;
-pub mod usage;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdTcpListener};
@@ -36,6 +32,7 @@ use tokio_rustls::TlsAcceptor;
 
 use self::desk::Desk;
 use self::feed::Feed;
+use crate::snapshot::inward;
 use crate::vitals::Shared;
 
 /// Connections at a time; others wait in the backlog.

@@ -10,6 +10,7 @@ use settings::{Part, log_level};
 use super::Supervisor;
 use crate::control::rolling::{Action, Event, Failure, Rolling, Turn};
 use crate::control::{Answer, Call, Request};
+use crate::snapshot::{self, inward};
 
 /// A restart under way, and who is told of it.
 pub struct Replacing {
@@ -38,6 +39,15 @@ impl Supervisor<'_> {
                 let config = self.configuration.name();
                 let status = self.vitals.lock().status(config, Instant::now(), SystemTime::now());
                 call.answer(Answer::Status(Box::new(status)));
+            }
+            Request::Snapshot => {
+                let (vitals, config) = (self.vitals.clone(), self.configuration.name());
+                let handler = inward::handler(&self.configuration.settings);
+                // It waits for the handler, and nobody else may. The socket has few clients at a time, so there are few of these.
+                tokio::spawn(async move {
+                    let taken = snapshot::take(&vitals, &config, handler.as_ref()).await;
+                    call.answer(Answer::Snapshot(Box::new(taken)));
+                });
             }
             Request::Restart { component } => match self.named(component) {
                 _ if self.replacing.is_some() => {

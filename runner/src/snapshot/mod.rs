@@ -1,5 +1,11 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
-//! How everything is at one moment.
+//! How everything is at one moment, for those who look at it live: the dashboard and `pushpin-top`.
+//!
+//! - [`inward`]: asks the handler, which knows the channels.
+//! - [`usage`]: what processes take of the machine.
+
+pub mod inward;
+pub mod usage;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -12,8 +18,8 @@ use metrics::catalogue::{
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
-use super::inward::Handler;
-use super::usage::{self, Usage};
+use self::inward::Handler;
+use self::usage::Usage;
 use crate::control::Status;
 use crate::vitals::{Shared, Vitals};
 
@@ -22,8 +28,8 @@ const SHOWN: &str = "/channels?order=subscribers&limit=20";
 /// For how long a snapshot waits for them.
 const PATIENCE: Duration = Duration::from_millis(800);
 
-/// See the module.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+/// See the module. Fields may be added, and keep their names and meanings.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Snapshot {
     /// Milliseconds since 1970.
     pub time: u64,
@@ -42,7 +48,7 @@ pub struct Snapshot {
 }
 
 /// What there is.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gauges {
     /// Connections of clients.
     pub clients: u64,
@@ -55,7 +61,7 @@ pub struct Gauges {
 }
 
 /// What there has been.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counters {
     /// Requests of clients.
     pub requests: u64,
