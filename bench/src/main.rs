@@ -15,6 +15,7 @@ mod publish;
 mod receivers;
 mod requests;
 mod scenarios;
+mod secure;
 mod server;
 mod slow;
 mod usage;

@@ -10,18 +10,21 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 use mio::{Events, Interest, Poll, Token};
+use rustls::ClientConfig;
 
 use crate::check::{Faults, SequenceCheck};
 use crate::decode::{Decoder, Fault, Framing, Records};
 use crate::http::{self, Body, Chunked};
 use crate::message::{now_ns, Message};
-use crate::net;
 use crate::publish::Format;
+use crate::secure::Stream;
 use crate::ws::{Frames, HANDSHAKE_HEADERS};
 
 #[derive(Clone)]
 pub struct Plan {
     pub target: SocketAddr,
+    /// Clients speak TLS, as this says.
+    pub tls: Option<Arc<ClientConfig>>,
     pub format: Format,
     pub connections: usize,
     /// Every connection on its own channel `c<index>`, else all on `c0`.
@@ -206,7 +209,7 @@ struct Worker {
 struct Connection {
     /// Index in the whole plan.
     index: usize,
-    stream: Option<mio::net::TcpStream>,
+    stream: Option<Stream>,
     started: Instant,
     phase: Phase,
     check: SequenceCheck,
@@ -247,7 +250,8 @@ impl Worker {
         let most = (self.plan.opening / self.plan.threads).max(1);
         while self.opening < most && self.next < self.plan.connections {
             let slot = self.connections.len();
-            let stream = net::connect(self.plan.target, self.plan.before + self.next).and_then(|mut stream| {
+            let (target, tls) = (self.plan.target, self.plan.tls.as_ref());
+            let stream = Stream::connect(target, self.plan.before + self.next, tls).and_then(|mut stream| {
                 let interest = Interest::READABLE | Interest::WRITABLE;
                 self.poll.registry().register(&mut stream, Token(slot), interest)?;
                 Ok(stream)
