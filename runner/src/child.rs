@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::io::{self, PipeReader, PipeWriter, Write as _};
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::os::unix::net::UnixStream as StdUnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Instant;
@@ -15,12 +15,14 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use process::signals::hold_back;
 use process::{BEAT, MAX_PAGE, ORDERS, PAGE, READY, RUNNER, SUCCESSOR, VERSION, inherit};
+use settings::Part;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
 use tracing::Level;
 
+use crate::candidates::{Fit, Unfit};
 use crate::listeners::{Listeners, Passed};
 use crate::originals::launch;
 use crate::output;
@@ -56,6 +58,8 @@ pub struct Ended {
 pub struct Handle {
     /// Its process id.
     pub pid: u32,
+    /// What it was started from.
+    pub program: PathBuf,
     signals: mpsc::UnboundedSender<Signal>,
     /// Where one of ours reads orders.
     orders: Option<PipeWriter>,
@@ -116,18 +120,20 @@ pub enum News {
     },
     /// It has ended.
     Ended(Ended),
+    /// Programs have been asked whether they can replace those that run.
+    Examined(Vec<(Part, Result<Fit, Unfit>)>),
 }
 
-/// Starts service number `index`, perhaps beside the process that it is to replace, and hands it this configuration. What becomes of it will be told to `news`.
+/// Starts service number `index` from this program, perhaps beside the process that it is to replace, and hands it this configuration. What becomes of it will be told to `news`.
 pub fn start(
     index: usize,
     service: &Service,
+    program: PathBuf,
     configuration: Arc<[u8]>,
     listeners: &Listeners,
     beside: bool,
     news: mpsc::UnboundedSender<News>,
 ) -> Result<Handle, SpawnError> {
-    let program = service.program.path(service.part);
     match program.to_str() {
         Some(OWN_FILE) => tracing::info!("starting {}, which this program has inside", service.name()),
         _ => tracing::info!("starting {} from {}", service.name(), program.display()),
@@ -188,7 +194,7 @@ pub fn start(
             let _ = news.send(News::Ended(Ended { service: index, pid, status, started, last_words }));
         }
     });
-    Ok(Handle { pid, signals, orders })
+    Ok(Handle { pid, program, signals, orders })
 }
 
 /// The command of a program that is not ours: it gets neither sockets nor a line to the runner.
@@ -213,7 +219,7 @@ fn pipe() -> io::Result<(PipeReader, PipeWriter)> {
 }
 
 /// Both ends of the line to a child: ours, and what becomes its stdin.
-fn line() -> io::Result<(UnixStream, OwnedFd)> {
+pub fn line() -> io::Result<(UnixStream, OwnedFd)> {
     let (ours, theirs) = StdUnixStream::pair()?;
     ours.set_nonblocking(true)?;
     Ok((UnixStream::from_std(ours)?, theirs.into()))

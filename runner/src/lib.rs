@@ -13,6 +13,7 @@
 //! - [`listeners`]: the sockets of the outside world.
 //! - [`supervise`]: the loop: start, restart, stop. [`asked`] are the signals to it, [`backoff`] decides
 //!   when to start again, [`child`] is one process.
+//! - [`candidates`]: programs that are to replace those that run; [`kept`] are those that may have to come back.
 //! - [`heartbeats`]: which processes hang.
 //! - [`control`]: what an operator asks of a running suite, `pushpin-runner ctl`.
 //! - [`vitals`]: how the processes are; [`observers`]: who asks for that over HTTP, metrics and health.
@@ -26,6 +27,7 @@
 pub mod arguments;
 pub mod asked;
 pub mod backoff;
+pub mod candidates;
 pub mod check;
 pub mod child;
 pub mod configuration;
@@ -33,6 +35,7 @@ pub mod control;
 pub mod dashboard;
 pub mod files;
 pub mod heartbeats;
+pub mod kept;
 pub mod listeners;
 pub mod observers;
 pub mod originals;

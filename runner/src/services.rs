@@ -198,6 +198,11 @@ pub fn describe(program: &std::path::Path) -> String {
     std::env::current_exe().map_or_else(|_| OWN_FILE.into(), |own| own.display().to_string())
 }
 
+/// Where the program of a part is that a package installs, if one does.
+pub fn beside(part: Part) -> Option<PathBuf> {
+    std::env::current_exe().ok().map(|own| own.with_file_name(part.program()))
+}
+
 impl Program {
     /// The file to start for this part. Ours is the one beside the runner, as a package installs it, whatever its age: it may
     /// have been rolled back. Where there is none, the runner has the part inside, and recognises it by the name that it is
@@ -205,10 +210,7 @@ impl Program {
     pub fn path(&self, part: Part) -> PathBuf {
         match self {
             Self::Other(path) => path.clone(),
-            Self::Own => {
-                let beside = std::env::current_exe().map(|own| own.with_file_name(part.program()));
-                beside.ok().filter(|path| path.is_file()).unwrap_or_else(|| OWN_FILE.into())
-            }
+            Self::Own => beside(part).filter(|path| path.is_file()).unwrap_or_else(|| OWN_FILE.into()),
         }
     }
 }

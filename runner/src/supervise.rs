@@ -1,13 +1,17 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 //! The runner's loop: starts the services, starts again those that die, stops all when told to.
 //!
-//! - [`calls`]: what an operator asks in between.
+//! - [`slot`]: one service and its processes; [`stopping`]: their end.
+//! - [`calls`]: what an operator asks in between; [`replacing`]: processes by new ones; [`upgrade`]: all, from the programs on disk.
 //! - [`beside`]: processes that are started beside those that they replace.
 
 mod beside;
 mod calls;
+mod replacing;
+mod slot;
+mod stopping;
+mod upgrade;
 
-use std::collections::VecDeque;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{ExitCode, ExitStatus};
 use std::sync::Arc;
@@ -16,13 +20,11 @@ use std::time::Duration;
 use frontend::accept::tickets::Chain;
 use nix::sys::signal::Signal;
 use process::{Failure, Secret, log};
-use settings::Part;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::arguments::Arguments;
 use crate::asked::{Ask, Asked};
-use crate::backoff::Backoff;
 use crate::child::{self, Ended, Handle, News, SpawnError};
 use crate::configuration::{Change, Configuration};
 use crate::control::rolling::Event;
@@ -33,90 +35,19 @@ use crate::heartbeats::{Finding, Heartbeats, TICK};
 use crate::listeners::Listeners;
 use crate::observers::Observers;
 use crate::originals;
-use crate::services::{self, Program, Service};
+use crate::services::{self, Program};
 use crate::systemd::Systemd;
 use crate::vitals::Shared;
 
-use self::beside::Leaving;
-use self::calls::Replacing;
-
-/// How long services may take to stop before they are killed.
-const GRACE: Duration = Duration::from_secs(4);
-
-/// For how long the others wait for frontends to stop, so that clients are not told that their servers are gone.
-const FRONTENDS_FIRST: Duration = Duration::from_secs(1);
+use self::replacing::Replacing;
+use self::slot::{Slot, State};
 
 /// A service that fails with a message of its own so soon after its first start will not do better the next time.
 const STARTING: Duration = Duration::from_secs(5);
 
-/// One service and how it is.
-struct Slot {
-    service: Service,
-    state: State,
-    /// One that was started beside the one that runs, and does not serve yet.
-    successor: Option<Handle>,
-    /// Those that were replaced so and have not finished their work, the oldest first.
-    leaving: VecDeque<Leaving>,
-    backoff: Backoff,
-    restarts: u32,
-    /// For how long its process had not answered when it was killed for that.
-    hung: Option<Duration>,
-    /// Whether it has served since it was started first.
-    has_served: bool,
-}
-
-impl From<Service> for Slot {
-    fn from(service: Service) -> Self {
-        Self {
-            service,
-            state: State::Stopped,
-            successor: None,
-            leaving: VecDeque::new(),
-            backoff: Backoff::default(),
-            restarts: 0,
-            hung: None,
-            has_served: false,
-        }
-    }
-}
-
-impl Slot {
-    /// All its processes.
-    fn processes(&self) -> impl Iterator<Item = &Handle> {
-        self.running().into_iter().chain(&self.successor).chain(self.leaving.iter().map(|leaving| &leaving.process))
-    }
-
-    /// The one that serves, or is to.
-    fn running(&self) -> Option<&Handle> {
-        if let State::Running(handle) = &self.state { Some(handle) } else { None }
-    }
-
-    fn has_processes(&self) -> bool {
-        self.processes().next().is_some()
-    }
-
-    fn is_frontend(&self) -> bool {
-        self.service.part == Part::Frontend
-    }
-
-    /// What its process said last on stderr, without its name.
-    fn words(&self, end: &Ended) -> String {
-        let own = format!("{}: ", self.service.part.program());
-        let words: Vec<_> = end.last_words.iter().map(|line| line.strip_prefix(&own).unwrap_or(line)).collect();
-        words.join("\n")
-    }
-}
-
 /// Why a process ended, with what it said last.
 fn with_words(reason: &str, words: &str) -> String {
     if words.is_empty() { reason.into() } else { format!("{reason}: {words}") }
-}
-
-enum State {
-    Running(Handle),
-    /// To be started then.
-    Waiting(Instant),
-    Stopped,
 }
 
 /// A service that cannot start.
@@ -239,12 +170,15 @@ impl Supervisor<'_> {
                     News::Ready { service, pid } if self.is_successor(service, pid) => self.takes_over(service),
                     News::Version { service, pid, version } if self.runs(service, pid) => {
                         self.vitals.lock().tell_version(service, version, std::time::Instant::now());
+                        self.report_when_told();
                     }
                     News::Told { service, pid, page } if self.runs(service, pid) => {
                         self.heartbeats.heard(service);
                         self.vitals.lock().tell(service, page, std::time::Instant::now());
+                        self.report_when_told();
                     }
                     News::Ended(end) => self.ended(end)?,
+                    News::Examined(verdicts) => self.examined(verdicts),
                     // By one that has ended since.
                     _ => {}
                 },
@@ -284,15 +218,15 @@ impl Supervisor<'_> {
             self.tickets.advance(std::time::SystemTime::now());
             handed_down = Secret::from(self.tickets.to_bytes()).append_to(&handed_down).into();
         }
-        child::start(index, &slot.service, handed_down, self.listeners, beside, self.news.clone())
+        child::start(index, &slot.service, slot.program(), handed_down, self.listeners, beside, self.news.clone())
     }
 
     /// This is the process of a service now.
     fn runs_now(&mut self, index: usize, handle: Handle) {
         let slot = &mut self.slots[index];
         self.files.write_pid(&slot.service.file_name, handle.pid);
-        let program = slot.service.program.path(slot.service.part);
-        self.vitals.lock().start(index, handle.pid, services::describe(&program));
+        let program = slot.kept.as_ref().map_or_else(|| services::describe(&handle.program), |kept| kept.describe());
+        self.vitals.lock().start(index, handle.pid, program);
         slot.state = State::Running(handle);
         slot.hung = None;
     }
@@ -451,67 +385,6 @@ impl Supervisor<'_> {
         let ours = self.slots.iter().filter(|slot| slot.service.program == Program::Own);
         ours.filter_map(Slot::running).for_each(|handle| handle.signal(Signal::SIGUSR1));
         self.reopen_beside();
-    }
-
-    fn signal(&self, signal: Signal) {
-        self.slots.iter().flat_map(Slot::processes).for_each(|process| process.signal(signal));
-    }
-
-    /// Stops all that run: asks, waits, and kills those that take too long. To be asked again changes nothing: init systems
-    /// and impatient people do so, and what stops in order needs its time.
-    async fn stop(&mut self, told: &mut mpsc::UnboundedReceiver<News>, asked: &mut Asked) {
-        self.vitals.lock().stop();
-        self.ask_to_stop(true);
-        let (deadline, others) = (tokio::time::sleep(GRACE), tokio::time::sleep(FRONTENDS_FIRST));
-        tokio::pin!(deadline, others);
-        let (mut asked_others, mut killed) = (false, false);
-        while self.slots.iter().any(Slot::has_processes) {
-            if !asked_others && !self.slots.iter().any(|slot| slot.is_frontend() && slot.has_processes()) {
-                asked_others = true;
-                self.ask_to_stop(false);
-            }
-            tokio::select! {
-                () = &mut others, if !asked_others => {
-                    asked_others = true;
-                    self.ask_to_stop(false);
-                }
-                Some(news) = told.recv() => if let News::Ended(end) = news { self.stopped(&end) },
-                ask = asked.next() => if let Ask::Stop = ask {
-                    tracing::info!("still stopping; what has not stopped after {} s is killed", GRACE.as_secs());
-                },
-                () = &mut deadline, if !killed => {
-                    killed = true;
-                    for slot in &self.slots {
-                        if slot.has_processes() {
-                            tracing::warn!("{} taking too long, forcing quit", slot.service.name());
-                        }
-                    }
-                    self.signal(Signal::SIGKILL);
-                }
-            }
-        }
-    }
-
-    /// Asks frontends, or the others, to stop.
-    fn ask_to_stop(&self, frontends: bool) {
-        let slots = self.slots.iter().filter(|slot| slot.is_frontend() == frontends);
-        slots.flat_map(Slot::processes).for_each(|process| process.signal(Signal::SIGTERM));
-    }
-
-    fn stopped(&mut self, end: &Ended) {
-        let runs = self.runs(end.service, end.pid);
-        let slot = &mut self.slots[end.service];
-        slot.successor.take_if(|handle| handle.pid == end.pid);
-        slot.leaving.retain(|leaving| leaving.process.pid != end.pid);
-        if runs {
-            slot.state = State::Stopped;
-            self.files.remove_pid(&slot.service.file_name);
-        }
-        // TERM may have come before it was ready to take it.
-        if !end.status.success() && end.status.signal() != Some(Signal::SIGTERM as i32) {
-            self.unclean = true;
-            tracing::error!("{}: Exited uncleanly ({})", slot.service.name(), describe(end.status));
-        }
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use metrics::catalogue::{
     BACKEND_OPEN, BUILD, CLIENTS, HOLDS, PROCESS_HANGS, PROCESS_RESTARTS, PROCESS_START, PROCESS_UP, REQUESTS_OPEN,
 };
-use metrics::{FRESH, Page, Suite};
+use metrics::{FRESH, Metric, Page, Suite};
 
 use crate::control::status::{self, LastEnd, Status};
 use crate::services::{self, OWN_FILE};
@@ -112,6 +112,16 @@ impl Vitals {
             process.version = Some(version);
             self.suite.tell(&process.name, String::new(), now);
         }
+    }
+
+    /// The version that one has told.
+    pub fn version(&self, process: usize) -> Option<&str> {
+        self.processes.get(process)?.version.as_deref()
+    }
+
+    /// What one has told last of a metric.
+    pub fn value(&self, process: usize, metric: &Metric, now: Instant) -> Option<u64> {
+        self.suite.value(&self.processes.get(process)?.name, metric, now)
     }
 
     /// One hangs and is killed.

@@ -34,5 +34,6 @@ mod systemd;
 mod tls;
 mod top;
 mod transplant;
+mod upgrade;
 mod ways_in;
 mod websockets;

@@ -32,10 +32,15 @@ pub struct Suite {
     pub sub_port: u16,
     /// Where commands are sent.
     pub command_port: u16,
+    /// Where its programs are, if not where this test was built.
+    programs: Option<PathBuf>,
     /// Variables for the runner.
     environment: Vec<(&'static str, String)>,
     runner: Option<Child>,
 }
+
+/// The programs that the runner starts.
+pub const PARTS: [&str; 4] = ["pushpin-frontend", "pushpin-outbound", "pushpin-proxy", "pushpin-handler"];
 
 /// A program of the suite, from where this test was built.
 pub fn program(name: &str) -> PathBuf {
@@ -82,7 +87,17 @@ impl Suite {
         );
         fs::write(directory.path().join("pushpin.conf"), config).unwrap();
         fs::write(directory.path().join("routes"), format!("{routes}\n")).unwrap();
-        Self { directory, port, publish_port, push_port, sub_port, command_port, environment: Vec::new(), runner: None }
+        Self {
+            directory,
+            port,
+            publish_port,
+            push_port,
+            sub_port,
+            command_port,
+            programs: None,
+            environment: Vec::new(),
+            runner: None,
+        }
     }
 
     /// A running suite with these route lines.
@@ -98,10 +113,30 @@ impl Suite {
     }
 
     fn command(&self) -> Command {
-        let mut command = Command::new(program("pushpin-runner"));
+        let mut command = Command::new(self.program("pushpin-runner"));
         command.arg(format!("--config={}", self.path("pushpin.conf").display()));
         command.current_dir(self.directory.path()).envs(self.environment.iter().cloned());
         command
+    }
+
+    fn program(&self, name: &str) -> PathBuf {
+        self.programs.as_ref().map_or_else(|| program(name), |directory| directory.join(name))
+    }
+
+    /// Has it run programs of its own, which are those of a directory for now.
+    pub fn copy_programs(&mut self, from: &Path) {
+        let to = self.path("bin");
+        fs::create_dir(&to).unwrap();
+        self.programs = Some(to);
+        ["pushpin-runner"].into_iter().chain(PARTS).for_each(|name| self.install(name, &from.join(name)));
+    }
+
+    /// Puts a file in the place of one of its own programs, as a package does: under another name first.
+    pub fn install(&self, name: &str, file: &Path) {
+        let (aside, place) = (self.path("bin/.new"), self.program(name));
+        // By another process, so that none that is started by this one holds it open for writing.
+        assert!(Command::new("/bin/cp").arg(file).arg(&aside).status().unwrap().success());
+        fs::rename(aside, place).unwrap();
     }
 
     /// Has its runner started with this variable.

@@ -136,6 +136,7 @@ catalogue! {
 
     CLIENTS: Gauge, "clients" [], FRONTEND, "Connections of clients.";
     CLIENTS_ACCEPTED: Counter, "clients_accepted_total" [], FRONTEND, "Connections of clients that were accepted.";
+    CLIENTS_TAKEN_OVER: Counter, "clients_taken_over_total" [], FRONTEND, "Connections of clients that have moved here from the process before.";
     CLIENT_SESSIONS: Gauge, "client_sessions" [], FRONTEND, "Requests and WebSockets of clients under way, held ones included.";
     CLOSES: Counter, "closes_total" ["reason" = CLOSED], FRONTEND, "Connections and sessions that were ended for a reason that is not the client's wish.";
     REPLAYED: Counter, "requests_replayed_total" [], FRONTEND, "Requests that were sent to another proxy, because the one that had them ended.";

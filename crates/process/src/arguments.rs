@@ -61,6 +61,10 @@ pub struct Arguments {
     #[arg(long, value_name = "LINE")]
     pub route: Vec<String>,
 
+    /// Say whether this program takes the configuration, and start nothing. Ends with status 1 if it does not
+    #[arg(long)]
+    pub check: bool,
+
     /// Options of Pushpin that have no meaning here, but stand in command lines of its runner and of init scripts
     #[command(flatten)]
     pub unused: Unused,

@@ -33,7 +33,7 @@ pub use reporter::{HEARTBEAT, MAX_PAGE, Reporter};
 pub use secret::Secret;
 pub use signals::{Signal, Signals};
 
-use settings::{Port, Raw, Settings};
+use settings::{Port, Raw, Settings, Warning};
 
 use crate::parent::Parent;
 
@@ -94,11 +94,17 @@ impl Ready {
 
 /// Runs a component with the arguments of this process: parses them, loads the settings, opens the log, and calls `body`.
 ///
+/// With `--check` it ends where `body` would begin, and has neither opened the log nor touched a socket.
+///
 /// Ends with 0 after an orderly stop, 1 when `body` fails or cannot be started (the reason is on stderr and in the log), 2 when
 /// the command line is wrong.
 pub fn run(component: &Component, body: impl FnOnce(Started) -> Result<(), Failure>) -> ExitCode {
     let arguments = Arguments::parse(component);
-    let code = match prepare(component, &arguments).and_then(body) {
+    let outcome = match arguments.check {
+        true => read(&arguments).map(drop),
+        false => prepare(component, &arguments).and_then(body),
+    };
+    let code = match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => fail(component.name, failure),
     };
@@ -106,18 +112,33 @@ pub fn run(component: &Component, body: impl FnOnce(Started) -> Result<(), Failu
     code
 }
 
-fn prepare(component: &Component, arguments: &Arguments) -> Result<Started, Failure> {
-    parent::die_with_runner();
-    // Before any thread is started, because threads inherit which signals are blocked.
-    let signals = Signals::block()?;
-    raise_file_limit();
+/// The configuration, from the runner if that started this process.
+struct Read {
+    settings: Settings,
+    warnings: Vec<Warning>,
+    secret: Option<Secret>,
+    parent: Option<Parent>,
+}
+
+fn read(arguments: &Arguments) -> Result<Read, Failure> {
     let source = arguments.source();
     let mut parent = Parent::of_this_process()?;
     let (raw, secret) = match parent.as_mut().map_or(Ok(None), Parent::handed_down)? {
         Some(handed_down) => handed_down,
         None => (Raw::read(&source)?, None),
     };
-    let (mut settings, warnings) = raw.settings(&source)?;
+    let (settings, warnings) = raw.settings(&source)?;
+    Ok(Read { settings, warnings, secret, parent })
+}
+
+fn prepare(component: &Component, arguments: &Arguments) -> Result<Started, Failure> {
+    parent::die_with_runner();
+    // By another file than the program's, as the runner starts a former version, it would have that one's name.
+    name_this_process(component.name);
+    // Before any thread is started, because threads inherit which signals are blocked.
+    let signals = Signals::block()?;
+    raise_file_limit();
+    let Read { mut settings, warnings, secret, parent } = read(arguments)?;
     // The runner may have been told other ports than the configuration has.
     if inherit::any_for_clients() {
         let frontend = &mut settings.frontend;

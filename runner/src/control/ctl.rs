@@ -50,6 +50,12 @@ pub enum Command {
         /// frontend, proxy, outbound or handler; or one process by its name in the status; or all
         component: String,
     },
+    /// Replace all processes by the programs that are on disk now, one after the other, or none of them
+    ///
+    /// Before anything is ended, each program has to answer --version and to take the configuration that the runner has read. If one
+    /// does not serve later, those before it go back to the programs that they had. Frontends are the last, and their clients move
+    /// to the successor. The report says which version each process had and has. The runner itself stays.
+    Upgrade,
     /// Have processes log more or less, from now on
     ///
     /// A process that is started again keeps the level. The next change of the configuration that HUP finds, and the next start of
@@ -78,6 +84,7 @@ fn converse(arguments: &Arguments, ctl: &Ctl) -> Result<ExitCode, Failure> {
     let request = match &ctl.command {
         Command::Status { .. } => Request::Status,
         Command::Restart { component } => Request::Restart { component: component.clone() },
+        Command::Upgrade => Request::Upgrade,
         Command::LogLevel { component, level } => Request::LogLevel { component: component.clone(), level: *level },
     };
     let json = matches!(ctl.command, Command::Status { json: true });

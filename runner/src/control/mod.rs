@@ -6,13 +6,17 @@
 //! - [`client`]: asks; [`ctl`]: the command line for it.
 //! - [`server`]: the socket.
 //! - [`status`]: how the suite is, and the table of it.
+//! - [`table`]: tables for people.
 //! - [`rolling`]: the order of a restart.
+//! - [`upgrade`]: what an upgrade has done, and the way back.
 
 pub mod client;
 pub mod ctl;
 pub mod rolling;
 pub mod server;
 pub mod status;
+pub mod table;
+pub mod upgrade;
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
@@ -33,6 +37,8 @@ pub enum Request {
         /// Name of a component or process, or `all`.
         component: String,
     },
+    /// Replace all of our processes by the programs on disk, or by none.
+    Upgrade,
     /// Have processes log more or less.
     LogLevel {
         /// Name of a component or process, `runner`, or `all`.

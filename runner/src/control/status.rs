@@ -5,6 +5,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::control::table;
+
 /// The suite. Fields may be added, and keep their names and meanings.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
@@ -73,13 +75,8 @@ impl fmt::Display for Status {
         }
         writeln!(f)?;
         let rows: Vec<_> = std::iter::once(HEADINGS.map(String::from)).chain(self.processes.iter().map(row)).collect();
-        for row in &rows {
-            let mut line = String::new();
-            for (column, cell) in row.iter().enumerate() {
-                let width = rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();
-                line.push_str(&format!("{cell:width$}  "));
-            }
-            writeln!(f, "{}", line.trim_end())?;
+        for line in table::lines(&rows) {
+            writeln!(f, "{line}")?;
         }
         writeln!(f)?;
         for process in self.processes.iter().filter(|process| !process.listens.is_empty()) {

@@ -175,9 +175,13 @@ impl Departures {
         if self.is_by_router(peer) { Duration::ZERO } else { MOMENT }
     }
 
-    /// Whether no server's end has to be attended to.
-    pub(crate) fn is_idle(&self) -> bool {
-        self.waiting.is_empty() && self.closing.next().is_none()
+    /// Whether no server's end has to be attended to: all that have gone have been looked after, and nobody waits for a successor.
+    pub(crate) fn is_idle(&self, exchanges: &Exchanges) -> bool {
+        let is_over = |departure: &Departure| {
+            let waits = matches!(departure.ends, Ends::Unanswered | Ends::Orphans(_)) && departure.walk.is_none();
+            waits && !exchanges.any(|exchange| departure.includes(exchange))
+        };
+        self.closing.next().is_none() && self.waiting.iter().all(is_over)
     }
 
     /// How many there have been.

@@ -246,6 +246,11 @@ impl Exchanges {
         Sweep { next: 0, end: self.slots.iter().next_back().map_or(0, |(slot, _)| slot + 1) }
     }
 
+    /// Whether one is so. Looks at all exchanges.
+    pub(crate) fn any(&self, is_so: impl Fn(&Exchange) -> bool) -> bool {
+        self.slots.iter().any(|(_, exchange)| is_so(exchange))
+    }
+
     /// Looks at the next `count` slots and gives those of which `chosen` holds; `None` at the end of the walk.
     pub fn sweep_on(&self, sweep: &mut Sweep, count: usize, chosen: impl Fn(&Exchange) -> bool) -> Option<Vec<u32>> {
         if sweep.next >= sweep.end {

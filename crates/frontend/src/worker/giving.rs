@@ -81,7 +81,7 @@ impl Worker {
     /// Gives everything to a successor that has asked for it, as soon as no server's end has to be attended to. What has to stay
     /// is drained within `timeout`.
     pub fn give_to_heir(&mut self, timeout: Duration) {
-        if self.heir.is_none() || !self.departures.is_idle() || self.drain.is_some() {
+        if self.heir.is_none() || !self.departures.is_idle(&self.core.exchanges) || self.drain.is_some() {
             return;
         }
         let Some((channel, question)) = self.heir.take() else { return };

@@ -2,7 +2,9 @@
 //! What operators can measure of the frontend.
 
 use metrics::Page;
-use metrics::catalogue::{CLIENT_SESSIONS, CLIENTS, CLIENTS_ACCEPTED, CLOSES, MALFORMED, REPLAY_BYTES, REPLAYED};
+use metrics::catalogue::{
+    CLIENT_SESSIONS, CLIENTS, CLIENTS_ACCEPTED, CLIENTS_TAKEN_OVER, CLOSES, MALFORMED, REPLAY_BYTES, REPLAYED,
+};
 
 use super::Worker;
 
@@ -12,6 +14,7 @@ impl Worker {
         let counters = &self.counters;
         page.add(&CLIENTS, &[], self.clients.len());
         page.add(&CLIENTS_ACCEPTED, &[], counters.clients);
+        page.add(&CLIENTS_TAKEN_OVER, &[], counters.taken_over);
         page.add(&CLIENT_SESSIONS, &[], self.core.exchanges.len());
         page.add_each(
             &CLOSES,

@@ -161,6 +161,8 @@ pub struct Counters {
     pub replaced: u64,
     /// Clients that have moved to the process that has replaced this one.
     pub moved: u64,
+    /// Clients that have moved here from the process that this one has replaced.
+    pub taken_over: u64,
     /// Requests for which no proxy came in time.
     pub unserved: u64,
     /// Sessions ended because nobody took a packet of theirs.

@@ -136,6 +136,7 @@ impl Worker {
         }
         let room = self.clients.capacity();
         self.clients = std::mem::take(&mut taken.clients).into_iter().collect::<Slab<_>>();
+        self.counters.taken_over = self.clients.len() as u64;
         self.clients.reserve(room.saturating_sub(self.clients.len()));
         self.core.exchanges.take_over(std::mem::take(&mut taken.exchanges), state.serials, state.ms, now);
         Ok(())
