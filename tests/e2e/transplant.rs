@@ -6,6 +6,7 @@ use std::thread;
 
 use frontend::transplant::record::{Offer, Question};
 use frontend::transplant::talk::Taking;
+use nix::sys::signal::Signal;
 use process::passing::{Channel, Door};
 use pushpin_tests::client::{Client, get};
 use pushpin_tests::origin::{Origin, Request, respond};
@@ -205,6 +206,39 @@ fn nothing_is_lost_or_repeated_or_closed_while_frontends_are_replaced_and_messag
     }
     send(&suite, &format!("p{ROUNDS}"), "at last");
     assert_eq!(polls[ROUNDS].response().unwrap().text(), "at last");
+}
+
+#[test]
+fn all_clients_move_as_soon_as_their_new_handler_has_them() {
+    let origin = backend();
+    let routes = format!("*,path_beg=/over 127.0.0.1:{},over_http\n* test", origin.port);
+    // Longer than a successor waits for its predecessor.
+    let suite = start(&routes, "recover_wait=30\n");
+    let mut held = stream(&suite, "/stream?channel=s", "[stream opened]\n");
+    let mut socket = websocket(&suite, "/over/0");
+    let mut long_poll = poll(&suite, "p");
+    let (mut rest, mut number) = (String::new(), 0);
+    let mut goes_on = |suite: &Suite| {
+        number += 1;
+        let text = number.to_string();
+        // There may be no handler at first.
+        until("it is published", || {
+            let items = format!(
+                r#"{{"items":[{{"channel":"s","id":"{text}","formats":{{"http-stream":{{"content":"{text}\n"}},"ws-message":{{"content":"{text}"}}}}}}]}}"#
+            );
+            publish::post(suite, &items).is_ok_and(|response| response.head.status == 200)
+        });
+        assert_eq!(line(&mut held, &mut rest), text);
+        assert_eq!(message(&mut socket), text);
+    };
+    for signal in [Signal::SIGKILL, Signal::SIGTERM] {
+        suite.send("handler", signal);
+        goes_on(&suite);
+        replace_for_all(&suite, 3);
+        goes_on(&suite);
+    }
+    send(&suite, "p", "at last");
+    assert_eq!(long_poll.response().unwrap().text(), "at last");
 }
 
 #[test]
