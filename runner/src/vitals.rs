@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use metrics::catalogue::{
-    BACKEND_OPEN, BUILD, CLIENTS, HOLDS, PROCESS_HANGS, PROCESS_RESTARTS, PROCESS_START, PROCESS_UP, REQUESTS_OPEN,
+    BACKEND_OPEN, BUILD, CLIENTS, DASHBOARD_REFUSALS, HOLDS, PROCESS_HANGS, PROCESS_RESTARTS, PROCESS_START,
+    PROCESS_UP, REQUESTS_OPEN,
 };
 use metrics::{FRESH, Metric, Page, Suite};
 
@@ -35,6 +36,8 @@ pub struct Vitals {
     /// When the runner was started.
     since: SystemTime,
     stopping: bool,
+    /// Requests that the dashboard refused with 401, and with 403.
+    refused: [u64; 2],
 }
 
 struct Process {
@@ -73,12 +76,17 @@ impl Vitals {
             last_end: None,
         };
         let processes = processes.map(process).collect();
-        Self { processes, suite: Suite::default(), since: SystemTime::now(), stopping: false }
+        Self { processes, suite: Suite::default(), since: SystemTime::now(), stopping: false, refused: [0; 2] }
     }
 
     /// What the processes have told.
     pub fn suite(&self) -> &Suite {
         &self.suite
+    }
+
+    /// The dashboard refuses a request: for want of a good token, or whoever asks.
+    pub fn refuse(&mut self, wants_token: bool) {
+        self.refused[usize::from(!wants_token)] += 1;
     }
 
     /// One is started, from this program.
@@ -225,6 +233,7 @@ impl Vitals {
             own.add(&PROCESS_RESTARTS, labels, process.restarts);
             own.add(&PROCESS_HANGS, labels, process.hangs);
         }
+        own.add_each(&DASHBOARD_REFUSALS, ["401", "403"].into_iter().zip(self.refused));
         self.suite.text(prefix, &own, now)
     }
 }

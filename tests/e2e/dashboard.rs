@@ -49,16 +49,39 @@ fn beyond_this_machine_it_needs_a_token() {
     );
     assert!(suite.left_behind().is_empty());
     // With one it is not refused.
-    let [port] = free_ports();
-    let settings = format!("control_token=secret\n[runner]\ndashboard_port=*:{port}\n");
+    let [port, metrics] = free_ports();
+    let settings = format!("control_token=secret\nprometheus_port={metrics}\n[runner]\ndashboard_port=*:{port}\n");
     let mut suite = Suite::prepare("* test", &settings);
     suite.launch();
     assert_eq!(get(port, "/").unwrap().head.status, 200);
     assert_eq!(answer(port, "GET /events", LOCAL, "").head.status, 401);
+    let cross = "Host: localhost\r\nSec-Fetch-Site: cross-site\r\nAuthorization: Bearer secret\r\n";
+    assert_eq!(answer(port, "GET /events", cross, "").head.status, 403);
+    let told = get(metrics, "/").unwrap().text();
+    for sample in ["{status=\"401\"} 1", "{status=\"403\"} 1"] {
+        assert!(told.contains(&format!("pushpin_dashboard_refusals_total{sample}\n")), "{told}");
+    }
     let mut client = ask(port, "GET /events", "Host: suite.example\r\nAuthorization: Bearer secret\r\n", "").unwrap();
     assert_eq!(client.head().unwrap().status, 200);
     suite.stop();
     assert!(suite.left_behind().is_empty());
+}
+
+#[test]
+fn with_the_control_port_it_speaks_tls_beyond_this_machine() {
+    use std::io::Write as _;
+    let [port] = free_ports();
+    let settings = format!("push_in_http_tls=true\ncontrol_token=secret\n[runner]\ndashboard_port=*:{port}\n");
+    let mut suite = Suite::prepare("* test", &settings);
+    crate::tls::certify(&suite, &format!("default_{}", suite.publish_port), "localhost");
+    let certificate = crate::tls::certify(&suite, &format!("default_{port}"), "localhost");
+    suite.launch();
+    for (headers, expected) in [("", "HTTP/1.1 401"), ("Authorization: Bearer secret\r\n", "data: {")] {
+        let mut client = crate::tls::connect(port, "localhost", &certificate).unwrap();
+        client.write_all(format!("GET /events HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n").as_bytes()).unwrap();
+        crate::tls::read_until(&mut client, expected.as_bytes());
+    }
+    assert!(get(port, "/").is_err(), "who speaks no TLS is told nothing");
 }
 
 #[test]

@@ -4,9 +4,11 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use pushpin_tests::client::{Client, Response, get};
+use pushpin_tests::origin::{Origin, respond};
 use pushpin_tests::publish;
 use pushpin_tests::suite::{Stopped, Suite, free_ports};
 use pushpin_tests::until;
@@ -91,6 +93,10 @@ fn one_scrape_shows_what_was_done_in_all_processes() {
         ("pushpin_holds{process=\"handler\",mode=\"stream\"}", 3.0),
         ("pushpin_channels{process=\"handler\"}", 1.0),
         ("pushpin_clients{process=\"frontend\"}", 3.0),
+        ("pushpin_client_response_seconds_count{process=\"frontend\"}", 4.0),
+        // What comes by PULL is not waited for.
+        ("pushpin_publish_seconds_count{process=\"handler\"}", 1.0),
+        ("pushpin_queue_bytes{process=\"handler\",queue=\"publishing\"}", 0.0),
         ("pushpin_requests_total{process=\"proxy\",kind=\"http\"}", 4.0),
         ("pushpin_process_up{process=\"outbound\"}", 1.0),
         ("connection_connected", 3.0),
@@ -100,6 +106,52 @@ fn one_scrape_shows_what_was_done_in_all_processes() {
     drop(streams);
     watched.shows("pushpin_holds{process=\"handler\",mode=\"stream\"}", 0.0);
     watched.shows("pushpin_clients{process=\"frontend\"}", 0.0);
+}
+
+#[test]
+fn a_response_and_a_publish_take_as_long_as_they_take() {
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    let released = std::sync::Mutex::new(released);
+    let origin = Origin::start(move |_, stream| {
+        released.lock().unwrap().recv().unwrap();
+        respond(stream, "200 OK", "", b"late")
+    });
+    let [metrics] = free_ports();
+    let mut suite = Suite::prepare(&format!("* 127.0.0.1:{}", origin.port), &format!("prometheus_port={metrics}\n"));
+    suite.launch();
+    let began = Instant::now();
+    let mut client = Client::connect(suite.port).unwrap();
+    client.get("/").unwrap();
+    until("some time has passed", || began.elapsed() > Duration::from_millis(300));
+    release.send(()).unwrap();
+    assert_eq!(client.response().unwrap().text(), "late");
+    let (took, scrape) = (began.elapsed(), || samples(&get(metrics, "/").unwrap().text()));
+    let of_client = |end: &str| format!("pushpin_client_response_seconds_{end}{{process=\"frontend\"}}");
+    until("the response is counted", || scrape().get(&of_client("count")) == Some(&1.0));
+    let sum = scrape()[&of_client("sum")];
+    assert!((0.29..=took.as_secs_f64()).contains(&sum), "{sum} of {took:?}");
+    let began = Instant::now();
+    publish::text(&suite, "c", "x").unwrap();
+    let took = began.elapsed().as_secs_f64();
+    until("it is counted", || scrape().get("pushpin_publish_seconds_count{process=\"handler\"}") == Some(&1.0));
+    let sum = scrape()["pushpin_publish_seconds_sum{process=\"handler\"}"];
+    assert!(sum > 0.0 && sum <= took, "{sum} of {took}");
+}
+
+#[test]
+fn what_a_frontend_does_not_take_are_bytes_in_a_queue() {
+    let watched = Watched::start("");
+    // More than the kernel keeps for a link, and for each what it has credits for.
+    let rooms: Vec<String> = (0..60).map(|number| format!("room{number}")).collect();
+    let _streams: Vec<_> = rooms.iter().map(|room| watched.hold(room)).collect();
+    let _stopped = Stopped::new(watched.suite.pid("frontend"));
+    let text = "x".repeat(7000);
+    for room in &rooms {
+        let item = format!(r#"J{{"channel":"{room}","formats":{{"http-stream":{{"content":"{text}"}}}}}}"#);
+        publish::push(&watched.suite, item.as_bytes());
+    }
+    let queued = "pushpin_queue_bytes{process=\"handler\",queue=\"frontends\"}";
+    until("something waits", || watched.scrape().get(queued).is_some_and(|bytes| *bytes > 7000.0));
 }
 
 #[test]
@@ -203,8 +255,18 @@ fn the_control_port_tells_of_health_without_token() {
 
 #[test]
 fn a_scrape_has_what_the_documentation_says() {
-    let watched = Watched::start("");
+    let [tls, metrics, health] = free_ports();
+    let settings = format!("prometheus_port={metrics}\n[runner]\nhealth_port={health}\nhttps_ports={tls}\n");
+    let mut suite = Suite::prepare("* test", &settings);
+    let certificate = format!("default_{tls}");
+    crate::tls::certify(&suite, &certificate, "localhost");
+    suite.launch();
+    let watched = Watched { suite, metrics, health };
     publish::push(&watched.suite, b"nonsense");
+    // As rcgen has it: the first day of 4096.
+    let expiry =
+        format!("pushpin_certificate_expiry_timestamp_seconds{{process=\"frontend\",certificate=\"{certificate}\"}}");
+    watched.shows(&expiry, 67_090_118_400.0);
     watched.shows("pushpin_warnings_total{process=\"handler\",kind=\"pull\"}", 1.0);
     until("all processes have told something", || watched.text().contains("process=\"outbound\""));
     let text = watched.text();

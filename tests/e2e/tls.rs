@@ -24,7 +24,7 @@ use rustls::{
 pub(crate) type Client = StreamOwned<ClientConnection, TcpStream>;
 
 /// Writes the pair of files for a site; gives the certificate.
-fn certify(suite: &Suite, file: &str, site: &str) -> CertificateDer<'static> {
+pub(crate) fn certify(suite: &Suite, file: &str, site: &str) -> CertificateDer<'static> {
     let directory = suite.path("runner/certs");
     fs::create_dir_all(&directory).unwrap();
     let key = KeyPair::generate().unwrap();

@@ -10,7 +10,7 @@ use nix::sys::signal::Signal;
 use process::passing::{Channel, Door};
 use pushpin_tests::client::{Client, get};
 use pushpin_tests::origin::{Origin, Request, respond};
-use pushpin_tests::suite::{Suite, is_alive};
+use pushpin_tests::suite::{Suite, free_ports, is_alive};
 use pushpin_tests::{publish, until};
 use wire::websocket::{Header, Opcode, mask};
 
@@ -304,7 +304,9 @@ fn an_upload_stays_and_is_served_by_the_process_that_has_it() {
 #[test]
 fn clients_with_tls_stay_and_get_what_is_published_however_often_the_frontend_is_replaced() {
     let (origin, _) = tls::origin();
-    let (suite, port, certificate) = tls::start_with(&origin, "");
+    let [metrics] = free_ports();
+    let (suite, port, certificate) =
+        tls::start_with(&origin, &format!("[handler]\nprometheus_port={metrics}\n[runner]"));
     use std::io::Write as _;
     let mut client = tls::connect(port, "localhost", &certificate).unwrap();
     client.write_all(b"GET /stream HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
@@ -322,11 +324,17 @@ fn clients_with_tls_stay_and_get_what_is_published_however_often_the_frontend_is
         plain.expect(&format!("{text}\n")).unwrap();
         tls::read_until(&mut client, text.as_bytes());
     }
+    let draining = |count: usize| {
+        let sample = format!("pushpin_draining_sessions{{process=\"frontend\"}} {count}\n");
+        until("the sessions that have stayed are told", || get(metrics, "/").unwrap().text().contains(&sample));
+    };
+    draining(1);
     idle.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
     let response = tls::read_until(&mut idle, b"0 bytes");
     assert!(String::from_utf8_lossy(&response).contains("Connection: close"));
     drop((client, idle));
     until("the old process has ended", || !is_alive(old));
+    draining(0);
     send(&suite, "c", "still there");
     plain.expect("still there\n").unwrap();
 }

@@ -7,6 +7,8 @@
 
 #![forbid(unsafe_code)]
 
+mod expiry;
+
 use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -60,6 +62,8 @@ pub struct Certificates {
 #[derive(Debug)]
 struct Known {
     pair: Arc<CertifiedKey>,
+    /// In seconds since 1970.
+    expires: Option<i64>,
     changed: Option<(SystemTime, SystemTime)>,
     looked_at: Instant,
 }
@@ -95,6 +99,17 @@ impl Certificates {
         Ok(config)
     }
 
+    /// When those that are used expire, in seconds since 1970: up to `max` by name, those that expire first. Used are those of
+    /// ports, and of names that clients have asked for.
+    pub fn expiries(&self, max: usize) -> Vec<(String, i64)> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let of = |(name, entry): (&String, &Known)| Some((name.clone(), entry.expires?));
+        let mut expiries: Vec<_> = known.iter().filter_map(of).collect();
+        expiries.sort_by(|(one, its), (other, others)| its.cmp(others).then_with(|| one.cmp(other)));
+        expiries.truncate(max);
+        expiries
+    }
+
     fn has_any(&self) -> bool {
         let files = fs::read_dir(&self.directory).into_iter().flatten().flatten();
         files.map(|file| file.path()).any(|path| path.extension().is_some_and(|extension| extension == "crt"))
@@ -127,7 +142,8 @@ impl Certificates {
                     tracing::info!("the certificate {name} has changed and is used from now on");
                 }
                 let pair = Arc::new(pair);
-                known.insert(name.to_owned(), Known { pair: pair.clone(), changed, looked_at: now });
+                let expires = pair.cert.first().and_then(|der| expiry::not_after(der));
+                known.insert(name.to_owned(), Known { pair: pair.clone(), expires, changed, looked_at: now });
                 Some(pair)
             }
             Err(error) => {

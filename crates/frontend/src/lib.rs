@@ -37,6 +37,7 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use certificates::Certificates;
+use metrics::catalogue::CERTIFICATE_EXPIRY;
 use mio::unix::SourceFd;
 use mio::{Interest, Token};
 use nix::sys::resource::{Resource, getrlimit};
@@ -63,6 +64,8 @@ pub const COMPONENT: Component = Component {
     several: true,
 };
 
+/// Certificates whose ends are told: there may be thousands, and the next to expire are what matters.
+const MAX_EXPIRIES: usize = 100;
 /// Token of the signals' descriptor; listeners are below it and the next.
 const SIGNALS: usize = worker::FIRST_CLIENT - 1;
 /// Token of the descriptor that says when to tell the runner how we are.
@@ -198,7 +201,12 @@ fn serve(mut started: Started) -> Result<(), Failure> {
         worker.give_to_heir(started.settings.frontend.drain_timeout);
         stop |= worker.is_drained(Instant::now());
         if report {
-            reporter.attend(|page| worker.measure(page));
+            reporter.attend(|page| {
+                worker.measure(page);
+                for (name, time) in certificates.expiries(MAX_EXPIRIES) {
+                    page.add(&CERTIFICATE_EXPIRY, &[&name], time);
+                }
+            });
         }
     }
     if let Some(count) = worker.ended_for_successor() {

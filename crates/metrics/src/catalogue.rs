@@ -112,6 +112,21 @@ const ENDED: &[(&str, &str)] = &[
     ("ws_link_full", "The link to the proxy could not take a message for a WebSocket."),
 ];
 
+const QUEUES: &[(&str, &str)] = &[
+    ("frontends", "For the links to frontends: of the proxy and of the handler."),
+    ("proxies", "For the links to proxies: of the frontend, and of the handler for WebSockets."),
+    ("backends", "For the links to outbound processes, of the proxy."),
+    ("publishing", "Contents of items that wait to be published, in the handler."),
+];
+
+const REFUSED: &[(&str, &str)] = &[
+    ("401", "There was no token, or it was not good."),
+    (
+        "403",
+        "The token is limited to channels; or, without one, a page of others or another name than this machine's asked.",
+    ),
+];
+
 const FAILED: &[(&str, &str)] = &[
     ("failed", "A request ended with an error: `warnings_total` has its kind."),
     ("lookups_busy", "More than `backend_lookup_queue` names waited to be looked up."),
@@ -132,7 +147,10 @@ catalogue! {
     PROCESS_RESTARTS: Counter, "process_restarts_total" ["process"], Scope::Runner, "How often a process was started again after it had ended.";
     PROCESS_HANGS: Counter, "process_hangs_total" ["process"], Scope::Runner, "How often a process was killed because its work loop had stood still for `heartbeat_timeout`.";
 
+    DASHBOARD_REFUSALS: Counter, "dashboard_refusals_total" ["status" = REFUSED], Scope::Runner, "Requests that the dashboard refused, by the status that they got.";
+
     WARNINGS: Counter, "warnings_total" ["kind"], EACH, "Warnings, with those that the log leaves out.";
+    QUEUE_BYTES: Gauge, "queue_bytes" ["queue" = QUEUES], EACH, "Bytes that wait to be sent or published.";
 
     CLIENTS: Gauge, "clients" [], FRONTEND, "Connections of clients.";
     CLIENTS_ACCEPTED: Counter, "clients_accepted_total" [], FRONTEND, "Connections of clients that were accepted.";
@@ -141,6 +159,9 @@ catalogue! {
     CLOSES: Counter, "closes_total" ["reason" = CLOSED], FRONTEND, "Connections and sessions that were ended for a reason that is not the client's wish.";
     REPLAYED: Counter, "requests_replayed_total" [], FRONTEND, "Requests that were sent to another proxy, because the one that had them ended.";
     REPLAY_BYTES: Gauge, "replay_bytes" [], FRONTEND, "Memory for requests that can be sent to another proxy.";
+    CLIENT_RESPONSE: Histogram, "client_response_seconds" [], FRONTEND, "Time from the head of a client's request to that of its response; a long-poll's waits for its message. Not of WebSockets.";
+    CERTIFICATE_EXPIRY: Gauge, "certificate_expiry_timestamp_seconds" ["certificate"], FRONTEND, "When a certificate that is in use expires, in seconds since 1970; of the 100 that expire first.";
+    DRAINING: Gauge, "draining_sessions" [], FRONTEND, "Sessions whose clients have stayed with a process that this one has replaced.";
     MALFORMED: Counter, "malformed_packets_total" [], FRONTEND, "Packets of proxy or handler that could not be read.";
 
     REQUESTS: Counter, "requests_total" ["kind"], PROXY, "Requests (http) and WebSockets (ws) of clients.";
@@ -151,6 +172,7 @@ catalogue! {
     CHANNELS: Gauge, "channels" [], HANDLER, "Channels that have subscribers, or had them a moment ago.";
     MESSAGES: Counter, "messages_total" ["input"], HANDLER, "Items that came to be published: by HTTP (http), the command socket (command), PULL (pull), SUB (sub).";
     MESSAGES_WAITING: Gauge, "messages_waiting" [], HANDLER, "Items that wait to be published.";
+    PUBLISH: Histogram, "publish_seconds" [], HANDLER, "Time from when items came by HTTP or the command socket until all that they led to was written to the links of frontends, or waits for clients or links that do not keep up.";
     DELIVERIES: Counter, "deliveries_total" ["mode"], HANDLER, "Deliveries, one for each message and receiver; those that filters keep back or limits drop are included.";
     DROPS: Counter, "drops_total" ["reason" = DROPPED], HANDLER, "Messages and deliveries that were kept back or dropped.";
     HOLDS_ENDED: Counter, "holds_ended_total" ["reason" = ENDED], HANDLER, "Holds that were ended for a reason that is neither the client's nor the backend's wish.";

@@ -25,6 +25,7 @@ use super::hold::{self, Place, Wanted};
 use super::lines::{self, Lines};
 use super::page;
 use crate::snapshot::inward::{self, Handler};
+use crate::vitals::Shared;
 
 /// Bytes of a request's head.
 const MAX_HEAD: usize = 16384;
@@ -51,11 +52,12 @@ pub struct Desk {
     place: Option<Place>,
     holds: Arc<Semaphore>,
     warnings: Mutex<Limited>,
+    vitals: Shared,
 }
 
 impl Desk {
     /// Answers whom the gate lets in.
-    pub fn new(settings: &Settings, gate: Gate, feed: Arc<Feed>) -> Self {
+    pub fn new(settings: &Settings, gate: Gate, feed: Arc<Feed>, vitals: Shared) -> Self {
         Self {
             gate,
             feed,
@@ -63,6 +65,7 @@ impl Desk {
             place: Place::of(&settings.runner),
             holds: Arc::new(Semaphore::new(MAX_HOLDS)),
             warnings: Mutex::default(),
+            vitals,
         }
     }
 
@@ -129,6 +132,7 @@ impl Desk {
     async fn deny(&self, denial: Denial) -> Answer {
         let text = format!("{denial}\n");
         self.warn(&denial);
+        self.vitals.lock().refuse(matches!(denial, Denial::Unauthorized(_)));
         if let Denial::Forbidden(_) = denial {
             return told(StatusCode::FORBIDDEN, text);
         }

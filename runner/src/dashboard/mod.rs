@@ -91,7 +91,7 @@ impl Dashboard {
         let scheme = if self.tls.is_some() { "https" } else { "http" };
         tracing::info!("dashboard: {scheme}://{}/", self.address);
         let feed = Feed::start(vitals.clone(), config, inward::handler(settings));
-        let desk = Arc::new(Desk::new(settings, self.gate, feed));
+        let desk = Arc::new(Desk::new(settings, self.gate, feed, vitals.clone()));
         tokio::spawn(accept(TcpListener::from_std(self.listener)?, self.tls, desk));
         Ok(())
     }

@@ -45,6 +45,8 @@ pub struct Exchange {
     request: Option<Box<KeptRequest>>,
     /// Of a WebSocket whose proxy leaves records.
     unread: Option<Box<Unread>>,
+    /// When it was opened, until its response begins; not known of those of a predecessor.
+    begun: Option<u32>,
 }
 
 /// Who waits for the response.
@@ -195,6 +197,7 @@ impl Exchange {
             kept: Kept::default(),
             request,
             unread: None,
+            begun: None,
             session: Session::start(
                 if opening.websocket { Protocol::WebSocket } else { Protocol::Http },
                 opening.window,

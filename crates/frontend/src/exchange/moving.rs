@@ -73,7 +73,8 @@ impl Exchanges {
             Err(left) => Audience::Served(now + left),
         };
         let unread = record.unread.map(|record| Box::new(Unread::restore(record)));
-        Ok(Exchange { slot: record.slot, serial: record.serial, audience, session, kept, request, unread })
+        let (slot, serial) = (record.slot, record.serial);
+        Ok(Exchange { slot, serial, audience, session, kept, request, unread, begun: None })
     }
 
     /// Takes all that have been read back into the table, which is empty.

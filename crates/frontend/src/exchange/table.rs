@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 //! The table of exchanges, found by the slot that stands in their ids.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use metrics::Histogram;
 use slab::Slab;
 use wire::request_id::RequestIds;
 use zhttp::recovery::{MAX_RECORD, PROXY};
@@ -13,6 +14,9 @@ use crate::keep::places::Places;
 use crate::keep::records::{RecordKey, Records};
 use crate::replay::{Replays, Terms};
 use crate::uplink::Uplink;
+
+/// In which times of exchanges are kept: a fifth of the shortest that is told apart.
+const TICK: Duration = Duration::from_micros(100);
 
 /// All exchanges of a worker: those that a client waits for, and those whose server has not ended them yet.
 pub struct Exchanges {
@@ -31,6 +35,8 @@ pub struct Exchanges {
     names: Option<RequestIds>,
     /// Times of records count from here; set by the first.
     pub(super) origin: Option<Instant>,
+    /// From request to response.
+    response_times: Histogram,
 }
 
 /// A walk over the table in steps, so that it never takes long.
@@ -54,6 +60,7 @@ impl Exchanges {
             replays: Replays::new(Terms::OFF),
             names: None,
             origin: None,
+            response_times: Histogram::default(),
         }
     }
 
@@ -65,12 +72,15 @@ impl Exchanges {
 
     /// Opens a session for a request; gives the slot of its exchange.
     pub fn open(&mut self, opening: &Opening<'_>, now: Instant, up: &mut dyn Uplink) -> u32 {
+        let begun = self.tick(now);
         let entry = self.slots.vacant_entry();
         let slot = entry.key() as u32;
         let serial = self.serials;
         self.serials += 1;
         let name = self.names.map(|names| names.name(serial));
-        entry.insert(Exchange::open(slot, serial, opening, name.as_deref(), &mut self.replays, now, up));
+        let mut exchange = Exchange::open(slot, serial, opening, name.as_deref(), &mut self.replays, now, up);
+        exchange.begun = Some(begun);
+        entry.insert(exchange);
         slot
     }
 
@@ -117,6 +127,25 @@ impl Exchanges {
         if let Some(record) = exchange.kept.record {
             self.records.release(record);
         }
+    }
+
+    /// The response to a request begins.
+    pub fn responds(&mut self, slot: u32, now: Instant) {
+        let tick = self.tick(now);
+        if let Some(begun) = self.slots.get_mut(slot as usize).and_then(|exchange| exchange.begun.take()) {
+            self.response_times.observe(TICK * tick.wrapping_sub(begun));
+        }
+    }
+
+    /// How long responses took to begin.
+    pub fn response_times(&self) -> &Histogram {
+        &self.response_times
+    }
+
+    /// The time as it is kept with each exchange. It begins anew after five days, and so does what has taken longer.
+    fn tick(&mut self, now: Instant) -> u32 {
+        let since = now.saturating_duration_since(*self.origin.get_or_insert(now));
+        (since.as_micros() / TICK.as_micros()) as u32
     }
 
     /// The time in ms, as it is kept with records.

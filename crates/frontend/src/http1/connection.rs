@@ -577,6 +577,7 @@ impl Http1 {
             }
             let head = request.response.begin(packet, &mut request.terms)?;
             cx.output.push(head);
+            cx.exchanges.responds(request.exchange, cx.now);
         } else {
             request.response.add_body(packet.body.len(), body, cx.output)?;
         }

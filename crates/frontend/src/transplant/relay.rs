@@ -129,6 +129,11 @@ impl Predecessors {
         self.owners.extend(sessions.into_iter().map(|session| (session, place)));
     }
 
+    /// Sessions that are theirs.
+    pub(crate) fn sessions(&self) -> usize {
+        self.owners.len()
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.relays.iter().all(Option::is_none)
     }

@@ -97,6 +97,11 @@ impl Links {
         self.relay.is_some() || self.requests.is_writable()
     }
 
+    /// Bytes that wait for proxies and handlers.
+    pub(crate) fn waiting_bytes(&self) -> usize {
+        self.requests.load().bytes + self.stream.load().bytes
+    }
+
     /// Links to proxies that have ended so far.
     pub(crate) fn proxies_left(&self) -> u64 {
         self.requests.counters().left

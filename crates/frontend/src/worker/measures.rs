@@ -3,7 +3,8 @@
 
 use metrics::Page;
 use metrics::catalogue::{
-    CLIENT_SESSIONS, CLIENTS, CLIENTS_ACCEPTED, CLIENTS_TAKEN_OVER, CLOSES, MALFORMED, REPLAY_BYTES, REPLAYED,
+    CLIENT_RESPONSE, CLIENT_SESSIONS, CLIENTS, CLIENTS_ACCEPTED, CLIENTS_TAKEN_OVER, CLOSES, DRAINING, MALFORMED,
+    QUEUE_BYTES, REPLAY_BYTES, REPLAYED,
 };
 
 use super::Worker;
@@ -32,6 +33,9 @@ impl Worker {
         );
         page.add(&REPLAYED, &[], self.core.exchanges.replays.again);
         page.add(&REPLAY_BYTES, &[], self.core.exchanges.kept_bytes());
+        self.core.exchanges.response_times().write(page, &CLIENT_RESPONSE, &[]);
+        page.add(&QUEUE_BYTES, &["proxies"], self.core.links.waiting_bytes());
+        page.add(&DRAINING, &[], self.predecessors.sessions());
         page.add(&MALFORMED, &[], counters.malformed);
         page.add_warnings(|totals| {
             self.warnings.add_to(totals);

@@ -226,6 +226,11 @@ impl<T> Backlog<T> {
         self.bytes >= MAX_BYTES
     }
 
+    /// Bytes of the contents of all items that wait.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Whether no item waits.
     pub fn is_empty(&self) -> bool {
         self.len() == 0

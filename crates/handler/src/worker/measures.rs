@@ -5,7 +5,7 @@ use limited::Limited;
 use metrics::Page;
 use metrics::catalogue::{
     CHANNELS, CONNECTION_CONNECTED, CONNECTION_MINUTE, CONTENT_BYTES, DELIVERIES, DROPS, HOLDS, HOLDS_ENDED,
-    HOLDS_RECOVERED, LINK_REQUESTS, MESSAGE_RECEIVED, MESSAGE_SENT, MESSAGES, MESSAGES_WAITING,
+    HOLDS_RECOVERED, LINK_REQUESTS, MESSAGE_RECEIVED, MESSAGE_SENT, MESSAGES, MESSAGES_WAITING, PUBLISH, QUEUE_BYTES,
 };
 
 use super::Worker;
@@ -35,6 +35,11 @@ impl Worker {
         page.add(&HOLDS, &["ws"], audience.sockets.len());
         page.add(&CHANNELS, &[], audience.channels.len());
         page.add(&MESSAGES_WAITING, &[], self.backlog.len());
+        self.publish_times.write(page, &PUBLISH, &[]);
+        let (frontends, proxies) = self.outputs.waiting_bytes();
+        for (queue, bytes) in [("publishing", self.backlog.bytes()), ("frontends", frontends), ("proxies", proxies)] {
+            page.add(&QUEUE_BYTES, &[queue], bytes);
+        }
         page.add(&CONTENT_BYTES, &[], counters.content_bytes_sent);
         let Inputs { http, command, pull, sub } = self.inputs;
         for (input, total) in [("http", http), ("command", command), ("pull", pull), ("sub", sub)] {

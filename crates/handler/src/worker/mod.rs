@@ -17,7 +17,7 @@ mod telling;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
-use metrics::Minutes;
+use metrics::{Histogram, Minutes};
 use rpc::command::ZmqUris;
 use rpc::ws_control;
 use settings::Handler;
@@ -92,6 +92,8 @@ pub struct Worker {
     /// Where it came from.
     inputs: Inputs,
     minutes: Minutes,
+    /// From when items came until they had left.
+    publish_times: Histogram,
     /// Commands that the proxy is asked about.
     forwarded: Forwarded<Envelope>,
     submissions: Receiver<Submission>,
@@ -238,6 +240,7 @@ impl Worker {
             outputs,
             engine,
             backlog: Backlog::default(),
+            publish_times: Histogram::default(),
             inputs: Inputs::default(),
             minutes: Minutes::default(),
             forwarded: Forwarded::default(),

@@ -100,6 +100,11 @@ impl Outputs {
         }
     }
 
+    /// Bytes that wait for the links to frontends, and to proxies for WebSockets.
+    pub(super) fn waiting_bytes(&self) -> (usize, usize) {
+        (self.out.load().bytes + self.stream.load().bytes, self.control_out.load().bytes)
+    }
+
     /// Whether publishers are to wait.
     pub(super) fn must_wait(&mut self, now: Instant) -> bool {
         let busy = self.out.load().messages > BUSY || self.stream.load().messages > BUSY;

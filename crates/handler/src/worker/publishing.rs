@@ -13,8 +13,15 @@ use crate::context::Context;
 use crate::publish::command::{self, Effect};
 use crate::publish::submission::{Output, Receipt, Work};
 
+/// An order under way.
+pub(super) struct Ticket {
+    by: Publisher,
+    /// When it came.
+    since: Instant,
+}
+
 /// Who waits for an order to be done.
-pub(super) enum Ticket {
+enum Publisher {
     /// A client of the control port.
     Http(Receipt),
     /// A client of the command socket, with its answer.
@@ -50,7 +57,7 @@ impl Worker {
                 }
                 Effect::Publish(items) => {
                     self.inputs.command += items.len() as u64;
-                    self.backlog.push(items, Ticket::Command(envelope, answer));
+                    self.backlog.push(items, Ticket { by: Publisher::Command(envelope, answer), since: now });
                     continue;
                 }
                 Effect::Recover => {
@@ -115,7 +122,7 @@ impl Worker {
             match work {
                 Work::Publish(items) => {
                     self.inputs.http += items.len() as u64;
-                    self.backlog.push(items, Ticket::Http(receipt));
+                    self.backlog.push(items, Ticket { by: Publisher::Http(receipt), since: now });
                 }
                 Work::Recover => {
                     self.engine.recover(&mut Context::new(now, &mut self.outputs));
@@ -182,7 +189,7 @@ impl Worker {
         {
             let (receivers, fate) = self.engine.publish(item, cx);
             deliveries += 1 + receivers;
-            if let Some(Ticket::Http(receipt)) = self.backlog.ticket() {
+            if let Some(Ticket { by: Publisher::Http(receipt), .. }) = self.backlog.ticket() {
                 receipt.note(fate);
             }
         }
@@ -203,10 +210,13 @@ impl Worker {
             return;
         }
         self.owe(behind.iter().map(|(name, _)| &name[..]), now);
-        for ticket in std::mem::take(&mut self.leaving) {
-            match ticket {
-                Ticket::Http(receipt) => receipt.complete(),
-                Ticket::Command(envelope, answer) => self.answer_command(&envelope, &answer),
+        // That of the turn was before the work.
+        let done = Instant::now();
+        for Ticket { by, since } in std::mem::take(&mut self.leaving) {
+            self.publish_times.observe(done.saturating_duration_since(since));
+            match by {
+                Publisher::Http(receipt) => receipt.complete(),
+                Publisher::Command(envelope, answer) => self.answer_command(&envelope, &answer),
             }
         }
     }

@@ -3,7 +3,7 @@
 
 use metrics::Page;
 use metrics::catalogue::{
-    CONNECTION_CONNECTED, CONNECTION_MINUTE, PACKETS_LOST, REQUEST_RECEIVED, REQUESTS, REQUESTS_OPEN,
+    CONNECTION_CONNECTED, CONNECTION_MINUTE, PACKETS_LOST, QUEUE_BYTES, REQUEST_RECEIVED, REQUESTS, REQUESTS_OPEN,
 };
 
 use super::Worker;
@@ -22,6 +22,10 @@ impl Worker {
             page.add(&REQUESTS, &[kind], arrivals);
             page.add(&REQUESTS_OPEN, &[kind], open);
         }
+        let sockets = &self.sockets;
+        let frontends = sockets.stream.load().bytes + sockets.responses.load().bytes;
+        let backends = sockets.origin_out.load().bytes + sockets.origin_stream.load().bytes;
+        page.add_each(&QUEUE_BYTES, [("frontends", frontends as u64), ("backends", backends as u64)]);
         page.add(&PACKETS_LOST, &[], self.sockets.lost);
         page.add_warnings(|totals| {
             self.sockets.warnings.add_to(totals);
