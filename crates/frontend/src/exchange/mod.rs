@@ -12,6 +12,7 @@ mod replaying;
 mod table;
 
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
 use tnetstring::Writer;
@@ -46,7 +47,7 @@ pub struct Exchange {
     /// Of a WebSocket whose proxy leaves records.
     unread: Option<Box<Unread>>,
     /// When it was opened, until its response begins; not known of those of a predecessor.
-    begun: Option<u32>,
+    begun: Option<NonZeroU32>,
 }
 
 /// Who waits for the response.

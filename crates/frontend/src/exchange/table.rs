@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 //! The table of exchanges, found by the slot that stands in their ids.
 
+use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
 use metrics::Histogram;
@@ -133,7 +134,7 @@ impl Exchanges {
     pub fn responds(&mut self, slot: u32, now: Instant) {
         let tick = self.tick(now);
         if let Some(begun) = self.slots.get_mut(slot as usize).and_then(|exchange| exchange.begun.take()) {
-            self.response_times.observe(TICK * tick.wrapping_sub(begun));
+            self.response_times.observe(TICK * tick.get().wrapping_sub(begun.get()));
         }
     }
 
@@ -142,10 +143,11 @@ impl Exchanges {
         &self.response_times
     }
 
-    /// The time as it is kept with each exchange. It begins anew after five days, and so does what has taken longer.
-    fn tick(&mut self, now: Instant) -> u32 {
+    /// The time as it is kept with each exchange. It begins anew after five days, and so does what has taken longer. The first tick
+    /// counts as the second, so that a time takes no more room when there may be none.
+    fn tick(&mut self, now: Instant) -> NonZeroU32 {
         let since = now.saturating_duration_since(*self.origin.get_or_insert(now));
-        (since.as_micros() / TICK.as_micros()) as u32
+        NonZeroU32::new((since.as_micros() / TICK.as_micros()) as u32).unwrap_or(NonZeroU32::MIN)
     }
 
     /// The time in ms, as it is kept with records.
