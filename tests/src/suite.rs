@@ -215,6 +215,12 @@ impl Suite {
         found
     }
 
+    /// Process ids of a part.
+    pub fn pids(&self, part: &str) -> Vec<i32> {
+        let processes = self.processes().into_iter();
+        processes.filter(|(name, _)| *name == name_of(part)).map(|(_, pid)| pid).collect()
+    }
+
     /// Process id of a part: `proxy`, `frontend`.
     pub fn pid(&self, part: &str) -> i32 {
         self.children()[&name_of(part)]

@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+//! Numbered messages reach all clients, each once and in order, while processes are killed, stopped, ended and replaced at random.
+//!
+//! As `tests/chaos`, which it is to take the place of, with all clients in one loop, so that there may be thousands, with frontends that
+//! are replaced, and with WebSockets over HTTP whose backend counts what it is told. Not all seeds pass yet: with `CHAOS_SEED=1` a replacement does
+//! not end in time. Until that is understood it is run by hand, and `.ci/run chaos` runs the other one.
+//!
+//! `CHAOS_SEED` decides what happens when. The steps of a seed are always the same, but not what the system does in between, so
+//! a seed that has failed is to be run more than once. [`load::Load`] says what else can be chosen.
+#![allow(missing_docs)]
+
+mod backend;
+mod client;
+mod crowd;
+mod faults;
+mod frames;
+mod hearing;
+mod http;
+mod load;
+mod news;
+mod report;
+mod socket;
+mod told;
+mod trouble;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use pushpin_tests::suite::Suite;
+use pushpin_tests::until;
+
+use crate::backend::Backend;
+use crate::client::Client;
+use crate::crowd::{Crowd, Presence};
+use crate::faults::Faults;
+use crate::load::Load;
+use crate::news::News;
+use crate::report::Report;
+use crate::told::Told;
+use crate::trouble::Trouble;
+
+/// How long clients have at the end to hear the last message.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+#[test]
+#[ignore = "takes long; by hand: cargo test --workspace --test crowd -- --ignored --nocapture"]
+fn nothing_is_lost_whatever_dies() {
+    let load = Load::chosen();
+    println!("{load}");
+    let begin = Instant::now();
+    let (news, told, faults) = (Arc::new(News::new()), Arc::new(Told::default()), Arc::new(Faults::default()));
+    let backend = Backend::new(vec![news.clone()], told.clone());
+    let routes = format!("*,path_beg=/over 127.0.0.1:{0},over_http\n* 127.0.0.1:{0}", backend.port);
+    let mut suite = Suite::prepare(&routes, "id_cache_ttl=60\n[runner]\nrecover_wait=10\nfrontend_processes=2\n");
+    suite.launch();
+    let suite = Arc::new(suite);
+
+    let kinds = load.kinds();
+    let clients = kinds.iter().enumerate();
+    let clients = clients.map(|(index, kind)| Client::new(*kind, index, news.clone(), faults.clone(), begin)).collect();
+    let crowd = Crowd::new(suite.port, clients);
+    let presence = Presence::default();
+    let mut events = Vec::new();
+    let clients = thread::scope(|scope| {
+        scope.spawn(|| backend.run(|| news.is_stopped()));
+        let crowd = scope.spawn(|| crowd.run(&presence, || news.is_stopped()));
+        until("all clients are there", || presence.open.load(Ordering::SeqCst) == kinds.len());
+        scope.spawn(|| news.publish(suite.publish_port, load.pace));
+        let chaos = Instant::now();
+        let mut trouble = Trouble::new(load.seed, suite.clone(), faults.clone(), begin);
+        while chaos.elapsed() < load.time {
+            events.extend(trouble.next());
+        }
+        news.end();
+        let end = Instant::now();
+        while presence.satisfied.load(Ordering::SeqCst) < kinds.len() && end.elapsed() < PATIENCE {
+            thread::sleep(Duration::from_millis(20));
+        }
+        news.stop();
+        crowd.join().unwrap()
+    });
+    let report = Report { begin, events, clients, mistakes: told.mistakes() };
+    println!("{report}");
+    suite.logs().lines().filter(|line| line.contains("panicked")).for_each(|line| println!("{line}"));
+    let failures = report.failures();
+    assert!(failures.is_empty(), "{load}\n{}", failures.join("\n"));
+}
