@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use pushpin_tests::client;
 use pushpin_tests::suite::{Stopped, Suite, is_alive};
 use pushpin_tests::until;
@@ -121,16 +122,19 @@ impl Trouble {
 
     /// Does it, and waits until the part serves again.
     fn run(&self, part: Part, deed: Deed, pause: Duration) -> Event {
-        let at = Instant::now();
+        // One that has died several times within seconds is started again only after a while.
+        until("the part runs", || !self.suite.pids(part.name()).is_empty());
         let old = self.suite.pids(part.name());
+        let signal = |signal| old.iter().for_each(|pid| kill(Pid::from_raw(*pid), signal).unwrap());
+        let at = Instant::now();
         match deed {
             Deed::Stop => {
                 let stopped: Vec<Stopped> = old.iter().map(|pid| Stopped::new(*pid)).collect();
                 thread::sleep(pause);
                 drop(stopped);
             }
-            Deed::Kill => self.suite.send(part.name(), Signal::SIGKILL),
-            Deed::Terminate => self.suite.send(part.name(), Signal::SIGTERM),
+            Deed::Kill => signal(Signal::SIGKILL),
+            Deed::Terminate => signal(Signal::SIGTERM),
             Deed::Replace => {
                 let output = self.suite.run_with(&["ctl", "restart", part.name()]);
                 assert!(output.status.success(), "{output:?}");
