@@ -34,7 +34,7 @@ pub struct Exchanges {
     pub(crate) replays: Replays,
     /// Names for requests that come without.
     names: Option<RequestIds>,
-    /// Times of records count from here; set by the first.
+    /// Times of records and of requests count from here; set by the first.
     pub(super) origin: Option<Instant>,
     /// From request to response.
     response_times: Histogram,
@@ -146,14 +146,17 @@ impl Exchanges {
     /// The time as it is kept with each exchange. It begins anew after five days, and so does what has taken longer. The first tick
     /// counts as the second, so that a time takes no more room when there may be none.
     fn tick(&mut self, now: Instant) -> NonZeroU32 {
-        let since = now.saturating_duration_since(*self.origin.get_or_insert(now));
-        NonZeroU32::new((since.as_micros() / TICK.as_micros()) as u32).unwrap_or(NonZeroU32::MIN)
+        NonZeroU32::new((self.age(now).as_micros() / TICK.as_micros()) as u32).unwrap_or(NonZeroU32::MIN)
     }
 
     /// The time in ms, as it is kept with records.
     pub(crate) fn ms(&mut self, now: Instant) -> u32 {
-        let origin = *self.origin.get_or_insert(now);
-        now.saturating_duration_since(origin).as_millis() as u32
+        self.age(now).as_millis() as u32
+    }
+
+    /// The time since the first that was asked for.
+    fn age(&mut self, now: Instant) -> Duration {
+        now.saturating_duration_since(*self.origin.get_or_insert(now))
     }
 
     /// A packet of a server has come: notes which of its messages have.
