@@ -27,6 +27,8 @@ pub struct Config {
     pub max_message: u64,
     /// How long sessions whose server has ended wait for its successor.
     pub recover_wait: Duration,
+    /// Bytes that may be kept of their WebSockets.
+    pub recover_memory: usize,
     /// How long clients may take.
     pub deadlines: Deadlines,
 }
@@ -41,6 +43,7 @@ impl Default for Config {
             compression: false,
             max_message: u64::MAX,
             recover_wait: Duration::ZERO,
+            recover_memory: usize::MAX,
             deadlines: Deadlines::default(),
         }
     }

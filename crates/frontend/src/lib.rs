@@ -125,6 +125,7 @@ fn serve(mut started: Started) -> Result<(), Failure> {
             max => max,
         },
         recover_wait: settings.recover_wait,
+        recover_memory: settings.recover_memory,
         deadlines: Deadlines {
             head: settings.client_header_timeout,
             body: settings.client_body_timeout,

@@ -61,6 +61,7 @@ impl Bench {
             compression: false,
             max_message: u64::MAX,
             recover_wait: Duration::ZERO,
+            recover_memory: 0,
             deadlines,
         };
         let worker =

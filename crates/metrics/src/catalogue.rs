@@ -159,6 +159,7 @@ catalogue! {
     CLOSES: Counter, "closes_total" ["reason" = CLOSED], FRONTEND, "Connections and sessions that were ended for a reason that is not the client's wish.";
     REPLAYED: Counter, "requests_replayed_total" [], FRONTEND, "Requests that were sent to another proxy, because the one that had them ended.";
     REPLAY_BYTES: Gauge, "replay_bytes" [], FRONTEND, "Memory for requests that can be sent to another proxy.";
+    RECOVER_BYTES: Gauge, "recover_bytes" [], FRONTEND, "Memory for what clients of WebSockets have sent and nobody has taken, kept for a successor of the proxy.";
     CLIENT_RESPONSE: Histogram, "client_response_seconds" [], FRONTEND, "Time from the head of a client's request to that of its response; a long-poll's waits for its message. Not of WebSockets.";
     CERTIFICATE_EXPIRY: Gauge, "certificate_expiry_timestamp_seconds" ["certificate"], FRONTEND, "When a certificate that is in use expires, in seconds since 1970; of the 100 that expire first.";
     DRAINING: Gauge, "draining_sessions" [], FRONTEND, "Sessions whose clients have stayed with a process that this one has replaced.";

@@ -208,6 +208,8 @@ pub struct Frontend {
     pub client_linger_timeout: Duration,
     /// Time for which sessions of a server that has ended wait for its successor.
     pub recover_wait: Duration,
+    /// Bytes of their WebSockets that are kept for it.
+    pub recover_memory: usize,
     /// Time for which a process that has been replaced goes on with its clients.
     pub drain_timeout: Duration,
     /// Whether requests that come without a name get one.

@@ -201,6 +201,7 @@ fn frontend(
         client_linger_time: values.seconds(R, "client_linger_time")?,
         client_linger_timeout: values.seconds(R, "client_linger_timeout")?,
         recover_wait: values.seconds(R, "recover_wait")?,
+        recover_memory: values.int(R, "recover_memory")?,
         drain_timeout: values.seconds(R, "drain_timeout")?,
         request_ids: values.bool(R, "request_ids")?,
         move_clients: values.bool(R, "move_clients")?,

@@ -9,18 +9,20 @@
 //! # Layout
 //! - [`packet`]: bytes to [`Packet`] and back, with what our own parts add ([`Ext`]); [`id`]: who and which session.
 //! - [`session`]: one session seen from either end: numbers, credits, hand-off from proxy to handler, and time.
-//! - [`recovery`]: how the successor of a server comes to its sessions.
+//! - [`recovery`]: how the successor of a server comes to its sessions; [`retained`]: what is sent again then, within a [`budget`].
 //! - [`bulk`]: one packet for many sessions; [`wheel`]: when sessions have something to do.
 //! - `testing` (feature): two ends joined by a wire that loses packets, and a clock turned by hand.
 
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_macros))]
 
+pub mod budget;
 pub mod bulk;
 pub mod id;
 pub mod inquiry;
 pub mod packet;
 pub mod recovery;
+pub mod retained;
 pub mod session;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

@@ -95,6 +95,8 @@ pub struct Held {
     pub gone: bool,
     /// What its client has sent, if the successor gets that again.
     pub unread: Option<Unread>,
+    /// How it stands with the other end, if that counts as well ([`crate::retained`]).
+    pub counted: Option<Counted>,
     /// Index of its record in the packet.
     pub record: u32,
 }
@@ -108,12 +110,27 @@ pub struct Unread {
     pub granted: u32,
 }
 
+/// The positions of a WebSocket, as its frontend knows them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counted {
+    /// All of the backend's in front of this position has come.
+    pub at: u64,
+    /// It has come in the middle of a message.
+    pub is_within: bool,
+    /// The client's side can send again from this position on.
+    pub from: u64,
+    /// It has sent all in front of this position.
+    pub to: u64,
+}
+
 /// In the flags of a session: see [`Held::lags`].
 const LAGS: u8 = 1;
 /// See [`Held::gone`].
 const GONE: u8 = 2;
 /// [`Held::unread`] follows.
 const UNREAD: u8 = 4;
+/// [`Held::counted`] follows. Only in packets of its own, because former versions refuse it.
+const COUNTED: u8 = 8;
 
 /// The packet is not understood.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -195,9 +212,11 @@ pub struct Packer<'a> {
 }
 
 impl<'a> Packer<'a> {
-    /// Adds a session. Sessions of one record come one after the other best. Gives a packet that is full.
+    /// Adds a session. Sessions of one record come one after the other best, and those that are counted behind the others. Gives a
+    /// packet that is full.
     pub fn push(&mut self, mut held: Held, record: &'a [u8]) -> Option<Vec<u8>> {
-        let full = (self.bytes >= PACKET).then(|| self.take());
+        let is_apart = self.sessions.last().is_some_and(|last| last.counted.is_some() != held.counted.is_some());
+        let full = (self.bytes >= PACKET || is_apart).then(|| self.take());
         if self.records.last() != Some(&record) {
             self.bytes += record.len();
             self.records.push(record);
@@ -257,10 +276,15 @@ fn write_held(held: &Held, out: &mut Vec<u8>) {
     write_bytes(held.id.as_bytes(), out);
     [in_seq, out_seq, credits, held.age, held.record].into_iter().for_each(|number| write_number(number, out));
     [held.since, held.run].into_iter().for_each(|number| out.extend(number.to_le_bytes()));
-    let flags = [(held.lags, LAGS), (held.gone, GONE), (held.unread.is_some(), UNREAD)];
+    let flags =
+        [(held.lags, LAGS), (held.gone, GONE), (held.unread.is_some(), UNREAD), (held.counted.is_some(), COUNTED)];
     out.push(flags.into_iter().filter(|(set, _)| *set).map(|(_, flag)| flag).sum());
     if let Some(Unread { packets, granted }) = held.unread {
         [packets, granted].into_iter().for_each(|number| write_number(number, out));
+    }
+    if let Some(Counted { at, is_within, from, to }) = held.counted {
+        [at, from, to].into_iter().for_each(|position| out.extend(position.to_le_bytes()));
+        out.push(u8::from(is_within));
     }
 }
 
@@ -323,15 +347,19 @@ impl<'a> Input<'a> {
         let (age, record) = (self.number()?, self.number()?);
         let (since, run) = (self.long()?, self.long()?);
         let flags = self.byte()?;
-        if flags & !(LAGS | GONE | UNREAD) != 0 {
+        if flags & !(LAGS | GONE | UNREAD | COUNTED) != 0 {
             return Err(RecoveryError::Malformed);
         }
         let unread = match flags & UNREAD {
             0 => None,
             _ => Some(Unread { packets: self.number()?, granted: self.number()? }),
         };
+        let counted = match flags & COUNTED {
+            0 => None,
+            _ => Some(Counted { at: self.long()?, from: self.long()?, to: self.long()?, is_within: self.flag()? }),
+        };
         let (lags, gone) = (flags & LAGS != 0, flags & GONE != 0);
-        Ok(Held { id, standing, age, since, run, lags, gone, unread, record })
+        Ok(Held { id, standing, age, since, run, lags, gone, unread, counted, record })
     }
 }
 
@@ -350,6 +378,7 @@ mod tests {
             lags: slot % 2 == 1,
             gone: slot % 3 == 1,
             unread: (slot % 5 == 1).then_some(Unread { packets: slot, granted: 9 }),
+            counted: None,
             record: 0,
         }
     }
@@ -377,6 +406,20 @@ mod tests {
     }
 
     #[test]
+    fn sessions_that_former_versions_do_not_understand_are_in_packets_of_their_own() {
+        let mut packer = Packer::default();
+        let plain = packer.push(held(0), b"a").or_else(|| packer.push(held(1), b"a"));
+        let counted = Held { counted: Some(Counted::default()), ..held(2) };
+        assert!(plain.is_none());
+        let first = packer.push(counted, b"a").unwrap();
+        let Ok(Message::Held { sessions, .. }) = Message::decode(&first) else { panic!() };
+        assert_eq!(sessions, [held(0), held(1)]);
+        let second = packer.finish().unwrap();
+        let Ok(Message::Held { sessions, records }) = Message::decode(&second) else { panic!() };
+        assert_eq!((sessions, records), (vec![counted], vec![&b"a"[..]]));
+    }
+
+    #[test]
     fn a_packet_of_another_version_or_a_session_without_its_record_is_refused() {
         assert_eq!(Message::decode(b"R\x02d"), Err(RecoveryError::Version(2)));
         let packet = Message::Held { records: vec![], sessions: vec![held(1)] }.encode();
@@ -388,10 +431,12 @@ mod tests {
         fn a_packet_reads_as_it_was_written(
             runs in prop::collection::vec((any::<u64>(), any::<bool>(), any::<Vec<u8>>(), any::<Vec<u8>>()), 0..10),
             slots in prop::collection::vec(any::<u32>(), 0..10),
+            (at, from, is_within) in any::<(u64, u64, bool)>(),
             record in any::<Vec<u8>>(),
         ) {
             let seen = runs.iter().map(|(run, last, channel, id)| Seen { run: *run, last: *last, channel, id }).collect();
-            let sessions = slots.into_iter().map(held).collect();
+            let counted = |slot| (slot % 2 == 0).then_some(Counted { at, from, to: at ^ from, is_within });
+            let sessions = slots.into_iter().map(|slot| Held { counted: counted(slot), ..held(slot) }).collect();
             for message in [
                 Message::Recover(&record),
                 Message::Seen(seen),

@@ -18,14 +18,13 @@ use std::time::{Duration, Instant};
 use tnetstring::Writer;
 use wire::http1::{RequestHead, Version};
 use wire::request_id::{self, REQUEST_ID};
-use zhttp::recovery::PROXY;
+use zhttp::retained::Retained;
 use zhttp::session::client::{Due, Grant, Outcome, Outgoing, Session, Standing};
 use zhttp::session::{Protocol, Violation};
 use zhttp::{Ext, Headers, Id, Ids, Kind, Packet, PeerId};
 
 pub use self::table::{Exchanges, Sweep};
 use crate::keep::Kept;
-use crate::keep::unread::Unread;
 use crate::replay::{KeptRequest, Replays};
 use crate::uplink::Uplink;
 
@@ -44,8 +43,8 @@ pub struct Exchange {
     pub(crate) kept: Kept,
     /// The request, as long as it can be sent again.
     request: Option<Box<KeptRequest>>,
-    /// Of a WebSocket whose proxy leaves records.
-    unread: Option<Box<Unread>>,
+    /// Of a WebSocket whose proxy leaves records: what its client has sent and nobody has taken.
+    unread: Option<Box<Retained>>,
     /// When it was opened, until its response begins; not known of those of a predecessor.
     begun: Option<NonZeroU32>,
 }
@@ -286,10 +285,6 @@ impl Exchange {
         let outcome = self.session.on_packet(packet, from, seq, now)?;
         let was_orphan = std::mem::take(&mut self.kept.orphan) != 0;
         self.note_outcome(outcome, packet.ext.replay);
-        if packet.ext.keep.is_some_and(|record| record.owner == PROXY) {
-            // What the client sends from now on is kept until it has been taken. It could send nothing before.
-            self.unread.get_or_insert_default();
-        }
         Ok(match outcome {
             Outcome::Alive => {
                 if !was_known {

@@ -3,18 +3,46 @@
 
 use std::time::Instant;
 
+use zhttp::budget::Budget;
+use zhttp::retained::{Retained, Sent};
 use zhttp::session::client::Session;
-use zhttp::{PeerId, Peers};
+use zhttp::{Kind, PeerId, Peers};
 
 use super::{Audience, Exchange, Exchanges};
 use crate::keep::Kept;
 use crate::keep::places::Places;
-use crate::keep::unread::Unread;
-use crate::transplant::record::{ExchangeRecord, PlaceRecord, RecordError};
+use crate::transplant::record::{ExchangeRecord, PlaceRecord, RecordError, SentRecord, UnreadRecord};
 
 /// Numbers of sessions that a process has for itself. Its successor begins with the next ones, so that new sessions of both, while
 /// the former has clients, are told apart.
 const NUMBERS: u64 = 1 << 40;
+
+/// What packets of a client can be, as they are written down.
+const KINDS: [Kind; 4] = [Kind::Data, Kind::Ping, Kind::Pong, Kind::Close];
+
+fn unread_record(unread: &Retained) -> UnreadRecord {
+    let packets = unread.iter().map(|sent| SentRecord {
+        seq: sent.seq,
+        kind: KINDS.iter().position(|kind| *kind == sent.kind).unwrap_or_default() as u8,
+        binary: sent.binary,
+        more: sent.more,
+        code: sent.code,
+        body: sent.body.to_vec(),
+    });
+    UnreadRecord { is_torn: !unread.is_whole(), packets: packets.collect() }
+}
+
+fn unread(record: UnreadRecord, memory: &Budget) -> Retained {
+    let packets = record.packets.into_iter().map(|SentRecord { seq, kind, binary, more, code, body }| {
+        let kind = KINDS.get(usize::from(kind)).copied().unwrap_or(Kind::Data);
+        Sent { seq, kind, binary, more, code, body: body.into() }
+    });
+    let mut unread = Retained::restore(0, packets, memory.share());
+    if record.is_torn {
+        unread.tear();
+    }
+    unread
+}
 
 impl Exchanges {
     /// Writes an exchange down; none if it can not move: its server has gone, or its request waits for a proxy.
@@ -42,7 +70,7 @@ impl Exchanges {
             run: kept.run,
             lags: kept.lags,
             request: exchange.request.as_ref().and_then(|request| request.snapshot()),
-            unread: exchange.unread.as_ref().map(|unread| unread.snapshot()),
+            unread: exchange.unread.as_deref().map(unread_record),
         })
     }
 
@@ -72,7 +100,7 @@ impl Exchanges {
             Ok(client) => Audience::Client(client),
             Err(left) => Audience::Served(now + left),
         };
-        let unread = record.unread.map(|record| Box::new(Unread::restore(record)));
+        let unread = record.unread.map(|record| Box::new(unread(record, &self.recovery)));
         let (slot, serial) = (record.slot, record.serial);
         Ok(Exchange { slot, serial, audience, session, kept, request, unread, begun: None })
     }

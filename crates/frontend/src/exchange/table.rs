@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 use metrics::Histogram;
 use slab::Slab;
 use wire::request_id::RequestIds;
+use zhttp::budget::Budget;
 use zhttp::recovery::{MAX_RECORD, PROXY};
+use zhttp::retained::Retained;
 use zhttp::{Ext, Id, Kind, Packet, PeerId};
 
 use super::{Audience, ENDING, Event, Exchange, Opening};
@@ -30,6 +32,8 @@ pub struct Exchanges {
     pub(crate) records: Records,
     /// Whose they are.
     pub(crate) places: Places,
+    /// What is kept of WebSockets for the successors of proxies.
+    pub(super) recovery: Budget,
     /// Requests that can be sent again.
     pub(crate) replays: Replays,
     /// Names for requests that come without.
@@ -58,6 +62,7 @@ impl Exchanges {
             max_unheard: clients,
             records: Records::default(),
             places: Places::default(),
+            recovery: Budget::new(usize::MAX),
             replays: Replays::new(Terms::OFF),
             names: None,
             origin: None,
@@ -69,6 +74,17 @@ impl Exchanges {
     pub fn naming(mut self, names: Option<RequestIds>) -> Self {
         self.names = names;
         self
+    }
+
+    /// Keeps at most so many bytes of WebSockets for the successors of proxies.
+    pub fn recovering(mut self, most: usize) -> Self {
+        self.recovery = Budget::new(most);
+        self
+    }
+
+    /// Bytes that are kept of them.
+    pub fn recovery_bytes(&self) -> usize {
+        self.recovery.used()
     }
 
     /// Opens a session for a request; gives the slot of its exchange.
@@ -166,6 +182,15 @@ impl Exchanges {
             && let Some(place) = self.places.get_mut(place)
         {
             place.sent.note(run);
+        }
+    }
+
+    /// A packet is about to be taken in. If its server leaves records of a WebSocket, what the client sends from now on is kept until it
+    /// has been taken. It could send nothing before.
+    pub(crate) fn keep_unread(&mut self, slot: u32, packet: &Packet<'_>) {
+        let is_of_proxy = packet.ext.keep.is_some_and(|record| record.owner == PROXY);
+        if is_of_proxy && let Some(exchange) = self.slots.get_mut(slot as usize) {
+            exchange.unread.get_or_insert_with(|| Box::new(Retained::new(self.recovery.share())));
         }
     }
 

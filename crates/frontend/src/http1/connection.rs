@@ -415,6 +415,7 @@ impl Http1 {
         cx: &mut Context<'_>,
     ) -> Result<Option<Refusal>, Fault> {
         let Some(slot) = self.exchange() else { return Ok(None) };
+        cx.exchanges.keep_unread(slot, packet);
         let Some(exchange) = cx.exchanges.get_mut(slot) else { return Ok(None) };
         if packet.ext.lane > 0 && matches!(self.phase, Phase::WebSocket(_)) {
             let result = self.take_push(packet, body, from, seq, cx);

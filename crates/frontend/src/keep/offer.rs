@@ -59,6 +59,7 @@ pub fn offer(exchanges: &mut Exchanges, number: usize, to: PeerId, now: Instant)
             lags: exchange.kept.lags,
             gone: exchange.is_left(),
             unread: exchange.unread(),
+            counted: None,
             record: 0,
         };
         packets.extend(packer.push(held, content));

@@ -8,15 +8,14 @@
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_macros))]
 
-mod budget;
 mod request;
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use zhttp::budget::Budget;
 use zhttp::{Packet, PeerId};
 
-use self::budget::Budget;
 pub(crate) use self::request::KeptRequest;
 use crate::transplant::record::{RecordError, RequestRecord};
 

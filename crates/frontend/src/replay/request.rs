@@ -3,8 +3,8 @@
 
 use zhttp::{Packet, PeerId};
 
-use super::budget::Share;
 use crate::transplant::record::{RecordError, RequestRecord};
+use zhttp::budget::Share;
 
 /// How often a request is sent again at most: one that ends each proxy that gets it must not go through all of them.
 const TIMES: u8 = 2;

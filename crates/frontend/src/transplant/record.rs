@@ -248,7 +248,7 @@ pub struct UnreadRecord {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SentRecord {
     pub(crate) seq: u32,
-    /// Its place in [`KINDS`](crate::keep::unread::KINDS).
+    /// Its place in a list ([`crate::exchange`]).
     pub(crate) kind: u8,
     pub(crate) binary: bool,
     pub(crate) more: bool,

@@ -143,7 +143,8 @@ fn request() -> impl Strategy<Value = RequestRecord> {
 fn unread() -> impl Strategy<Value = UnreadRecord> {
     let sent = (any::<u32>(), 0..4u8, any::<[bool; 2]>(), option::of(any::<u16>()), bytes())
         .prop_map(|(seq, kind, [binary, more], code, body)| SentRecord { seq, kind, binary, more, code, body });
-    (any::<bool>(), prop::collection::vec(sent, 0..4)).prop_map(|(is_torn, packets)| UnreadRecord { is_torn, packets })
+    let packets = option::of(prop::collection::vec(sent, 0..4));
+    packets.prop_map(|packets| UnreadRecord { is_torn: packets.is_none(), packets: packets.unwrap_or_default() })
 }
 
 proptest! {

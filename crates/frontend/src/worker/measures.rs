@@ -4,7 +4,7 @@
 use metrics::Page;
 use metrics::catalogue::{
     CLIENT_RESPONSE, CLIENT_SESSIONS, CLIENTS, CLIENTS_ACCEPTED, CLIENTS_TAKEN_OVER, CLOSES, DRAINING, MALFORMED,
-    QUEUE_BYTES, REPLAY_BYTES, REPLAYED,
+    QUEUE_BYTES, RECOVER_BYTES, REPLAY_BYTES, REPLAYED,
 };
 
 use super::Worker;
@@ -33,6 +33,7 @@ impl Worker {
         );
         page.add(&REPLAYED, &[], self.core.exchanges.replays.again);
         page.add(&REPLAY_BYTES, &[], self.core.exchanges.kept_bytes());
+        page.add(&RECOVER_BYTES, &[], self.core.exchanges.recovery_bytes());
         self.core.exchanges.response_times().write(page, &CLIENT_RESPONSE, &[]);
         page.add(&QUEUE_BYTES, &["proxies"], self.core.links.waiting_bytes());
         page.add(&DRAINING, &[], self.predecessors.sessions());

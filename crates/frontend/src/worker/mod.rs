@@ -246,7 +246,7 @@ impl Worker {
         reactor.add(usize::MAX, &requests)?;
         let now = Instant::now();
         let most = admission.max().min(RESERVED);
-        let exchanges = Exchanges::for_clients(most).replaying(replay).naming(names);
+        let exchanges = Exchanges::for_clients(most).replaying(replay).naming(names).recovering(config.recover_memory);
         let departures = Departures::new(config.recover_wait, now);
         Ok(Worker {
             reactor,

@@ -74,7 +74,18 @@ fn who_is_named_after_messages_were_published_has_missed_them() {
         }
         let standing = Standing { in_seq: 1, out_seq: 2, credits: 100 };
         let id = Id::new(b"1").unwrap();
-        let held = Held { id, standing, age: 0, since: 0, run: 0, lags: false, gone: false, unread: None, record: 0 };
+        let held = Held {
+            id,
+            standing,
+            age: 0,
+            since: 0,
+            run: 0,
+            lags: false,
+            gone: false,
+            unread: None,
+            counted: None,
+            record: 0,
+        };
         let mut packer = Packer::default();
         assert!(packer.push(held, &record).is_none());
         let packet = packer.finish().unwrap();

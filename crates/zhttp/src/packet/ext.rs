@@ -35,6 +35,17 @@ pub struct Ext<'a> {
     pub lag: bool,
     /// Packets of the client before this number are of no use to a successor of the server; 0: nothing is said (ours).
     pub ack: u32,
+    /// A frontend and an outbound process can be told where a WebSocket stands if the proxy between them ends ([`crate::retained`]). In
+    /// front of this position, the other end's packets have come at the sender; 0 at the beginning also says that the sender counts
+    /// them (ours).
+    pub had: Option<u64>,
+    /// With this packet, or without anything of the backend that comes before it, the client's side has all of the backend's in front
+    /// of this position (ours) (to a frontend).
+    pub at: Option<u64>,
+    /// Which closes need not be repeated in a session that is claimed: 1 the backend's, 2 the client's (ours) (from an outbound process).
+    pub closed: u8,
+    /// By this name a successor of the sender may claim the session; with [`Ext::had`], it does (ours) (first, to an outbound process).
+    pub name: Option<&'a [u8]>,
     /// The sender is a proxy, and whoever has sent the request may send it to another one if this one ends before it has begun
     /// to answer (ours) (first, to a frontend).
     pub replay: bool,
@@ -98,6 +109,10 @@ impl<'a> Ext<'a> {
         run: None,
         lag: false,
         ack: 0,
+        had: None,
+        at: None,
+        closed: 0,
+        name: None,
         replay: false,
     };
 
@@ -126,6 +141,10 @@ impl<'a> Ext<'a> {
                 (b"run", value) => ext.run = run(value),
                 (b"lag", value) => ext.lag = flag(value, "ext").unwrap_or(false),
                 (b"ack", value) => ext.ack = number(value, "ext").unwrap_or(0),
+                (b"had", value) => ext.had = number(value, "ext").ok(),
+                (b"at", value) => ext.at = number(value, "ext").ok(),
+                (b"closed", value) => ext.closed = number(value, "ext").unwrap_or(0),
+                (b"name", value) => ext.name = value.as_bytes().ok(),
                 (b"replay", value) => ext.replay = flag(value, "ext").unwrap_or(false),
                 (b"v", value) => version = number(value, "ext").unwrap_or(u32::MAX),
                 _ => {}
@@ -179,6 +198,20 @@ impl<'a> Ext<'a> {
             out.int(i64::from(self.ack));
             out.bytes(b"ack");
         }
+        for (position, key) in [(self.had, "had"), (self.at, "at")] {
+            if let Some(position) = position {
+                out.int(i64::try_from(position).unwrap_or(i64::MAX));
+                out.bytes(key.as_bytes());
+            }
+        }
+        if self.closed > 0 {
+            out.int(i64::from(self.closed));
+            out.bytes(b"closed");
+        }
+        if let Some(name) = self.name {
+            out.bytes(name);
+            out.bytes(b"name");
+        }
         if self.replay {
             out.bool(true);
             out.bytes(b"replay");
@@ -192,7 +225,8 @@ impl<'a> Ext<'a> {
             out.bytes(b"lanes");
         }
         let ours = self.lanes || self.keep.is_some() || self.run.is_some() || self.lag || self.replay;
-        if ours || self.lane > 0 || self.after > 0 || self.ack > 0 {
+        let counts = self.had.is_some() || self.at.is_some() || self.closed > 0 || self.name.is_some();
+        if ours || counts || self.lane > 0 || self.after > 0 || self.ack > 0 {
             out.int(i64::from(Self::VERSION));
             out.bytes(b"v");
         }

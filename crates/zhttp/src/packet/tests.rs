@@ -228,3 +228,23 @@ fn what_another_version_means_by_our_keys_is_skipped() {
     }
     assert_eq!(Packet::decode(b"T26:3:ext,16:5:multi,5:maybe,}}"), Err(DecodeError::Field("ext")));
 }
+
+#[test]
+fn positions_of_a_websocket_and_its_name_are_told() {
+    let mut out = Writer::new(64);
+    for (ext, expected) in [
+        (Ext { had: Some(0), ..Ext::MULTI }, "T43:3:ext,33:5:multi,4:true!1:v,1:1#3:had,1:0#}}"),
+        (
+            Ext { at: Some(7), had: Some(1 << 40), ..Ext::default() },
+            "T50:3:ext,40:1:v,1:1#2:at,1:7#3:had,13:1099511627776#}}",
+        ),
+        (Ext { closed: 3, name: Some(b"c-1"), ..Ext::default() }, "T44:3:ext,34:1:v,1:1#4:name,3:c-1,6:closed,1:3#}}"),
+    ] {
+        let bytes = Packet { ext, ..Packet::default() }.encode(None, &mut out).to_vec();
+        assert_eq!(String::from_utf8_lossy(&bytes), expected);
+        assert_eq!(Packet::decode(&bytes).unwrap().ext, ext);
+    }
+    // One that can not be is none.
+    let packet = Packet::decode(b"T37:3:ext,27:1:v,1:1#3:had,2:-1#2:at,0:~}}").unwrap();
+    assert_eq!(packet.ext, Ext::default());
+}
