@@ -483,7 +483,9 @@ fn headers_travel_in_order_and_unchanged() {
     });
     let headers: &[(&[u8], &[u8])] =
         &[(b"x-Z", b"1"), (b"Host", b"no"), (b"A", b""), (b"x-Z", b"2"), (b"Connection", b"close")];
-    requester.ask("a", Packet { uri: Some(uri.as_bytes()), headers: Headers::Pairs(headers), ..Packet::default() });
+    let ext = zhttp::Ext { coded: true, ..zhttp::Ext::default() };
+    let headers = Headers::Pairs(headers);
+    requester.ask("a", Packet { uri: Some(uri.as_bytes()), headers, ext, ..Packet::default() });
     let answer = requester.next_real("a");
     let names: Vec<&str> = answer.headers.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(names, ["x-b", "X-A", "x-b", "Content-Length"]);

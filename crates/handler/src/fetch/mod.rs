@@ -225,7 +225,7 @@ impl Fetches {
             headers.extend(ask.grip_last.iter().map(|value| (&b"Grip-Last"[..], value.as_bytes())));
             let packet = Packet {
                 ids: Ids::One(id.as_bytes(), Some(0)),
-                ext: Ext::MULTI,
+                ext: Ext { coded: true, ..Ext::MULTI },
                 method: Some(ask.method().as_bytes()),
                 uri: Some(ask.uri.as_bytes()),
                 headers: Headers::Pairs(&headers),

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 //! What comes from the backend: interim responses, the head of its response, and the payload of the body.
 
+use super::coding::CodingError;
 use wire::http1::{
     BodyDecoder, BodyError, BodyFraming, HeadError, Limits, ResponseHead, has_blank_line, parse_response,
 };
@@ -14,6 +15,9 @@ pub enum DownloadError {
     /// The body.
     #[error("the body of the response is not valid: {0}")]
     Body(#[from] BodyError),
+    /// The coding of the body.
+    #[error("the body of the response can not be unpacked: {0}")]
+    Coding(#[from] CodingError),
     /// A change of protocol that nobody asked for.
     #[error("the backend changed the protocol without being asked")]
     Switched,

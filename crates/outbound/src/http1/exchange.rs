@@ -10,6 +10,7 @@ use zhttp::session::server::{Due, Outgoing, Session};
 
 use crate::connect::attempts::Attempts;
 use crate::connect::target::Endpoint;
+use crate::http1::coding::Unpacker;
 use crate::http1::download::Download;
 use crate::http1::request::Request;
 use crate::http1::upload::Upload;
@@ -94,6 +95,10 @@ pub struct Exchange {
     pub answered: bool,
     /// The requester takes interim responses.
     pub takes_interim: bool,
+    /// The requester takes bodies with their coding.
+    pub takes_coded: bool,
+    /// What takes the coding of the body off, for a requester that does not.
+    pub unpacker: Option<Box<Unpacker>>,
     /// Its frames, if it is for a WebSocket.
     pub socket: Option<Box<Socket>>,
     /// The head of an answer that refuses it.
@@ -137,6 +142,8 @@ impl Exchange {
             leftover: Vec::new(),
             answered: false,
             takes_interim: packet.ext.interim && request.websocket.is_none(),
+            takes_coded: packet.ext.coded,
+            unpacker: None,
             socket: request.websocket.map(|key| Box::new(Socket::new(&key))),
             refusing: None,
             owing: false,
@@ -176,6 +183,11 @@ impl Exchange {
             && !self.answered
             && self.upload.is_whole()
             && (self.is_safe || self.upload.is_untouched())
+    }
+
+    /// Whether content of the body waits here that could be passed on.
+    pub fn has_unpacked(&self) -> bool {
+        self.unpacker.as_ref().is_some_and(|unpacker| !unpacker.is_dry())
     }
 
     /// Whether it is a WebSocket that both sides have closed.

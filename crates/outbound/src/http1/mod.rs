@@ -4,6 +4,7 @@
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_macros))]
 
+pub mod coding;
 pub mod download;
 pub mod exchange;
 pub mod request;

@@ -8,6 +8,7 @@ use zhttp::Packet;
 
 use crate::connect::target::{Endpoint, Target, TargetError};
 use crate::connect::tls::{ClientCertificate, Identity};
+use crate::http1::coding;
 use crate::http1::upload::Upload;
 use crate::websocket::handshake;
 
@@ -81,7 +82,11 @@ impl Request {
                 Upload::start(out, framing, b"", false)
             }
             None => {
-                write_request_head(&mut out, method, path, host, packet.headers.iter(), framing)?;
+                let headers = packet
+                    .headers
+                    .iter()
+                    .filter(|(name, _)| packet.ext.coded || !name.eq_ignore_ascii_case(b"Accept-Encoding"));
+                write_request_head(&mut out, method, path, host, headers.chain(asked_coding(packet)), framing)?;
                 Upload::start(out, framing, packet.body, packet.more)
             }
         };
@@ -118,6 +123,13 @@ impl Request {
     }
 }
 
+/// What a backend is asked for when the coding of its body will be taken off, as Zurl asks; not of a part of a body, which
+/// can not be unpacked without what is before it.
+fn asked_coding(packet: &Packet<'_>) -> Option<(&'static [u8], &'static [u8])> {
+    let asks = !packet.ext.coded && packet.headers.get("Range").is_none();
+    asks.then_some((b"Accept-Encoding", coding::ASKED))
+}
+
 /// How the body is framed: by the length that is known, else in chunks.
 fn framing(packet: &Packet<'_>, method: &[u8]) -> Result<BodyFraming, Refusal> {
     let declared = packet.headers.get("Content-Length");
@@ -143,6 +155,7 @@ mod tests {
             method: Some(method.as_bytes()),
             uri: Some(b"http://app.example:81/a?b#c"),
             body: body.as_bytes(),
+            ext: zhttp::Ext { coded: true, ..zhttp::Ext::default() },
             ..Packet::default()
         }
     }
@@ -163,6 +176,18 @@ mod tests {
     #[test]
     fn a_get_says_nothing_about_a_body() {
         assert_eq!(sent(&packet("GET", "")), "GET /a?b HTTP/1.1\r\nHost: app.example:81\r\n\r\n");
+    }
+
+    #[test]
+    fn for_a_requester_of_another_kind_the_backend_is_asked_to_compress() {
+        let headers: &[(&[u8], &[u8])] = &[(b"accept-encoding", b"br"), (b"A", b"b")];
+        let headers = Headers::Pairs(headers);
+        let other = Packet { ext: zhttp::Ext::MULTI, headers, ..packet("GET", "") };
+        assert!(sent(&other).ends_with(".example:81\r\nA: b\r\nAccept-Encoding: deflate, gzip\r\n\r\n"));
+        assert!(sent(&Packet { headers, ..packet("GET", "") }).ends_with("\r\naccept-encoding: br\r\nA: b\r\n\r\n"));
+        let headers: &[(&[u8], &[u8])] = &[(b"Range", b"bytes=5-")];
+        let part = Packet { headers: Headers::Pairs(headers), ..other };
+        assert!(sent(&part).ends_with("\r\nRange: bytes=5-\r\n\r\n"));
     }
 
     #[test]

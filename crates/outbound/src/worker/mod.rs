@@ -91,6 +91,8 @@ pub(crate) struct Worker {
     /// All reads share it, heads included.
     buffer: Vec<u8>,
     joined: Vec<u8>,
+    /// Content whose coding has been taken off.
+    unpacked: Vec<u8>,
 }
 
 impl Worker {
@@ -134,6 +136,7 @@ impl Worker {
             next_sweep: now,
             buffer: vec![0; settings.max_headers_size + BEYOND_HEAD],
             joined: Vec::new(),
+            unpacked: Vec::new(),
         })
     }
 

@@ -3,13 +3,14 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 
-use wire::http1::ResponseHead;
+use wire::http1::{BodyFraming, ResponseHead};
 use zhttp::session::server::Outgoing;
 use zhttp::{Headers, Ids, Kind, Packet};
 
 use super::Worker;
 use crate::failure::Failure;
-use crate::http1::download::announced_length;
+use crate::http1::coding::{Coding, Unpacker};
+use crate::http1::download::{DownloadError, announced_length};
 use crate::http1::exchange::Phase;
 
 /// Reads from one connection in a turn.
@@ -109,9 +110,15 @@ impl Worker {
                 return;
             }
             let exchange = &mut self.exchanges[index];
+            let credits = exchange.session.credits() as usize;
+            if exchange.has_unpacked() {
+                if credits == 0 || self.send_unpacked(index, None) == Flow::Stop {
+                    return;
+                }
+                continue;
+            }
             let Phase::Open { connection: number, .. } = exchange.phase else { return };
             let connection = self.connector.of(number);
-            let credits = exchange.session.credits() as usize;
             let kept = exchange.leftover.len();
             if !connection.readable || (credits == 0 && kept > 0 && exchange.download.has_head()) {
                 return;
@@ -149,8 +156,9 @@ impl Worker {
     /// Finds head and payload in what was read and sends them to the requester.
     fn pass_on(&mut self, index: usize, input: &[u8], joined: &mut Vec<u8>) -> Flow {
         let exchange = &mut self.exchanges[index];
-        // The body of a refusal is collected here.
-        let credits = if exchange.socket.is_some() { usize::MAX } else { exchange.session.credits() as usize };
+        // The body of a refusal is collected here, and one that is unpacked has another length then.
+        let all = exchange.socket.is_some() || exchange.unpacker.is_some();
+        let credits = if all { usize::MAX } else { exchange.session.credits() as usize };
         let interim = exchange.download.interim();
         let found = match exchange.download.read(input, credits, joined) {
             Ok(found) => found,
@@ -174,27 +182,100 @@ impl Worker {
         if self.exchanges[index].takes_interim && found.interim.iter().any(|head| !self.send_interim(index, head)) {
             return Flow::Stop;
         }
-        let exchange = &mut self.exchanges[index];
-        let announced = found.head.as_ref().and_then(announced_length);
-        if !exchange.count_body(found.payload.len(), announced) {
-            self.fail(index, &Failure::TooLarge);
+        let (head, consumed) = (found.head, found.consumed);
+        if let Some(head) = &head
+            && let Err(error) = self.begin_unpacking(index, head)
+        {
+            self.fail(index, &error.into());
             return Flow::Stop;
         }
-        let done = exchange.download.is_done();
-        if found.head.is_none() && found.payload.is_empty() && !done {
+        let exchange = &mut self.exchanges[index];
+        let Some(unpacker) = &mut exchange.unpacker else {
+            let announced = head.as_ref().and_then(announced_length);
+            if !exchange.count_body(found.payload.len(), announced) {
+                self.fail(index, &Failure::TooLarge);
+                return Flow::Stop;
+            }
+            let done = exchange.download.is_done();
+            return self.send_part(index, head.as_ref(), found.payload, done);
+        };
+        unpacker.feed(found.payload);
+        if head.is_some() && !exchange.download.is_done() {
+            // Of what came with the head, only so much has been found as there were credits.
+            match exchange.download.read(&input[consumed..], usize::MAX, &mut Vec::new()) {
+                Ok(found) => {
+                    unpacker.feed(found.payload);
+                    exchange.leftover.drain(..found.consumed);
+                }
+                Err(error) => {
+                    self.fail(index, &error.into());
+                    return Flow::Stop;
+                }
+            }
+        }
+        self.send_unpacked(index, head.as_ref())
+    }
+
+    /// Has the coding of a body taken off, if it has one that the requester does not take.
+    fn begin_unpacking(&mut self, index: usize, head: &ResponseHead<'_>) -> Result<(), DownloadError> {
+        let exchange = &mut self.exchanges[index];
+        if !exchange.takes_coded
+            && head.framing != BodyFraming::None
+            && let Some(coding) = Coding::of(head)?
+        {
+            exchange.unpacker = Some(Box::new(Unpacker::new(coding)));
+        }
+        Ok(())
+    }
+
+    /// Sends as much of a body whose coding is taken off as there is, and as there are credits for.
+    fn send_unpacked(&mut self, index: usize, head: Option<&ResponseHead<'_>>) -> Flow {
+        let mut content = std::mem::take(&mut self.unpacked);
+        let exchange = &mut self.exchanges[index];
+        let max = (exchange.session.credits() as usize).min(READ);
+        let whole = exchange.download.is_done();
+        let result = exchange.unpacker.as_mut().map_or(Ok(false), |unpacker| {
+            unpacker.take(max, &mut content)?;
+            let done = whole && unpacker.is_dry();
+            if done { unpacker.finish().map(|()| true) } else { Ok(false) }
+        });
+        let flow = match result {
+            Ok(_) if !exchange.count_body(content.len(), None) => {
+                self.fail(index, &Failure::TooLarge);
+                Flow::Stop
+            }
+            Ok(done) => self.send_part(index, head, &content, done),
+            Err(error) => {
+                self.fail(index, &DownloadError::Coding(error).into());
+                Flow::Stop
+            }
+        };
+        self.unpacked = content;
+        flow
+    }
+
+    /// Sends a part of the response: its head, if it is the first one, and of its body.
+    fn send_part(&mut self, index: usize, head: Option<&ResponseHead<'_>>, body: &[u8], done: bool) -> Flow {
+        if head.is_none() && body.is_empty() && !done {
             return Flow::On;
         }
-        let outgoing = exchange.session.send_body(found.payload.len());
+        let exchange = &mut self.exchanges[index];
+        let outgoing = exchange.session.send_body(body.len());
         let mut packet = Packet {
             ids: Ids::One(exchange.session.id_bytes(), Some(outgoing.seq)),
             more: !done,
-            body: found.payload,
+            body,
             user_data: exchange.user_data(),
             ..Packet::default()
         };
         let (headers, reason): (Vec<_>, _);
-        if let Some(head) = &found.head {
-            headers = head.headers.iter().map(|field| (field.name.as_bytes(), field.value)).collect();
+        if let Some(head) = head {
+            // The length is that of the body as it came.
+            let is_of_coding = |name: &str| {
+                name.eq_ignore_ascii_case("Content-Encoding") || name.eq_ignore_ascii_case("Content-Length")
+            };
+            let fields = head.headers.iter().filter(|field| exchange.unpacker.is_none() || !is_of_coding(field.name));
+            headers = fields.map(|field| (field.name.as_bytes(), field.value)).collect();
             // Originals take no other than UTF-8.
             reason = String::from_utf8_lossy(head.reason);
             packet.code = Some(head.code);
@@ -238,11 +319,14 @@ impl Worker {
             Ok(()) if exchange.socket.is_some() => {
                 self.refuse_socket(index);
             }
-            Ok(()) => {
-                if self.send(index, Kind::Data, Packet::default()) {
-                    self.finish(index);
+            Ok(()) => match exchange.unpacker.as_ref().map_or(Ok(()), |unpacker| unpacker.finish()) {
+                Ok(()) => {
+                    if self.send(index, Kind::Data, Packet::default()) {
+                        self.finish(index);
+                    }
                 }
-            }
+                Err(error) => self.fail(index, &DownloadError::Coding(error).into()),
+            },
             Err(error) => self.fail(index, &error.into()),
         }
     }

@@ -69,6 +69,7 @@ impl Exchange {
         let Some(uri) = Uri::parse(request.uri.unwrap_or_default()) else {
             return self.fail(&ProxyError::NoRoute, context);
         };
+        let coded = self.takes_coded(request, context);
         let token = context.shared.signatures.token(&route, context.unix);
         let what = self.circumstances(request, &uri, &route, target, &context.shared.config.rules, token);
         let additions = Additions::new(request.headers, &what);
@@ -82,7 +83,7 @@ impl Exchange {
         let packet = Packet {
             from: &context.shared.instance,
             ids: Ids::One(id.as_bytes(), Some(0)),
-            ext: Ext { interim: self.takes_interim, ..Ext::MULTI },
+            ext: Ext { interim: self.takes_interim, coded, ..Ext::MULTI },
             method: request.method,
             uri: Some(&target_uri),
             headers: Headers::Pairs(&headers),
@@ -119,6 +120,11 @@ impl Exchange {
             answer_by: context.now + if whole { ANSWER_TIMEOUT } else { TIMEOUT },
             in_doubt: false,
         });
+    }
+
+    /// Whether whoever gets the response gets `Content-Encoding` with it: the handler may ask for itself, or be given it to hold.
+    fn takes_coded(&self, request: &Packet<'_>, context: &Context<'_>) -> bool {
+        if self.internal { request.ext.coded } else { !context.shared.availability.is_foreign() }
     }
 
     /// Everything that decides what the request looks like to a target.

@@ -38,12 +38,21 @@ pub struct Availability {
     outstanding: usize,
     /// The handler has said that it need not be asked until then.
     quiet_until: Option<Instant>,
+    /// The one that answered last does not say when it is to be asked again, as one of ours does.
+    is_foreign: bool,
     next_probe: Option<Instant>,
 }
 
 impl Default for Availability {
     fn default() -> Self {
-        Availability { available: true, countdown: None, outstanding: 0, quiet_until: None, next_probe: None }
+        Availability {
+            available: true,
+            countdown: None,
+            outstanding: 0,
+            quiet_until: None,
+            is_foreign: false,
+            next_probe: None,
+        }
     }
 }
 
@@ -75,8 +84,14 @@ impl Availability {
     pub fn answered(&mut self, again: Option<Duration>, now: Instant) {
         self.available = true;
         self.quiet_until = again.map(|again| now + again);
+        self.is_foreign = again.is_none();
         self.next_probe = None;
         self.countdown = (self.outstanding > 0).then(|| now + TIMEOUT);
+    }
+
+    /// Whether the handler is Pushpin's. It takes `Content-Encoding` away from what it is given.
+    pub fn is_foreign(&self) -> bool {
+        self.is_foreign
     }
 
     /// An answer is not waited for any more: it has come, or its request is gone.

@@ -21,6 +21,9 @@ pub struct Ext<'a> {
     pub adopt: bool,
     /// The sender takes interim responses (1xx) before the response: keep-alives with a status and headers (ours) (first).
     pub interim: bool,
+    /// The sender passes bodies on as the backend has packed them, and `Content-Encoding` with them; from others it is taken off
+    /// before (ours) (first, to outbound).
+    pub coded: bool,
     /// The sender takes a second server for the session, which pushes (ours) (first, from a frontend).
     pub lanes: bool,
     /// Which of a session's servers the packet is of or for, if there are two (ours). 0 is the first and not written.
@@ -102,6 +105,7 @@ impl<'a> Ext<'a> {
         quiet: false,
         adopt: false,
         interim: false,
+        coded: false,
         lanes: false,
         lane: 0,
         after: 0,
@@ -119,9 +123,9 @@ impl<'a> Ext<'a> {
     /// Nothing but [`Ext::multi`], which stands in most packets.
     pub const MULTI: Ext<'static> = Ext { multi: true, ..Ext::NONE };
     /// What the first packet of a proxy has.
-    const OF_A_PROXY: Ext<'static> = Ext { interim: true, ..Ext::MULTI };
+    const OF_A_PROXY: Ext<'static> = Ext { interim: true, coded: true, ..Ext::MULTI };
     /// What the first packet of a frontend has.
-    const OF_A_FRONTEND: Ext<'static> = Ext { adopt: true, ..Ext::OF_A_PROXY };
+    const OF_A_FRONTEND: Ext<'static> = Ext { interim: true, adopt: true, ..Ext::MULTI };
 
     /// Reads the field. A record or lane of a version that is not known is skipped as an unknown key is.
     pub(super) fn decode(value: Item<'a>) -> Result<Self, DecodeError> {
@@ -133,6 +137,7 @@ impl<'a> Ext<'a> {
                 (b"quiet", value) => ext.quiet = flag(value, "ext")?,
                 (b"adopt", value) => ext.adopt = flag(value, "ext")?,
                 (b"interim", value) => ext.interim = flag(value, "ext")?,
+                (b"coded", value) => ext.coded = flag(value, "ext").unwrap_or(false),
                 (b"lanes", value) => ext.lanes = flag(value, "ext").unwrap_or(false),
                 // Another version may write these in another way.
                 (b"lane", value) => ext.lane = number(value, "ext").unwrap_or(0),
@@ -151,7 +156,8 @@ impl<'a> Ext<'a> {
             }
         }
         if version > u32::from(Self::VERSION) {
-            ext = Ext { multi: ext.multi, quiet: ext.quiet, adopt: ext.adopt, interim: ext.interim, ..Ext::default() };
+            let Ext { multi, quiet, adopt, interim, coded, .. } = ext;
+            ext = Ext { multi, quiet, adopt, interim, coded, ..Ext::default() };
         }
         Ok(ext)
     }
@@ -162,7 +168,7 @@ impl<'a> Ext<'a> {
             Ext::NONE => {}
             // What all but a few packets have, as it stands.
             Ext::MULTI => out.raw(b"3:ext,15:5:multi,4:true!}"),
-            Ext::OF_A_PROXY => out.raw(b"3:ext,32:5:multi,4:true!7:interim,4:true!}"),
+            Ext::OF_A_PROXY => out.raw(b"3:ext,47:5:multi,4:true!7:interim,4:true!5:coded,4:true!}"),
             Ext::OF_A_FRONTEND => out.raw(b"3:ext,47:5:multi,4:true!7:interim,4:true!5:adopt,4:true!}"),
             _ => self.encode_all(out),
         }
@@ -230,9 +236,13 @@ impl<'a> Ext<'a> {
             out.int(i64::from(Self::VERSION));
             out.bytes(b"v");
         }
-        for (set, key) in
-            [(self.adopt, "adopt"), (self.interim, "interim"), (self.quiet, "quiet"), (self.multi, "multi")]
-        {
+        for (set, key) in [
+            (self.coded, "coded"),
+            (self.adopt, "adopt"),
+            (self.interim, "interim"),
+            (self.quiet, "quiet"),
+            (self.multi, "multi"),
+        ] {
             if set {
                 out.bool(true);
                 out.bytes(key.as_bytes());

@@ -146,12 +146,13 @@ proptest! {
 #[test]
 fn first_packets_have_their_extensions_in_the_usual_form() {
     let mut out = Writer::new(64);
-    for (adopt, quiet, expected) in [
-        (false, false, &b"T42:3:ext,32:5:multi,4:true!7:interim,4:true!}}"[..]),
-        (true, false, b"T57:3:ext,47:5:multi,4:true!7:interim,4:true!5:adopt,4:true!}}"),
-        (true, true, b"T72:3:ext,62:5:multi,4:true!5:quiet,4:true!7:interim,4:true!5:adopt,4:true!}}"),
+    for (coded, adopt, quiet, expected) in [
+        (true, false, false, &b"T57:3:ext,47:5:multi,4:true!7:interim,4:true!5:coded,4:true!}}"[..]),
+        (false, false, false, b"T42:3:ext,32:5:multi,4:true!7:interim,4:true!}}"),
+        (false, true, false, b"T57:3:ext,47:5:multi,4:true!7:interim,4:true!5:adopt,4:true!}}"),
+        (true, false, true, b"T72:3:ext,62:5:multi,4:true!5:quiet,4:true!7:interim,4:true!5:coded,4:true!}}"),
     ] {
-        let ext = Ext { adopt, quiet, interim: true, ..Ext::MULTI };
+        let ext = Ext { coded, adopt, quiet, interim: true, ..Ext::MULTI };
         let bytes = Packet { ext, ..Packet::default() }.encode(None, &mut out).to_vec();
         assert_eq!(bytes, expected, "{}", bytes.escape_ascii());
         assert_eq!(Packet::decode(&bytes).unwrap().ext, ext);

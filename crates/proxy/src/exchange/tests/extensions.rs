@@ -122,3 +122,19 @@ fn the_coding_of_a_body_is_not_named_when_zurl_has_taken_it_off() {
         assert_eq!((headers.get("Content-Encoding").is_some(), headers.get("X")), (named, Some(&b"y"[..])));
     }
 }
+
+#[test]
+fn bodies_keep_their_coding_only_if_a_handler_of_ours_may_get_them() {
+    for (again, coded) in [(None, false), (Some(("inspect-again", Value::Int(60_000))), true)] {
+        let mut bench = Bench::asking(ROUTES);
+        request(&mut bench, b"1", Ext::MULTI, false);
+        bench.sent();
+        let no_proxy = ("no-proxy", Value::Bool(false));
+        let answer: Vec<_> = std::iter::once(no_proxy).chain(again).collect();
+        let id = bench.call_id.clone();
+        bench.reply("inspect", &id, "success", &value(&answer));
+        let sent = bench.raw();
+        let [Sent::Open(message)] = &sent[..] else { panic!("{sent:?}") };
+        assert_eq!(Packet::decode(message).unwrap().ext.coded, coded);
+    }
+}

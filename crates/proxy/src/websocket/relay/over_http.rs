@@ -190,7 +190,7 @@ impl Relay {
         let packet = Packet {
             from: &shared.instance,
             ids: Ids::One(id.as_bytes(), Some(0)),
-            ext: Ext::MULTI,
+            ext: Ext { coded: true, ..Ext::MULTI },
             method: Some(b"POST"),
             uri: Some(&target_uri),
             headers: Headers::Pairs(&headers),
