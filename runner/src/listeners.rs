@@ -20,6 +20,9 @@ pub enum ListenersError {
     /// Nothing is configured.
     #[error("no server ports configured; set http_port, https_ports or local_ports in [runner], or use --port")]
     NoPorts,
+    /// Nothing is configured that a frontend of Pushpin's could serve.
+    #[error("no server ports configured; set http_port or https_ports in [runner], or use --port")]
+    NoPortsForOthers,
     /// One cannot be opened.
     #[error(transparent)]
     Listen(#[from] ListenError),
@@ -52,6 +55,11 @@ impl Listeners {
     /// programs of others open theirs.
     pub fn open(settings: &Settings) -> Result<Self, ListenersError> {
         let starts = |part| settings.runner.own_parts().any(|own| own == part);
+        let has_ports = !settings.runner.http_ports.is_empty() || !settings.runner.https_ports.is_empty();
+        // Condure takes port 8000 on all addresses if it is told of none.
+        if !starts(Part::Frontend) && !has_ports && settings.runner.parts.contains(&Part::Frontend) {
+            return Err(ListenersError::NoPortsForOthers);
+        }
         let frontends = if starts(Part::Frontend) { Self::of_frontends(settings)? } else { Vec::new() };
         let publish = settings.handler.push_in_http.filter(|_| starts(Part::Handler));
         let open = |address| Listener::open(inherit::PUBLISH, address, false);

@@ -2,6 +2,9 @@
 //! Log lines of a child on their way into the runner's log.
 
 use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{Read as _, Seek as _, SeekFrom};
+use std::path::Path;
 
 use process::log;
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, BufReader};
@@ -35,9 +38,30 @@ pub async fn pass_on(name: &str, level: Level, stream: impl AsyncRead + Unpin) -
     }
 }
 
+/// The last error in the log of a program of Pushpin's, with the file: it tells nowhere else why it ends.
+pub fn last_error(file: &Path) -> Option<String> {
+    let mut log = File::open(file).ok()?;
+    let length = log.metadata().ok()?.len();
+    log.seek(SeekFrom::Start(length.saturating_sub(MAX_LINE))).ok()?;
+    let mut end = Vec::new();
+    log.take(MAX_LINE).read_to_end(&mut end).ok()?;
+    let text = String::from_utf8_lossy(&end);
+    let line = text.lines().rfind(|line| line.starts_with("[ERR]"))?;
+    Some(format!("{}: {line}", file.display()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_last_error_in_a_log_is_found() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        assert_eq!(last_error(file.path()), None);
+        std::fs::write(file.path(), "[ERR] 1 first\n[ERR] 2 unable to bind\n[INFO] 3 stopping\n").unwrap();
+        assert_eq!(last_error(file.path()), Some(format!("{}: [ERR] 2 unable to bind", file.path().display())));
+        assert_eq!(last_error(Path::new("/nowhere/log")), None);
+    }
 
     #[tokio::test]
     async fn the_last_lines_that_are_no_log_lines_are_kept() {

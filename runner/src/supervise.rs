@@ -35,15 +35,13 @@ use crate::heartbeats::{Finding, Heartbeats, TICK};
 use crate::listeners::Listeners;
 use crate::observers::Observers;
 use crate::originals;
+use crate::output;
 use crate::services::{self, Program};
 use crate::systemd::Systemd;
 use crate::vitals::Shared;
 
 use self::replacing::Replacing;
-use self::slot::{Slot, State};
-
-/// A service that fails with a message of its own so soon after its first start will not do better the next time.
-const STARTING: Duration = Duration::from_secs(5);
+use self::slot::{STARTING, Slot, State};
 
 /// Why a process ended, with what it said last.
 fn with_words(reason: &str, words: &str) -> String {
@@ -52,11 +50,11 @@ fn with_words(reason: &str, words: &str) -> String {
 
 /// A service that cannot start.
 #[derive(Debug, thiserror::Error)]
-#[error("{name} cannot start (exit status {code}): {reason}")]
-struct StartError {
-    name: String,
-    code: i32,
-    reason: String,
+enum StartError {
+    #[error("{name} cannot start (exit status {code}): {reason}")]
+    Refused { name: String, code: i32, reason: String },
+    #[error("{name} cannot start: {program} has ended each time it was started, and never served ({reason}){hint}")]
+    Hopeless { name: String, program: String, reason: String, hint: String },
 }
 
 /// Where others ask, listened on and not served yet.
@@ -336,7 +334,13 @@ impl Supervisor<'_> {
             && slot.restarts == 0
             && lived < STARTING
         {
-            return Err(StartError { name, code, reason: words });
+            return Err(StartError::Refused { name, code, reason: words });
+        }
+        if slot.is_hopeless(lived) {
+            let program = services::describe(&slot.program());
+            let hint = self.files.log(&slot.service.file_name).and_then(|file| output::last_error(&file));
+            let hint = hint.map_or_else(|| "; its output says why".into(), |line| format!(": {line}"));
+            return Err(StartError::Hopeless { name, program, reason: with_words(&reason, &words), hint });
         }
         let wait = self.wait(end.service, lived);
         tracing::error!("{name}: Exited unexpectedly ({reason}); starting it again in {} ms", wait.as_millis());

@@ -31,7 +31,17 @@ pub(super) struct Slot {
     pub(super) hung: Option<Duration>,
     /// Whether it has served since it was started first.
     pub(super) has_served: bool,
+    /// How often it has ended at its start without ever having been seen to work.
+    failed_starts: u32,
+    /// Whether it has been seen to work: it has said so, or lived for a while if it is one that says nothing.
+    works: bool,
 }
+
+/// A service that fails with a message of its own so soon after its start will not do better the next time.
+pub(super) const STARTING: Duration = Duration::from_secs(5);
+/// One that has never worked and fails without a message as often as this will not either. With the waits in between that is
+/// most of a second, in which a predecessor may give up its port.
+const STARTS: u32 = 6;
 
 impl From<Service> for Slot {
     fn from(service: Service) -> Self {
@@ -45,6 +55,8 @@ impl From<Service> for Slot {
             restarts: 0,
             hung: None,
             has_served: false,
+            failed_starts: 0,
+            works: false,
         }
     }
 }
@@ -74,6 +86,13 @@ impl Slot {
         self.service.part == Part::Frontend
     }
 
+    /// Its process has ended after so long. Whether it is of no use to start another one: none of them has ever worked.
+    pub(super) fn is_hopeless(&mut self, lived: Duration) -> bool {
+        self.works |= if self.service.tells_when_ready() { self.has_served } else { lived >= STARTING };
+        self.failed_starts += u32::from(!self.works);
+        self.failed_starts >= STARTS
+    }
+
     /// What its process said last on stderr, without its name.
     pub(super) fn words(&self, end: &Ended) -> String {
         let own = format!("{}: ", self.service.part.program());
@@ -87,4 +106,39 @@ pub(super) enum State {
     /// To be started then.
     Waiting(Instant),
     Stopped,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::services::Program;
+
+    fn slot(program: Program) -> Slot {
+        let file_name = "pushpin-handler".into();
+        let (part, arguments) = (Part::Handler, Vec::new());
+        Service { part, number: 0, program, file_name, arguments, output: None, instance_option: None }.into()
+    }
+
+    /// After how many ends at its start another start is of no use.
+    fn starts(slot: &mut Slot) -> Option<u32> {
+        (1..100).find(|_| slot.is_hopeless(Duration::from_millis(10)))
+    }
+
+    #[test]
+    fn one_that_has_never_served_is_given_up() {
+        assert_eq!(starts(&mut slot(Program::Own)), Some(STARTS));
+        assert_eq!(starts(&mut slot(Program::Other("/usr/bin/pushpin-handler".into()))), Some(STARTS));
+    }
+
+    #[test]
+    fn one_that_has_served_or_lived_is_started_again_for_ever() {
+        let mut own = slot(Program::Own);
+        own.has_served = true;
+        assert_eq!(starts(&mut own), None);
+        let mut other = slot(Program::Other("/usr/bin/pushpin-handler".into()));
+        // Of one of Pushpin's nobody hears that it serves; the runner takes it for granted.
+        other.has_served = true;
+        assert!(!other.is_hopeless(STARTING));
+        assert_eq!(starts(&mut other), None);
+    }
 }
