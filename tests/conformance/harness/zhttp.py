@@ -2,7 +2,8 @@
 """Drive one component alone over ZHTTP: be the proxy behind a frontend, or the proxy in front of an outbound client.
 
 How a component of each suite is started is in the two tables `FRONTENDS` and `OUTBOUNDS`. Whatever is started has its
-sockets at ipc://DIR/run/c-condure-{out,out-stream,in} (frontend) or ipc://DIR/run/c-zurl-{in,in-stream,out} (outbound).
+sockets at ipc://DIR/run/c-condure-{out,out-stream,in} (frontend) or ipc://DIR/run/c-zurl-{in,in-stream,out} (outbound), or, if it
+is this project's and is to be reached over TCP, at three ports.
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ def _conf(c: "Component") -> list[str]:
         "global": {"rundir": c.dir / "run", "ipc_prefix": PREFIX, "port_offset": 0},
         "runner": {"http_port": f"127.0.0.1:{c.port}", "logdir": c.dir / "log", "client_maxconn": 1000, "client_buffer_size": 8192, **c.settings},
     }
+    if c.over == "tcp":
+        sections["proxy"] = {setting: c.spec(name) for name, setting in _TCP.items()}
     lines = []
     for name, values in sections.items():
         lines += [f"[{name}]", *(f"{k}={v}" for k, v in values.items()), ""]
@@ -82,6 +85,13 @@ OUTBOUNDS = {
 }
 
 
+# What the proxy is told where these sockets are, if they are not in the run directory; a component alone binds them there.
+_TCP = {
+    "condure-out": "condure_in_specs", "condure-out-stream": "condure_in_stream_specs", "condure-in": "condure_out_specs",
+    "zurl-in": "condure_client_out_specs", "zurl-in-stream": "condure_client_out_stream_specs", "zurl-out": "condure_client_in_specs",
+}
+
+
 # Socket names of the reference's frontend and outbound client -> ours
 _OWN_NAMES = {"condure-": "frontend-", "zurl-": "outbound-"}
 
@@ -97,7 +107,8 @@ def _socket_name(name: str) -> str:
 class Component:
     """A started process with a directory of its own. `settings` go to [runner] (client_buffer_size is known to all)."""
 
-    def __init__(self, table: dict, **settings) -> None:
+    def __init__(self, table: dict, over: str = "ipc", **settings) -> None:
+        self.over = over
         self._tmp = tempfile.TemporaryDirectory(prefix="component-")
         self.dir = Path(self._tmp.name)
         for name in ("run", "log"):
@@ -109,9 +120,13 @@ class Component:
         self.process = subprocess.Popen(table[SUITE](self), cwd=self.dir, stdout=self._log, stderr=subprocess.STDOUT)
 
     def spec(self, name: str) -> str:
+        if self.over == "tcp":
+            return f"tcp://127.0.0.1:{5560 + self._ports.offset + list(_TCP).index(name) % 3}"
         return f"ipc://{self.dir}/run/{PREFIX}{_socket_name(name)}"
 
     def wait_socket(self, name: str, timeout: float = 10.0) -> None:
+        if self.over == "tcp":
+            return wait_for_port(int(self.spec(name).rpartition(":")[2]), timeout)
         path = self.dir / "run" / f"{PREFIX}{_socket_name(name)}"
         deadline = time.monotonic() + timeout
         while not path.exists():
@@ -497,8 +512,12 @@ class ClientSide:
 
 
 # fixtures use these --------------------------------------------------------------------------
-def start_frontend(**settings) -> tuple[Component, ProxySide]:
-    c = Component(FRONTENDS, **settings)
+# What the sockets of a component may be reached over.
+WAYS = ["ipc", "tcp"] if SUITE == "project" else ["ipc"]
+
+
+def start_frontend(over: str = "ipc", **settings) -> tuple[Component, ProxySide]:
+    c = Component(FRONTENDS, over, **settings)
     try:
         wait_for_port(c.port, 10)
         return c, ProxySide(c)
@@ -507,8 +526,8 @@ def start_frontend(**settings) -> tuple[Component, ProxySide]:
         raise
 
 
-def start_outbound(**settings) -> tuple[Component, ClientSide]:
-    c = Component(OUTBOUNDS, **settings)
+def start_outbound(over: str = "ipc", **settings) -> tuple[Component, ClientSide]:
+    c = Component(OUTBOUNDS, over, **settings)
     try:
         return c, ClientSide(c)
     except BaseException:

@@ -10,12 +10,12 @@ import pytest
 from harness.client import Connection
 from harness.suite import wait_for_port
 from harness.ws import BINARY, CONT, PING, PONG, TEXT, WsClient, accept_key
-from harness.zhttp import FRONTENDS, Component, ProxySide, start_frontend
+from harness.zhttp import FRONTENDS, WAYS, Component, ProxySide, start_frontend
 
 
-@pytest.fixture(scope="module")
-def _front():
-    component, peer = start_frontend()
+@pytest.fixture(scope="module", params=WAYS)
+def _front(request):
+    component, peer = start_frontend(request.param)
     yield component, peer
     peer.close()
     component.stop()
