@@ -100,6 +100,7 @@ services={",".join(services)}
 http_port=127.0.0.1:{self.port}
 logdir={directory}/log
 client_maxconn=1000
+recover_wait={os.environ.get("RECOVER_WAIT", "0")}
 {newline.join(bins)}
 [proxy]
 routesfile=routes
