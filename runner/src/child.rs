@@ -16,10 +16,11 @@ use nix::unistd::Pid;
 use process::signals::hold_back;
 use process::{BEAT, MAX_PAGE, ORDERS, PAGE, READY, RUNNER, SUCCESSOR, VERSION, inherit};
 use settings::Part;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tracing::Level;
 
 use crate::candidates::{Fit, Unfit};
@@ -45,12 +46,19 @@ pub struct Ended {
     pub service: usize,
     /// The process id that it had.
     pub pid: u32,
-    /// How it ended.
-    pub status: ExitStatus,
+    /// How it ended; none if only its parent could know, which is not this runner.
+    pub status: Option<ExitStatus>,
     /// When it had been started.
     pub started: Instant,
     /// What it said last on stderr.
     pub last_words: VecDeque<String>,
+}
+
+impl Ended {
+    /// Whether it ended as it should, as far as can be known.
+    pub fn ended_well(&self) -> bool {
+        self.status.is_none_or(|status| status.success())
+    }
 }
 
 /// Signals to a process go this way, so that they never reach another one that got its number after its end.
@@ -66,6 +74,15 @@ pub struct Handle {
 }
 
 impl Handle {
+    pub(crate) fn new(
+        pid: u32,
+        program: PathBuf,
+        signals: mpsc::UnboundedSender<Signal>,
+        orders: Option<PipeWriter>,
+    ) -> Self {
+        Self { pid, program, signals, orders }
+    }
+
     /// Sends a signal, if the process still runs.
     pub fn signal(&self, signal: Signal) {
         // Fails when it has ended; that is told by [`Ended`].
@@ -175,26 +192,38 @@ pub fn start(
     let name = service.name();
     let told = news.clone();
     tokio::spawn(async move {
-        let Some(mut line) = serves(ours, &configuration).await else { return };
-        let _ = told.send(News::Ready { service: index, pid });
-        while let Some((kind, text)) = frame(&mut line).await {
-            let _ = match kind {
-                VERSION => told.send(News::Version { service: index, pid, version: text }),
-                PAGE => told.send(News::Told { service: index, pid, page: text }),
-                BEAT => told.send(News::Beat { service: index, pid }),
-                // Of a newer version.
-                _ => Ok(()),
-            };
+        let mut line = ours;
+        // A child that does not read, or has ended, does not serve either.
+        if line.write_all(&configuration).await.is_ok() && line.shutdown().await.is_ok() {
+            listen(line, index, pid, told).await;
         }
     });
     tokio::spawn(async move {
         let started = Instant::now();
-        let (status, last_words) = watch(&mut child, &name, received).await;
+        let (status, last_words) = watch(&mut child, name, received).await;
         if let Ok(status) = status {
-            let _ = news.send(News::Ended(Ended { service: index, pid, status, started, last_words }));
+            let _ = news.send(News::Ended(Ended { service: index, pid, status: Some(status), started, last_words }));
         }
     });
     Ok(Handle { pid, program, signals, orders })
+}
+
+/// Passes on what a child tells, from that it serves on. A program that does not say that tells nothing.
+pub async fn listen(mut line: UnixStream, service: usize, pid: u32, news: mpsc::UnboundedSender<News>) {
+    let mut answer = [0];
+    if line.read_exact(&mut answer).await.is_err() || answer != [READY] {
+        return;
+    }
+    let _ = news.send(News::Ready { service, pid });
+    while let Some((kind, text)) = frame(&mut line).await {
+        let _ = match kind {
+            VERSION => news.send(News::Version { service, pid, version: text }),
+            PAGE => news.send(News::Told { service, pid, page: text }),
+            BEAT => news.send(News::Beat { service, pid }),
+            // Of a newer version.
+            _ => Ok(()),
+        };
+    }
 }
 
 /// The command of a program that is not ours: it gets neither sockets nor a line to the runner.
@@ -211,7 +240,7 @@ fn other(command: &mut Command, program: &Path, service: &Service) -> io::Result
 }
 
 /// Both ends of the pipe for orders: the one that a child started now keeps open, and ours, which does not block.
-fn pipe() -> io::Result<(PipeReader, PipeWriter)> {
+pub(crate) fn pipe() -> io::Result<(PipeReader, PipeWriter)> {
     let (reader, writer) = io::pipe()?;
     fcntl(reader.as_fd(), FcntlArg::F_SETFD(FdFlag::empty()))?;
     fcntl(writer.as_fd(), FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
@@ -223,14 +252,6 @@ pub fn line() -> io::Result<(UnixStream, OwnedFd)> {
     let (ours, theirs) = StdUnixStream::pair()?;
     ours.set_nonblocking(true)?;
     Ok((UnixStream::from_std(ours)?, theirs.into()))
-}
-
-/// Sends a child its configuration, and waits until it says that it serves. None if it is a program that does not do so.
-async fn serves(mut child: UnixStream, configuration: &[u8]) -> Option<UnixStream> {
-    // A child that does not read, or has ended, does not serve either.
-    let sent = child.write_all(configuration).await.is_ok() && child.shutdown().await.is_ok();
-    let mut answer = [0];
-    (sent && child.read_exact(&mut answer).await.is_ok() && answer == [READY]).then_some(child)
 }
 
 /// The next thing that it tells, and of which kind that is; none at the end, or if it is nothing of the sort.
@@ -249,23 +270,10 @@ async fn frame(line: &mut UnixStream) -> Option<(u8, String)> {
 
 async fn watch(
     child: &mut Child,
-    name: &str,
+    name: String,
     mut signals: mpsc::UnboundedReceiver<Signal>,
 ) -> (io::Result<ExitStatus>, VecDeque<String>) {
-    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-    let log_name = name.to_string();
-    tokio::spawn(async move {
-        if let Some(stdout) = stdout {
-            output::pass_on(&log_name, Level::INFO, stdout).await;
-        }
-    });
-    let error_name = name.to_string();
-    let errors = tokio::spawn(async move {
-        match stderr {
-            Some(stderr) => output::pass_on(&error_name, Level::ERROR, stderr).await,
-            None => VecDeque::new(),
-        }
-    });
+    let errors = pass_on(name, child.stdout.take(), child.stderr.take());
     let status = loop {
         let pid = child.id();
         tokio::select! {
@@ -276,7 +284,32 @@ async fn watch(
             },
         }
     };
+    (status, last_words(errors).await)
+}
+
+/// Passes on what a process of this name writes; what comes back has what it writes last on stderr.
+pub fn pass_on<O, E>(name: String, stdout: Option<O>, stderr: Option<E>) -> JoinHandle<VecDeque<String>>
+where
+    O: AsyncRead + Unpin + Send + 'static,
+    E: AsyncRead + Unpin + Send + 'static,
+{
+    let log_name = name.clone();
+    tokio::spawn(async move {
+        if let Some(stdout) = stdout {
+            output::pass_on(&log_name, Level::INFO, stdout).await;
+        }
+    });
+    tokio::spawn(async move {
+        match stderr {
+            Some(stderr) => output::pass_on(&name, Level::ERROR, stderr).await,
+            None => VecDeque::new(),
+        }
+    })
+}
+
+/// What a process that has ended wrote last on stderr.
+pub async fn last_words(errors: JoinHandle<VecDeque<String>>) -> VecDeque<String> {
     // What it left behind may hold the other end of the pipe open for ever; its last words do not.
     let last_words = tokio::time::timeout(std::time::Duration::from_millis(200), errors).await;
-    (status, last_words.ok().and_then(Result::ok).unwrap_or_default())
+    last_words.ok().and_then(Result::ok).unwrap_or_default()
 }

@@ -76,6 +76,14 @@ impl Configuration {
         Ok(Change::Later(Box::new(new)))
     }
 
+    /// Whether processes that were handed down this by another runner find those of this one.
+    pub fn fits(&self, handed_down: &[u8]) -> bool {
+        let settings = Raw::from_bytes(handed_down).ok().and_then(|raw| raw.settings(&self.source).ok());
+        // What the command line says of ports is in none of both; sockets are compared beside this.
+        let own = self.raw.settings(&self.source).ok();
+        matches!((settings, own), (Some((theirs, _)), Some((own, _))) if theirs.structure() == own.structure())
+    }
+
     /// The same for Pushpin's own proxy and handler, as a file; `here` is the current directory.
     pub fn for_pushpin(&self, here: &Path) -> Result<String, Error> {
         settings::pushpin_conf::text(&self.raw, &self.source, &self.settings, here)

@@ -8,6 +8,7 @@ use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, OpenOptionsExt as 
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg};
+use process::adoption;
 use settings::original::Original;
 use settings::{Part, Settings, specs};
 
@@ -120,6 +121,12 @@ impl RunFiles {
     pub fn remove_pid(&self, name: &str) {
         // It may not have been written.
         let _ = fs::remove_file(self.pid_file(name));
+    }
+
+    /// Removes the door of a process that has ended, which one that was killed could not.
+    pub fn remove_door(&self, name: &str, pid: u32) {
+        // Those that end in order have removed it, and programs of others have none.
+        let _ = fs::remove_file(adoption::door(&self.rundir, &self.socket_prefix, name, pid));
     }
 
     fn pid_file(&self, name: &str) -> PathBuf {

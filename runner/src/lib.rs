@@ -13,6 +13,7 @@
 //! - [`listeners`]: the sockets of the outside world.
 //! - [`supervise`]: the loop: start, restart, stop. [`asked`] are the signals to it, [`backoff`] decides
 //!   when to start again, [`child`] is one process.
+//! - [`orphans`]: processes that a former runner has left behind; [`succession`] decides which of them go on, [`adopted`] is one that does.
 //! - [`candidates`]: programs that are to replace those that run; [`kept`] are those that may have to come back.
 //! - [`heartbeats`]: which processes hang.
 //! - [`control`]: what an operator asks of a running suite, `pushpin-runner ctl`.
@@ -24,6 +25,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod adopted;
 pub mod arguments;
 pub mod asked;
 pub mod backoff;
@@ -39,9 +41,11 @@ pub mod kept;
 pub mod listeners;
 pub mod observers;
 pub mod originals;
+pub mod orphans;
 pub mod output;
 pub mod services;
 pub mod snapshot;
+pub mod succession;
 pub mod supervise;
 pub mod systemd;
 pub mod top;
@@ -51,15 +55,16 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use process::{Failure, log};
-use settings::Origin;
+use settings::{Origin, Settings};
 
 use crate::arguments::{Arguments, Command};
 use crate::configuration::Configuration;
 use crate::control::server::Server;
 use crate::dashboard::Dashboard;
 use crate::files::RunFiles;
-use crate::listeners::Listeners;
+use crate::listeners::{Given, Listeners};
 use crate::observers::Observers;
+use crate::supervise::{Asking, Estate};
 
 /// Name of the program.
 pub const NAME: &str = "pushpin-runner";
@@ -116,17 +121,20 @@ fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     }
 
     let merge = arguments.merge(origin);
-    let mut listeners = Listeners::open(settings)?;
     let files = RunFiles::prepare(settings, arguments.file_prefix(), merge)?;
-    let opened = listeners.open_local(settings).map_err(|error| Failure::from(format!("local_ports: {error}")));
-    let control = || Server::open(settings).map_err(|error| Failure::from(format!("ctl: {error}")));
-    let asked = match opened.and_then(|()| Ok((Observers::open(settings)?, Dashboard::open(settings)?, control()?))) {
-        Ok(asked) => asked,
+    let mut given = Given::default();
+    let estate = Estate::find(&configuration, arguments, &files, &mut given);
+    let (listeners, asked) = match open(settings, &mut given) {
+        Ok(opened) => opened,
         Err(error) => {
-            files.remove();
+            // The sockets of those that go on are theirs.
+            if estate.is_empty() {
+                files.remove();
+            }
             return Err(error);
         }
     };
+    drop(given);
     for address in listeners.client_addresses() {
         tracing::info!("listening on {address}");
     }
@@ -135,7 +143,15 @@ fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     }
     originals::write_files(&configuration, &files)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let outcome = runtime.block_on(supervise::run(configuration, arguments, &listeners, asked, &files));
+    let outcome = runtime.block_on(supervise::run(configuration, arguments, &listeners, asked, &files, estate));
     files.remove();
     outcome
+}
+
+/// Opens all that the outside world and operators connect to.
+fn open(settings: &Settings, given: &mut Given) -> Result<(Listeners, Asking), Failure> {
+    let mut listeners = Listeners::open(settings, given)?;
+    listeners.open_local(settings, given).map_err(|error| format!("local_ports: {error}"))?;
+    let control = Server::open(settings).map_err(|error| format!("ctl: {error}"))?;
+    Ok((listeners, (Observers::open(settings)?, Dashboard::open(settings)?, control)))
 }

@@ -4,6 +4,7 @@
 //! The runner keeps them open for as long as it runs. While a process that serves one is away, connections wait in the
 //! kernel's queue instead of being refused.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::path::PathBuf;
@@ -12,7 +13,7 @@ use std::sync::Arc;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use process::inherit::{self, ListenError};
 use process::local::{self, LocalError, LocalFile};
-use settings::{LocalPort, Part, Settings};
+use settings::{LocalPort, Part, Port, Settings};
 
 /// No socket to listen on, or none that can be.
 #[derive(Debug, thiserror::Error)]
@@ -50,25 +51,71 @@ pub struct Listener {
     socket: Arc<OwnedFd>,
 }
 
+/// Sockets that are open already, each with the process that it is for (`pushpin-frontend-1`), its use and its address
+/// (`http:127.0.0.1:7999`).
+#[derive(Debug, Default)]
+pub struct Given(Vec<(String, String, OwnedFd)>);
+
+impl Given {
+    /// One more.
+    pub fn add(&mut self, process: &str, socket: &str, fd: OwnedFd) {
+        self.0.push((process.into(), socket.into(), fd));
+    }
+
+    fn take(&mut self, is_it: impl Fn(&str, &str) -> bool) -> Option<OwnedFd> {
+        let at = self.0.iter().position(|(process, socket, _)| is_it(process, socket))?;
+        Some(self.0.swap_remove(at).2)
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.0.iter().any(|(_, socket, _)| socket == name)
+    }
+}
+
+/// Name of the socket of this use and address.
+fn socket_name(usage: &str, name: &dyn std::fmt::Display) -> String {
+    format!("{usage}:{name}")
+}
+
+/// Names of the sockets of a process of ours.
+pub fn names(settings: &Settings, part: Part) -> BTreeSet<String> {
+    let runner = &settings.runner;
+    match part {
+        Part::Frontend => {
+            let ports =
+                |usage, ports: &[Port]| ports.iter().map(|port| socket_name(usage, &port.address)).collect::<Vec<_>>();
+            let local = runner.local_ports.iter().map(|port| socket_name(inherit::LOCAL, &port.path.display()));
+            let tls = ports(inherit::HTTPS, &runner.https_ports);
+            ports(inherit::HTTP, &runner.http_ports).into_iter().chain(tls).chain(local).collect()
+        }
+        Part::Handler => {
+            let publish = settings.handler.push_in_http.map(|address| socket_name(inherit::PUBLISH, &address));
+            let operator = socket_name(inherit::OPERATOR, &operator_socket(settings).display());
+            publish.into_iter().chain([operator]).collect()
+        }
+        Part::Proxy | Part::Outbound => BTreeSet::new(),
+    }
+}
+
 impl Listeners {
-    /// Opens the TCP sockets of those parts of ours that will be started: where nobody accepts, callers must be refused, and
-    /// programs of others open theirs.
-    pub fn open(settings: &Settings) -> Result<Self, ListenersError> {
+    /// Opens the TCP sockets of those parts of ours that will be started, but for those that are given: where nobody accepts, callers
+    /// must be refused, and programs of others open theirs.
+    pub fn open(settings: &Settings, given: &mut Given) -> Result<Self, ListenersError> {
         let starts = |part| settings.runner.own_parts().any(|own| own == part);
         let has_ports = !settings.runner.http_ports.is_empty() || !settings.runner.https_ports.is_empty();
         // Condure takes port 8000 on all addresses if it is told of none.
         if !starts(Part::Frontend) && !has_ports && settings.runner.parts.contains(&Part::Frontend) {
             return Err(ListenersError::NoPortsForOthers);
         }
-        let frontends = if starts(Part::Frontend) { Self::of_frontends(settings)? } else { Vec::new() };
+        let frontends = if starts(Part::Frontend) { Self::of_frontends(settings, given)? } else { Vec::new() };
         let publish = settings.handler.push_in_http.filter(|_| starts(Part::Handler));
-        let open = |address| Listener::open(inherit::PUBLISH, address, false);
+        let open = |address| Listener::open(Part::Handler.program(), inherit::PUBLISH, address, false, given);
         Ok(Self { frontends, handler: publish.into_iter().map(open).collect::<Result<_, _>>()?, files: Vec::new() })
     }
 
     /// Several frontends get a socket each on the same address, over which the kernel spreads connections. One socket for all
     /// of them would wake all of them for each connection, and favour some.
-    fn of_frontends(settings: &Settings) -> Result<Vec<Vec<Listener>>, ListenersError> {
+    fn of_frontends(settings: &Settings, given: &mut Given) -> Result<Vec<Vec<Listener>>, ListenersError> {
         let runner = &settings.runner;
         let uses = [(inherit::HTTP, &runner.http_ports), (inherit::HTTPS, &runner.https_ports)];
         let all = uses.iter().flat_map(|(usage, ports)| ports.iter().map(|port| (*usage, port.address)));
@@ -79,12 +126,21 @@ impl Listeners {
         let count = settings.runner.frontend_processes;
         if count > 1 {
             // Shared sockets do not mind another program's shared ones. An exclusive one tells whether there are any.
-            for (_, port) in &ports {
-                inherit::open(*port, false)?;
+            for (usage, port) in &ports {
+                if !given.has(&socket_name(usage, port)) {
+                    inherit::open(*port, false)?;
+                }
             }
         }
-        let open = |(usage, address): &(&'static str, SocketAddr)| Ok(Listener::open(usage, *address, count > 1)?);
-        (0..count).map(|_| ports.iter().map(open).collect()).collect()
+        let mut all = Vec::new();
+        for number in 0..count {
+            let process = Part::Frontend.file_name(number);
+            let mut open = |(usage, address): &(&'static str, SocketAddr)| {
+                Listener::open(&process, usage, *address, count > 1, given)
+            };
+            all.push(ports.iter().map(&mut open).collect::<Result<_, _>>()?);
+        }
+        Ok(all)
     }
 
     /// Opens the Unix sockets, when the run directory is there and is ours. For clients, several frontends share them: the kernel
@@ -92,23 +148,23 @@ impl Listeners {
     ///
     /// # Errors
     /// One cannot be opened.
-    pub fn open_local(&mut self, settings: &Settings) -> Result<(), LocalError> {
+    pub fn open_local(&mut self, settings: &Settings, given: &mut Given) -> Result<(), LocalError> {
         let has_handler = settings.runner.own_parts().any(|own| own == Part::Handler);
         if has_handler {
             let path = operator_socket(settings);
             let name = path.display().to_string();
             let port = LocalPort { path, mode: Some(0o600), user: None, group: None, proxied: false };
-            let (socket, file) = local::open(&port)?;
+            let (socket, file) = open_local(&port, inherit::OPERATOR, given)?;
             self.files.push(file);
-            self.handler.push(Listener { usage: inherit::OPERATOR, name, socket: Arc::new(socket.into()) });
+            self.handler.push(Listener { usage: inherit::OPERATOR, name, socket: Arc::new(socket) });
         }
         if self.frontends.is_empty() {
             return Ok(());
         }
         for port in &settings.runner.local_ports {
-            let (socket, file) = local::open(port)?;
+            let (socket, file) = open_local(port, inherit::LOCAL, given)?;
             self.files.push(file);
-            let socket = Arc::new(OwnedFd::from(socket));
+            let socket = Arc::new(socket);
             for listeners in &mut self.frontends {
                 let name = port.path.display().to_string();
                 listeners.push(Listener { usage: inherit::LOCAL, name, socket: socket.clone() });
@@ -139,8 +195,28 @@ impl Listener {
         &self.name
     }
 
-    fn open(usage: &'static str, address: SocketAddr, shared: bool) -> Result<Self, ListenError> {
-        Ok(Self { usage, name: address.to_string(), socket: Arc::new(inherit::open(address, shared)?.into()) })
+    fn open(
+        process: &str,
+        usage: &'static str,
+        address: SocketAddr,
+        shared: bool,
+        given: &mut Given,
+    ) -> Result<Self, ListenError> {
+        let wanted = socket_name(usage, &address);
+        let socket = match given.take(|of, socket| of == process && socket == wanted) {
+            Some(socket) => socket,
+            None => inherit::open(address, shared)?.into(),
+        };
+        Ok(Self { usage, name: address.to_string(), socket: Arc::new(socket) })
+    }
+}
+
+/// A Unix socket with its file. Several processes may have copies of one that is given.
+fn open_local(port: &LocalPort, usage: &str, given: &mut Given) -> Result<(OwnedFd, LocalFile), LocalError> {
+    let wanted = socket_name(usage, &port.path.display());
+    match given.take(|_, socket| socket == wanted) {
+        Some(socket) => Ok((socket, LocalFile::of(&port.path))),
+        None => local::open(port).map(|(socket, file)| (socket.into(), file)),
     }
 }
 
@@ -192,7 +268,7 @@ mod tests {
     fn nobody_listens_for_a_part_that_is_not_started() {
         let text = "[runner]\nservices=proxy\nhttp_port=127.0.0.1:1\n[handler]\npush_in_http_port=2\n";
         let source = Source { origin: Origin::Text(text.into()), ..Source::default() };
-        let listeners = Listeners::open(&Settings::load(&source).unwrap().0).unwrap();
+        let listeners = Listeners::open(&Settings::load(&source).unwrap().0, &mut Given::default()).unwrap();
         assert_eq!(listeners.client_addresses().count() + listeners.handler().len(), 0);
     }
 }

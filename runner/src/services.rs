@@ -127,10 +127,7 @@ pub fn of(configuration: &Configuration, arguments: &Arguments, files: &RunFiles
         let count = if part == Part::Frontend { runner.frontend_processes } else { 1 };
         for number in 0..count {
             let program = runner.programs.of(part).cloned().map_or(Program::Own, Program::Other);
-            let file_name = match number {
-                0 => part.program().into(),
-                n => format!("{}-{n}", part.program()),
-            };
+            let file_name = part.file_name(number);
             let mut service = Service {
                 part,
                 number,

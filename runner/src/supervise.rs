@@ -3,10 +3,12 @@
 //!
 //! - [`slot`]: one service and its processes; [`stopping`]: their end.
 //! - [`calls`]: what an operator asks in between; [`replacing`]: processes by new ones; [`upgrade`]: all, from the programs on disk.
+//! - [`estate`]: processes that a former runner has left behind.
 //! - [`beside`]: processes that are started beside those that they replace.
 
 mod beside;
 mod calls;
+mod estate;
 mod replacing;
 mod slot;
 mod stopping;
@@ -40,6 +42,7 @@ use crate::services::{self, Program};
 use crate::systemd::Systemd;
 use crate::vitals::Shared;
 
+pub use self::estate::Estate;
 use self::replacing::Replacing;
 use self::slot::{STARTING, Slot, State};
 
@@ -67,6 +70,7 @@ pub async fn run(
     listeners: &Listeners,
     (observers, dashboard, control): Asking,
     files: &RunFiles,
+    estate: Estate,
 ) -> Result<ExitCode, Failure> {
     let mut asked = Asked::new()?;
     let (news, mut told) = mpsc::unbounded_channel();
@@ -80,7 +84,8 @@ pub async fn run(
     }
     let (mut calls, _file) = control.serve()?;
     let handed_down = configuration.to_bytes();
-    let tickets = Chain::new(std::time::SystemTime::now()).map_err(|_| "the system has no random numbers for keys")?;
+    let tickets = estate.tickets().map_or_else(|| Chain::new(std::time::SystemTime::now()), Ok);
+    let tickets = tickets.map_err(|_| "the system has no random numbers for keys")?;
     let heartbeats = Heartbeats::new(slots.len(), configuration.settings.runner.heartbeat_timeout);
     let systemd = Systemd::of_environment(std::time::Instant::now()).unwrap_or_else(|error| {
         tracing::warn!("systemd can not be told how the suite is: {}: {error}", crate::systemd::SOCKET);
@@ -103,7 +108,7 @@ pub async fn run(
         has_started: false,
         unclean: false,
     };
-    let outcome = supervisor.supervise(&mut told, &mut asked, &mut calls).await;
+    let outcome = supervisor.supervise(estate, &mut told, &mut asked, &mut calls).await;
     if outcome.is_ok() {
         tracing::info!("stopping...");
     }
@@ -150,13 +155,18 @@ impl Supervisor<'_> {
     /// Starts all, and again what dies. Ends when told to stop, or when one cannot start.
     async fn supervise(
         &mut self,
+        estate: Estate,
         told: &mut mpsc::UnboundedReceiver<News>,
         asked: &mut Asked,
         calls: &mut mpsc::Receiver<Call>,
     ) -> Result<(), Failure> {
+        let outdated = self.take_over(estate);
         for index in 0..self.slots.len() {
-            self.start(index)?;
+            if self.slots[index].running().is_none() {
+                self.start(index)?;
+            }
         }
+        self.replace_outdated(outdated);
         let mut ticks = tokio::time::interval(TICK);
         // What was missed meanwhile is no silence of others.
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -308,6 +318,7 @@ impl Supervisor<'_> {
 
     /// One has ended that should not have.
     fn ended(&mut self, end: Ended) -> Result<(), StartError> {
+        self.files.remove_door(&self.slots[end.service].service.file_name, end.pid);
         if self.has_another(&end) {
             return Ok(());
         }
@@ -330,7 +341,7 @@ impl Supervisor<'_> {
         let words = slot.words(&end);
         self.vitals.lock().end(end.service, with_words(&reason, &words));
         let lived = end.started.elapsed();
-        if let Some(code) = end.status.code().filter(|code| *code != 0)
+        if let Some(code) = end.status.and_then(|status| status.code()).filter(|code| *code != 0)
             && slot.restarts == 0
             && lived < STARTING
         {
@@ -392,7 +403,8 @@ impl Supervisor<'_> {
     }
 }
 
-fn describe(status: ExitStatus) -> String {
+fn describe(status: Option<ExitStatus>) -> String {
+    let Some(status) = status else { return "status unknown: another runner had started it".into() };
     match (status.code(), status.signal().map(Signal::try_from)) {
         (Some(code), _) => format!("exit status {code}"),
         (None, Some(Ok(signal))) => signal.to_string(),

@@ -100,6 +100,13 @@ impl Vitals {
         process.state = State::Starting;
     }
 
+    /// One was started before this runner.
+    pub fn began(&mut self, process: usize, time: SystemTime) {
+        if let Some(process) = self.processes.get_mut(process) {
+            process.started = Some(time);
+        }
+    }
+
     /// One says that it serves.
     pub fn serve(&mut self, process: usize) {
         if let Some(process) = self.processes.get_mut(process).filter(|process| process.state == State::Starting) {

@@ -19,6 +19,7 @@ mod lifecycle;
 mod links;
 mod metrics;
 mod operator;
+mod orphans;
 mod proxy;
 mod publish;
 mod recovery;

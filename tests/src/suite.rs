@@ -199,17 +199,25 @@ impl Suite {
         self.processes().into_iter().collect()
     }
 
-    /// Names and ids of all processes that the runner has started.
+    /// Names and ids of all processes that the runner has started, or one before it.
     fn processes(&self) -> Vec<(String, i32)> {
         let mut found = Vec::new();
         let Some(runner) = &self.runner else { return found };
+        let config = format!("--config={}", self.path("pushpin.conf").display());
         for entry in fs::read_dir("/proc").unwrap().flatten() {
             let Some(pid) = entry.file_name().to_str().and_then(|n| n.parse::<i32>().ok()) else { continue };
             let Ok(stat) = fs::read_to_string(entry.path().join("stat")) else { continue };
             let (Some(open), Some(close)) = (stat.find('('), stat.rfind(')')) else { continue };
             let parent = stat[close + 2..].split(' ').nth(1).and_then(|p| p.parse::<u32>().ok());
-            if parent == Some(runner.id()) {
-                found.push((stat[open + 1..close].to_string(), pid));
+            let name = &stat[open + 1..close];
+            let is_orphan = || {
+                let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+                parent == Some(1)
+                    && name.starts_with("pushpin-")
+                    && line.split(|byte| *byte == 0).any(|argument| argument == config.as_bytes())
+            };
+            if parent == Some(runner.id()) || is_orphan() {
+                found.push((name.to_string(), pid));
             }
         }
         found
@@ -290,10 +298,14 @@ impl Suite {
 
 impl Drop for Suite {
     fn drop(&mut self) {
+        let processes = self.processes();
         if let Some(mut runner) = self.runner.take() {
-            // Its children end with it.
             let _ = runner.kill();
             let _ = runner.wait();
+        }
+        // Most have ended with it.
+        for (_, pid) in processes {
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
         }
         if std::thread::panicking() {
             eprintln!("--- logs of the suite\n{}", self.logs());

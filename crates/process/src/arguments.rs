@@ -24,8 +24,13 @@ pub struct Component {
 impl Component {
     /// Name of one of its processes in the log: `proxy`, `frontend-1`.
     pub(crate) fn label(&self, process: usize) -> String {
-        let name = self.name.strip_prefix("pushpin-").unwrap_or(self.name);
-        if process == 0 { name.to_string() } else { format!("{name}-{process}") }
+        let name = self.file_name(process);
+        name.strip_prefix("pushpin-").map(String::from).unwrap_or(name)
+    }
+
+    /// The same in names of files: `pushpin-proxy`, `pushpin-frontend-1`.
+    pub(crate) fn file_name(&self, process: usize) -> String {
+        if process == 0 { self.name.to_string() } else { format!("{}-{process}", self.name) }
     }
 }
 

@@ -126,8 +126,27 @@ pub fn addresses(usage: &str) -> Vec<SocketAddr> {
 /// What the runner left open, by use and address. Read once.
 static INHERITED: LazyLock<Mutex<HashMap<(String, String), OwnedFd>>> = LazyLock::new(|| {
     let text = std::env::var(LISTEN_FDS).unwrap_or_default();
-    Mutex::new(parse(&text).filter_map(|(fd, usage, address)| Some(((usage, address), adopt(fd)?))).collect())
+    let found: HashMap<_, _> =
+        parse(&text).filter_map(|(fd, usage, address)| Some(((usage, address), adopt(fd)?))).collect();
+    let copy =
+        |((usage, name), fd): (&(String, String), &OwnedFd)| Some((format!("{usage}:{name}"), fd.try_clone().ok()?));
+    *COPIES.lock().unwrap_or_else(PoisonError::into_inner) = found.iter().filter_map(copy).collect();
+    Mutex::new(found)
 });
+
+/// Copies of what the runner left open, for the next runner.
+static COPIES: Mutex<Vec<(String, OwnedFd)>> = Mutex::new(Vec::new());
+
+/// Copies of the sockets that the runner left open, each with its use and address: `http:127.0.0.1:7999`.
+pub(crate) fn copies() -> io::Result<Vec<(String, OwnedFd)>> {
+    let copies = COPIES.lock().unwrap_or_else(PoisonError::into_inner);
+    copies.iter().map(|(name, fd)| Ok((name.clone(), fd.try_clone()?))).collect()
+}
+
+/// Has no part in these sockets any more.
+pub(crate) fn forget_copies() {
+    COPIES.lock().unwrap_or_else(PoisonError::into_inner).clear();
+}
 
 fn parse(text: &str) -> impl Iterator<Item = (RawFd, String, String)> {
     text.split(',').filter_map(|item| {

@@ -5,6 +5,7 @@
 
 #![deny(unsafe_code)]
 
+pub mod adoption;
 pub mod arguments;
 pub mod identity;
 pub mod inherit;
@@ -33,9 +34,13 @@ pub use reporter::{HEARTBEAT, MAX_PAGE, Reporter};
 pub use secret::Secret;
 pub use signals::{Signal, Signals};
 
-use settings::{Port, Raw, Settings, Warning};
+use settings::{Part, Port, Raw, Settings, Warning};
 
+use crate::adoption::Keeper;
 use crate::parent::Parent;
+
+/// Frontends without runner end first, so that they can tell their clients, and the others so long after them.
+const FRONTENDS_FIRST: Duration = Duration::from_secs(1);
 
 /// A program that ends waits so long for its reason to be written.
 const LAST_WORDS: Duration = Duration::from_millis(500);
@@ -64,6 +69,8 @@ pub struct Started {
 #[derive(Debug)]
 pub struct Ready {
     parent: Option<Parent>,
+    /// None if this process ends with its runner.
+    keeper: Option<Keeper>,
     is_watched: bool,
 }
 
@@ -87,8 +94,17 @@ impl Ready {
             }
             return Ok(Reporter::default());
         };
+        let line = parent.line();
+        let waits = self.keeper.map(|keeper| adoption::wait(keeper, line)).transpose();
+        let waits = waits.unwrap_or_else(|error| {
+            tracing::warn!("this process can not go on without its runner: {error}");
+            None
+        });
+        if waits.is_some() {
+            parent::outlive_runner();
+        }
         parent.ready();
-        Reporter::new(parent.into_file())
+        Reporter::new(parent.into_file(), waits)
     }
 }
 
@@ -116,19 +132,18 @@ pub fn run(component: &Component, body: impl FnOnce(Started) -> Result<(), Failu
 struct Read {
     settings: Settings,
     warnings: Vec<Warning>,
-    secret: Option<Secret>,
+    /// What the runner has handed down; empty if nothing.
+    handed_down: Vec<u8>,
     parent: Option<Parent>,
 }
 
 fn read(arguments: &Arguments) -> Result<Read, Failure> {
     let source = arguments.source();
     let mut parent = Parent::of_this_process()?;
-    let (raw, secret) = match parent.as_mut().map_or(Ok(None), Parent::handed_down)? {
-        Some(handed_down) => handed_down,
-        None => (Raw::read(&source)?, None),
-    };
+    let handed_down = parent.as_mut().map_or(Ok(Vec::new()), Parent::handed_down)?;
+    let raw = if handed_down.is_empty() { Raw::read(&source)? } else { Raw::from_bytes(&handed_down)? };
     let (settings, warnings) = raw.settings(&source)?;
-    Ok(Read { settings, warnings, secret, parent })
+    Ok(Read { settings, warnings, handed_down, parent })
 }
 
 fn prepare(component: &Component, arguments: &Arguments) -> Result<Started, Failure> {
@@ -138,7 +153,7 @@ fn prepare(component: &Component, arguments: &Arguments) -> Result<Started, Fail
     // Before any thread is started, because threads inherit which signals are blocked.
     let signals = Signals::block()?;
     raise_file_limit();
-    let Read { mut settings, warnings, secret, parent } = read(arguments)?;
+    let Read { mut settings, warnings, handed_down, parent } = read(arguments)?;
     // The runner may have been told other ports than the configuration has.
     if inherit::any_for_clients() {
         let frontend = &mut settings.frontend;
@@ -163,8 +178,24 @@ fn prepare(component: &Component, arguments: &Arguments) -> Result<Started, Fail
             tracing::warn!("{warning}");
         }
     }
-    let ready = Ready { parent, is_watched: settings.runner.is_watched() };
+    let secret = Secret::behind_configuration(&handed_down);
+    let keeper = keeper(component, arguments.process, &settings, handed_down);
+    let ready = Ready { parent, keeper, is_watched: settings.runner.is_watched() };
     Ok(Started { settings, signals, process: arguments.process, is_successor: parent::is_successor(), secret, ready })
+}
+
+/// What the next runner will want to know; none if this process is to end with its runner.
+fn keeper(component: &Component, process: usize, settings: &Settings, handed_down: Vec<u8>) -> Option<Keeper> {
+    let (global, grace) = (&settings.global, settings.runner.orphan_grace);
+    let is_frontend = component.name == Part::Frontend.program();
+    let keeper = Keeper {
+        rundir: global.rundir.clone(),
+        ipc_prefix: global.ipc_prefix.clone(),
+        name: component.file_name(process),
+        grace: if is_frontend { grace } else { grace + FRONTENDS_FIRST },
+        handed_down,
+    };
+    (!grace.is_zero() && !keeper.handed_down.is_empty()).then_some(keeper)
 }
 
 /// The ports that were inherited, as the configuration has them.

@@ -32,6 +32,13 @@ pub struct LocalFile {
     inode: Option<(u64, u64)>,
 }
 
+impl LocalFile {
+    /// The file of a socket that is open already.
+    pub fn of(path: &Path) -> Self {
+        Self { path: path.to_owned(), inode: inode(path) }
+    }
+}
+
 impl Drop for LocalFile {
     fn drop(&mut self) {
         if self.inode.is_some() && inode(&self.path) == self.inode {

@@ -18,7 +18,11 @@ pub(crate) fn follow() -> io::Result<()> {
     let number = std::env::var(ORDERS).ok().and_then(|number| number.parse::<u32>().ok());
     let Some(number) = number else { return Ok(()) };
     // By this name it is opened once more, which needs no trust in the number.
-    let pipe = File::open(format!("/proc/self/fd/{number}"))?;
+    read(File::open(format!("/proc/self/fd/{number}"))?)
+}
+
+/// Follows the orders that come through this pipe.
+pub(crate) fn read(pipe: File) -> io::Result<()> {
     thread::Builder::new().name("orders".into()).spawn(move || {
         for order in BufReader::new(pipe).bytes().map_while(Result::ok) {
             obey(order);

@@ -12,9 +12,6 @@ use std::os::fd::AsFd as _;
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
 use nix::unistd::{Pid, getppid};
-use settings::Raw;
-
-use crate::{Failure, Secret};
 
 /// Variable in which the runner tells its process id to the components that it starts.
 pub const RUNNER: &str = "PUSHPIN_RUNNER";
@@ -64,6 +61,19 @@ pub fn die_with_runner() {
     }
 }
 
+/// Has this process go on when its runner dies; it takes care of its end itself.
+pub(crate) fn outlive_runner() {
+    // As above. If the runner has died before, the signal is there already.
+    let _ = prctl::set_pdeathsig(None);
+}
+
+/// What a component says first: that it serves, and which version it is.
+pub(crate) fn readiness() -> Vec<u8> {
+    let version = env!("CARGO_PKG_VERSION");
+    let head = frame_head(VERSION, version.len()).unwrap_or_default();
+    [&[READY], &head[..], version.as_bytes()].concat()
+}
+
 /// The line to the runner.
 #[derive(Debug)]
 pub(crate) struct Parent(File);
@@ -77,22 +87,22 @@ impl Parent {
         Ok(Some(Self(io::stdin().as_fd().try_clone_to_owned()?.into())))
     }
 
-    /// The configuration and the secret that it hands down; none if it does not.
-    pub(crate) fn handed_down(&mut self) -> Result<Option<(Raw, Option<Secret>)>, Failure> {
+    /// The configuration and the secret that it hands down; empty if it does not.
+    pub(crate) fn handed_down(&mut self) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
         self.0.read_to_end(&mut bytes)?;
-        if bytes.is_empty() {
-            return Ok(None);
-        }
-        Ok(Some((Raw::from_bytes(&bytes)?, Secret::behind_configuration(&bytes))))
+        Ok(bytes)
     }
 
     /// Tells it that this component serves, and which version it is.
     pub(crate) fn ready(&mut self) {
-        let version = env!("CARGO_PKG_VERSION");
-        let head = frame_head(VERSION, version.len()).unwrap_or_default();
-        // A runner that is not there any more ends this process otherwise.
-        let _ = self.0.write_all(&[&[READY], &head[..], version.as_bytes()].concat());
+        // A runner that is not there any more is noticed otherwise.
+        let _ = self.0.write_all(&readiness());
+    }
+
+    /// The line.
+    pub(crate) fn line(&self) -> &File {
+        &self.0
     }
 
     /// The line, for what is told later.

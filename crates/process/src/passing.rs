@@ -136,6 +136,17 @@ impl Channel {
         Ok(Channel::new(fd))
     }
 
+    /// The same, but does not wait longer than this until whoever listens there has room, nor later for it to send or take anything.
+    ///
+    /// # Errors
+    /// Nobody listens, or has no room.
+    pub fn connect_within(path: &Path, patience: Duration) -> io::Result<Self> {
+        let channel = Channel::new(new_socket(SockFlag::empty())?);
+        channel.wait_for(Some(patience))?;
+        connect(channel.fd.as_raw_fd(), &UnixAddr::new(path)?)?;
+        Ok(channel)
+    }
+
     /// Goes on where another process has stopped: with these pieces to be sent, and these bytes of a message.
     pub fn resume(fd: OwnedFd, out: Vec<Vec<u8>>, begun: Vec<u8>) -> Self {
         Channel { fd, out: out.into(), begun }
@@ -357,6 +368,21 @@ mod tests {
         assert!(theirs.send(b"too late", &[]).is_err());
         assert_eq!(ours.receive().unwrap().unwrap().0, b"late");
         assert!(ours.receive().unwrap().is_none());
+    }
+
+    #[test]
+    fn a_door_at_which_many_wait_is_not_waited_at_for_ever() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("door");
+        let _door = Door::open(&path).unwrap();
+        let mut waiting = Vec::new();
+        let error = loop {
+            match Channel::connect_within(&path, Duration::from_millis(20)) {
+                Ok(channel) => waiting.push(channel),
+                Err(error) => break error,
+            }
+        };
+        assert_eq!((error.kind(), waiting.is_empty()), (io::ErrorKind::WouldBlock, false));
     }
 
     #[test]

@@ -7,6 +7,7 @@
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::fd::{AsFd as _, AsRawFd as _, RawFd};
+use std::sync::mpsc;
 use std::time::Duration;
 
 use metrics::Page;
@@ -14,6 +15,7 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 
+use crate::adoption::DoorFile;
 use crate::parent::{BEAT, PAGE, frame_head};
 
 /// How often a process says that its loop goes round.
@@ -38,16 +40,18 @@ struct Line {
     /// What the runner has not taken yet. Until it has, there is nothing else.
     unsent: Vec<u8>,
     sent: usize,
+    /// Lines to runners that come later.
+    others: Option<(DoorFile, mpsc::Receiver<File>)>,
 }
 
 impl Reporter {
     /// Tells the runner at the other end; the first page is due at once.
-    pub(crate) fn new(runner: File) -> io::Result<Self> {
+    pub(crate) fn new(runner: File, others: Option<(DoorFile, mpsc::Receiver<File>)>) -> io::Result<Self> {
         fcntl(runner.as_fd(), FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
         let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC)?;
         let (first, interval) = (TimeSpec::from(Duration::from_nanos(1)), TimeSpec::from(HEARTBEAT));
         timer.set(Expiration::IntervalDelayed(first, interval), TimerSetTimeFlags::empty())?;
-        Ok(Self(Some(Line { timer, runner, page: Page::default(), beats: 0, unsent: Vec::new(), sent: 0 })))
+        Ok(Self(Some(Line { timer, runner, page: Page::default(), beats: 0, unsent: Vec::new(), sent: 0, others })))
     }
 
     /// The descriptor to poll; none if nothing is to be told.
@@ -60,6 +64,7 @@ impl Reporter {
         let Some(line) = &mut self.0 else { return };
         // Without blocking: it has not passed yet if there is nothing to be read.
         if line.timer.wait().is_ok() {
+            line.look_for_another();
             if line.beats.is_multiple_of(BEATS_A_PAGE) {
                 line.tell(write);
             } else {
@@ -71,6 +76,17 @@ impl Reporter {
 }
 
 impl Line {
+    /// Goes on with another runner if one has come.
+    fn look_for_another(&mut self) {
+        let Some((_, others)) = &self.others else { return };
+        let Ok(runner) = others.try_recv() else { return };
+        if fcntl(runner.as_fd(), FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).is_ok() {
+            self.runner = runner;
+            self.unsent.clear();
+            self.sent = 0;
+        }
+    }
+
     fn beat(&mut self) {
         if self.has_sent() {
             self.put(BEAT, |_| {});
@@ -102,7 +118,7 @@ impl Line {
     }
 
     fn send(&mut self) {
-        // A runner that takes nothing now may do so in a second; one that is gone ends this process otherwise.
+        // A runner that takes nothing now may do so in a second; what happens when it is gone is decided elsewhere.
         while let Some(rest) = self.unsent.get(self.sent..).filter(|rest| !rest.is_empty()) {
             match self.runner.write(rest) {
                 Ok(0) | Err(_) => return,
@@ -124,7 +140,7 @@ mod tests {
 
     fn line() -> (Line, UnixStream) {
         let (ours, theirs) = UnixStream::pair().unwrap();
-        let Reporter(line) = Reporter::new(File::from(OwnedFd::from(ours))).unwrap();
+        let Reporter(line) = Reporter::new(File::from(OwnedFd::from(ours)), None).unwrap();
         (line.unwrap(), theirs)
     }
 

@@ -18,7 +18,7 @@ impl Secret {
     }
 
     /// The secret that came with a configuration, if one did.
-    pub(crate) fn behind_configuration(bytes: &[u8]) -> Option<Self> {
+    pub fn behind_configuration(bytes: &[u8]) -> Option<Self> {
         let (_, rest) = tnetstring::split(bytes).ok()?;
         let (secret, _) = tnetstring::split(rest).ok()?;
         Some(Secret(secret.as_bytes().ok()?.to_vec()))

@@ -105,6 +105,8 @@ pub struct Runner {
     pub log_buffer_size: usize,
     /// How long a process may be silent before it is replaced; zero: for ever.
     pub heartbeat_timeout: Duration,
+    /// How long processes go on without runner; zero: they end with it.
+    pub orphan_grace: Duration,
     /// Levels by process.
     pub log_levels: LogLevels,
     /// Form of lines.

@@ -30,6 +30,14 @@ impl Part {
         }
     }
 
+    /// Name of one of its processes in names of files: `pushpin-proxy`, `pushpin-frontend-1`.
+    pub fn file_name(self, process: usize) -> String {
+        match process {
+            0 => self.program().into(),
+            n => format!("{}-{n}", self.program()),
+        }
+    }
+
     /// The part of ours that a name in `services` asks for.
     fn named(name: &str) -> Option<Self> {
         PARTS.into_iter().find(|part| matches!(part.program().strip_prefix("pushpin-"), Some(short) if short == name))

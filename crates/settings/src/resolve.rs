@@ -114,6 +114,7 @@ fn runner(values: &Values, frontend: &Frontend, services: &Services, raw: &Raw) 
         logdir: values.text(R, "logdir")?.into(),
         log_buffer_size: values.int(R, "log_buffer_size")?,
         heartbeat_timeout: values.seconds(R, "heartbeat_timeout")?,
+        orphan_grace: values.seconds(R, "orphan_grace")?,
         log_levels: values.log_levels(R, "log_level")?,
         log_format: match values.text(R, "log_format")?.as_str() {
             "json" => LogFormat::Json,

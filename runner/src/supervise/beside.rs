@@ -26,6 +26,13 @@ pub(super) struct Leaving {
     due: Instant,
 }
 
+impl Leaving {
+    /// One that has so long for its clients from now on.
+    pub(super) fn new(process: Handle, drain_timeout: Duration) -> Self {
+        Self { process, due: Instant::now() + drain_timeout + GRACE }
+    }
+}
+
 impl Supervisor<'_> {
     /// Has predecessors and successors open their logs again. HUP would have predecessors take new clients.
     pub(super) fn reopen_beside(&self) {
@@ -85,8 +92,7 @@ impl Supervisor<'_> {
         let Some(successor) = slot.successor.take() else { return };
         if let State::Running(predecessor) = std::mem::replace(&mut slot.state, State::Stopped) {
             predecessor.signal(Signal::SIGUSR2);
-            let due = Instant::now() + self.configuration.settings.frontend.drain_timeout + GRACE;
-            slot.leaving.push_back(Leaving { process: predecessor, due });
+            slot.leaving.push_back(Leaving::new(predecessor, self.configuration.settings.frontend.drain_timeout));
             if slot.leaving.len() > MAX_LEAVING
                 && let Some(Leaving { process: oldest, .. }) = slot.leaving.front()
             {
@@ -117,7 +123,7 @@ impl Supervisor<'_> {
         let (name, status) = (slot.service.name(), describe(end.status));
         if let Some(at) = slot.leaving.iter().position(|leaving| leaving.process.pid == end.pid) {
             slot.leaving.remove(at);
-            match end.status.success() {
+            match end.ended_well() {
                 true => tracing::info!("{name}: the predecessor, pid {}, has ended", end.pid),
                 false => tracing::error!("{name}: the predecessor, pid {}, Exited uncleanly ({status})", end.pid),
             }

@@ -67,6 +67,7 @@ impl Supervisor<'_> {
     fn stopped(&mut self, end: &Ended) {
         let runs = self.runs(end.service, end.pid);
         let slot = &mut self.slots[end.service];
+        self.files.remove_door(&slot.service.file_name, end.pid);
         slot.successor.take_if(|handle| handle.pid == end.pid);
         slot.leaving.retain(|leaving| leaving.process.pid != end.pid);
         if runs {
@@ -74,7 +75,8 @@ impl Supervisor<'_> {
             self.files.remove_pid(&slot.service.file_name);
         }
         // TERM may have come before it was ready to take it.
-        if !end.status.success() && end.status.signal() != Some(Signal::SIGTERM as i32) {
+        let by_signal = end.status.and_then(|status| status.signal()) == Some(Signal::SIGTERM as i32);
+        if !end.ended_well() && !by_signal {
             self.unclean = true;
             tracing::error!("{}: Exited uncleanly ({})", slot.service.name(), describe(end.status));
         }

@@ -41,6 +41,7 @@ impl Worker {
     pub(super) fn begin_drain(&mut self, timeout: Duration, now: Instant) {
         tracing::info!("{} clients are left to be served, for at most {} s", self.clients.len(), timeout.as_secs());
         std::mem::take(&mut self.listeners).deregister(self.reactor.registry());
+        process::adoption::leave();
         // Its file is the successor's by now, if that has one.
         drop(self.leave_door());
         let mut closing = Spread::over(timeout / 2, now);

@@ -8,6 +8,7 @@
 
 use std::fs::File;
 use std::io;
+use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -25,7 +26,7 @@ const KEPT: usize = 64 * 1024;
 /// Where lines go.
 #[derive(Debug)]
 pub(super) enum Output {
-    /// This file for good.
+    /// Stdout, or what has taken its place when it is opened again.
     Stdout(File),
     /// A file that is opened again when it was renamed.
     File(PathBuf, Option<File>),
@@ -33,10 +34,17 @@ pub(super) enum Output {
 
 impl Output {
     fn reopen(&mut self) {
-        if let Self::File(path, file) = self {
-            *file = append(path)
-                .inspect_err(|reason| eprintln!("failed to open log file {}: {reason}", path.display()))
-                .ok();
+        match self {
+            Self::File(path, file) => {
+                *file = append(path)
+                    .inspect_err(|reason| eprintln!("failed to open log file {}: {reason}", path.display()))
+                    .ok();
+            }
+            Self::Stdout(file) => {
+                if let Ok(stdout) = io::stdout().as_fd().try_clone_to_owned() {
+                    *file = stdout.into();
+                }
+            }
         }
     }
 
