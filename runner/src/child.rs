@@ -161,8 +161,8 @@ pub fn start(
     let (ours, theirs) = line().map_err(spawn_error)?;
     let mut command = if own { Command::new(&program) } else { Command::new(OWN_FILE) };
     command.env(RUNNER, std::process::id().to_string()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    // What systemd wants to know, the runner tells it.
-    for variable in [systemd::SOCKET, systemd::WATCHDOG, systemd::WATCHDOG_PID] {
+    // What systemd wants to know, the runner tells it, and what it has kept is the runner's.
+    for variable in [systemd::SOCKET, systemd::WATCHDOG, systemd::WATCHDOG_PID].into_iter().chain(inherit::KEPT) {
         command.env_remove(variable);
     }
     // A group of its own, so that Ctrl-C reaches the runner only.

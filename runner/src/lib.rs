@@ -53,8 +53,9 @@ pub mod vitals;
 
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
-use process::{Failure, log};
+use process::{Failure, inherit, log};
 use settings::{Origin, Settings};
 
 use crate::arguments::{Arguments, Command};
@@ -65,6 +66,10 @@ use crate::files::RunFiles;
 use crate::listeners::{Given, Listeners};
 use crate::observers::Observers;
 use crate::supervise::{Asking, Estate};
+use crate::systemd::Systemd;
+
+/// How long systemd may take to close sockets that it is to forget.
+const FORGETTING: Duration = Duration::from_secs(1);
 
 /// Name of the program.
 pub const NAME: &str = "pushpin-runner";
@@ -122,9 +127,14 @@ fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
 
     let merge = arguments.merge(origin);
     let files = RunFiles::prepare(settings, arguments.file_prefix(), merge)?;
+    let systemd = Systemd::of_environment(Instant::now()).unwrap_or_else(|error| {
+        tracing::warn!("systemd can not be told how the suite is: {}: {error}", systemd::SOCKET);
+        Systemd::default()
+    });
     let mut given = Given::default();
     let estate = Estate::find(&configuration, arguments, &files, &mut given);
-    let (listeners, asked) = match open(settings, &mut given) {
+    let opened = open_kept(&configuration, arguments, &files, &mut given, &systemd);
+    let (listeners, asked) = match opened {
         Ok(opened) => opened,
         Err(error) => {
             // The sockets of those that go on are theirs.
@@ -143,9 +153,44 @@ fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     }
     originals::write_files(&configuration, &files)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let outcome = runtime.block_on(supervise::run(configuration, arguments, &listeners, asked, &files, estate));
+    let outcome =
+        runtime.block_on(supervise::run(configuration, arguments, &listeners, asked, &files, estate, systemd));
     files.remove();
     outcome
+}
+
+/// The same, with what systemd has kept from the run before; has it keep what is open now.
+fn open_kept(
+    configuration: &Configuration,
+    arguments: &Arguments,
+    files: &RunFiles,
+    given: &mut Given,
+    systemd: &Systemd,
+) -> Result<(Listeners, Asking), Failure> {
+    for (name, socket) in inherit::kept() {
+        match systemd::parse_name(&name) {
+            Some((process, name)) => given.add(process, &name, socket),
+            None => tracing::warn!("systemd has a socket of the name {name}, which is none of ours: it is not used"),
+        }
+    }
+    let settings = &configuration.settings;
+    let dropped = given.drop_unusable(settings, &services::of(configuration, arguments, files));
+    for (process, name) in &dropped {
+        systemd.forget(&systemd::stored_name(process, name));
+    }
+    let mut opened = open(settings, given);
+    // Until systemd has closed those that it is to forget, their ports are taken.
+    let deadline = Instant::now() + if dropped.is_empty() { Duration::ZERO } else { FORGETTING };
+    while opened.is_err() && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(50));
+        opened = open(settings, given);
+    }
+    if let Ok((listeners, _)) = &opened {
+        for (process, name, socket) in listeners.tcp() {
+            systemd.store(&systemd::stored_name(&process, &name), socket);
+        }
+    }
+    opened
 }
 
 /// Opens all that the outside world and operators connect to.

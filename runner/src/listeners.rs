@@ -6,14 +6,17 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::sys::socket::{getsockopt, sockopt};
 use process::inherit::{self, ListenError};
 use process::local::{self, LocalError, LocalFile};
 use settings::{LocalPort, Part, Port, Settings};
+
+use crate::services::{Program, Service};
 
 /// No socket to listen on, or none that can be.
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +63,27 @@ impl Given {
     /// One more.
     pub fn add(&mut self, process: &str, socket: &str, fd: OwnedFd) {
         self.0.push((process.into(), socket.into(), fd));
+    }
+
+    /// Those of these services that can not be used: nobody wants them, or they were opened in another way. They are dropped, and their
+    /// processes and names come back.
+    pub fn drop_unusable(&mut self, settings: &Settings, services: &[Service]) -> Vec<(String, String)> {
+        let is_wanted = |process: &str, socket: &str| {
+            let service =
+                services.iter().find(|service| service.file_name == process && service.program == Program::Own);
+            service.is_some_and(|service| names(settings, service.part).contains(socket))
+        };
+        let shared = settings.runner.frontend_processes > 1;
+        let is_shared = |fd: &OwnedFd| getsockopt(fd, sockopt::ReusePort).unwrap_or_default();
+        let is_right = |process: &str, socket: &str, fd: &OwnedFd| {
+            let is_tcp = [inherit::HTTP, inherit::HTTPS].iter().any(|usage| socket.starts_with(&format!("{usage}:")));
+            is_wanted(process, socket) && (!is_tcp || is_shared(fd) == shared)
+        };
+        let all = std::mem::take(&mut self.0);
+        let (kept, others): (Vec<_>, Vec<_>) =
+            all.into_iter().partition(|(process, socket, fd)| is_right(process, socket, fd));
+        self.0 = kept;
+        others.into_iter().map(|(process, socket, _)| (process, socket)).collect()
     }
 
     fn take(&mut self, is_it: impl Fn(&str, &str) -> bool) -> Option<OwnedFd> {
@@ -181,6 +205,15 @@ impl Listeners {
     /// Those of frontend process `number`.
     pub fn frontend(&self, number: usize) -> &[Listener] {
         self.frontends.get(number).map_or(&[], Vec::as_slice)
+    }
+
+    /// The TCP sockets, each with the process that it is for and its name.
+    pub fn tcp(&self) -> impl Iterator<Item = (String, String, BorrowedFd<'_>)> {
+        let frontends = self.frontends.iter().enumerate().map(|(number, of)| (Part::Frontend.file_name(number), of));
+        let all = frontends.chain([(Part::Handler.program().to_string(), &self.handler)]);
+        let tcp = all.flat_map(|(process, of)| of.iter().map(move |listener| (process.clone(), listener)));
+        let tcp = tcp.filter(|(_, listener)| ![inherit::LOCAL, inherit::OPERATOR].contains(&listener.usage));
+        tcp.map(|(process, listener)| (process, socket_name(listener.usage, &listener.name), listener.socket.as_fd()))
     }
 
     /// Those of the handler.

@@ -71,6 +71,7 @@ pub async fn run(
     (observers, dashboard, control): Asking,
     files: &RunFiles,
     estate: Estate,
+    systemd: Systemd,
 ) -> Result<ExitCode, Failure> {
     let mut asked = Asked::new()?;
     let (news, mut told) = mpsc::unbounded_channel();
@@ -87,10 +88,6 @@ pub async fn run(
     let tickets = estate.tickets().map_or_else(|| Chain::new(std::time::SystemTime::now()), Ok);
     let tickets = tickets.map_err(|_| "the system has no random numbers for keys")?;
     let heartbeats = Heartbeats::new(slots.len(), configuration.settings.runner.heartbeat_timeout);
-    let systemd = Systemd::of_environment(std::time::Instant::now()).unwrap_or_else(|error| {
-        tracing::warn!("systemd can not be told how the suite is: {}: {error}", crate::systemd::SOCKET);
-        Systemd::default()
-    });
     let mut supervisor = Supervisor {
         slots,
         configuration,

@@ -1,15 +1,19 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
-//! What systemd is told: that the suite serves, reads its configuration again, stops, and is not stuck.
+//! What systemd is told: that the suite serves, reads its configuration again, stops, and is not stuck; and what it keeps: listening
+//! sockets, so that callers wait while the suite is restarted.
 //!
 //! The protocol is a line or two in a datagram (`man sd_notify`). Nothing is sent unless systemd, or who does as it does, asks for
 //! it with `NOTIFY_SOCKET`. The few lines are our own: crates for it bring little more than these, and a watchdog of their own.
 
 use std::env;
-use std::io;
+use std::io::{self, IoSlice};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::{Duration, Instant};
 
+use nix::poll::{PollFd, PollFlags, poll};
+use nix::sys::socket::{ControlMessage, MsgFlags, UnixAddr, sendmsg};
 use nix::time::{ClockId, clock_gettime};
 
 /// Where to send to.
@@ -18,6 +22,20 @@ pub const SOCKET: &str = "NOTIFY_SOCKET";
 pub const WATCHDOG: &str = "WATCHDOG_USEC";
 /// Which process that is meant for.
 pub const WATCHDOG_PID: &str = "WATCHDOG_PID";
+
+/// How long it may take for room to store a socket, in milliseconds.
+const STORING: u16 = 1000;
+
+/// The name under which systemd keeps the socket of a process of ours: names may have no colons.
+pub fn stored_name(process: &str, socket: &str) -> String {
+    format!("{process} {}", socket.replace(':', ";"))
+}
+
+/// The process and the socket of a name of [`stored_name`].
+pub fn parse_name(name: &str) -> Option<(&str, String)> {
+    let (process, socket) = name.split_once(' ')?;
+    Some((process, socket.replace(';', ":")))
+}
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -44,6 +62,31 @@ impl Systemd {
     /// All serve. Also said when a reload is over.
     pub fn ready(&self) {
         self.send("READY=1");
+    }
+
+    /// Has it keep a socket under this name for the next runner.
+    pub fn store(&self, name: &str, socket: BorrowedFd<'_>) {
+        let Some(systemd) = &self.socket else { return };
+        let text = format!("FDSTORE=1\nFDNAME={name}");
+        let files = [socket.as_raw_fd()];
+        let send = || {
+            let (parts, rights) = ([IoSlice::new(text.as_bytes())], [ControlMessage::ScmRights(&files)]);
+            sendmsg::<UnixAddr>(systemd.as_raw_fd(), &parts, &rights, MsgFlags::MSG_NOSIGNAL, None)
+        };
+        let mut sent = send();
+        if sent == Err(nix::Error::EAGAIN) {
+            // There may be many sockets. Nobody waits for us yet.
+            let _ = poll(&mut [PollFd::new(systemd.as_fd(), PollFlags::POLLOUT)], STORING);
+            sent = send();
+        }
+        if let Err(error) = sent {
+            tracing::warn!("systemd does not keep {name}: {error}");
+        }
+    }
+
+    /// Has it forget what it keeps under this name.
+    pub fn forget(&self, name: &str) {
+        self.send(&format!("FDSTOREREMOVE=1\nFDNAME={name}"));
     }
 
     /// The configuration is being read again.
@@ -135,6 +178,23 @@ mod tests {
         systemd.status(4, &["proxy does\nnot run".into(), "handler is starting".into()]);
         assert_eq!(read(&theirs), "STATUS=not ready: proxy does not run, handler is starting");
         assert!(theirs.recv(&mut [0; 10]).is_err());
+    }
+
+    #[test]
+    fn what_is_kept_has_a_name_without_colons() {
+        let name = stored_name("pushpin-frontend-1", "http:[::1]:80");
+        assert_eq!(name, "pushpin-frontend-1 http;[;;1];80");
+        assert_eq!(parse_name(&name), Some(("pushpin-frontend-1", "http:[::1]:80".into())));
+        assert_eq!(parse_name("stored"), None);
+    }
+
+    #[test]
+    fn a_socket_that_is_kept_goes_with_its_name() {
+        let (systemd, theirs) = pair();
+        systemd.store("a b", theirs.as_fd());
+        assert_eq!(read(&theirs), "FDSTORE=1\nFDNAME=a b");
+        systemd.forget("a b");
+        assert_eq!(read(&theirs), "FDSTOREREMOVE=1\nFDNAME=a b");
     }
 
     #[test]

@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 //! What systemd is told, by a socket in its place.
 
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::net::UnixDatagram;
+use std::process::{Child, ChildStdout, Command, Stdio};
 
 use nix::sys::signal::Signal;
-use pushpin_tests::suite::{Stopped, Suite};
+use pushpin_tests::client::{Client, get};
+use pushpin_tests::suite::{Stopped, Suite, free_ports, program};
 use pushpin_tests::{PATIENCE, until};
 
 struct Systemd {
@@ -76,4 +79,94 @@ fn the_watchdog_hears_of_the_runner_and_of_nobody_else() {
         let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap();
         assert!(!String::from_utf8_lossy(&environment).contains("NOTIFY_SOCKET"));
     }
+}
+
+/// A suite that is started by one in the place of systemd who keeps sockets for it.
+struct Keeper {
+    suite: Suite,
+    process: Child,
+    said: BufReader<ChildStdout>,
+}
+
+impl Keeper {
+    fn new(settings: &str) -> Self {
+        let suite = Suite::prepare("* test", settings);
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/e2e/kept_by_systemd.py");
+        let mut process = Command::new("python3")
+            .args([script.as_ref(), suite.path("notify").as_os_str(), suite.path("runner.out").as_os_str()])
+            .arg(program("pushpin-runner"))
+            .arg(format!("--config={}", suite.path("pushpin.conf").display()))
+            .current_dir(suite.path(""))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let said = BufReader::new(process.stdout.take().unwrap());
+        Self { suite, process, said }
+    }
+
+    fn tell(&mut self, text: &str) {
+        writeln!(self.process.stdin.as_mut().unwrap(), "{text}").unwrap();
+    }
+
+    fn hears(&mut self, expected: &str) {
+        let mut line = String::new();
+        self.said.read_line(&mut line).unwrap();
+        assert_eq!(line.trim(), expected, "{}", self.suite.logs());
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        // It ends the suite when nothing more can come.
+        drop(self.process.stdin.take());
+        let _ = self.process.wait();
+    }
+}
+
+#[test]
+fn callers_wait_while_the_suite_is_restarted_and_are_not_refused() {
+    for settings in ["", "[runner]\nfrontend_processes=2\n"] {
+        let mut keeper = Keeper::new(settings);
+        keeper.tell("start");
+        keeper.hears("ready");
+        for _ in 0..2 {
+            keeper.tell("stop");
+            keeper.hears("ended");
+            let mut client = Client::connect(keeper.suite.port).unwrap();
+            client.get("/").unwrap();
+            let mut publisher = Client::connect(keeper.suite.publish_port).unwrap();
+            publisher.get("/").unwrap();
+            keeper.tell("start");
+            assert_eq!(client.response().unwrap().head.status, 200);
+            assert!(publisher.response().unwrap().head.status >= 200);
+            keeper.hears("ready");
+        }
+    }
+}
+
+#[test]
+fn what_is_kept_is_forgotten_when_the_configuration_has_other_ports() {
+    let mut keeper = Keeper::new("");
+    keeper.tell("start");
+    keeper.hears("ready");
+    keeper.tell("stop");
+    keeper.hears("ended");
+    let [other] = free_ports();
+    let file = keeper.suite.path("pushpin.conf");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let old = format!("http_port=127.0.0.1:{}", keeper.suite.port);
+    std::fs::write(&file, text.replace(&old, &format!("http_port=127.0.0.1:{other}"))).unwrap();
+    keeper.tell("start");
+    keeper.hears("ready");
+    assert_eq!(get(other, "/").unwrap().head.status, 200);
+    until("the other port is nobody's", || Client::connect(keeper.suite.port).is_err());
+    // One that several share has to be opened anew.
+    keeper.tell("stop");
+    keeper.hears("ended");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, text.replace("[runner]\n", "[runner]\nfrontend_processes=2\n")).unwrap();
+    keeper.tell("start");
+    keeper.hears("ready");
+    assert_eq!(get(other, "/").unwrap().head.status, 200);
 }

@@ -11,8 +11,10 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{LazyLock, Mutex, PoisonError};
 
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, getsockopt, setsockopt, socket, sockopt,
 };
@@ -156,11 +158,35 @@ fn parse(text: &str) -> impl Iterator<Item = (RawFd, String, String)> {
     })
 }
 
+/// The variables in which systemd tells which of its descriptors are for whom: their process, their number from 3 on, their names.
+pub const KEPT: [&str; 3] = ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"];
+
+/// The listening sockets that systemd has kept for this process, by the names that it was told. The first call has them all.
+pub fn kept() -> Vec<(String, OwnedFd)> {
+    static TAKEN: AtomicBool = AtomicBool::new(false);
+    if TAKEN.swap(true, Ordering::Relaxed) {
+        return Vec::new();
+    }
+    let [pid, count, names] = KEPT.map(|name| std::env::var(name).unwrap_or_default());
+    let take = |(fd, name): (RawFd, String)| {
+        let socket = adopt(fd)?;
+        fcntl(&socket, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).ok()?;
+        Some((name, socket))
+    };
+    kept_for(std::process::id(), &pid, &count, &names).into_iter().filter_map(take).collect()
+}
+
+fn kept_for(own: u32, pid: &str, count: &str, names: &str) -> Vec<(RawFd, String)> {
+    let count = count.parse::<u16>().ok().filter(|_| pid.parse() == Ok(own)).unwrap_or_default();
+    (3..).zip(names.split(':').map(String::from)).take(usize::from(count)).collect()
+}
+
 /// Takes over a file descriptor that was open when this program started.
 #[allow(unsafe_code)]
 fn adopt(fd: RawFd) -> Option<OwnedFd> {
     // SAFETY: the number comes from the process that started us, which left it open for us alone, and nothing in this program
-    // has it: it is taken once (the only caller fills a static), before the component opens sockets of its own. Whether it is
+    // has it: it is taken once (of the two callers one fills a static, and the other works once), before the program opens sockets
+    // of its own. Whether it is
     // a listening socket is checked next; if not, it is forgotten without being closed.
     let owned = unsafe { OwnedFd::from_raw_fd(fd) };
     if !getsockopt(&owned, sockopt::AcceptConn).unwrap_or(false) {
@@ -180,6 +206,14 @@ mod tests {
         assert_eq!(found[0], (3, "http".into(), "127.0.0.1:7999".into()));
         assert_eq!(found[1], (4, "publish".into(), "[::1]:5561".into()));
         assert_eq!(found[2], (5, "local".into(), "/r/a:b".into()));
+    }
+
+    #[test]
+    fn what_systemd_has_kept_is_for_one_process_and_has_names() {
+        assert_eq!(kept_for(7, "7", "2", "a:b:c"), [(3, "a".into()), (4, "b".into())]);
+        for (pid, count) in [("8", "2"), ("", "2"), ("7", ""), ("7", "-1"), ("7", "x")] {
+            assert_eq!(kept_for(7, pid, count, "a:b"), []);
+        }
     }
 
     #[test]
