@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use frontend::client::output::Output;
 use frontend::context::{Config, Context};
+use frontend::departure::{Departures, Nature};
 use frontend::exchange::Exchanges;
 use frontend::http1::{Http1, SharedBody};
 use frontend::replay::Terms;
@@ -227,4 +228,72 @@ fn what_no_proxy_has_got_anything_of_is_taken_back_whatever_it_does() {
     let Bench { exchanges, sent, now, .. } = &mut bench;
     assert!((0..10).all(|_| exchanges.take_back(0, *now, sent)), "it was never sent, so that does not count");
     assert_eq!(bench.sent(), ["0-0 0 POST more"]);
+}
+
+/// What becomes of requests when their proxy has gone.
+struct Ends {
+    departures: Departures,
+    ended: Vec<u32>,
+}
+
+impl Ends {
+    fn new(bench: &Bench) -> Self {
+        Ends { departures: Departures::new(Duration::ZERO, bench.now), ended: Vec::new() }
+    }
+
+    /// All that a proxy has sent has been read, and its links end.
+    fn leave(&mut self, name: &str, bench: &mut Bench) {
+        let proxy = bench.peers.intern(name.as_bytes()).unwrap();
+        self.departures.on_answer(proxy);
+        self.departures.on_left(proxy, name.as_bytes(), &mut bench.exchanges, bench.now);
+    }
+
+    /// So much later, what is due by then is done, and all of it at once.
+    fn look_after(&mut self, time: Duration, bench: &mut Bench) {
+        let Bench { exchanges, now, sent, .. } = bench;
+        *now += time;
+        while self.departures.next_due().is_some_and(|due| due <= *now) {
+            let step = self.departures.step(exchanges, |_| Nature::Request, *now);
+            self.ended.extend(step.ended);
+            step.again.into_iter().for_each(|slot| assert!(exchanges.send_again(slot, *now, sent)));
+        }
+    }
+}
+
+/// A process that has been stopped looks at everything late.
+#[test]
+fn an_unanswered_request_goes_to_the_next_proxy_however_late_the_end_of_its_proxy_is_looked_after() {
+    let mut bench = Bench::new(TERMS);
+    let mut ends = Ends::new(&bench);
+    bench.client(GET);
+    ends.leave("p1", &mut bench);
+    ends.look_after(Duration::ZERO, &mut bench);
+    // The link by which requests go ends behind the other.
+    ends.departures.on_requests_lost(&bench.exchanges, bench.now);
+    ends.look_after(Duration::from_secs(3), &mut bench);
+    assert_eq!(ends.ended, []);
+    assert_eq!(bench.sent(), ["0-0 0 GET", "0-1 0 GET"]);
+}
+
+#[test]
+fn a_request_that_its_proxy_was_giving_away_goes_to_the_next_unless_somebody_has_got_it() {
+    for is_taken in [false, true] {
+        let mut bench = Bench::new(TERMS);
+        let mut ends = Ends::new(&bench);
+        bench.client(GET);
+        bench.acknowledge("p1", 0);
+        // Long before what it has said last.
+        ends.departures.on_requests_lost(&bench.exchanges, bench.now);
+        ends.look_after(Duration::from_millis(100), &mut bench);
+        bench.server("p1", 1, Packet { kind: Kind::HandoffStart, ..Packet::default() });
+        ends.leave("p1", &mut bench);
+        ends.look_after(Duration::from_millis(1), &mut bench);
+        if is_taken {
+            bench.server("h", 2, Packet { kind: Kind::KeepAlive, ..Packet::default() });
+        }
+        ends.look_after(Duration::from_secs(3), &mut bench);
+        assert_eq!(ends.ended, [], "{is_taken}");
+        let sent = bench.sent();
+        assert_eq!(sent.last().map(String::as_str), Some(if is_taken { "0-0 1 " } else { "0-1 0 GET" }), "{sent:?}");
+    }
 }

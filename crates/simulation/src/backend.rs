@@ -11,12 +11,15 @@ use std::time::Instant;
 
 use tnetstring::Writer;
 use zhttp::session::server::{Due, Outcome, Session};
-use zhttp::{Ext, Headers, Ids, Kind, Packet, Peers};
+use zhttp::{Ext, Headers, Ids, Kind, Packet, PeerId, Peers};
 
 use crate::net::{Lane, Net, Part};
 
 /// Request bytes that are granted at a time.
 const WINDOW: u32 = 1_000;
+
+/// A session by the proxy that has opened it and the name that this has given to it.
+type Key = (PeerId, Vec<u8>);
 
 struct Exchange {
     session: Session,
@@ -38,7 +41,7 @@ struct Answer {
 pub struct Backend {
     name: Vec<u8>,
     peers: Peers,
-    exchanges: BTreeMap<Vec<u8>, Exchange>,
+    exchanges: BTreeMap<Key, Exchange>,
     /// Items of the channel r that are stored.
     pub stored: u64,
 }
@@ -64,9 +67,11 @@ impl Backend {
         self.exchanges.is_empty()
     }
 
-    fn send(&self, id: &[u8], seq: u32, packet: Packet<'_>, net: &mut Net) {
+    fn send(&self, (client, id): &Key, seq: u32, packet: Packet<'_>, net: &mut Net) {
         let packet = Packet { from: &self.name, ids: Ids::One(id, Some(seq)), ext: Ext::MULTI, ..packet };
-        net.send(Part::Backend, Part::Proxy, Lane::Published, packet.encode(None, &mut Writer::new(1024)));
+        if let Some(proxy) = net.part(self.peers.name(*client)) {
+            net.send(Part::Backend, proxy, Lane::Published, packet.encode(None, &mut Writer::new(1024)));
+        }
     }
 
     /// A packet of the proxy.
@@ -81,32 +86,35 @@ impl Backend {
             let last = packet.headers.get("Grip-Last").and_then(|value| std::str::from_utf8(value).ok());
             let last = last.and_then(|value| value.strip_prefix("r; last-id=")?.parse().ok());
             let exchange = Exchange { session, path, last, received: packet.body.len(), answer: None };
-            self.exchanges.insert(id.to_vec(), exchange);
-            return self.go_on(id, now, net);
+            let key = (client, id.to_vec());
+            let former = self.exchanges.insert(key.clone(), exchange);
+            assert!(former.is_none(), "the proxy uses an id twice");
+            return self.go_on(&key, net);
         }
         for (id, seq) in packet.ids.iter().map(|id| id.expect("the proxy sends good ids")) {
-            let Some(exchange) = self.exchanges.get_mut(id) else { continue };
+            let key = (client, id.to_vec());
+            let Some(exchange) = self.exchanges.get_mut(&key) else { continue };
             match exchange.session.on_packet(&packet, seq, now) {
-                Ok(Outcome::Ended) => drop(self.exchanges.remove(id)),
+                Ok(Outcome::Ended) => drop(self.exchanges.remove(&key)),
                 Ok(Outcome::Data) => {
                     exchange.received += packet.body.len();
                     exchange.session.pass_on(packet.body.len());
-                    self.go_on(id, now, net);
+                    self.go_on(&key, net);
                 }
-                Ok(_) => self.go_on(id, now, net),
+                Ok(_) => self.go_on(&key, net),
                 Err(violation) => panic!("the proxy broke the rules: {violation}; {packet:?}"),
             }
         }
     }
 
     /// Grants, and answers what is complete.
-    fn go_on(&mut self, id: &[u8], now: Instant, net: &mut Net) {
-        let Some(exchange) = self.exchanges.get_mut(id) else { return };
+    fn go_on(&mut self, key: &Key, net: &mut Net) {
+        let Some(exchange) = self.exchanges.get_mut(key) else { return };
         if let Some(credits) = exchange.session.grant() {
             let seq = exchange.session.send().seq;
-            self.send(id, seq, Packet { kind: Kind::Credit, credits: Some(credits), ..Packet::default() }, net);
+            self.send(key, seq, Packet { kind: Kind::Credit, credits: Some(credits), ..Packet::default() }, net);
         }
-        let Some(exchange) = self.exchanges.get_mut(id) else { return };
+        let Some(exchange) = self.exchanges.get_mut(key) else { return };
         if !exchange.session.is_complete() && !exchange.path.starts_with("both") {
             return;
         }
@@ -132,11 +140,10 @@ impl Backend {
             }
         }
         let over = packets.last().is_some_and(|(.., more)| !more);
-        let _ = now;
         if packets.is_empty() {
             return;
         }
-        let Some(exchange) = self.exchanges.get(id) else { return };
+        let Some(exchange) = self.exchanges.get(key) else { return };
         let Some(answer) = &exchange.answer else { return };
         let headers: Vec<(&[u8], &[u8])> =
             answer.headers.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())).collect();
@@ -146,16 +153,17 @@ impl Backend {
                 true => Packet { code: Some(200), reason: Some(b"OK"), headers: Headers::Pairs(&headers), ..packet },
                 false => packet,
             };
-            self.send(id, seq, packet, net);
+            self.send(key, seq, packet, net);
         }
         if over {
-            self.exchanges.remove(id);
+            self.exchanges.remove(key);
         }
     }
 
-    /// The proxy is gone, and nobody wants the answers any more.
-    pub fn on_left(&mut self) {
-        self.exchanges.clear();
+    /// A proxy is gone, and nobody wants its answers any more.
+    pub fn on_left(&mut self, name: &[u8]) {
+        let client = self.peers.find(name);
+        self.exchanges.retain(|(known, _), _| Some(*known) != client);
     }
 
     /// When something is due.
@@ -165,15 +173,15 @@ impl Backend {
 
     /// Does what is due.
     pub fn on_timer(&mut self, now: Instant, net: &mut Net) {
-        let ids: Vec<Vec<u8>> = self.exchanges.keys().cloned().collect();
-        for id in ids {
-            while let Some(exchange) = self.exchanges.get_mut(&id) {
+        let keys: Vec<Key> = self.exchanges.keys().cloned().collect();
+        for key in keys {
+            while let Some(exchange) = self.exchanges.get_mut(&key) {
                 match exchange.session.on_timer(now) {
                     Due::Nothing => break,
                     Due::KeepAlive(to) => {
-                        self.send(&id, to.seq, Packet { kind: Kind::KeepAlive, ..Packet::default() }, net);
+                        self.send(&key, to.seq, Packet { kind: Kind::KeepAlive, ..Packet::default() }, net);
                     }
-                    Due::Expired | Due::Spent => drop(self.exchanges.remove(&id)),
+                    Due::Expired | Due::Spent => drop(self.exchanges.remove(&key)),
                 }
             }
         }

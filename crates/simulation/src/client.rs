@@ -24,12 +24,21 @@ pub enum Ask {
     Reliable,
 }
 
+impl Ask {
+    /// Whether the response is held by a handler once it has begun.
+    pub fn is_held(&self) -> bool {
+        matches!(self, Ask::Stream(_) | Ask::Poll(_) | Ask::Reliable)
+    }
+}
+
 /// One client on one connection.
 pub struct Client {
     /// The frontend it is connected to.
     pub frontend: u8,
     /// What it waits for.
     pub ask: Option<Ask>,
+    /// Proxies that had died when it asked.
+    pub deaths_before: usize,
     /// The head of the response has come.
     pub begun: bool,
     /// The status in it.
@@ -56,6 +65,7 @@ impl Client {
         Client {
             frontend,
             ask: None,
+            deaths_before: 0,
             begun: false,
             code: 0,
             lazy: false,
@@ -71,8 +81,9 @@ impl Client {
         }
     }
 
-    /// Begins a request; gives its head.
-    pub fn ask(&mut self, ask: Ask) -> Vec<u8> {
+    /// Begins a request, when so many proxies have died; gives its head.
+    pub fn ask(&mut self, ask: Ask, deaths_before: usize) -> Vec<u8> {
+        self.deaths_before = deaths_before;
         let head = match &ask {
             Ask::Plain(length) => format!("GET /plain/{length} HTTP/1.1\r\nHost: x\r\n\r\n"),
             Ask::Upload(length) => {
@@ -92,20 +103,22 @@ impl Client {
         head.into_bytes()
     }
 
-    /// Bytes have come. `published` are the numbers of the last items of each channel.
-    pub fn on_bytes(&mut self, bytes: &[u8], published: &BTreeMap<&'static str, u64>) {
+    /// Bytes have come. `published` are the numbers of the last items of each channel. Gives what has been answered by that, and with
+    /// which status.
+    pub fn on_bytes(&mut self, bytes: &[u8], published: &BTreeMap<&'static str, u64>) -> Option<(Ask, u16)> {
         self.buffer.extend_from_slice(bytes);
+        let mut answered = None;
         loop {
             if self.ask.is_none() {
                 assert!(self.buffer.is_empty(), "{} bytes that nobody asked for", self.buffer.len());
-                return;
+                return answered;
             }
             if self.decoder.is_none() {
                 let (code, framing, persistent, used) = {
                     let Some((head, used)) =
                         parse_response(&self.buffer, &Limits::default(), "GET").expect("heads are well-formed")
                     else {
-                        return;
+                        return answered;
                     };
                     (head.code, head.framing, head.persistent, used)
                 };
@@ -122,7 +135,7 @@ impl Client {
                         .collect();
                 }
             }
-            let Some(decoder) = &mut self.decoder else { return };
+            let Some(decoder) = &mut self.decoder else { return answered };
             let mut used = 0;
             while !decoder.is_done() {
                 let decoded = decoder.decode(&self.buffer[used..], usize::MAX).expect("bodies are well-formed");
@@ -138,10 +151,10 @@ impl Client {
                 self.check(done);
             }
             if !done {
-                return;
+                return answered;
             }
             self.decoder = None;
-            self.ask = None;
+            answered = self.ask.take().map(|ask| (ask, self.code));
             // What is left of an upload is wanted no more.
             self.unsent = 0;
             self.channels.clear();

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 //! A frontend: its clients and exchanges, driven as its worker does it.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::{self, ErrorKind, Write};
 use std::time::{Duration, Instant};
 
@@ -9,9 +9,10 @@ use frontend::client::output::Output;
 use frontend::client::pacing::{Ending, Pacing, Reading};
 use frontend::context::{Config, Context};
 use frontend::departure::{Departures, Nature};
-use frontend::exchange::{Exchanges, Over, Owed};
+use frontend::exchange::{Exchange, Exchanges, Over, Owed};
 use frontend::http1::{Http1, SharedBody};
 use frontend::keep::offer;
+use frontend::replay::Terms;
 use frontend::uplink::Uplink;
 use tnetstring::Writer;
 use zhttp::session::client::GRANT_DELAY;
@@ -21,6 +22,10 @@ use crate::net::{Lane, Net, Part};
 
 /// Body bytes that a frontend grants at a time.
 pub const WINDOW: u32 = 2_000;
+/// How long sessions wait for the successor of their server.
+pub const RECOVER_WAIT: Duration = Duration::from_secs(10);
+/// Requests wait so long for a proxy, and are kept up to so many bytes.
+const REPLAY: Terms = Terms { wait: Duration::from_secs(8), body: 4_000, memory: 100_000 };
 /// Bytes that the system keeps for a client that does not read.
 const SOCKET: usize = 1_000;
 
@@ -80,6 +85,10 @@ pub struct Frontend {
     owing: Vec<(u32, u64)>,
     grants_due: Option<Instant>,
     departures: Departures,
+    /// A proxy is there, as far as it is known.
+    is_connected: bool,
+    /// Clients that were closed because a deadline had passed.
+    late: BTreeSet<u32>,
     /// No server has any reason to break the rules.
     strict: bool,
 }
@@ -89,6 +98,7 @@ struct Links<'a> {
     name: &'a [u8],
     peers: &'a Peers,
     grants: &'a mut Bulk<u32>,
+    is_connected: bool,
     net: &'a mut Net,
     writer: Writer,
 }
@@ -116,6 +126,10 @@ impl Uplink for Links<'_> {
         self.writer.as_slice()
     }
 
+    fn is_connected(&self) -> bool {
+        self.is_connected
+    }
+
     fn send(&mut self, to: PeerId, packet: &Packet<'_>) {
         self.flush();
         self.post(to, packet);
@@ -140,6 +154,7 @@ macro_rules! links {
             name: &$this.name,
             peers: &$this.peers,
             grants: &mut $this.grants,
+            is_connected: $this.is_connected,
             net: $net,
             writer: Writer::new(1024),
         }
@@ -149,14 +164,13 @@ macro_rules! links {
 impl Frontend {
     /// A frontend without clients. One that is not `able` hears servers by PUB and keeps nothing for them.
     pub fn new(part: Part, name: &[u8], able: bool, strict: bool, now: Instant) -> Self {
-        let config =
-            Config { window: WINDOW, recover_wait: Duration::from_secs(10), router_resp: able, ..Config::default() };
+        let config = Config { window: WINDOW, recover_wait: RECOVER_WAIT, router_resp: able, ..Config::default() };
         let departures = Departures::new(config.recover_wait, now);
         Frontend {
             part,
             name: name.to_vec(),
             peers: Peers::default(),
-            exchanges: Exchanges::for_clients(100),
+            exchanges: Exchanges::for_clients(100).replaying(REPLAY),
             config,
             conns: BTreeMap::new(),
             ended: BTreeMap::new(),
@@ -164,6 +178,8 @@ impl Frontend {
             owing: Vec::new(),
             grants_due: None,
             departures,
+            is_connected: true,
+            late: BTreeSet::new(),
             strict,
         }
     }
@@ -171,6 +187,11 @@ impl Frontend {
     /// Sessions that there are.
     pub fn sessions(&self) -> usize {
         self.exchanges.len()
+    }
+
+    /// Whether a client was closed because a deadline had passed.
+    pub fn is_late(&self, client: u32) -> bool {
+        self.late.contains(&client)
     }
 
     /// A client connects.
@@ -323,37 +344,63 @@ impl Frontend {
         }
     }
 
-    /// Whether servers can leave records with it.
-    pub fn is_able(&self) -> bool {
-        self.config.router_resp
-    }
-
-    /// A server is gone.
-    pub fn on_left(&mut self, name: &[u8], now: Instant) {
+    /// A link to a server has ended.
+    pub fn on_left(&mut self, name: &[u8], lane: Lane, now: Instant, net: &mut Net) {
+        if lane == Lane::First {
+            return self.on_requests_lost(now, net);
+        }
         let Some(peer) = self.peers.intern(name) else { return };
         self.departures.on_left(peer, name, &mut self.exchanges, now);
     }
 
-    /// The handler `from` asks for what its predecessor had.
+    /// The link to a proxy has ended by which requests go. What was sent by it was perhaps not read; what was not waits for the next.
+    fn on_requests_lost(&mut self, now: Instant, net: &mut Net) {
+        self.is_connected = false;
+        for message in net.take_unsent(self.part, Part::Proxy, Lane::First) {
+            let packet = Packet::decode(&message).expect("it is ours");
+            let (id, _) = packet.ids.single().expect("a first packet has one id");
+            let Some(slot) = self.exchanges.find(id).map(|exchange| exchange.slot()) else { continue };
+            if !self.exchanges.take_back(slot, now, &mut links!(self, net)) {
+                self.lose(slot, Some((503, "The servers of this request take no more.\n")), now, net);
+            }
+        }
+        self.departures.on_requests_lost(&self.exchanges, now);
+    }
+
+    /// A proxy is there, and takes requests.
+    pub fn on_proxy(&mut self, now: Instant, net: &mut Net) {
+        self.is_connected = true;
+        while self.exchanges.send_waiting(now, &mut links!(self, net)) {}
+    }
+
+    /// The server `from` asks for what its predecessor had.
     pub fn on_question(&mut self, from: &[u8], message: &[u8], now: Instant, net: &mut Net) {
         let from = self.peers.intern(from).expect("names are short");
-        let place = offer::on_question(&mut self.exchanges, from, message).expect("handlers ask what can be read");
+        let place = offer::on_question(&mut self.exchanges, from, message).expect("servers ask what can be read");
         place.into_iter().for_each(|place| self.offer(place, from, now, net));
     }
 
     fn offer(&mut self, place: usize, to: PeerId, now: Instant, net: &mut Net) {
         let offer = offer::offer(&mut self.exchanges, place, to, now);
         // One that has gone meanwhile hears nothing.
-        if net.part(self.peers.name(to)).is_some() {
-            offer.packets.into_iter().for_each(|packet| net.tell(self.part, Part::Handler, packet));
+        if let Some(part) = net.part(self.peers.name(to)) {
+            offer.packets.into_iter().for_each(|packet| net.tell(self.part, part, packet));
         }
     }
 
     /// Ends sessions whose server is gone, or offers them to its successor.
     fn end_departed(&mut self, now: Instant, net: &mut Net) {
         while self.departures.next_due().is_some_and(|due| due <= now) {
-            let step = self.departures.step(&mut self.exchanges, |_| Nature::Request, now);
+            let conns = &self.conns;
+            let nature = |exchange: &Exchange| {
+                let conn = exchange.client().and_then(|client| conns.get(&client));
+                conn.map_or(Nature::Request, |conn| conn.http.nature())
+            };
+            let step = self.departures.step(&mut self.exchanges, nature, now);
             step.ended.into_iter().for_each(|slot| self.lose(slot, Some((502, "The server is gone.\n")), now, net));
+            for slot in step.again {
+                self.exchanges.send_again(slot, now, &mut links!(self, net));
+            }
             step.offer.into_iter().for_each(|(place, to)| self.offer(place, to, now, net));
         }
     }
@@ -373,7 +420,7 @@ impl Frontend {
         let exchanges = slots.into_iter().filter_map(|slot| self.exchanges.next_due(slot));
         let clients =
             self.conns.values().filter_map(|conn| conn.pacing.due(&self.config.deadlines)).map(|(due, _)| due);
-        let departures = self.departures.next_due();
+        let departures = self.departures.next_due().into_iter().chain(self.exchanges.next_given_up_at());
         exchanges.chain(clients).chain(departures).chain(self.grants_due).min()
     }
 
@@ -400,9 +447,13 @@ impl Frontend {
             let Some(conn) = self.conns.get_mut(&client) else { continue };
             let mut links = links!(self, net);
             conn.http.on_gone(&mut context!(self, &mut conn.output, now, links, net));
+            self.late.insert(client);
             self.close(client, Connection::Reset);
         }
         self.end_departed(now, net);
+        while let Some(slot) = self.exchanges.next_given_up(now) {
+            self.lose(slot, Some((502, "No proxy has come.\n")), now, net);
+        }
         let slots: Vec<u32> = self.exchanges.iter_mut().map(|exchange| exchange.slot()).collect();
         let mut keep_alives = Bulk::default();
         for slot in slots {

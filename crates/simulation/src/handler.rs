@@ -13,8 +13,8 @@ use handler::take_over::accept::{self, Accept};
 use handler::take_over::admission::{Decision, Prepared};
 use handler::take_over::arrears::Arrears;
 use handler::take_over::asked;
-use rpc::Call;
 use rpc::call::{failure, success};
+use rpc::{Call, ws_control};
 use tnetstring::Writer;
 use zhttp::{Ext, Packet, PeerId, Peers};
 
@@ -68,9 +68,10 @@ impl Actions for Outputs<'_> {
         self.net.send(Part::Handler, Part::Proxy, Lane::First, packet.encode(None, &mut self.writer)).is_some()
     }
 
-    fn to_proxy(&mut self, _: PeerId, packet: &Packet<'_>) -> bool {
+    fn to_proxy(&mut self, to: PeerId, packet: &Packet<'_>) -> bool {
         let packet = Packet { from: self.name, ..*packet };
-        self.net.send(Part::Handler, Part::Proxy, Lane::Stream, packet.encode(None, &mut self.writer)).is_some()
+        let Some(part) = self.net.part(self.peers.name(to)) else { return false };
+        self.net.send(Part::Handler, part, Lane::Stream, packet.encode(None, &mut self.writer)).is_some()
     }
 
     fn give_back(&mut self, poll: &GivenBack<'_>) -> bool {
@@ -78,8 +79,13 @@ impl Actions for Outputs<'_> {
         self.net.send(Part::Handler, Part::Proxy, Lane::Retry, &packet).is_some()
     }
 
-    fn control(&mut self, _: &rpc::ws_control::Packet<'_>) -> Sent {
-        unreachable!("there are no WebSockets")
+    fn control(&mut self, packet: &ws_control::Packet<'_>) -> Sent {
+        let bytes = packet.encode().expect("it is flat");
+        match self.net.send(Part::Handler, Part::Proxy, Lane::Control, &bytes) {
+            Some(true) => Sent::Taken,
+            Some(false) => Sent::Full,
+            None => Sent::Lost,
+        }
     }
 
     fn follow(&mut self, _: &str) {}
@@ -147,9 +153,28 @@ impl Handler {
         self.recovering.is_under_way()
     }
 
-    /// The proxy says that it has no WebSockets.
-    pub fn on_all_named(&mut self, now: Instant, net: &mut Net) {
-        self.recovering.on_all_named(&mut self.engine, &mut Context::new(now, &mut outputs!(self, net)));
+    /// The proxy says something about WebSockets.
+    pub fn on_control(&mut self, message: &[u8], now: Instant, net: &mut Net) {
+        let packet = ws_control::Packet::decode(message).expect("the proxy sends packets");
+        if let Some(proxy) = packet.from.as_deref().and_then(|from| self.peers.intern(from)) {
+            self.engine.note_sent_to_sockets(proxy, &packet.marks, now);
+        }
+        let cx = &mut outputs!(self, net);
+        self.engine.on_control(&packet, &mut Context::new(now, cx));
+        if packet.named_all && self.recovering.on_all_named(&mut self.engine, &mut Context::new(now, cx)) {
+            cx.control(&ws_control::Packet { takes_up: true, ..ws_control::Packet::default() });
+        }
+        self.end_recovery(now, net);
+    }
+
+    /// The link to the proxy has ended by which it is told of WebSockets. What it has got nothing of is not for its successor, who
+    /// does not know them yet.
+    fn on_control_left(&mut self, now: Instant, net: &mut Net) {
+        if self.engine.goes_on_without_proxy() {
+            self.engine.flush(&mut Context::new(now, &mut outputs!(self, net)));
+            net.take_unsent(Part::Handler, Part::Proxy, Lane::Control);
+            self.engine.proxy_left();
+        }
     }
 
     /// The file that it leaves for a successor.
@@ -208,15 +233,19 @@ impl Handler {
     /// A call of the proxy; gives the answer.
     pub fn on_call(&mut self, lane: Lane, message: &[u8], now: Instant, net: &mut Net) {
         let call = Call::decode(message).expect("the proxy sends calls");
+        // An answer to one that is gone is sent, for all that can be seen here.
+        let reply = |answer: &[u8], net: &mut Net| {
+            net.is_of_the_dead(Part::Proxy, Part::Handler, lane)
+                || net.send(Part::Handler, Part::Proxy, lane, answer).is_some()
+        };
         if lane == Lane::Inspect {
             let inspected = rpc::inspect::Inspected { inspect_again: Some(1_000), ..Default::default() };
-            let answer = success(call.id, &inspected).expect("it is flat");
-            net.send(Part::Handler, Part::Proxy, lane, &answer);
+            reply(&success(call.id, &inspected).expect("it is flat"), net);
             return;
         }
         let (answer, prepared) = self.decide(&call, now, net);
         // The proxy must hear that the requests are ours before any frontend hears of us.
-        if net.send(Part::Handler, Part::Proxy, lane, &answer).is_some()
+        if reply(&answer, net)
             && let Some(prepared) = prepared
         {
             self.engine.take_over(prepared, &mut Context::new(now, &mut outputs!(self, net)));
@@ -251,9 +280,12 @@ impl Handler {
         self.engine.on_proxy_packet(from, &packet, &mut Context::new(now, &mut outputs!(self, net)));
     }
 
-    /// The proxy is gone.
-    pub fn on_proxy_left(&mut self, name: &[u8], now: Instant, net: &mut Net) {
-        if let Some(peer) = self.peers.find(name) {
+    /// A link to the proxy has ended.
+    pub fn on_proxy_left(&mut self, name: &[u8], lane: Lane, now: Instant, net: &mut Net) {
+        if lane == Lane::Control {
+            self.on_control_left(now, net);
+        }
+        if let Some(peer) = self.peers.find(name).filter(|_| lane == Lane::Stream) {
             self.engine.on_proxy_gone(peer, &mut Context::new(now, &mut outputs!(self, net)));
         }
     }

@@ -9,11 +9,17 @@
 //! - nobody breaks the rules of sessions (a violation is a panic), and no queue grows without bound;
 //! - a stream gets every item of its channels once and in the order of publishing, or it is seen to end;
 //! - a long-poll that says what it has gets what follows, whatever is published between its backend's answer and the hold;
-//! - a response is what the backend sent, or it is seen to be cut off.
+//! - a response is what the backend sent, or it is seen to be cut off;
+//! - where only proxies die, nothing that is held ends, and a request whose response had not begun is answered: by the next proxy, or
+//!   with 502 if it must not, or may no more, be sent again.
 //!
 //! And at the end: who was not cut off has got everything; and when all clients have gone, no part has a session left.
 //!
-//! `cargo test -p simulation` makes 500 runs in each weather. `SIMULATION_SEEDS=n` makes so many, `SIMULATION_SEED=n` repeats
+//! - [`net`], [`random`]: links and chance. [`frontend`], [`proxy`], [`handler`], [`backend`]: the processes. [`client`]: who knows what it
+//!   should get.
+//! - [`world`]: all of them and the clock. [`weather`]: what goes wrong. [`report`]: what has happened.
+//!
+//! `cargo test -p simulation` makes 400 runs in each weather. `SIMULATION_SEEDS=n` makes so many, `SIMULATION_SEED=n` repeats
 //! one, `SIMULATION_LOG=1` shows what the engines would have logged, `SIMULATION_TRACE=1` each packet.
 
 #![forbid(unsafe_code)]
@@ -25,6 +31,10 @@ pub mod handler;
 pub mod net;
 pub mod proxy;
 pub mod random;
+pub mod report;
+pub mod weather;
 pub mod world;
 
-pub use world::{Report, Weather, World};
+pub use report::Report;
+pub use weather::Weather;
+pub use world::World;

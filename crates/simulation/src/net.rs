@@ -3,6 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use crate::random::Random;
+
 /// A process by its place in the suite; a successor has the place of its predecessor, and another name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Part {
@@ -31,6 +33,15 @@ pub enum Lane {
     Inspect,
     /// Long-polls that go back to the proxy.
     Retry,
+    /// What proxy and handler tell each other about WebSockets.
+    Control,
+}
+
+impl Lane {
+    /// Whether its packets are for whoever is there: what one that dies has got nothing of goes to its successor.
+    fn is_for_any(self) -> bool {
+        matches!(self, Lane::First | Lane::Retry | Lane::Control)
+    }
 }
 
 /// What comes out of a link.
@@ -38,7 +49,7 @@ pub enum Lane {
 pub enum Message {
     /// Bytes.
     Packet(Vec<u8>),
-    /// Between frontends and handlers, about what a predecessor held; with the sender's name.
+    /// Between frontends and servers, about what a predecessor had; with the sender's name.
     Recovery(Vec<u8>, Vec<u8>),
     /// The sender of this name is there.
     Joined(Vec<u8>),
@@ -76,15 +87,20 @@ impl Net {
         others.into_iter().for_each(|other| self.meet(part, other));
     }
 
-    /// A frontend and a handler have a link.
+    /// Two processes have links. Those hear of it who do something then.
     fn meet(&mut self, a: Part, b: Part) {
-        let frontend = match (a, b) {
-            (frontend @ Part::Frontend(_), Part::Handler) | (Part::Handler, frontend @ Part::Frontend(_)) => frontend,
-            _ => return,
-        };
-        let Some(name) = self.names.get(&frontend) else { return };
-        for lane in lanes(frontend, Part::Handler) {
-            self.links.entry((frontend, Part::Handler, lane)).or_default().push_back(Message::Joined(name.clone()));
+        let pairs = [(a, b), (b, a)];
+        for (from, to) in pairs {
+            let lanes = match (from, to) {
+                (Part::Frontend(_), Part::Handler | Part::Proxy) => &[Lane::Stream, Lane::Published][..],
+                (Part::Proxy, Part::Frontend(_)) => &[Lane::First],
+                (Part::Handler, Part::Proxy) => &[Lane::Accept],
+                _ => &[],
+            };
+            let Some(name) = self.names.get(&from) else { return };
+            for &lane in lanes {
+                self.links.entry((from, to, lane)).or_default().push_back(Message::Joined(name.clone()));
+            }
         }
     }
 
@@ -126,12 +142,18 @@ impl Net {
         self.names.iter().find(|(_, known)| *known == name).map(|(part, _)| *part)
     }
 
-    /// A process goes. What it has sent still arrives, followed by the news; what was sent to it is lost.
-    pub fn leave(&mut self, part: Part) {
+    /// A process goes. What it has sent still arrives, followed by the news; what was sent to it is lost, but for what it has got
+    /// nothing of and any other can take.
+    pub fn leave(&mut self, part: Part, random: &mut Random) {
         let Some(name) = self.names.remove(&part) else { return };
         self.stopped.remove(&part);
         self.full.retain(|(from, to, _)| *from != part && *to != part);
-        self.links.retain(|(_, to, _), _| *to != part);
+        self.links.retain(|(_, to, lane), link| {
+            if *to == part {
+                link.drain(..if lane.is_for_any() { random.below(link.len() + 1) } else { link.len() });
+            }
+            !link.is_empty()
+        });
         for &other in self.names.keys() {
             // Everybody who has ever had a link with it hears of it, on each.
             for lane in lanes(part, other) {
@@ -158,9 +180,23 @@ impl Net {
         self.meet(from, to);
     }
 
+    /// Takes back what nobody has got anything of.
+    pub fn take_unsent(&mut self, from: Part, to: Part, lane: Lane) -> Vec<Vec<u8>> {
+        let link = self.links.remove(&(from, to, lane)).unwrap_or_default();
+        link.into_iter()
+            .filter_map(|message| if let Message::Packet(bytes) = message { Some(bytes) } else { None })
+            .collect()
+    }
+
+    /// Whether the sender of what has come last is gone: what is answered goes nowhere, though it can be sent.
+    pub fn is_of_the_dead(&self, from: Part, to: Part, lane: Lane) -> bool {
+        let link = self.links.get(&(from, to, lane));
+        link.is_some_and(|link| link.iter().any(|message| matches!(message, Message::Left(_))))
+    }
+
     /// Sends; `None` if nobody is there, otherwise whether there is room for more.
     pub fn send(&mut self, from: Part, to: Part, lane: Lane, bytes: &[u8]) -> Option<bool> {
-        if !self.names.contains_key(&to) {
+        if !self.names.contains_key(&to) && !lane.is_for_any() {
             return None;
         }
         let link = self.links.entry((from, to, lane)).or_default();
@@ -183,9 +219,10 @@ impl Net {
         }
     }
 
-    /// Links that have something for a process that runs.
+    /// Links that have something for a process that is there and runs.
     pub fn ready(&self) -> Vec<(Part, Part, Lane)> {
-        let ready = self.links.iter().filter(|((_, to, _), link)| !link.is_empty() && !self.stopped.contains(to));
+        let runs = |part| self.names.contains_key(part) && !self.stopped.contains(part);
+        let ready = self.links.iter().filter(|((_, to, _), link)| !link.is_empty() && runs(to));
         ready.map(|(key, _)| *key).collect()
     }
 
@@ -223,14 +260,18 @@ impl Net {
     }
 }
 
-/// The links on which `to` may hear from `from`.
+/// The links by whose end `to` hears that `from` is gone.
 fn lanes(from: Part, to: Part) -> Vec<Lane> {
     match (from, to) {
         (Part::Frontend(_), Part::Frontend(_)) => Vec::new(),
         (Part::Frontend(_), Part::Backend) | (Part::Backend, Part::Frontend(_)) => Vec::new(),
         (Part::Backend, Part::Handler) | (Part::Handler, Part::Backend) => Vec::new(),
-        (Part::Proxy, Part::Handler) | (Part::Handler, Part::Proxy) => vec![Lane::Accept],
+        (Part::Proxy, Part::Handler) | (Part::Handler, Part::Proxy) => {
+            vec![Lane::Stream, Lane::Accept, Lane::Inspect, Lane::Control]
+        }
+        (Part::Proxy, Part::Frontend(_)) => vec![Lane::Stream, Lane::First],
         (Part::Frontend(_), _) => vec![Lane::Stream, Lane::Published],
+        (Part::Backend, Part::Proxy) => vec![Lane::Published],
         _ => vec![Lane::Stream],
     }
 }

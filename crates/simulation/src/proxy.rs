@@ -6,15 +6,21 @@ use std::time::Instant;
 
 use proxy::context::{Config, Links, Note};
 use proxy::engine::Engine;
+use proxy::websocket::recovering::Recovering;
 use routes::Table;
 use tnetstring::Writer;
 use zhttp::Packet;
+use zhttp::inquiry::Change;
 
+use crate::frontend::RECOVER_WAIT;
 use crate::net::{Lane, Net, Part};
 
 /// See the module.
 pub struct Proxy {
     engine: Engine,
+    recovering: Recovering,
+    /// Handlers that have gone, by the links of calls and of what they say about WebSockets.
+    handlers_left: [u32; 2],
 }
 
 struct Sockets<'a> {
@@ -29,9 +35,9 @@ impl Links for Sockets<'_> {
         self.net.send(Part::Proxy, part, lane, packet.encode(None, &mut self.writer)).is_some()
     }
 
-    fn to_handler(&mut self, _to: &[u8], _by_router: bool, packet: &Packet<'_>) -> bool {
+    fn to_handler(&mut self, to: &[u8], _by_router: bool, packet: &Packet<'_>) -> bool {
         let bytes = packet.encode(None, &mut self.writer);
-        self.net.send(Part::Proxy, Part::Handler, Lane::Stream, bytes).is_some()
+        self.net.part(to).is_some_and(|part| self.net.send(Part::Proxy, part, Lane::Stream, bytes).is_some())
     }
 
     fn open_origin(&mut self, packet: &Packet<'_>) -> bool {
@@ -59,9 +65,8 @@ impl Links for Sockets<'_> {
         self.net.send(Part::Proxy, Part::Handler, Lane::Accept, call).is_some()
     }
 
-    /// There are no WebSockets in a simulation yet.
-    fn control(&mut self, _packet: &[u8]) -> bool {
-        false
+    fn control(&mut self, packet: &[u8]) -> bool {
+        self.net.send(Part::Proxy, Part::Handler, Lane::Control, packet).is_some()
     }
 
     fn log(&mut self, note: &Note<'_>) {
@@ -74,12 +79,16 @@ impl Links for Sockets<'_> {
 }
 
 impl Proxy {
-    /// A proxy with nothing to do.
-    pub fn new(name: &str, now: Instant) -> Self {
+    /// A proxy that asks so many frontends for the WebSockets of its predecessor.
+    pub fn new(name: &str, frontends: usize, now: Instant) -> Self {
         let (routes, problems) = Table::parse(b"* backend:80\n", "routes", &());
         assert!(problems.is_empty(), "{problems:?}");
-        let config = Config { max_open_requests: 1_000, ..Config::default() };
-        Proxy { engine: Engine::new(name, config, Arc::new(routes), now, 1_000_000) }
+        let config = Config { max_open_requests: 1_000, recover_wait: RECOVER_WAIT, ..Config::default() };
+        let mut engine = Engine::new(name, config, Arc::new(routes), now, 1_000_000);
+        if frontends > 0 {
+            engine.expect_strangers(now + RECOVER_WAIT);
+        }
+        Proxy { engine, recovering: Recovering::new(frontends, now), handlers_left: [0, 0] }
     }
 
     /// Requests under way.
@@ -102,32 +111,78 @@ impl Proxy {
             (Part::Handler, Lane::First) => self.engine.internal_request(message, now, sockets),
             (Part::Handler, Lane::Stream) => self.engine.client_packet(message, now, sockets),
             (Part::Handler, Lane::Retry) => self.engine.retry(message, now, sockets),
+            (Part::Handler, Lane::Control) => self.engine.control_packet(message, now, sockets),
             (Part::Handler, _) => self.engine.accept_reply(message, now, sockets),
             _ => self.engine.origin_packet(message, now, sockets),
         }
     }
 
-    /// A process is gone.
-    pub fn on_left(&mut self, from: Part, name: &[u8], now: Instant, net: &mut Net) {
-        let sockets = &mut Sockets { net, writer: Writer::new(1024) };
-        match from {
-            Part::Frontend(_) => self.engine.client_instance_left(name, now, sockets),
-            Part::Handler => {
-                self.engine.inspect_lost(now, sockets);
-                self.engine.accept_lost(now, sockets);
-                self.engine.client_instance_left(name, now, sockets);
-            }
-            _ => self.engine.outbound_left(name, now, sockets),
+    /// A frontend tells what it has kept of a predecessor.
+    pub fn on_kept(&mut self, from: &[u8], message: &[u8], now: Instant, net: &mut Net) {
+        let Some(frontend) = self.engine.peer(from) else { return };
+        if self.engine.on_kept(frontend, message, now, &mut Sockets { net, writer: Writer::new(1024) }) {
+            self.recovering.on_done(frontend);
         }
+        self.greet_handler(now, net);
+    }
+
+    /// A process is there. A frontend is seen by ROUTER, or can be asked, as its subscription says.
+    pub fn on_joined(&mut self, from: Part, name: &[u8], lane: Lane, now: Instant, net: &mut Net) {
+        if from == Part::Handler {
+            self.recovering.on_handler_joined(now);
+        } else {
+            self.note_frontend(name, if lane == Lane::Stream { Change::Linked } else { Change::Able }, net);
+        }
+        self.greet_handler(now, net);
+    }
+
+    fn note_frontend(&mut self, name: &[u8], change: Change, net: &mut Net) {
+        if let Some(frontend) = self.engine.peer(name)
+            && self.recovering.on_change(frontend, change)
+            && let Some(part) = net.part(name)
+        {
+            net.tell(Part::Proxy, part, Recovering::question());
+        }
+    }
+
+    /// Tells a handler that has come which WebSockets there are.
+    fn greet_handler(&mut self, now: Instant, net: &mut Net) {
+        let [calls, control] = self.handlers_left;
+        if self.recovering.tells(control >= calls, now) {
+            self.engine.handler_joined(now, &mut Sockets { net, writer: Writer::new(1024) });
+        }
+    }
+
+    /// A link to a process has ended.
+    pub fn on_left(&mut self, from: Part, name: &[u8], lane: Lane, now: Instant, net: &mut Net) {
+        if let Part::Frontend(_) = from {
+            self.note_frontend(name, if lane == Lane::Stream { Change::Lost } else { Change::NotAble }, net);
+        }
+        let sockets = &mut Sockets { net, writer: Writer::new(1024) };
+        match (from, lane) {
+            (Part::Handler, Lane::Inspect) => self.engine.inspect_lost(now, sockets),
+            (Part::Handler, Lane::Accept) => {
+                self.handlers_left[0] += 1;
+                self.recovering.on_handler_left();
+                self.engine.accept_lost(now, sockets);
+            }
+            (Part::Handler, Lane::Control) => self.handlers_left[1] += 1,
+            // What was sent to it may be lost.
+            (Part::Backend, Lane::First) => self.engine.outbound_left(b"", now, sockets),
+            (Part::Backend, _) => self.engine.outbound_left(name, now, sockets),
+            _ => self.engine.client_instance_left(name, now, sockets),
+        }
+        self.greet_handler(now, net);
     }
 
     /// When something is due.
     pub fn next_due(&self) -> Option<Instant> {
-        self.engine.next_due()
+        self.engine.next_due().into_iter().chain(self.recovering.next_due()).min()
     }
 
     /// Does what is due.
     pub fn on_timer(&mut self, now: Instant, net: &mut Net) {
+        self.greet_handler(now, net);
         self.engine.on_timer(now, &mut Sockets { net, writer: Writer::new(1024) });
     }
 }

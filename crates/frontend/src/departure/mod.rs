@@ -28,7 +28,7 @@ const MOMENT: Duration = Duration::from_millis(100);
 const UNANSWERED: Duration = Duration::from_millis(800);
 /// The last WebSocket is closed so long after the first.
 const SPREAD: Duration = Duration::from_secs(1);
-/// The end of a link by which requests go may be noticed before the last answers of its proxy have been read.
+/// The end of a link may be noticed before the last answers to what went by it have been read.
 const LAST_WORDS: Duration = Duration::from_millis(50);
 /// Slots looked at in a step.
 const STEP: usize = 4096;
@@ -42,6 +42,8 @@ enum Ends {
     Unanswered,
     /// Those of them that can be sent again.
     Unread,
+    /// Those of them that this server was giving away.
+    LeftBy(PeerId),
     /// Those that this departure has orphaned and no successor has taken up.
     Orphans(u32),
 }
@@ -143,6 +145,7 @@ impl Ends {
             Ends::Of(peer) => exchange.is_served_by(peer) || exchange.is_pushed_by(peer),
             Ends::Unanswered => !exchange.has_server() && !exchange.is_orphan() && !exchange.waits(),
             Ends::Unread => exchange.may_be_sent_again() && Ends::Unanswered.include(exchange),
+            Ends::LeftBy(peer) => exchange.may_be_sent_again() && exchange.is_left_by(peer),
             Ends::Orphans(departure) => exchange.kept.orphan == departure,
         }
     }
@@ -216,7 +219,9 @@ impl Departures {
         // Requests to hold wait in the proxy for a handler's successor.
         let of_handler = place.and_then(|place| exchanges.places.get(place)).is_some_and(|place| *place.name != *PROXY);
         let unanswered = if of_handler { self.recover_wait.max(UNANSWERED) } else { UNANSWERED };
-        for (ends, wait) in [(Ends::Of(peer), wait), (Ends::Unanswered, unanswered)] {
+        // Whoever has got what was being given away may not have been heard yet.
+        let left = (Ends::LeftBy(peer), LAST_WORDS);
+        for (ends, wait) in [(Ends::Of(peer), wait), left, (Ends::Unanswered, unanswered)] {
             let (name, due) = (name.clone(), now + wait);
             let keeps = matches!(ends, Ends::Of(_)) && !self.recover_wait.is_zero();
             let kept = place.filter(|_| keeps).map(|place| (place, number, 0));
@@ -233,7 +238,9 @@ impl Departures {
     /// Looks at some of the sessions whose server has gone. WebSockets end one after the other.
     pub fn step(&mut self, exchanges: &mut Exchanges, nature: impl Fn(&Exchange) -> Nature, now: Instant) -> Step {
         let mut step = Step { ended: self.close_due(exchanges, now), ..Step::default() };
-        let Some(at) = self.waiting.iter().position(|departure| departure.due <= now) else { return step };
+        // In the order in which they are due, however late that is: what can be sent again is looked for before the others end.
+        let waiting = self.waiting.iter().enumerate().filter(|(_, departure)| departure.due <= now);
+        let Some((at, _)) = waiting.min_by_key(|(_, departure)| departure.due) else { return step };
         let mut departure = self.waiting.swap_remove(at);
         let mut walk = departure.walk.take().unwrap_or_else(|| exchanges.sweep());
         let Some(slots) = exchanges.sweep_on(&mut walk, STEP, |exchange| departure.includes(exchange)) else {
@@ -295,7 +302,7 @@ impl Departures {
         if departure.ended > 0 {
             let what = match departure.ends {
                 Ends::Of(_) => "sessions with it are ended",
-                Ends::Unanswered | Ends::Unread => "requests that it had not answered are ended",
+                Ends::Unanswered | Ends::Unread | Ends::LeftBy(_) => "requests that it had not answered are ended",
                 Ends::Orphans(_) => "sessions that no successor has taken up are ended",
             };
             step.news.push(News { name: departure.name.clone(), count: departure.ended, what });

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use zhttp::session::Protocol;
 use zhttp::session::client::{Outcome, Session};
-use zhttp::{Ids, Packet};
+use zhttp::{Ids, Packet, PeerId};
 
 use super::{Exchange, Exchanges};
 use crate::replay::{Replays, Terms};
@@ -15,6 +15,11 @@ impl Exchange {
     /// Whether its request may be sent again, though a proxy may have got it.
     pub(crate) fn may_be_sent_again(&self) -> bool {
         self.request.as_ref().is_some_and(|request| request.may_be_sent_again())
+    }
+
+    /// Whether this proxy was giving it away, and nobody has said that he has got it.
+    pub(crate) fn is_left_by(&self, proxy: PeerId) -> bool {
+        !self.has_server() && self.request.as_ref().is_some_and(|request| request.is_with(proxy))
     }
 
     /// Whether its request is with no proxy.
@@ -135,6 +140,11 @@ impl Exchanges {
             exchange.send_first(up);
         }
         true
+    }
+
+    /// When the next request has waited for a proxy for long enough.
+    pub fn next_given_up_at(&self) -> Option<Instant> {
+        self.replays.next_due()
     }
 
     /// A request for which no proxy has come in time.

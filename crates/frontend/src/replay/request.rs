@@ -142,6 +142,11 @@ impl KeptRequest {
         self.is_idempotent && self.proxy.is_some() && self.proxy == server
     }
 
+    /// Whether this proxy has it, and has said that it may go to another.
+    pub(crate) fn is_with(&self, proxy: PeerId) -> bool {
+        self.proxy == Some(proxy)
+    }
+
     /// Whether it may be sent again though a proxy may have got it.
     pub(crate) fn may_be_sent_again(&self) -> bool {
         self.is_idempotent && self.times < TIMES

@@ -346,7 +346,7 @@ impl Worker {
             self.discards_at(),
             self.departures.next_due(),
             self.drains_at(),
-            self.core.exchanges.replays.next_due(),
+            self.core.exchanges.next_given_up_at(),
             accepting,
         ];
         let next = due.into_iter().flatten().min()?;

@@ -50,7 +50,7 @@ impl Worker {
     /// Sends requests that wait when there is a proxy, and ends those that have waited for long enough.
     pub(super) fn attend_to_waiting(&mut self, now: Instant) {
         let core = &mut self.core;
-        if core.exchanges.replays.next_due().is_none() {
+        if core.exchanges.next_given_up_at().is_none() {
             return;
         }
         while core.links.takes_requests() && core.exchanges.send_waiting(now, &mut core.links) {}

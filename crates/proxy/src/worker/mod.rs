@@ -40,8 +40,6 @@ use zmq_backends::{Source, ZmqBackends};
 const PACKETS_A_TURN: usize = 256;
 /// How often the routes file is looked at and the clock compared.
 const HOUSEKEEPING: Duration = Duration::from_millis(500);
-/// How long the link may take to end by which a handler that has gone has spoken about WebSockets.
-const LAST_WORDS: Duration = Duration::from_millis(200);
 /// How long the end may take to send what is left.
 const DRAIN: Duration = Duration::from_secs(1);
 
@@ -201,11 +199,9 @@ pub struct Worker {
     lost_logged: u64,
     /// Requests are not taken, because there are as many as may be.
     full: bool,
-    /// A handler has come, then, that is not told yet which WebSockets there are.
-    handler_joined: Option<Instant>,
     /// How many outbound processes take no requests any more.
     origins_left: u64,
-    /// Frontends are asked for the WebSockets of a predecessor.
+    /// Frontends are asked for the WebSockets of a predecessor, and the handler is told of all.
     recovering: Recovering,
 }
 
@@ -304,7 +300,6 @@ impl Worker {
             minutes: Minutes::default(),
             lost_logged: 0,
             full: false,
-            handler_joined: None,
             origins_left: 0,
             recovering: Recovering::new(frontends, now),
         })
@@ -323,7 +318,6 @@ impl Worker {
         loop {
             let now = Instant::now();
             let next = self.engine.next_due().map_or(housekeeping, |next| next.min(housekeeping));
-            let next = self.handler_joined.map_or(next, |joined| next.min(joined + LAST_WORDS));
             let next = self.recovering.next_due().map_or(next, |due| next.min(due));
             self.reactor.wait(Some(next.saturating_duration_since(now)), &mut ready)?;
             let now = Instant::now();
@@ -384,13 +378,10 @@ impl Worker {
         }
     }
 
-    /// Tells a handler that has come which WebSockets there are, behind all that its predecessor has said about them: that
-    /// comes by a link of its own.
+    /// Tells a handler that has come which WebSockets there are.
     fn greet_handler(&mut self, now: Instant) {
-        let waits = self.recovering.waits(now);
-        let Some(joined) = self.handler_joined.filter(|_| !waits) else { return };
-        if self.control_in.counters().left >= self.sockets.accept.counters().left || now >= joined + LAST_WORDS {
-            self.handler_joined = None;
+        let has_heard = self.control_in.counters().left >= self.sockets.accept.counters().left;
+        if self.recovering.tells(has_heard, now) {
             self.engine.handler_joined(now, &mut self.sockets);
         }
     }
@@ -477,10 +468,10 @@ impl Worker {
                         Some(Answer::Reply(message)) => engine.accept_reply(&message, now, sockets),
                         Some(Answer::Change(Change::Left(name, reason))) => {
                             tracing::warn!("handler {} left ({reason:?})", name.escape_ascii());
-                            self.handler_joined = None;
+                            self.recovering.on_handler_left();
                             engine.accept_lost(now, sockets);
                         }
-                        Some(Answer::Change(Change::Joined(_))) => self.handler_joined = Some(now),
+                        Some(Answer::Change(Change::Joined(_))) => self.recovering.on_handler_joined(now),
                         Some(Answer::Change(_)) => {}
                     }
                 }

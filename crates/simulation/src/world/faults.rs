@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+//! Processes that stop, die and come back.
+
+use std::time::Duration;
+
+use super::{FRONTENDS, World};
+use crate::backend::Backend;
+use crate::frontend::Frontend;
+use crate::handler::Handler;
+use crate::net::{Lane, Part};
+use crate::proxy::Proxy;
+use crate::weather::Weather;
+
+/// ms until a proxy that has died is followed by another, at most: less than requests wait for one.
+const PROXY_AWAY: usize = 2_000;
+
+impl World {
+    pub(super) fn fault(&mut self) {
+        let rarity = if self.weather == Weather::Proxies { 4 } else { 8 };
+        if !self.random.once_in(rarity) {
+            return;
+        }
+        let halts = match self.weather {
+            Weather::Fair => return,
+            Weather::Halting => true,
+            Weather::Deadly => false,
+            Weather::Heirs => return self.replace(Part::Handler),
+            Weather::Proxies => return self.replace(Part::Proxy),
+            Weather::Stormy => self.random.once_in(2),
+        };
+        match halts {
+            true => {
+                let part = self.any_part();
+                if self.net.stopped.insert(part) {
+                    let time = Duration::from_millis(self.random.below(15_000) as u64);
+                    self.stopped_at.insert(part, self.now);
+                    self.resumes.insert(part, self.now + time);
+                }
+            }
+            false => {
+                let part = self.any_part();
+                self.replace(part);
+            }
+        }
+    }
+
+    fn any_part(&mut self) -> Part {
+        match self.random.below(5) {
+            0 => Part::Proxy,
+            1 => Part::Handler,
+            2 => Part::Backend,
+            _ => Part::Frontend(self.random.below(usize::from(FRONTENDS)) as u8),
+        }
+    }
+
+    pub(super) fn runs(&self, part: Part) -> bool {
+        !self.net.stopped.contains(&part)
+    }
+
+    pub(super) fn resume(&mut self, part: Part) {
+        self.net.stopped.remove(&part);
+        self.resumes.remove(&part);
+        self.stopped_at.remove(&part);
+    }
+
+    /// Notes what this handler has done.
+    pub(super) fn count_handler(&mut self) {
+        self.report.closed += self.handler.closed();
+        self.report.taken_up += self.handler.taken_up();
+    }
+
+    /// There is a proxy again.
+    pub(super) fn start_proxy(&mut self) {
+        self.proxy_due = None;
+        let name = format!("proxy_{}", self.births);
+        self.births += 1;
+        self.proxy = Some(Proxy::new(&name, self.frontends.len(), self.now));
+        self.net.join(Part::Proxy, name.as_bytes());
+    }
+
+    /// A process dies, and another takes its place; that of a proxy after a while.
+    fn replace(&mut self, part: Part) {
+        if part == Part::Proxy && self.proxy.is_none() {
+            return;
+        }
+        self.births += 1;
+        self.report.deaths += 1;
+        self.resume(part);
+        let (now, number) = (self.now, self.births);
+        if part == Part::Handler {
+            match self.random.below(3) {
+                0 => self.net.lose_turn(|_| true),
+                1 => self.net.lose_turn(|lane| lane == Lane::Accept),
+                _ => self.net.lose_turn(|_| false),
+            }
+        }
+        self.net.leave(part, &mut self.random);
+        let name = match part {
+            Part::Frontend(index) => {
+                let name = format!("frontend_{index}_{number}");
+                let able = self.weather.is_able(index);
+                self.frontends.insert(index, Frontend::new(part, name.as_bytes(), able, false, now));
+                self.clients.retain(|_, client| client.frontend != index);
+                name
+            }
+            Part::Proxy => {
+                self.proxy = None;
+                self.proxies_dead += 1;
+                self.proxy_due = Some(now + Duration::from_millis(self.random.below(PROXY_AWAY) as u64));
+                return;
+            }
+            Part::Handler => {
+                let name = format!("handler_{number}");
+                self.count_handler();
+                let file = self.handler.file();
+                self.handler = Handler::new(name.as_bytes(), self.frontends.len(), &file, false, now);
+                self.order.iter_mut().for_each(|order| order.given = None);
+                name
+            }
+            Part::Backend => {
+                let name = format!("outbound_{number}");
+                let stored = self.backend.stored;
+                self.backend = Backend::new(name.as_bytes());
+                self.backend.stored = stored;
+                name
+            }
+        };
+        self.net.join(part, name.as_bytes());
+    }
+}
