@@ -93,6 +93,9 @@ pub enum ProxyError {
     /// The outbound process broke the rules of ZHTTP.
     #[error("the outbound process broke the protocol: {0}")]
     OutboundViolation(String),
+    /// A WebSocket's backend sends an instruction that is larger than can be collected.
+    #[error("a control message of the backend has more than {0} bytes (backend_max_message_size)")]
+    ControlTooLarge(usize),
     /// Instructions that are larger than can be collected.
     #[error("GRIP instruct response too large from {0}")]
     InstructTooLarge(String),
@@ -126,6 +129,7 @@ impl ProxyError {
             | Self::Broken(_)
             | Self::Events(_)
             | Self::InstructTooLarge(_)
+            | Self::ControlTooLarge(_)
             | Self::TooManyHeaders => Fault::Backend,
             Self::BadInstruct(_) | Self::BadStatus => Fault::Backend,
             Self::NoOutbound | Self::OutboundSilent | Self::OutboundLeft | Self::OutboundViolation(_) => Fault::Peer,

@@ -196,7 +196,7 @@ pub const SETTINGS: &[Setting] = &[
     row(P, "backend_queue_bytes", COUNT, "16777216", "own", Used, "Bytes that may wait in the outbound process for one proxy that takes no more. With more, its backends are not read from."),
     row(P, "backend_max_headers_size", Int(1024, 16777216), "262144", "own", Used, "Bytes that the head of a backend's response may take."),
     row(P, "backend_max_headers", Int(1, 1024), "1000", "own", Used, "Header lines that a backend's response may have."),
-    row(P, "backend_max_message_size", Int(1024, 1073741824), "1000000", "own", Used, "Bytes that an answer of a WebSocket-over-HTTP backend may have, and a message of a backend for a SockJS client. A larger one ends the connection."),
+    row(P, "backend_max_message_size", Int(1024, 1073741824), "1000000", "own", Used, "Bytes that an answer of a WebSocket-over-HTTP backend may have, a control message of a backend that speaks GRIP on its WebSocket, and a message of a backend for a SockJS client. A larger one ends the connection."),
     row(P, "backend_events_timeout", PERIOD, "60", "own", Used, "Seconds that a WebSocket-over-HTTP backend has for a whole answer."),
     row(P, "connmgr_in_specs", Specs, "", "1.38", Used, "Where requests come from (PULL), instead of the suite's frontends."),
     row(P, "connmgr_in_stream_specs", Specs, "", "1.38", Used, "Where further packets of requests come from (ROUTER). The handler uses it as well."),

@@ -2,12 +2,14 @@
 """GRIP on passed-through WebSockets: control messages, prefixes, subscriptions, publishing, detach."""
 
 import base64
+import json
+import socket
 
 import pytest
 
 from harness import publish
 from harness.hold import Subscriptions, new_channel, publish_item, wait_subscribed
-from harness.ws import BINARY, CLOSE, PING, PONG, TEXT, Accept, connect, grip_pair, pair
+from harness.ws import BINARY, CLOSE, PING, PONG, TEXT, Accept, connect, encode_frame, grip_pair, pair
 from harness.wsfixtures import _ws_origin, _ws_suite, ws_origin, ws_suite  # noqa: F401
 
 
@@ -118,6 +120,35 @@ def test_bad_control_message_is_ignored(ws_suite, ws_origin, message):
     peer.send_text(message)
     peer.send_text("m:still here")
     assert client.recv_text() == "still here"
+
+
+def test_control_messages_in_one_burst_all_count(ws_suite, ws_origin):
+    """Some of them stand across the ends of any buffer."""
+    client, peer = grip_pair(ws_suite, ws_origin)
+    channels = [new_channel() for _ in range(18)]
+    burst = b""
+    for number, channel in enumerate(channels):
+        control = json.dumps({"type": "subscribe", "channel": channel, "padding": "x" * 4000})
+        burst += encode_frame(TEXT, b"c:" + control.encode(), mask=False)
+        burst += encode_frame(TEXT, b"m:%d" % number, mask=False)
+    peer.send_raw(burst)
+    assert [client.recv_text() for _ in channels] == [str(number) for number in range(len(channels))]
+    with Subscriptions(ws_suite) as subs:
+        subs.wait(*channels)
+
+
+def test_messages_of_the_origin_may_come_byte_by_byte(ws_suite, ws_origin):
+    channel = new_channel()
+    client, peer = grip_pair(ws_suite, ws_origin)
+    peer.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    control = json.dumps({"type": "subscribe", "channel": channel}).encode()
+    for message in [b"m:first", b"c:" + control, b"m:second"]:
+        for byte in encode_frame(TEXT, message, mask=False):
+            peer.send_raw(bytes([byte]))
+    assert client.recv_text() == "first"
+    assert client.recv_text() == "second"
+    with Subscriptions(ws_suite) as subs:
+        subs.wait(channel)
 
 
 # subscriptions and publishing ----------------------------------------------------------------

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 //! A backend that speaks GRIP on its WebSocket (grip, WebSocket; proxy, origin accepted).
 
+use bytes::Bytes;
 use grip::header::{elements, first, parameters};
 use zhttp::Headers;
 
@@ -14,31 +15,46 @@ const CONTROL: &[u8] = b"c:";
 pub struct Extension {
     /// Begins messages for the client.
     prefix: Box<[u8]>,
-    /// What becomes of the message under way; `None` between messages.
-    message: Option<Fate>,
+    /// What is known of the message under way.
+    message: Message,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fate {
+/// A message comes in pieces that depend on how the network cut it, and not only on how the backend did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Message {
+    /// None is under way.
+    None,
+    /// So far it has these bytes, with which both a control message and one for the client may begin.
+    Open(Vec<u8>),
+    /// It is for the client.
     Pass,
+    /// It is for the handler, and has these bytes so far.
+    Control(Vec<u8>),
+    /// It is for nobody.
     Drop,
 }
 
 /// What becomes of a frame of the backend.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It goes to the client.
+    /// It goes to the client, behind what was held back.
     Pass(Frame),
-    /// It is an instruction for the handler.
-    Control(bytes::Bytes),
+    /// With it an instruction for the handler is complete.
+    Control(Bytes),
+    /// It is held back, because too little has come of its message to tell for whom it is.
+    HeldBack,
+    /// It is the beginning of an instruction.
+    Kept,
     /// It goes to nobody.
     Drop,
+    /// It makes an instruction longer than one may be.
+    TooLong,
 }
 
 impl Extension {
     /// The extension with this prefix.
     pub fn new(prefix: &[u8]) -> Self {
-        Extension { prefix: prefix.into(), message: None }
+        Extension { prefix: prefix.into(), message: Message::None }
     }
 
     /// What begins messages for the client.
@@ -59,28 +75,63 @@ impl Extension {
         Some(Extension::new(prefix.map_or(b"m:", |parameter| parameter.value.as_deref().unwrap_or_default())))
     }
 
-    /// Decides about a frame of the backend. A message is judged by its first piece; a control message must be in one.
-    pub fn judge(&mut self, frame: Frame) -> Verdict {
-        let Frame::Data { binary, more, mut body } = frame else { return Verdict::Pass(frame) };
-        let fate = match self.message {
-            Some(fate) => fate,
-            None if !binary && body.starts_with(CONTROL) => {
-                if !more {
-                    return Verdict::Control(body.split_off(CONTROL.len()));
-                }
-                Fate::Drop
-            }
-            None if body.starts_with(&self.prefix) => {
-                body = body.split_off(self.prefix.len());
-                Fate::Pass
-            }
-            None => Fate::Drop,
-        };
-        self.message = more.then_some(fate);
-        match fate {
-            Fate::Pass => Verdict::Pass(Frame::Data { binary, more, body }),
-            Fate::Drop => Verdict::Drop,
+    /// Bytes that are held back, less than there are in what begins a message.
+    pub fn held_back(&self) -> usize {
+        match &self.message {
+            Message::Open(begun) => begun.len(),
+            _ => 0,
         }
+    }
+
+    /// Decides about a frame of the backend. An instruction may have `most` bytes.
+    pub fn judge(&mut self, frame: Frame, most: usize) -> Verdict {
+        let Frame::Data { binary, more, body } = frame else { return Verdict::Pass(frame) };
+        let (next, verdict) = match std::mem::replace(&mut self.message, Message::None) {
+            Message::None => self.begin(binary, more, body),
+            Message::Open(mut begun) => {
+                begun.extend_from_slice(&body);
+                self.begin(binary, more, begun.into())
+            }
+            Message::Pass => (Message::Pass, Verdict::Pass(Frame::Data { binary, more, body })),
+            Message::Control(begun) => go_on(begun, more, &body, most),
+            Message::Drop => (Message::Drop, Verdict::Drop),
+        };
+        if more {
+            self.message = next;
+        }
+        verdict
+    }
+
+    /// Judges what has come of a message from its beginning on.
+    fn begin(&self, binary: bool, more: bool, mut body: Bytes) -> (Message, Verdict) {
+        if !binary && body.starts_with(CONTROL) {
+            let instruction = body.split_off(CONTROL.len());
+            return match more {
+                true => (Message::Control(instruction.into()), Verdict::Kept),
+                false => (Message::None, Verdict::Control(instruction)),
+            };
+        }
+        let open = |start: &[u8]| body.len() < start.len() && start.starts_with(&body);
+        if more && (open(&self.prefix) || (!binary && open(CONTROL))) {
+            return (Message::Open(body.into()), Verdict::HeldBack);
+        }
+        if !body.starts_with(&self.prefix) {
+            return (Message::Drop, Verdict::Drop);
+        }
+        let body = body.split_off(self.prefix.len());
+        (Message::Pass, Verdict::Pass(Frame::Data { binary, more, body }))
+    }
+}
+
+/// The next piece of an instruction.
+fn go_on(mut begun: Vec<u8>, more: bool, piece: &[u8], most: usize) -> (Message, Verdict) {
+    if begun.len() + piece.len() > most {
+        return (Message::Drop, Verdict::TooLong);
+    }
+    begun.extend_from_slice(piece);
+    match more {
+        true => (Message::Control(begun), Verdict::Kept),
+        false => (Message::None, Verdict::Control(begun.into())),
     }
 }
 
@@ -115,33 +166,94 @@ mod tests {
         }
     }
 
+    /// What an instruction may have, in bytes.
+    const MOST: usize = 10;
+
+    fn judge(extension: &mut Extension, frame: Frame) -> Verdict {
+        extension.judge(frame, MOST)
+    }
+
     #[test]
     fn messages_need_the_prefix_and_lose_it_once() {
         let mut extension = Extension::new(b"m:");
-        assert_eq!(extension.judge(data(false, false, "m:m:x")), Verdict::Pass(data(false, false, "m:x")));
-        assert_eq!(extension.judge(data(true, false, "m:x")), Verdict::Pass(data(true, false, "x")));
-        assert_eq!(extension.judge(data(false, false, "x")), Verdict::Drop);
-        assert_eq!(extension.judge(data(true, false, "c:x")), Verdict::Drop);
+        assert_eq!(judge(&mut extension, data(false, false, "m:m:x")), Verdict::Pass(data(false, false, "m:x")));
+        assert_eq!(judge(&mut extension, data(true, false, "m:x")), Verdict::Pass(data(true, false, "x")));
+        for (binary, body) in [(false, "x"), (false, "m"), (false, "c"), (true, "c:x"), (false, "")] {
+            assert_eq!(judge(&mut extension, data(binary, false, body)), Verdict::Drop, "{body}");
+        }
         let ping = Frame::Ping(Bytes::from_static(b"x"));
-        assert_eq!(extension.judge(ping.clone()), Verdict::Pass(ping));
+        assert_eq!(judge(&mut extension, ping.clone()), Verdict::Pass(ping));
     }
 
     #[test]
     fn the_pieces_of_a_message_share_its_fate() {
         let mut extension = Extension::new(b"m:");
-        assert_eq!(extension.judge(data(false, true, "x")), Verdict::Drop);
-        assert_eq!(extension.judge(data(false, true, "m:y")), Verdict::Drop);
-        assert_eq!(extension.judge(data(false, false, "m:z")), Verdict::Drop);
-        assert_eq!(extension.judge(data(false, true, "m:a")), Verdict::Pass(data(false, true, "a")));
-        assert_eq!(extension.judge(data(false, false, "c:b")), Verdict::Pass(data(false, false, "c:b")));
+        assert_eq!(judge(&mut extension, data(false, true, "x")), Verdict::Drop);
+        assert_eq!(judge(&mut extension, data(false, true, "m:y")), Verdict::Drop);
+        assert_eq!(judge(&mut extension, data(false, false, "m:z")), Verdict::Drop);
+        assert_eq!(judge(&mut extension, data(false, true, "m:a")), Verdict::Pass(data(false, true, "a")));
+        assert_eq!(judge(&mut extension, data(false, false, "c:b")), Verdict::Pass(data(false, false, "c:b")));
     }
 
     #[test]
-    fn control_messages_are_text_in_one_piece() {
+    fn an_instruction_is_collected_up_to_its_limit() {
         let mut extension = Extension::new(b"");
-        assert_eq!(extension.judge(data(false, false, "c:{}")), Verdict::Control(Bytes::from_static(b"{}")));
-        assert_eq!(extension.judge(data(false, true, "c:{")), Verdict::Drop);
-        assert_eq!(extension.judge(data(false, false, "}")), Verdict::Drop);
-        assert_eq!(extension.judge(data(true, false, "c:{}")), Verdict::Pass(data(true, false, "c:{}")));
+        assert_eq!(judge(&mut extension, data(false, true, "c:01234")), Verdict::Kept);
+        let ping = Frame::Ping(Bytes::from_static(b"x"));
+        assert_eq!(judge(&mut extension, ping.clone()), Verdict::Pass(ping));
+        assert_eq!(judge(&mut extension, data(false, false, "56789")), Verdict::Control("0123456789".into()));
+        assert_eq!(judge(&mut extension, data(false, true, "c:01234")), Verdict::Kept);
+        assert_eq!(judge(&mut extension, data(false, true, "567890")), Verdict::TooLong);
+        assert_eq!(judge(&mut extension, data(false, false, "x")), Verdict::Drop);
+        assert_eq!(judge(&mut extension, data(true, false, "c:{}")), Verdict::Pass(data(true, false, "c:{}")));
+    }
+
+    /// What comes of a message in these pieces: what the client gets, and what the handler.
+    fn outcome(extension: &mut Extension, binary: bool, pieces: &[&[u8]]) -> (Vec<u8>, Vec<u8>) {
+        let (mut client, mut handler) = (Vec::new(), Vec::new());
+        let mut owed = 0;
+        for (index, piece) in pieces.iter().enumerate() {
+            let more = index + 1 < pieces.len();
+            let before = extension.held_back();
+            match judge(extension, Frame::Data { binary, more, body: Bytes::copy_from_slice(piece) }) {
+                Verdict::Pass(frame) => {
+                    assert!(frame.len() <= before + piece.len());
+                    let Frame::Data { body, more: goes_on, .. } = frame else { panic!() };
+                    assert_eq!(goes_on, more);
+                    client.extend_from_slice(&body);
+                }
+                Verdict::Control(instruction) => handler.extend_from_slice(&instruction),
+                Verdict::HeldBack => {
+                    assert!(more);
+                    owed += piece.len();
+                    assert_eq!(extension.held_back(), owed);
+                }
+                Verdict::Kept | Verdict::Drop => {}
+                Verdict::TooLong => panic!(),
+            }
+        }
+        assert_eq!(extension.held_back(), 0);
+        (client, handler)
+    }
+
+    #[test]
+    fn how_a_message_was_cut_changes_nothing() {
+        for prefix in ["", "m:", "c", "cc:", "c:", "abc"] {
+            for message in ["", "c", "c:", "c:{}", "cat", "cc", "cc:x", "m", "m:", "m:abc", "ab", "abc", "abcd", "abx"]
+            {
+                for binary in [false, true] {
+                    let mut extension = Extension::new(prefix.as_bytes());
+                    let bytes = message.as_bytes();
+                    let whole = outcome(&mut extension, binary, &[bytes]);
+                    for first in 0..=bytes.len() {
+                        for second in first..=bytes.len() {
+                            let pieces = [&bytes[..first], &bytes[first..second], &bytes[second..]];
+                            let cut = outcome(&mut extension, binary, &pieces);
+                            assert_eq!(cut, whole, "{message} after {prefix}: {first}, {second}");
+                        }
+                    }
+                }
+            }
+        }
     }
 }

@@ -224,6 +224,37 @@ fn control_messages_go_to_the_handler_and_its_messages_to_the_client() {
 }
 
 #[test]
+fn how_the_network_cuts_messages_of_a_backend_that_speaks_grip_changes_nothing() {
+    let (mut bench, _) = grip();
+    bench.origin(Packet { more: true, ..text(b"m") });
+    assert_eq!(bench.sent(), [""; 0]);
+    bench.origin(text(b":x"));
+    assert_eq!(bench.sent(), ["client: data [1]"]);
+    bench.origin(Packet { more: true, ..text(b"c") });
+    bench.origin(Packet { more: true, ..text(br#":{"type":"subscribe","#) });
+    bench.origin(Packet { kind: Kind::Ping, body: b"p", ..Packet::default() });
+    assert_eq!(bench.sent(), ["client: ping [1]"]);
+    bench.origin(text(br#""channel":"a"}"#));
+    assert_eq!(bench.sent(), [r#"control: Grip {\"type\":\"subscribe\",\"channel\":\"a\"}"#]);
+}
+
+#[test]
+fn a_control_message_without_end_ends_the_websocket() {
+    let (mut bench, _) = grip();
+    bench.origin(Packet { more: true, ..text(b"c:") });
+    // A tenth of what it may have, and a byte too much.
+    let piece: &[u8] = Vec::leak(vec![b' '; 100_000]);
+    for _ in 0..10 {
+        bench.origin(Packet { more: true, ..text(piece) });
+    }
+    let sent = bench.sent();
+    assert!(sent.iter().all(|sent| sent.starts_with("origin: credit")), "{sent:?}");
+    bench.origin(Packet { more: true, ..text(b" ") });
+    assert_eq!(bench.sent(), ["client: cancel", "origin: cancel", "control: Gone"]);
+    assert!(bench.engine.is_empty());
+}
+
+#[test]
 fn a_published_close_closes_both_sides() {
     let (mut bench, cid) = grip();
     let item = Item { code: Some(4001), reason: Some(b"bye".into()), ..Item::new(ItemKind::Close, &cid[..]) };

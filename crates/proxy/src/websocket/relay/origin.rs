@@ -253,20 +253,19 @@ impl Relay {
 
     /// A frame of the backend has come.
     pub(super) fn on_origin_frame(&mut self, frame: Frame, scene: &mut Scene<'_, '_>) {
-        let owed = frame.len();
         self.count(scene, |report| {
-            report.server_content_bytes_received += statistics::length(owed);
+            report.server_content_bytes_received += statistics::length(frame.len());
             report.server_messages_received += frame.messages();
         });
         if let Frame::Close(_) = frame {
             self.expect_close(scene.cx.now);
         }
-        if self.detached {
-            return self.grant_origin(owed, scene);
-        }
-        let verdict = match &mut self.extension {
-            Some(extension) => extension.judge(frame),
-            None => Verdict::Pass(frame),
+        let most = scene.cx.shared.config.max_message_size;
+        let (owed, verdict) = match &mut self.extension {
+            _ if self.detached => (frame.len(), Verdict::Drop),
+            // What is held back is paid back with what follows.
+            Some(extension) => (extension.held_back() + frame.len(), extension.judge(frame, most)),
+            None => (frame.len(), Verdict::Pass(frame)),
         };
         match verdict {
             Verdict::Pass(frame) => {
@@ -282,7 +281,9 @@ impl Relay {
                 self.note_change(true);
                 self.grant_origin(owed, scene);
             }
-            Verdict::Drop => self.grant_origin(owed, scene),
+            Verdict::HeldBack => {}
+            Verdict::Kept | Verdict::Drop => self.grant_origin(owed, scene),
+            Verdict::TooLong => self.fail(&ProxyError::ControlTooLarge(most), scene),
         }
     }
 
