@@ -141,16 +141,17 @@ fn send_to(suite: &Suite, channel: &str, text: &str) {
 
 /// Ends the proxy; its successor may not be there yet.
 fn end_proxy(suite: &Suite, signal: Signal) {
-    let old = suite.pid("proxy");
-    suite.send("proxy", signal);
-    until("that proxy has ended", || !is_alive(old));
+    end(suite, "proxy", signal);
 }
 
-fn await_proxy(suite: &Suite) {
-    until("there is another proxy", || suite.children().contains_key("pushpin-proxy"));
+fn end(suite: &Suite, part: &str, signal: Signal) {
+    let old = suite.pid(part);
+    suite.send(part, signal);
+    until("it has ended", || !is_alive(old));
 }
 
-fn clients_notice_nothing(signal: Signal, settings: &str) {
+/// They do not when this part ends with this signal, with such settings of the runner.
+fn clients_notice_nothing(part: &str, signal: Signal, settings: &str) {
     const CLIENTS: usize = 20;
     let backend = Backend::start();
     let suite = start(&backend, settings);
@@ -162,12 +163,12 @@ fn clients_notice_nothing(signal: Signal, settings: &str) {
     for round in 0..3 {
         // Some in front of its end, some while there is none, and some afterwards.
         send_to(&suite, "c0", &format!("before {round}"));
-        end_proxy(&suite, signal);
+        end(&suite, part, signal);
         for (number, client) in clients.iter_mut().enumerate() {
             send_to(&suite, &format!("c{number}"), &format!("{round} for {number}"));
             say(client, &format!("{round} from {number}"));
         }
-        await_proxy(&suite);
+        until("there is another", || !suite.pids(part).is_empty());
         for (number, client) in clients.iter_mut().enumerate() {
             // What was sent to the one that was about to end is uncertain.
             let certain = |text: String| text.replace(&format!("?{}", format!("{round} from {number}").len()), "");
@@ -183,8 +184,8 @@ fn clients_notice_nothing(signal: Signal, settings: &str) {
         }
     }
     assert_eq!(backend.connections(), CLIENTS, "a connection has got another id");
-    // They end while there is no proxy, one half by a close, the other without.
-    end_proxy(&suite, signal);
+    // They end while it is not there, one half by a close, the other without.
+    end(&suite, part, signal);
     let mut closed = clients.split_off(CLIENTS / 2);
     closed.iter_mut().for_each(|client| send(client, Opcode::Close, &[0x03, 0xe8]));
     drop(clients);
@@ -203,12 +204,32 @@ fn clients_notice_nothing(signal: Signal, settings: &str) {
 
 #[test]
 fn websockets_over_http_survive_a_proxy_that_is_killed_time_and_again() {
-    clients_notice_nothing(Signal::SIGKILL, "");
+    clients_notice_nothing("proxy", Signal::SIGKILL, "");
 }
 
 #[test]
 fn websockets_over_http_survive_a_proxy_that_is_restarted_time_and_again() {
-    clients_notice_nothing(Signal::SIGTERM, "frontend_processes=2\n");
+    clients_notice_nothing("proxy", Signal::SIGTERM, "frontend_processes=2\n");
+}
+
+#[test]
+fn websockets_over_http_survive_an_outbound_process_that_is_killed_time_and_again() {
+    clients_notice_nothing("outbound", Signal::SIGKILL, "");
+}
+
+#[test]
+fn events_whose_answer_is_lost_with_the_outbound_process_are_sent_again_and_marked() {
+    let backend = Backend::start();
+    let suite = start(&backend, "");
+    let mut client = open(&suite, "c");
+    let hangs = backend.released.lock().unwrap();
+    say(&mut client, "hang");
+    until("the backend is asked", || backend.count("hang", "TEXT") == 1);
+    say(&mut client, "next");
+    end(&suite, "outbound", Signal::SIGKILL);
+    until("it is asked again", || backend.count("hang", "TEXT") == 2);
+    drop(hangs);
+    assert_eq!([hear(&mut client), hear(&mut client)], ["hang?4 of alice", "next of alice"]);
 }
 
 #[test]

@@ -224,7 +224,7 @@ pub fn fail(program: &str, failure: impl Display) -> ExitCode {
 }
 
 /// Allows this process as many open files as the system lets it have: every client connection is one.
-fn raise_file_limit() {
+pub fn raise_file_limit() {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
     if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
         && soft < hard

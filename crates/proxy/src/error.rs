@@ -190,6 +190,7 @@ impl ProxyError {
             | Self::Broken(_)
             | Self::SockJs(_)
             | Self::Events(_)
+            | Self::ControlTooLarge(_)
             | Self::OutboundLeft
             | Self::OutboundFull
             | Self::OutboundViolation(_) => Answer::new(502, "Bad Gateway", "Error while proxying to origin."),
@@ -220,6 +221,7 @@ impl ProxyError {
             Self::OutboundFull => "outbound-full",
             Self::OutboundViolation(_) => "outbound-violation",
             Self::InstructTooLarge(_) => "instruct-too-large",
+            Self::ControlTooLarge(_) => "control-too-large",
             Self::TooManyHeaders => "too-many-headers",
             Self::TooLargeToHold => "too-large-to-hold",
             Self::BodyTooLarge => "body-too-large",

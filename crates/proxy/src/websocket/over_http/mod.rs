@@ -33,6 +33,8 @@ pub const MAX_REFUSAL: usize = 100_000;
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 /// Repetitions of one request.
 const MAX_RETRIES: u32 = 5;
+/// How often a request is repeated that the backend may have acted on: it may be what ends outbound processes.
+const MAX_REPETITIONS: u32 = 2;
 /// Names that a backend may set for a connection, over all of its answers.
 const MAX_META: usize = 64;
 /// Bytes of these names and their values. They go with each request, and have to fit its head.
@@ -98,13 +100,24 @@ pub struct Ask {
     pub body: Bytes,
     /// Bytes at the beginning of its content that an earlier request had, for `Content-Bytes-Replayed`.
     pub replayed: usize,
-    /// Bytes at the beginning that the backend may have got by a request whose answer was lost with a proxy; for
-    /// `Content-Bytes-Uncertain`.
+    /// Bytes at the beginning that the backend may have got by a request whose answer was lost with a proxy or an outbound
+    /// process; for `Content-Bytes-Uncertain`.
     pub uncertain: Option<usize>,
     offer: Offer,
     /// Content of the `CLOSE` that it carries, in bytes.
     close: Option<usize>,
     last: bool,
+}
+
+/// What is lost when a request fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loss {
+    /// The request: the backend can not have acted on it.
+    Request,
+    /// Its answer: the backend may have acted on it, and is to be asked again with a mark.
+    Answer,
+    /// Both, and it can not be repeated.
+    Both,
 }
 
 /// What an answer brings.
@@ -310,9 +323,13 @@ impl Conversation {
     fn request(&self, events: Vec<Event>, offer: Offer, close: Option<usize>, last: bool) -> Ask {
         let replayed = self.queue.as_ref().filter(|_| !offer.is_empty());
         let replayed = replayed.map_or(0, |queue| queue.replayed_bytes().min(offer.bytes));
+        Ask { body: events::encode(&events), replayed, uncertain: self.uncertain(offer, close), offer, close, last }
+    }
+
+    /// For `Content-Bytes-Uncertain` of a request that carries this.
+    fn uncertain(&self, offer: Offer, close: Option<usize>) -> Option<usize> {
         let of_close = self.close.as_ref().filter(|of| close.is_some() && of.source.repeated).map(|_| 0);
-        let uncertain = self.queue.as_ref().and_then(|queue| queue.repeated_bytes(offer)).or(of_close);
-        Ask { body: events::encode(&events), replayed, uncertain, offer, close, last }
+        self.queue.as_ref().and_then(|queue| queue.repeated_bytes(offer)).or(of_close)
     }
 
     /// An answer has come, whole.
@@ -444,17 +461,25 @@ impl Conversation {
         Ok(of_messages)
     }
 
-    /// The request under way has failed. `unsent`: the backend can not have acted on it. Gives `true` if it is repeated
-    /// later.
-    pub fn on_failure(&mut self, unsent: bool, now: Instant) -> bool {
-        if let Some(under_way) = &mut self.under_way
-            && unsent
-            && self.phase == Phase::Open
-            && under_way.retries < MAX_RETRIES
-        {
-            let wait = FIRST_RETRY * (1 << under_way.retries) + Duration::from_millis(self.jitter.into());
-            under_way.retry_at = Some(now + wait);
+    /// The request under way has failed. Gives `true` if it is repeated later.
+    pub fn on_failure(&mut self, loss: Loss, now: Instant) -> bool {
+        let jitter = Duration::from_millis(self.jitter.into());
+        let most = if loss == Loss::Answer { MAX_REPETITIONS } else { MAX_RETRIES };
+        let may_repeat = match loss {
+            Loss::Request => self.phase == Phase::Open,
+            // That the client has gone is told once.
+            Loss::Answer => !self.parting,
+            Loss::Both => false,
+        };
+        if let Some(mut under_way) = self.under_way.take_if(|under_way| may_repeat && under_way.retries < most) {
+            let mut wait = FIRST_RETRY * (1 << under_way.retries);
+            if loss == Loss::Answer {
+                self.doubt(&mut under_way.ask);
+                wait = Duration::ZERO;
+            }
+            under_way.retry_at = Some(now + wait + jitter);
             under_way.retries += 1;
+            self.under_way = Some(under_way);
             return true;
         }
         let ended = self.under_way.take().is_none_or(|under_way| under_way.ask.last);
@@ -462,6 +487,17 @@ impl Conversation {
             self.phase = Phase::Over;
         }
         false
+    }
+
+    /// Marks what a request carries as what the backend may know.
+    fn doubt(&mut self, ask: &mut Ask) {
+        if let Some(queue) = &mut self.queue {
+            queue.doubt(ask.offer);
+        }
+        if let Some(close) = self.close.as_mut().filter(|_| ask.close.is_some()) {
+            close.source.repeated = true;
+        }
+        ask.uncertain = self.uncertain(ask.offer, ask.close);
     }
 
     /// The request that is to be repeated now.

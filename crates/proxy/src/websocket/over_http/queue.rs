@@ -140,6 +140,11 @@ impl Queue {
         Some((seq, first.map_or(0, |entry| entry.taken)))
     }
 
+    /// The answer to a request is lost, so the backend may have got what it carried.
+    pub fn doubt(&mut self, offer: Offer) {
+        self.entries.iter_mut().take(offer.entries).for_each(|entry| entry.repeated = true);
+    }
+
     /// Of what a request carries, how many bytes the backend may have got before; none: it has got nothing of it.
     pub fn repeated_bytes(&self, offer: Offer) -> Option<usize> {
         let entries = self.entries.iter().take(offer.entries).filter(|entry| entry.repeated);

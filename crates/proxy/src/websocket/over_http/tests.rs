@@ -291,12 +291,12 @@ fn a_request_that_was_not_sent_is_repeated_ever_more_slowly_and_given_up() {
     talk.say(text("x"));
     let ask = talk.next().unwrap();
     for wait in [1, 2, 4, 8, 16] {
-        assert!(talk.conversation.on_failure(true, talk.now));
+        assert!(talk.conversation.on_failure(Loss::Request, talk.now));
         assert_eq!((talk.next(), talk.conversation.repeat(talk.now)), (None, None));
         talk.now += Duration::from_secs(wait);
         assert_eq!(talk.conversation.repeat(talk.now), Some(ask.clone()));
     }
-    assert!(!talk.conversation.on_failure(true, talk.now));
+    assert!(!talk.conversation.on_failure(Loss::Request, talk.now));
     assert!(talk.conversation.is_over());
 }
 
@@ -305,7 +305,44 @@ fn what_the_backend_may_have_seen_is_not_repeated() {
     let mut talk = Talk::open(&[]);
     talk.say(text("x"));
     talk.next();
-    assert!(!talk.conversation.on_failure(false, talk.now));
+    assert!(!talk.conversation.on_failure(Loss::Both, talk.now));
+    assert!(talk.conversation.is_over());
+}
+
+#[test]
+fn what_the_backend_may_have_seen_is_repeated_at_once_with_a_mark_when_its_answer_is_lost() {
+    let mut talk = Talk::open(&[]);
+    talk.say(text("abc"));
+    let ask = talk.next().unwrap();
+    talk.say(text("later"));
+    for _ in 0..2 {
+        assert!(talk.conversation.on_failure(Loss::Answer, talk.now));
+        let again = talk.conversation.repeat(talk.now).unwrap();
+        assert_eq!((&again.body, again.uncertain, ask.uncertain), (&ask.body, Some(3), None));
+    }
+    // Of what it accepts in part the rest stays uncertain, and what follows is not.
+    let accepted = Answer { accepted: Some(1), ..answer(&[]) };
+    talk.conversation.on_answer(&accepted, Bytes::new(), talk.now);
+    assert_eq!(talk.next().map(|ask| ask.uncertain), Some(Some(2)));
+    for _ in 0..2 {
+        assert!(talk.conversation.on_failure(Loss::Answer, talk.now));
+        talk.conversation.repeat(talk.now).unwrap();
+    }
+    assert!(!talk.conversation.on_failure(Loss::Answer, talk.now), "it may be what ends processes");
+    assert!(talk.conversation.is_over());
+}
+
+#[test]
+fn a_close_whose_answer_is_lost_is_told_again_with_a_mark_and_a_disconnect_is_not() {
+    let mut talk = Talk::open(&[]);
+    talk.say(Frame::Close(None));
+    assert_eq!(talk.next().unwrap().uncertain, None);
+    assert!(talk.conversation.on_failure(Loss::Answer, talk.now));
+    assert_eq!(talk.conversation.repeat(talk.now).unwrap().uncertain, Some(0));
+    let mut talk = Talk::open(&[]);
+    talk.conversation.part();
+    talk.next().unwrap();
+    assert!(!talk.conversation.on_failure(Loss::Answer, talk.now));
     assert!(talk.conversation.is_over());
 }
 

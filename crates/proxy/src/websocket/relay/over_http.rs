@@ -10,7 +10,7 @@ use zhttp::{Ext, Headers, INITIAL_BODY, Id, Ids, Kind, Packet, PeerId};
 
 use super::super::over_http::asking::{Asking, Bounds, Head, Step};
 use super::super::over_http::queue::Overflow;
-use super::super::over_http::{Ask, Conversation, Failure, MAX_REFUSAL, answer, request};
+use super::super::over_http::{Ask, Conversation, Failure, Loss, MAX_REFUSAL, answer, request};
 use super::super::pipe::Status;
 use super::super::table::origin_index;
 use super::closing::Closing;
@@ -345,16 +345,22 @@ impl Relay {
             error,
             ProxyError::Broken(_) | ProxyError::OutboundLeft | ProxyError::OutboundFull | ProxyError::OutboundSilent
         );
-        let unsent = match error.retry() {
-            Retry::Safe => true,
-            _ => matches!(error, ProxyError::NoOutbound) || (lost && !handed_over),
+        // Where WebSockets go on with successors, events are delivered at least once.
+        let at_least_once = !scene.cx.shared.config.recover_wait.is_zero();
+        let loss = match (error, error.retry()) {
+            (_, Retry::Safe) | (ProxyError::NoOutbound, _) => Loss::Request,
+            _ if lost && !handed_over => Loss::Request,
+            (ProxyError::OutboundLeft, _) if at_least_once => Loss::Answer,
+            _ => Loss::Both,
         };
-        if over_http.conversation.on_failure(unsent, now) {
+        if over_http.conversation.on_failure(loss, now) {
             if !self.is_over() {
                 self.warn(error, scene);
             }
         } else if self.is_over() {
             self.go_on_parting(scene);
+        } else if let ProxyError::OutboundLeft = error {
+            self.origin_left(scene);
         } else {
             self.origin = Origin::None;
             self.origin_failed(error, scene);
