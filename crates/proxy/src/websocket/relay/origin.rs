@@ -306,6 +306,12 @@ impl Relay {
             Phase::Open if self.detached || self.client_closing.sent => self.settle(scene),
             // Its close frame is on the way to the client.
             Phase::Open if self.close_by().is_some() && !self.down.is_empty() => {}
+            // The outbound process has taken the connection with it.
+            Phase::Open if matches!(error, ProxyError::OutboundLeft | ProxyError::OutboundFull) => {
+                self.warn(error, scene);
+                let reason = Bytes::from_static(b"service restart");
+                self.close(Some(Status { code: 1012, reason }), scene);
+            }
             Phase::Open => self.fail(error, scene),
             Phase::Over => {}
         }
@@ -406,19 +412,12 @@ impl Relay {
         let Origin::Direct(direct) = &mut self.origin else { return self.over_http_lost(peer, scene) };
         match direct.session.server() {
             None => direct.answer_by = direct.answer_by.min(scene.cx.now + super::super::DOUBT),
-            server if server == peer => self.origin_left(scene),
+            server if server == peer => {
+                self.origin = Origin::None;
+                self.origin_failed(&ProxyError::OutboundLeft, scene);
+            }
             Some(_) => {}
         }
-    }
-
-    /// The outbound process has taken the backend's side with it.
-    pub(super) fn origin_left(&mut self, scene: &mut Scene<'_, '_>) {
-        self.origin = Origin::None;
-        if self.phase == Phase::Open && !self.detached && !self.client_closing.sent {
-            let reason = Bytes::from_static(b"service restart");
-            return self.close(Some(Status { code: 1012, reason }), scene);
-        }
-        self.origin_failed(&ProxyError::OutboundLeft, scene);
     }
 
     pub(super) fn origin_timer(&mut self, scene: &mut Scene<'_, '_>, keep_alive: &mut impl FnMut(KeepAlive)) {

@@ -341,16 +341,14 @@ impl Relay {
         let now = scene.cx.now;
         let Some(over_http) = self.conversation() else { return };
         let handed_over = over_http.asking.take().is_none_or(|asking| asking.is_handed_over());
-        let lost = matches!(
-            error,
-            ProxyError::Broken(_) | ProxyError::OutboundLeft | ProxyError::OutboundFull | ProxyError::OutboundSilent
-        );
+        let cut_off = matches!(error, ProxyError::OutboundLeft | ProxyError::OutboundFull | ProxyError::OutboundSilent);
+        let lost = cut_off || matches!(error, ProxyError::Broken(_));
         // Where WebSockets go on with successors, events are delivered at least once.
         let at_least_once = !scene.cx.shared.config.recover_wait.is_zero();
         let loss = match (error, error.retry()) {
             (_, Retry::Safe) | (ProxyError::NoOutbound, _) => Loss::Request,
             _ if lost && !handed_over => Loss::Request,
-            (ProxyError::OutboundLeft, _) if at_least_once => Loss::Answer,
+            _ if cut_off && at_least_once => Loss::Answer,
             _ => Loss::Both,
         };
         if over_http.conversation.on_failure(loss, now) {
@@ -359,8 +357,6 @@ impl Relay {
             }
         } else if self.is_over() {
             self.go_on_parting(scene);
-        } else if let ProxyError::OutboundLeft = error {
-            self.origin_left(scene);
         } else {
             self.origin = Origin::None;
             self.origin_failed(error, scene);
