@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::faults::{Fault, Faults};
 use crate::frames;
-use crate::hearing::{Hearing, numbers};
+use crate::hearing::{Hearing, messages};
 use crate::http::{Head, take_chunk, take_message};
 use crate::news::{News, To};
 
@@ -22,27 +22,41 @@ const PAUSE: Duration = Duration::from_millis(50);
 pub enum Kind {
     /// A stream, which nothing may end.
     Stream,
+    /// The same of the test route.
+    TestStream,
     /// Long-polls, one after the other, that say what they have.
     Poll,
     /// A WebSocket to a backend that speaks HTTP.
     OverHttp,
     /// A WebSocket to a backend that speaks WebSocket as well. It comes back when it has been closed, and may be.
     Direct,
+    /// The same to the test route.
+    TestSocket,
 }
 
 impl Kind {
-    /// What may end its connection, or its request.
-    fn ends_with(self) -> &'static [Fault] {
+    /// The channels that it is subscribed to. The test route has one for everybody.
+    pub fn hears(self) -> &'static [To] {
         match self {
-            Kind::Stream => &[],
-            Kind::Poll => &[Fault::Proxy],
-            Kind::OverHttp => &[Fault::Both],
-            Kind::Direct => &[Fault::Proxy, Fault::Outbound],
+            Kind::Stream | Kind::OverHttp | Kind::Direct => &[To::Held, To::Pushed, To::Subscribed],
+            Kind::TestStream | Kind::TestSocket => &[To::Held],
+            Kind::Poll => &[To::Polls],
         }
     }
 
-    fn is_websocket(self) -> bool {
-        matches!(self, Kind::OverHttp | Kind::Direct)
+    /// What may end its connection, or its request.
+    fn ends_with(self) -> &'static [Fault] {
+        match self {
+            Kind::Stream | Kind::TestStream => &[],
+            Kind::Poll => &[Fault::Proxy],
+            Kind::OverHttp => &[Fault::Both],
+            Kind::Direct => &[Fault::Proxy, Fault::Outbound, Fault::Both],
+            Kind::TestSocket => &[Fault::Proxy, Fault::Both],
+        }
+    }
+
+    pub fn is_websocket(self) -> bool {
+        matches!(self, Kind::OverHttp | Kind::Direct | Kind::TestSocket)
     }
 }
 
@@ -85,7 +99,8 @@ pub struct Client {
     heard_at: Instant,
     /// Of a message that is not complete.
     text: String,
-    pub hearing: Hearing,
+    /// By [`To`].
+    pub hearings: [Hearing; 4],
     /// Messages that its client has sent in this life, and the answers to them.
     pub said: usize,
     pub answers: Hearing,
@@ -107,7 +122,7 @@ impl Client {
             closed_at: None,
             heard_at: begin,
             text: String::new(),
-            hearing: Hearing::default(),
+            hearings: Default::default(),
             said: 0,
             answers: Hearing::default(),
             say_at: begin,
@@ -115,8 +130,17 @@ impl Client {
         }
     }
 
-    fn to(&self) -> To {
-        if self.kind == Kind::Poll { To::Polls } else { To::Held }
+    /// The channel of which it must get every message.
+    pub fn main(&self) -> To {
+        self.kind.hears()[0]
+    }
+
+    pub fn hearing(&self, to: To) -> &Hearing {
+        &self.hearings[to as usize]
+    }
+
+    fn last(&self) -> usize {
+        self.hearing(self.main()).last()
     }
 
     /// Whether it is to be connected now.
@@ -135,29 +159,35 @@ impl Client {
 
     /// It has heard all that it is to hear, and its messages are answered.
     pub fn has_enough(&self) -> bool {
-        self.news.channel(self.to()).is_late_enough(self.hearing.last()) && self.answers.last() == self.said
+        let has_heard = |to: &To| self.news.channel(*to).is_late_enough(self.hearing(*to).last());
+        self.kind.hears().iter().all(has_heard) && self.answers.last() == self.said
     }
 
     /// It gets a connection, over which it sends this.
     pub fn connect(&mut self, now: Instant, out: &mut Vec<u8>) {
         (self.state, self.since, self.heard_at) = (State::Opening, now, now);
         self.life += 1;
-        let (index, life, channel) = (self.index, self.life, self.news.channel(self.to()).name());
+        let ms = self.milliseconds(now);
+        self.hearings.iter_mut().for_each(|hearing| hearing.since = ms);
+        let (index, life) = (self.index, self.life);
+        let letters: String = self.kind.hears().iter().map(|to| to.letter()).collect();
         let get = |path: String, headers: &str| format!("GET {path} HTTP/1.1\r\nHost: example.com\r\n{headers}\r\n");
         let upgrade = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
                        Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
         let request = match self.kind {
-            Kind::Stream => get(format!("/stream/{channel}"), ""),
+            Kind::Stream => get(format!("/stream/{letters}"), ""),
+            Kind::TestStream => get(format!("/test/stream?channel={letters}"), ""),
             Kind::Poll => return self.ask(now, out),
-            Kind::OverHttp => get(format!("/over/{channel}/{index}/{life}"), upgrade),
-            Kind::Direct => get(format!("/direct/{channel}/{index}/{life}"), upgrade),
+            Kind::OverHttp => get(format!("/over/{letters}/{index}/{life}"), upgrade),
+            Kind::Direct => get(format!("/direct/{letters}/{index}/{life}"), upgrade),
+            Kind::TestSocket => get(format!("/test/ws?channel={letters}"), upgrade),
         };
         out.extend(request.bytes());
     }
 
     /// Asks for what follows the last that it has.
     fn ask(&mut self, now: Instant, out: &mut Vec<u8>) {
-        let (channel, seen) = (self.news.channel(self.to()).name(), self.hearing.last());
+        let (channel, seen) = (self.main().letter(), self.last());
         self.since = now;
         self.state = State::Open;
         out.extend(format!("GET /poll/{channel}?{seen} HTTP/1.1\r\nHost: example.com\r\n\r\n").bytes());
@@ -178,7 +208,7 @@ impl Client {
             self.say_at = now + PACE * (self.index % 64) as u32 / 64;
         }
         match self.kind {
-            Kind::Stream => self.hear_chunks(input, now),
+            Kind::Stream | Kind::TestStream => self.hear_chunks(input, now),
             _ => self.hear_frames(input, now),
         }
     }
@@ -201,7 +231,8 @@ impl Client {
             if chunk.is_empty() {
                 return Err("its stream has ended".into());
             }
-            self.note(&chunk, now)?;
+            // The test route begins with it.
+            self.note(chunk.strip_prefix(b"[stream opened]\n").unwrap_or(&chunk), now)?;
         }
         Ok(())
     }
@@ -209,14 +240,6 @@ impl Client {
     fn hear_frames(&mut self, input: &mut Vec<u8>, now: Instant) -> Result<(), String> {
         while let Some((kind, content)) = frames::take(input) {
             match (kind, content.as_slice()) {
-                // An answer to what it has said, which is not the channel's.
-                (frames::TEXT, [b'a', number @ ..]) => {
-                    self.served(now);
-                    let ms = self.milliseconds(now);
-                    for number in numbers(&mut String::from_utf8_lossy(number).into_owned(), ';')? {
-                        self.answers.note(number, ms);
-                    }
-                }
                 (frames::TEXT, content) => self.note(content, now)?,
                 (frames::CLOSE, [high, low, reason @ ..]) => {
                     let code = u16::from_be_bytes([*high, *low]);
@@ -231,11 +254,17 @@ impl Client {
     fn note(&mut self, bytes: &[u8], now: Instant) -> Result<(), String> {
         self.text.push_str(&String::from_utf8_lossy(bytes));
         let ms = self.milliseconds(now);
-        for number in numbers(&mut self.text, ';')? {
+        for (letter, number) in messages(&mut self.text)? {
             self.served(now);
+            let heard = match (To::of(letter), letter) {
+                // An answer to what it has said; the test route's is the same.
+                (None, 'a' | 'e') if self.kind.is_websocket() => &mut self.answers,
+                (Some(to), _) if self.kind.hears().contains(&to) => &mut self.hearings[to as usize],
+                _ => return Err(format!("{letter}{number} is not for it")),
+            };
             // Nothing yet, says the backend.
             if number > 0 {
-                self.hearing.note(number, ms);
+                heard.note(number, ms);
             }
         }
         Ok(())
@@ -255,7 +284,7 @@ impl Client {
         if let State::Away(_) = self.state {
             return Ok(());
         }
-        let next = self.news.channel(self.to()).next_came(self.hearing.last());
+        let next = self.news.channel(self.main()).next_came(self.last());
         let waits = |since: Instant| now.saturating_duration_since(since.max(self.heard_at)) > DEAF;
         let unheard = next.is_some_and(waits) || self.is_opening() && waits(self.since);
         let unanswered = self.answers.last() < self.said && waits(self.say_at);
@@ -277,7 +306,7 @@ impl Client {
         match excused {
             true => self.tally.comebacks += 1,
             false => {
-                let (ms, last) = (self.milliseconds(now), self.hearing.last());
+                let (ms, last) = (self.milliseconds(now), self.last());
                 let (kind, index) = (self.kind, self.index);
                 self.tally.closed.push(format!("{kind:?} {index} after {ms} ms and message {last}: {why}"));
             }
@@ -288,7 +317,7 @@ impl Client {
         (self.said, self.answers) = (0, Hearing::default());
         // Long-polls say what they have.
         if self.kind != Kind::Poll {
-            self.hearing.begin_anew();
+            self.hearings.iter_mut().for_each(Hearing::begin_anew);
         }
     }
 }

@@ -11,7 +11,7 @@ use wire::websocket::accept_value;
 
 use crate::frames;
 use crate::http::{self, Head, take_message};
-use crate::news::News;
+use crate::news::{News, To};
 use crate::socket::Socket;
 use crate::told::Told;
 
@@ -27,7 +27,7 @@ pub struct Backend {
 
 /// What it knows.
 struct Site {
-    news: Vec<Arc<News>>,
+    news: Arc<News>,
     told: Arc<Told>,
 }
 
@@ -39,7 +39,7 @@ struct Visit {
 }
 
 impl Backend {
-    pub fn new(news: Vec<Arc<News>>, told: Arc<Told>) -> Self {
+    pub fn new(news: Arc<News>, told: Arc<Told>) -> Self {
         let mut listener = TcpListener::bind(([127, 0, 0, 1], 0).into()).unwrap();
         let poll = Poll::new().unwrap();
         poll.registry().register(&mut listener, LISTENER, Interest::READABLE).unwrap();
@@ -95,20 +95,21 @@ impl Site {
     fn answer(&self, head: &Head, body: &str, out: &mut Vec<u8>) -> Option<bool> {
         let (path, query) = head.path().split_once('?').unwrap_or((head.path(), ""));
         let mut parts = path[1..].splitn(3, '/');
-        let (kind, channel, rest) = (parts.next()?, parts.next()?, parts.next().unwrap_or_default());
+        let (kind, letters, rest) = (parts.next()?, parts.next()?, parts.next().unwrap_or_default());
         match kind {
             "stream" => {
-                let headers = format!("Content-Type: text/plain\r\nGrip-Hold: stream\r\nGrip-Channel: {channel}\r\n");
-                http::response(&headers, b"0;", out);
+                let channels: String = letters.chars().map(|letter| format!("Grip-Channel: {letter}\r\n")).collect();
+                let headers = format!("Content-Type: text/plain\r\nGrip-Hold: stream\r\n{channels}");
+                http::response(&headers, b"s0;", out);
             }
             "poll" => {
-                let channels = self.news.iter().flat_map(|news| news.channels());
-                let newest = channels.into_iter().find(|other| other.name() == channel)?.newest();
+                let to = letters.chars().next().and_then(To::of)?;
+                let newest = self.news.channel(to).newest();
                 let seen: usize = query.parse().ok()?;
-                let page: String = (seen + 1..=newest).map(|number| format!("{number};")).collect();
+                let page: String = (seen + 1..=newest).map(|number| format!("{letters}{number};")).collect();
                 let hold = match page.is_empty() {
                     true => format!(
-                        "Grip-Hold: response\r\nGrip-Channel: {channel}; prev-id={seen}\r\nGrip-Timeout: 120\r\n"
+                        "Grip-Hold: response\r\nGrip-Channel: {letters}; prev-id={seen}\r\nGrip-Timeout: 120\r\n"
                     ),
                     false => String::new(),
                 };
@@ -117,8 +118,8 @@ impl Site {
             "over" => {
                 let uncertain =
                     head.header("Content-Bytes-Uncertain").and_then(|value| value.parse().ok()).unwrap_or(0);
-                let (answer, messages) = over_http(body, channel);
-                self.told.tell(&format!("{channel}/{rest}"), &messages, uncertain);
+                let (answer, messages) = over_http(body, letters);
+                self.told.tell(rest, &messages, uncertain);
                 let headers = "Content-Type: application/websocket-events\r\nSec-WebSocket-Extensions: grip\r\n";
                 http::response(headers, answer.as_bytes(), out);
             }
@@ -129,7 +130,7 @@ impl Site {
                      Sec-WebSocket-Accept: {accept}\r\nSec-WebSocket-Extensions: grip\r\n\r\n"
                 );
                 out.extend(head.bytes());
-                frames::text(&subscribe_to(channel), out);
+                letters.chars().for_each(|letter| frames::text(&subscribe_to(letter), out));
                 return Some(true);
             }
             // Whether it is there, asks one who has no client.
@@ -139,7 +140,7 @@ impl Site {
     }
 }
 
-fn subscribe_to(channel: &str) -> String {
+fn subscribe_to(channel: char) -> String {
     format!(r#"c:{{"type":"subscribe","channel":"{channel}"}}"#)
 }
 
@@ -148,7 +149,7 @@ fn answer_to(message: &str) -> String {
 }
 
 /// Answers events; the messages that were among them.
-fn over_http(mut body: &str, channel: &str) -> (String, Vec<String>) {
+fn over_http(mut body: &str, letters: &str) -> (String, Vec<String>) {
     let (mut answer, mut messages) = (String::new(), Vec::new());
     let mut add = |text: &str| answer += &format!("TEXT {:x}\r\n{text}\r\n", text.len());
     let mut opened = false;
@@ -160,7 +161,7 @@ fn over_http(mut body: &str, channel: &str) -> (String, Vec<String>) {
         match kind {
             "OPEN" => {
                 opened = true;
-                add(&subscribe_to(channel));
+                letters.chars().for_each(|letter| add(&subscribe_to(letter)));
             }
             "TEXT" => {
                 add(&answer_to(content));

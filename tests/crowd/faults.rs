@@ -14,7 +14,7 @@ pub enum Fault {
     Proxy,
     /// The outbound process ends.
     Outbound,
-    /// The handler ends, and the proxy ends or does not answer its successor.
+    /// The handler ends, and the proxy does not answer its successor.
     Both,
 }
 
