@@ -15,6 +15,7 @@ use process::{RUNNER, inherit};
 use settings::Part;
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
+use tokio::task::{JoinError, JoinHandle};
 use tokio::time::timeout;
 
 use crate::child;
@@ -75,6 +76,14 @@ pub enum Unfit {
         /// The reason.
         said: String,
     },
+    /// Nobody knows: its examination has ended without an outcome.
+    #[error("{} has not been examined to the end: {reason}", program.display())]
+    Unexamined {
+        /// Its file.
+        program: PathBuf,
+        /// Why.
+        reason: JoinError,
+    },
     /// It hangs.
     #[error("{} does not answer to {question} within {} ms", program.display(), patience.as_millis())]
     Silent {
@@ -85,6 +94,11 @@ pub enum Unfit {
         /// For how long.
         patience: Duration,
     },
+}
+
+/// The outcome of the examination of a program in a task of its own. One that has panicked is no reason to wait for ever.
+pub async fn verdict(program: PathBuf, task: JoinHandle<Result<Fit, Unfit>>) -> Result<Fit, Unfit> {
+    task.await.unwrap_or_else(|reason| Err(Unfit::Unexamined { program, reason }))
 }
 
 impl Candidate {
@@ -210,6 +224,13 @@ mod tests {
         let nowhere = Candidate { part: Part::Proxy, program: "/nowhere".into(), arguments: Vec::new() };
         let error = nowhere.examine(b"".as_slice().into(), PATIENCE).await.unwrap_err().to_string();
         assert!(error.starts_with("/nowhere can not be run: No such file"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn an_examination_that_panics_is_a_verdict_too() {
+        let verdict = verdict("/p".into(), tokio::spawn(async { panic!("out of luck") })).await;
+        let error = verdict.unwrap_err().to_string();
+        assert!(error.starts_with("/p has not been examined to the end") && error.contains("panic"), "{error}");
     }
 
     #[tokio::test]

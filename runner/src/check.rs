@@ -5,12 +5,9 @@ use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
-use certificates::Certificates;
 use nix::sys::resource::{Resource, getrlimit};
-use proxy::request::signatures::{signing_key, verifying_key};
+use settings::Raw;
 use settings::check::Effective;
-use settings::keys::Key;
-use settings::{Raw, Settings};
 
 use crate::arguments::Arguments;
 
@@ -59,33 +56,11 @@ fn look(arguments: &Arguments, open_files: u64) -> Report {
         warnings: checked.warnings.iter().map(ToString::to_string).collect(),
     };
     if let Some(settings) = &checked.settings {
-        report.errors.extend(proxy::worker::routes_file::mistakes(&settings.proxy.routes));
-        report.errors.extend(keys(settings));
-        report.errors.extend(certificates(settings));
+        report.errors.extend(proxy::mistakes(settings));
+        report.errors.extend(handler::mistakes(settings));
+        report.errors.extend(frontend::mistakes(settings));
     }
     report
-}
-
-/// Keys that can be read, but are of a kind that is of no use.
-fn keys(settings: &Settings) -> impl Iterator<Item = String> {
-    let (proxy, handler) = (&settings.proxy, &settings.handler);
-    let signs = |key: &Key| signing_key(key).map(|_| ());
-    let verifies = |key: &Key| verifying_key(key).map(|_| ());
-    let tried = [
-        ("sig_key", proxy.sig_key.as_ref().map(signs)),
-        ("upstream_key", proxy.upstream_key.as_ref().map(verifies)),
-        ("control_key", handler.control_key.as_ref().map(verifies)),
-    ];
-    tried.into_iter().filter_map(|(name, outcome)| Some(format!("{name}: {}", outcome?.err()?)))
-}
-
-/// Ports where no client could be answered.
-fn certificates(settings: &Settings) -> Vec<String> {
-    let certificates = Certificates::new(&settings.frontend.certificates);
-    let publishers = settings.handler.push_in_http.filter(|_| settings.handler.push_in_http_tls.is_some());
-    let addresses = settings.runner.https_ports.iter().map(|port| port.address).chain(publishers);
-    let ports = addresses.map(|address| address.port());
-    ports.filter_map(|port| certificates.for_port(port).err()).map(|error| error.to_string()).collect()
 }
 
 fn as_file(effective: &[Effective]) -> String {

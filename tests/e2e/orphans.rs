@@ -12,7 +12,7 @@ use pushpin_tests::{publish, until};
 use serde_json::Value;
 
 /// A backend that holds each request as its path says, for the channel behind that, also as a WebSocket over HTTP.
-fn backend() -> Origin {
+pub(crate) fn backend() -> Origin {
     Origin::start(|request, stream| {
         let (mode, channel) = request.target[1..].split_once('/').unwrap_or_default();
         if mode == "plain" {
@@ -30,7 +30,7 @@ fn backend() -> Origin {
     })
 }
 
-fn prepare(origin: &Origin, settings: &str) -> Suite {
+pub(crate) fn prepare(origin: &Origin, settings: &str) -> Suite {
     let routes = format!("*,path_beg=/ws 127.0.0.1:{0},over_http\n* 127.0.0.1:{0}", origin.port);
     Suite::prepare(&routes, &format!("[runner]\nrecover_wait=10\n{settings}"))
 }
@@ -72,28 +72,23 @@ fn websocket(suite: &Suite) -> Client {
 }
 
 /// Clients of all kinds.
-struct Crowd {
+pub(crate) struct Crowd {
     streams: Vec<Client>,
     websockets: Vec<Client>,
 }
 
 impl Crowd {
-    fn open(suite: &Suite) -> Self {
-        let streams = (0..5).map(|_| stream(suite)).collect();
-        let websockets: Vec<_> = (0..5).map(|_| websocket(suite)).collect();
+    /// So many streams, and as many WebSockets.
+    pub(crate) fn open(suite: &Suite, count: usize) -> Self {
+        let streams = (0..count).map(|_| stream(suite)).collect();
+        let websockets: Vec<_> = (0..count).map(|_| websocket(suite)).collect();
         until("all are subscribed", || suite.logs().matches("/ws/s channel=").count() == websockets.len());
         Self { streams, websockets }
     }
 
-    /// Publishes a text, which all get and nothing else before.
-    fn hears(&mut self, suite: &Suite, text: &str) {
-        let formats = format!(r#"{{"http-stream":{{"content":"{text}\n"}},"ws-message":{{"content":"{text}"}}}}"#);
-        let item = format!(r#"{{"items":[{{"channel":"s","formats":{formats}}}]}}"#);
-        let response = publish::post(suite, &item).unwrap();
-        assert_eq!(response.head.status, 200, "{}", response.text());
-        for client in &mut self.streams {
-            assert_eq!(client.chunk().unwrap(), format!("{text}\n").as_bytes());
-        }
+    /// Publishes a text that is another one each time, which all get and nothing else before.
+    pub(crate) fn hears(&mut self, suite: &Suite, text: &str) {
+        self.hear(suite, text, &format!(r#","ws-message":{{"content":"{text}"}}"#));
         for client in &mut self.websockets {
             let mut frame = Vec::new();
             while frame.len() < 2 + text.len() {
@@ -102,6 +97,21 @@ impl Crowd {
                 frame.extend(some);
             }
             assert_eq!(frame, [&[0x81, text.len() as u8], text.as_bytes()].concat());
+        }
+    }
+
+    /// The same, for streams only.
+    pub(crate) fn streams_hear(&mut self, suite: &Suite, text: &str) {
+        self.hear(suite, text, "");
+    }
+
+    fn hear(&mut self, suite: &Suite, text: &str, more: &str) {
+        let formats = format!(r#"{{"http-stream":{{"content":"{text}\n"}}{more}}}"#);
+        let item = format!(r#"{{"items":[{{"channel":"s","id":"{text}","formats":{formats}}}]}}"#);
+        // A handler that is being replaced may not answer; one with the same id is delivered once.
+        until("it is published", || publish::post(suite, &item).is_ok_and(|response| response.head.status == 200));
+        for client in &mut self.streams {
+            assert_eq!(client.chunk().unwrap(), format!("{text}\n").as_bytes());
         }
     }
 
@@ -138,7 +148,7 @@ fn pids(suite: &Suite) -> BTreeMap<String, i32> {
 fn the_next_runner_goes_on_with_all_and_no_client_notices() {
     let origin = backend();
     let mut suite = start(&origin, "orphan_grace=60\n");
-    let mut crowd = Crowd::open(&suite);
+    let mut crowd = Crowd::open(&suite, 5);
     let (mut first, mut second) = (poll(&suite, "first"), poll(&suite, "second"));
     crowd.hears(&suite, "before");
     let before = pids(&suite);
@@ -179,7 +189,7 @@ fn the_next_runner_goes_on_with_all_and_no_client_notices() {
 fn a_runner_can_die_time_and_again_and_the_last_one_ends_all_in_order() {
     let origin = backend();
     let mut suite = start(&origin, "orphan_grace=60\nfrontend_processes=2\n");
-    let mut crowd = Crowd::open(&suite);
+    let mut crowd = Crowd::open(&suite, 5);
     let before = pids(&suite);
     for round in 0..3 {
         kill_runner(&mut suite);
@@ -200,7 +210,7 @@ fn a_runner_can_die_time_and_again_and_the_last_one_ends_all_in_order() {
 fn one_that_ends_or_hangs_later_is_started_again() {
     let origin = backend();
     let mut suite = start(&origin, "orphan_grace=60\nheartbeat_timeout=2\n");
-    let mut crowd = Crowd::open(&suite);
+    let mut crowd = Crowd::open(&suite, 5);
     let before = pids(&suite);
     kill_runner(&mut suite);
     suite.launch();
@@ -219,7 +229,7 @@ fn one_that_ends_or_hangs_later_is_started_again() {
 fn those_that_died_meanwhile_are_started_and_the_others_go_on() {
     let origin = backend();
     let mut suite = start(&origin, "orphan_grace=60\n");
-    let mut crowd = Crowd::open(&suite);
+    let mut crowd = Crowd::open(&suite, 5);
     let before = pids(&suite);
     kill_runner(&mut suite);
     suite.kill("handler");
@@ -244,7 +254,7 @@ fn edit(suite: &Suite, old: &str, new: &str) {
 fn those_with_another_configuration_are_replaced_and_clients_stay() {
     let origin = backend();
     let mut suite = start(&origin, "orphan_grace=60\n");
-    let mut crowd = Crowd::open(&suite);
+    let mut crowd = Crowd::open(&suite, 5);
     let before = pids(&suite);
     kill_runner(&mut suite);
     edit(&suite, "recover_wait=10", "recover_wait=11");
@@ -274,7 +284,7 @@ fn those_that_would_not_find_the_others_end_before_anything_is_started() {
 fn a_predecessor_that_still_has_clients_keeps_them() {
     let origin = backend();
     let mut suite = start(&origin, "orphan_grace=60\nmove_clients=false\n");
-    let mut crowd = Crowd::open(&suite);
+    let mut crowd = Crowd::open(&suite, 5);
     let old = suite.pid("frontend");
     assert!(suite.run_with(&["ctl", "restart", "frontend"]).status.success());
     crowd.hears(&suite, "before");
@@ -292,7 +302,7 @@ fn a_predecessor_that_still_has_clients_keeps_them() {
 fn without_another_runner_they_end_in_order_after_their_time() {
     let origin = backend();
     let mut suite = start(&origin, "orphan_grace=1\n");
-    let mut crowd = Crowd::open(&suite);
+    let mut crowd = Crowd::open(&suite, 5);
     let mut waiting = poll(&suite, "never");
     let before = pids(&suite);
     kill_runner(&mut suite);

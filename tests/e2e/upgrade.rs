@@ -5,14 +5,22 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::Output;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use pushpin_tests::client::{Client, get};
 use pushpin_tests::suite::{PARTS, Suite, program};
 use pushpin_tests::{publish, until};
 
+use crate::orphans::{Crowd, backend, prepare};
+
 /// A suite with programs that can be replaced.
 fn start() -> Suite {
-    let mut suite = Suite::prepare("* test", "[runner]\nrecover_wait=10\n");
+    start_with("")
+}
+
+fn start_with(settings: &str) -> Suite {
+    let mut suite = Suite::prepare("* test", &format!("[runner]\nrecover_wait=10\n{settings}"));
     let built = program("pushpin-runner");
     suite.copy_programs(built.parent().unwrap());
     suite.launch();
@@ -151,4 +159,120 @@ fn all_go_back_to_what_they_were_if_one_does_not_serve() {
     assert_eq!(get(suite.port, "/").unwrap().head.status, 200);
     publish::text(&suite, "s", "to the end").unwrap();
     client.expect("to the end").unwrap();
+}
+
+/// A program that can answer questions, and does `instead` when it is to serve.
+fn that_answers(name: &str, instead: &str) -> String {
+    format!("case \"$*\" in --version) echo {name} 9.8;; *--check) ;; *) {instead};; esac")
+}
+
+#[test]
+fn a_successor_that_does_not_serve_in_time_is_a_failure() {
+    let suite = start();
+    let mut client = stream(&suite);
+    install_script(&suite, "pushpin-outbound", &that_answers("pushpin-outbound", "exec sleep 1000"));
+    let told = refused(&suite);
+    assert!(told.contains("the new outbound does not serve after 15 s"), "{told}");
+    assert!(told.contains("all processes run the programs that they had before"), "{told}");
+    assert_eq!(executable(&suite, "outbound"), suite.path("bin/pushpin-outbound (deleted)"));
+    publish::text(&suite, "s", "still there").unwrap();
+    client.expect("still there").unwrap();
+}
+
+#[test]
+fn a_frontend_goes_back_with_its_clients() {
+    let suite = start_with("frontend_processes=2\n");
+    let mut clients: Vec<Client> = (0..10).map(|_| stream(&suite)).collect();
+    PARTS.iter().for_each(|part| suite.install(part, &program(part)));
+    // The first of them serves, the second does not.
+    let real = program("pushpin-frontend");
+    let script = format!(
+        "case \"$*\" in --version|*--check) exec {0} \"$@\";; *--process=1*) echo broken >&2; exit 3;; *) exec {0} \"$@\";; esac",
+        real.display()
+    );
+    install_script(&suite, "pushpin-frontend", &script);
+    let told = refused(&suite);
+    assert!(told.contains("the new frontend-1 ended before it served: exit status 3: broken"), "{told}");
+    assert!(told.contains("all processes run the programs that they had before"), "{told}");
+    until("those between have ended", || suite.pids("frontend").len() == 2);
+    for pid in suite.pids("frontend") {
+        let file = fs::read_link(format!("/proc/{pid}/exe")).unwrap();
+        assert_eq!(file, suite.path("bin/pushpin-frontend (deleted)"), "it is the old one");
+    }
+    publish::text(&suite, "s", "still there").unwrap();
+    clients.iter_mut().for_each(|client| client.expect("still there").unwrap());
+}
+
+#[test]
+fn a_way_back_that_fails_is_told_and_the_next_restart_takes_what_is_on_disk() {
+    let suite = start();
+    let mut client = stream(&suite);
+    // What ran can not be started again.
+    fs::set_permissions(suite.path("bin/pushpin-outbound"), fs::Permissions::from_mode(0o644)).unwrap();
+    for part in ["pushpin-outbound", "pushpin-proxy", "pushpin-frontend"] {
+        suite.install(part, &program(part));
+    }
+    install_script(&suite, "pushpin-handler", &that_answers("pushpin-handler", "echo broken >&2; exit 3"));
+    let told = refused(&suite);
+    assert!(told.contains("the new handler ended before it served: exit status 3: broken"), "{told}");
+    assert!(told.contains("on the way back, the new outbound ended before it served"), "{told}");
+    assert!(told.contains("Permission denied") && told.contains("the runner keeps trying"), "{told}");
+    for name in ["proxy", "handler"] {
+        let file = format!("bin/pushpin-{name} (deleted)");
+        assert_eq!(executable(&suite, name), suite.path(&file), "it went back before");
+    }
+    let output = suite.run_with(&["ctl", "restart", "outbound"]);
+    assert!(output.status.success(), "{output:?}\n{}", suite.logs());
+    assert_eq!(executable(&suite, "outbound"), suite.path("bin/pushpin-outbound"));
+    publish::text(&suite, "s", "still there").unwrap();
+    client.expect("still there").unwrap();
+}
+
+#[test]
+fn a_program_is_asked_about_routes_and_keys_too() {
+    let suite = start();
+    let before = suite.children();
+    fs::write(suite.path("routes"), "* 127.0.0.1:notaport\n").unwrap();
+    let told = refused(&suite);
+    assert!(told.contains("nothing has been changed") && told.contains("pushpin-proxy"), "{told}");
+    assert!(told.contains("routes:1: "), "{told}");
+    assert_eq!(suite.children(), before);
+}
+
+#[test]
+#[ignore = "PREVIOUS names a directory with the programs of another commit: .ci/run previous"]
+fn clients_notice_nothing_of_an_upgrade_from_the_programs_of_another_commit() {
+    const CLIENTS: usize = 100;
+    let previous = std::env::var_os("PREVIOUS").expect("PREVIOUS names a directory with programs");
+    let origin = backend();
+    let mut suite = prepare(&origin, "");
+    suite.copy_programs(previous.as_ref());
+    suite.launch();
+    let mut crowd = Crowd::open(&suite, CLIENTS);
+    crowd.hears(&suite, "before");
+    PARTS.iter().for_each(|part| suite.install(part, &program(part)));
+    let (mut longest, mut count) = (Duration::ZERO, 0);
+    let output = thread::scope(|scope| {
+        let upgrading = scope.spawn(|| upgrade(&suite));
+        while !upgrading.is_finished() {
+            let began = Instant::now();
+            crowd.streams_hear(&suite, &format!("message {count}"));
+            longest = longest.max(began.elapsed());
+            count += 1;
+        }
+        upgrading.join().unwrap()
+    });
+    assert!(output.status.success(), "{output:?}\n{}", suite.logs());
+    crowd.hears(&suite, "after");
+    for part in PARTS {
+        let name = part.strip_prefix("pushpin-").unwrap();
+        until("only the new one is there", || suite.pids(name).len() == 1);
+        assert_eq!(executable(&suite, name), suite.path(&format!("bin/{part}")));
+    }
+    println!("{}", String::from_utf8_lossy(&output.stdout));
+    println!(
+        "{CLIENTS} streams had each of {count} messages meanwhile, and neither they nor {CLIENTS} WebSockets were closed; the longest \
+         time from a message to its arrival at all of them was {} ms",
+        longest.as_millis()
+    );
 }

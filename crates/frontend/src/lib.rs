@@ -42,7 +42,7 @@ use mio::unix::SourceFd;
 use mio::{Interest, Token};
 use nix::sys::resource::{Resource, getrlimit};
 use process::{Component, Failure, Signal, Started, inherit, instance_id, local, log};
-use settings::Port;
+use settings::{Port, Settings};
 use wire::http1::Limits;
 use wire::request_id::RequestIds;
 
@@ -73,7 +73,14 @@ const REPORT: usize = worker::FIRST_CLIENT - 2;
 
 /// Runs the program.
 pub fn main() -> ExitCode {
-    process::run(&COMPONENT, serve)
+    process::run(&COMPONENT, mistakes, serve)
+}
+
+/// What in the files that it reads would keep it from its work: ports with TLS without a certificate.
+pub fn mistakes(settings: &Settings) -> Vec<String> {
+    let certificates = Certificates::new(&settings.frontend.certificates);
+    let ports = settings.frontend.https_ports.iter().map(|port| port.address.port());
+    ports.filter_map(|port| certificates.for_port(port).err()).map(|error| error.to_string()).collect()
 }
 
 fn serve(mut started: Started) -> Result<(), Failure> {

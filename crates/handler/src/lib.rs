@@ -42,6 +42,7 @@ use certificates::Certificates;
 use mio::unix::SourceFd;
 use mio::{Interest, Token};
 use process::{Component, Failure, Started, inherit, instance_id};
+use settings::Settings;
 
 use crate::publish::http::authorization::Gate;
 use crate::publish::http::health::Health;
@@ -66,7 +67,17 @@ const REPORT: Token = Token(1);
 
 /// Runs the program.
 pub fn main() -> ExitCode {
-    process::run(&COMPONENT, serve)
+    process::run(&COMPONENT, mistakes, serve)
+}
+
+/// What in the files that it reads would keep it from its work: keys of a kind that is of no use, TLS without a certificate.
+pub fn mistakes(settings: &Settings) -> Vec<String> {
+    let handler = &settings.handler;
+    let key = Gate::new(handler.control_key.as_ref(), None, None).err().map(|error| format!("control_key: {error}"));
+    let certificates = Certificates::new(&settings.frontend.certificates);
+    let port = handler.push_in_http.filter(|_| handler.push_in_http_tls.is_some());
+    let tls = port.and_then(|address| certificates.for_port(address.port()).err());
+    key.into_iter().chain(tls.map(|error| error.to_string())).collect()
 }
 
 fn serve(mut started: Started) -> Result<(), Failure> {

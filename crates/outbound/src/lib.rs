@@ -51,7 +51,7 @@ const REPORT: usize = SIGNALS - 1;
 
 /// Runs the program.
 pub fn main() -> ExitCode {
-    process::run(&COMPONENT, serve)
+    process::run(&COMPONENT, |_| Vec::new(), serve)
 }
 
 fn serve(mut started: Started) -> Result<(), Failure> {

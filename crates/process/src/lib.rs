@@ -110,14 +110,22 @@ impl Ready {
 
 /// Runs a component with the arguments of this process: parses them, loads the settings, opens the log, and calls `body`.
 ///
-/// With `--check` it ends where `body` would begin, and has neither opened the log nor touched a socket.
+/// With `--check` it ends where `body` would begin, and has neither opened the log nor touched a socket; `mistakes` says what else
+/// would keep it from its work: files that it reads.
 ///
 /// Ends with 0 after an orderly stop, 1 when `body` fails or cannot be started (the reason is on stderr and in the log), 2 when
 /// the command line is wrong.
-pub fn run(component: &Component, body: impl FnOnce(Started) -> Result<(), Failure>) -> ExitCode {
+pub fn run(
+    component: &Component,
+    mistakes: impl FnOnce(&Settings) -> Vec<String>,
+    body: impl FnOnce(Started) -> Result<(), Failure>,
+) -> ExitCode {
     let arguments = Arguments::parse(component);
     let outcome = match arguments.check {
-        true => read(&arguments).map(drop),
+        true => read(&arguments).and_then(|read| match mistakes(&read.settings) {
+            mistakes if mistakes.is_empty() => Ok(()),
+            mistakes => Err(mistakes.join("\n").into()),
+        }),
         false => prepare(component, &arguments).and_then(body),
     };
     let code = match outcome {

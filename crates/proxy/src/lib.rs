@@ -32,6 +32,10 @@ pub mod statistics;
 pub mod websocket;
 pub mod worker;
 
+use settings::Settings;
+
+use crate::request::signatures::{signing_key, verifying_key};
+
 const HELP: &str = "\
 Requests come from pushpin-frontend and go to backends through pushpin-outbound; responses that tell to hold the client
 go to pushpin-handler. The sockets between the processes are files under rundir (setting in [global]).
@@ -53,5 +57,16 @@ pub const COMPONENT: process::Component = process::Component {
 
 /// The program `pushpin-proxy`, with the arguments of this process.
 pub fn main() -> std::process::ExitCode {
-    process::run(&COMPONENT, worker::run)
+    process::run(&COMPONENT, mistakes, worker::run)
+}
+
+/// What in the files that it reads would keep it from its work: routes, and keys of a kind that is of no use.
+pub fn mistakes(settings: &Settings) -> Vec<String> {
+    let proxy = &settings.proxy;
+    let keys = [
+        ("sig_key", proxy.sig_key.as_ref().map(|key| signing_key(key).map(|_| ()))),
+        ("upstream_key", proxy.upstream_key.as_ref().map(|key| verifying_key(key).map(|_| ()))),
+    ];
+    let keys = keys.into_iter().filter_map(|(name, outcome)| Some(format!("{name}: {}", outcome?.err()?)));
+    worker::routes_file::mistakes(&proxy.routes).into_iter().chain(keys).collect()
 }

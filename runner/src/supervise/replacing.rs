@@ -100,6 +100,7 @@ impl Supervisor<'_> {
                     self.slots[index].restarts += 1;
                     if let Err(error) = self.start(index) {
                         tracing::error!("{error}");
+                        self.vitals.lock().end(index, error.to_string());
                         self.wait(index, Duration::ZERO);
                         self.replacing_sees(Event::Ended(index));
                     }
@@ -111,6 +112,7 @@ impl Supervisor<'_> {
                     self.tell(format!("starting a successor of {}", self.name(index)));
                     if let Err(error) = self.start_beside(index) {
                         tracing::error!("{error}");
+                        self.failed_beside = Some(error.to_string());
                         self.replacing_sees(Event::Spared(index));
                     }
                 }

@@ -13,7 +13,7 @@ use settings::Part;
 
 use super::Supervisor;
 use super::replacing::Replacing;
-use crate::candidates::{Candidate, Fit, PATIENCE, Unfit};
+use crate::candidates::{self, Candidate, Fit, PATIENCE, Unfit};
 use crate::child::News;
 use crate::control::upgrade::{Upgrade, Version};
 use crate::control::{Answer, Call};
@@ -83,15 +83,14 @@ impl Supervisor<'_> {
         let (configuration, news) = (self.handed_down.clone(), self.news.clone());
         let examine = |candidate: Candidate| {
             let configuration = configuration.clone();
-            (candidate.part, tokio::spawn(async move { candidate.examine(configuration, PATIENCE).await }))
+            let (part, program) = (candidate.part, candidate.program.clone());
+            (part, program, tokio::spawn(async move { candidate.examine(configuration, PATIENCE).await }))
         };
         let examined: Vec<_> = candidates.into_values().map(examine).collect();
         tokio::spawn(async move {
             let mut verdicts = Vec::new();
-            for (part, verdict) in examined {
-                // It neither panics nor is it aborted; if it did, nothing would be upgraded.
-                let Ok(verdict) = verdict.await else { return };
-                verdicts.push((part, verdict));
+            for (part, program, task) in examined {
+                verdicts.push((part, candidates::verdict(program, task).await));
             }
             let _ = news.send(News::Examined(verdicts));
         });
