@@ -2,6 +2,7 @@
 //! The suite from outside: its real programs, started by its runner.
 #![allow(missing_docs)]
 
+mod adopted;
 mod clients;
 mod commands;
 mod control;

@@ -183,6 +183,7 @@ catalogue! {
 
     BACKEND_REQUESTS: Counter, "backend_requests_total" [], OUTBOUND, "Requests to backends.";
     BACKEND_OPEN: Gauge, "backend_requests_open" [], OUTBOUND, "Requests to backends under way, WebSockets included.";
+    BACKEND_RECOVER_BYTES: Gauge, "backend_recover_bytes" [], OUTBOUND, "Memory for what backends have sent over WebSockets and clients may not have had, kept for a successor of the proxy.";
     BACKEND_CONNECTIONS: Counter, "backend_connections_total" [], OUTBOUND, "Connections to backends that were made.";
     BACKEND_REUSED: Counter, "backend_requests_reused_total" [], OUTBOUND, "Requests that went out on a connection that had waited.";
     BACKEND_ERRORS: Counter, "backend_errors_total" ["reason" = FAILED], OUTBOUND, "Requests to backends that did not end well.";

@@ -112,7 +112,8 @@ impl Requesters {
 
     fn send_by(&mut self, peer: PeerId, by_router: bool, packet: &Packet<'_>) -> bool {
         let to = self.peers.name(peer);
-        let packet = Packet { from: &self.instance, ext: Ext::MULTI, ..*packet };
+        let ext = Ext { multi: true, ..packet.ext };
+        let packet = Packet { from: &self.instance, ext, ..*packet };
         let sent = match by_router {
             true => self.stream.send(to, packet.encode(None, &mut self.writer)),
             false => self.out.send(to, packet.encode(Some(to), &mut self.writer)),

@@ -123,6 +123,8 @@ pub struct Shared {
     pub instance: Vec<u8>,
     /// Instances we have met.
     pub peers: Peers,
+    /// Outbound processes that are there.
+    pub outbounds: Vec<PeerId>,
     /// Settings.
     pub config: Config,
     /// Grip-Sig tokens.
@@ -156,6 +158,7 @@ impl Shared {
         Shared {
             instance: instance.as_bytes().to_vec(),
             peers: Peers::default(),
+            outbounds: Vec::new(),
             signatures: Signatures::new(&config),
             upstream: config.upstream_key.as_ref().and_then(|key| verifying_key(key).ok()),
             statistics: Statistics::new(

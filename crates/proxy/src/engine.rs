@@ -431,11 +431,19 @@ impl Engine {
     /// An outbound process is gone.
     pub fn outbound_left(&mut self, name: &[u8], now: Instant, links: &mut dyn Links) {
         let peer = self.shared.peers.find(name);
+        self.shared.outbounds.retain(|outbound| Some(*outbound) != peer);
         self.with_all(now, links, |exchange, context| exchange.outbound_left(peer, context));
         self.with_websockets(now, links, |websockets, context| websockets.outbound_left(peer, context));
         if let Some(peer) = peer {
             self.forget_cut(peer);
         }
+    }
+
+    /// An outbound process has come.
+    pub fn outbound_joined(&mut self, name: &[u8], now: Instant, links: &mut dyn Links) {
+        let Some(peer) = self.shared.peers.intern(name) else { return };
+        self.shared.outbounds.push(peer);
+        self.with_websockets(now, links, |websockets, context| websockets.outbound_joined(context));
     }
 
     /// A backend that speaks ZHTTP itself is gone.

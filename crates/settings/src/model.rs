@@ -257,6 +257,10 @@ pub struct Outbound {
     pub keepalive_connections: usize,
     /// Connections that are kept to one host and port.
     pub keepalive_per_target: usize,
+    /// As that of the frontend: how long WebSockets wait for a successor of their proxy.
+    pub recover_wait: Duration,
+    /// Bytes of them that are kept for it.
+    pub recover_memory: usize,
     /// Bytes that may wait for one requester.
     pub queue_bytes: usize,
     /// Bytes that the head of a response may take.

@@ -239,6 +239,8 @@ fn outbound(
         keepalive_timeout: values.seconds(P, "backend_keepalive_timeout")?,
         keepalive_connections: values.int(P, "backend_keepalive_connections")?,
         keepalive_per_target: values.int(P, "backend_keepalive_per_target")?,
+        recover_wait: frontend.recover_wait,
+        recover_memory: frontend.recover_memory,
         queue_bytes: values.int(P, "backend_queue_bytes")?,
         max_headers_size: values.int(P, "backend_max_headers_size")?,
         max_headers: values.int(P, "backend_max_headers")?,

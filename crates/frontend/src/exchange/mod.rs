@@ -18,13 +18,13 @@ use std::time::{Duration, Instant};
 use tnetstring::Writer;
 use wire::http1::{RequestHead, Version};
 use wire::request_id::{self, REQUEST_ID};
-use zhttp::retained::Retained;
 use zhttp::session::client::{Due, Grant, Outcome, Outgoing, Session, Standing};
 use zhttp::session::{Protocol, Violation};
 use zhttp::{Ext, Headers, Id, Ids, Kind, Packet, PeerId};
 
 pub use self::table::{Exchanges, Sweep};
 use crate::keep::Kept;
+use crate::keep::underway::Underway;
 use crate::replay::{KeptRequest, Replays};
 use crate::uplink::Uplink;
 
@@ -43,8 +43,8 @@ pub struct Exchange {
     pub(crate) kept: Kept,
     /// The request, as long as it can be sent again.
     request: Option<Box<KeptRequest>>,
-    /// Of a WebSocket whose proxy leaves records: what its client has sent and nobody has taken.
-    unread: Option<Box<Retained>>,
+    /// Of a WebSocket whose proxy leaves records.
+    underway: Option<Box<Underway>>,
     /// When it was opened, until its response begins; not known of those of a predecessor.
     begun: Option<NonZeroU32>,
 }
@@ -110,6 +110,8 @@ pub struct Opening<'a> {
     pub websocket: bool,
     /// A second server may push frames into it.
     pub lanes: bool,
+    /// A successor of the proxy may go on with it.
+    pub recovers: bool,
     /// Body bytes that the server may send.
     pub window: u32,
     /// The server is to answer through the ROUTER.
@@ -172,6 +174,7 @@ impl Exchange {
                 adopt: true,
                 interim: !opening.websocket && head.version == Version::Http11,
                 lanes: opening.lanes,
+                had: opening.recovers.then_some(0),
                 ..Ext::MULTI
             },
             peer_address: address.as_deref(),
@@ -196,7 +199,7 @@ impl Exchange {
             audience: Audience::Client(opening.client),
             kept: Kept::default(),
             request,
-            unread: None,
+            underway: None,
             begun: None,
             session: Session::start(
                 if opening.websocket { Protocol::WebSocket } else { Protocol::Http },
@@ -231,7 +234,7 @@ impl Exchange {
 
     /// Request body that may be sent now, in bytes: none while the server is not known or changes.
     pub fn credits(&self) -> u32 {
-        if self.is_behind() { 0 } else { self.session.credits() }
+        if self.is_behind() || self.is_behind_again() { 0 } else { self.session.credits() }
     }
 
     /// The server that sent the last packet, unless another one is about to follow it.
@@ -257,6 +260,11 @@ impl Exchange {
     /// Whether there is a server to talk to: one has answered, and is not about to be followed by another.
     pub fn has_server(&self) -> bool {
         self.session.server().is_some()
+    }
+
+    /// Whether frames can be sent: there is a server, and nothing has to be sent to it before.
+    pub fn takes_frames(&self) -> bool {
+        self.has_server() && !self.is_behind_again()
     }
 
     /// Whether its server has ended, and a successor may take it up.
@@ -285,6 +293,9 @@ impl Exchange {
         let outcome = self.session.on_packet(packet, from, seq, now)?;
         let was_orphan = std::mem::take(&mut self.kept.orphan) != 0;
         self.note_outcome(outcome, packet.ext.replay);
+        if !self.count(packet, was_orphan, up) {
+            return Ok(Event::Failed);
+        }
         Ok(match outcome {
             Outcome::Alive => {
                 if !was_known {
@@ -292,7 +303,9 @@ impl Exchange {
                     self.grant(up);
                 }
                 if was_orphan {
-                    self.send_unread(up);
+                    self.send_underway(up);
+                } else {
+                    self.go_on_sending(up);
                 }
                 self.catch_up(up);
                 Event::Nothing
@@ -350,8 +363,11 @@ impl Exchange {
         // A close takes none.
         let bytes = if packet.kind == Kind::Close { 0 } else { packet.body.len() };
         if let Some(to) = self.session.send_body(bytes) {
-            self.unread.iter_mut().for_each(|unread| unread.add(to.seq, &packet));
-            self.send(to, packet, up);
+            let had = self.underway.as_mut().and_then(|underway| {
+                underway.sent.add(to.seq, &packet);
+                underway.tell()
+            });
+            self.send(to, Packet { ext: Ext { had, ..packet.ext }, ..packet }, up);
         }
     }
 
@@ -435,7 +451,8 @@ impl Exchange {
 
     fn send(&self, Outgoing { to, seq }: Outgoing, packet: Packet<'_>, up: &mut dyn Uplink) {
         let id = self.id();
-        up.send(to, &Packet { ids: Ids::One(id.as_bytes(), Some(seq)), ext: Ext::MULTI, ..packet });
+        let ext = Ext { multi: true, ..packet.ext };
+        up.send(to, &Packet { ids: Ids::One(id.as_bytes(), Some(seq)), ext, ..packet });
     }
 }
 

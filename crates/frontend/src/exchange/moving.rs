@@ -4,14 +4,15 @@
 use std::time::Instant;
 
 use zhttp::budget::Budget;
-use zhttp::retained::{Retained, Sent};
+use zhttp::retained::{Received, Retained, Sent};
 use zhttp::session::client::Session;
 use zhttp::{Kind, PeerId, Peers};
 
 use super::{Audience, Exchange, Exchanges};
 use crate::keep::Kept;
 use crate::keep::places::Places;
-use crate::transplant::record::{ExchangeRecord, PlaceRecord, RecordError, SentRecord, UnreadRecord};
+use crate::keep::underway::{Came, Underway};
+use crate::transplant::record::{ExchangeRecord, PlaceRecord, RecordError, SentRecord, UnderwayRecord};
 
 /// Numbers of sessions that a process has for itself. Its successor begins with the next ones, so that new sessions of both, while
 /// the former has clients, are told apart.
@@ -20,8 +21,8 @@ const NUMBERS: u64 = 1 << 40;
 /// What packets of a client can be, as they are written down.
 const KINDS: [Kind; 4] = [Kind::Data, Kind::Ping, Kind::Pong, Kind::Close];
 
-fn unread_record(unread: &Retained) -> UnreadRecord {
-    let packets = unread.iter().map(|sent| SentRecord {
+fn underway_record(underway: &Underway) -> UnderwayRecord {
+    let packets = underway.sent.iter().map(|sent| SentRecord {
         seq: sent.seq,
         kind: KINDS.iter().position(|kind| *kind == sent.kind).unwrap_or_default() as u8,
         binary: sent.binary,
@@ -29,25 +30,33 @@ fn unread_record(unread: &Retained) -> UnreadRecord {
         code: sent.code,
         body: sent.body.to_vec(),
     });
-    UnreadRecord { is_torn: !unread.is_whole(), packets: packets.collect() }
+    UnderwayRecord {
+        is_torn: !underway.sent.is_whole(),
+        from: underway.sent.span().0,
+        packets: packets.collect(),
+        came: underway.came.map(|came| (came.received.position(), came.is_within)),
+    }
 }
 
-fn unread(record: UnreadRecord, memory: &Budget) -> Retained {
+fn underway(record: UnderwayRecord, memory: &Budget) -> Underway {
     let packets = record.packets.into_iter().map(|SentRecord { seq, kind, binary, more, code, body }| {
         let kind = KINDS.get(usize::from(kind)).copied().unwrap_or(Kind::Data);
         Sent { seq, kind, binary, more, code, body: body.into() }
     });
-    let mut unread = Retained::restore(0, packets, memory.share());
+    let mut sent = Retained::restore(record.from, packets, memory.share());
     if record.is_torn {
-        unread.tear();
+        sent.tear();
     }
-    unread
+    let came = |(position, is_within)| Came { received: Received::at(position), is_within };
+    Underway { sent, came: record.came.map(came) }
 }
 
 impl Exchanges {
     /// Writes an exchange down; none if it can not move: its server has gone, or its request waits for a proxy.
     pub(crate) fn snapshot(&self, slot: u32, peers: &Peers, now: Instant) -> Option<ExchangeRecord> {
-        let exchange = self.get(slot).filter(|exchange| !exchange.is_orphan() && !exchange.waits())?;
+        let exchange = self
+            .get(slot)
+            .filter(|exchange| !exchange.is_orphan() && !exchange.waits() && !exchange.is_behind_again())?;
         let mut session = Vec::with_capacity(128);
         exchange.session.snapshot(peers, now, &mut session);
         let kept = &exchange.kept;
@@ -70,7 +79,7 @@ impl Exchanges {
             run: kept.run,
             lags: kept.lags,
             request: exchange.request.as_ref().and_then(|request| request.snapshot()),
-            unread: exchange.unread.as_deref().map(unread_record),
+            underway: exchange.underway.as_deref().map(underway_record),
         })
     }
 
@@ -100,9 +109,9 @@ impl Exchanges {
             Ok(client) => Audience::Client(client),
             Err(left) => Audience::Served(now + left),
         };
-        let unread = record.unread.map(|record| Box::new(unread(record, &self.recovery)));
+        let underway = record.underway.map(|record| Box::new(underway(record, &self.recovery)));
         let (slot, serial) = (record.slot, record.serial);
-        Ok(Exchange { slot, serial, audience, session, kept, request, unread, begun: None })
+        Ok(Exchange { slot, serial, audience, session, kept, request, underway, begun: None })
     }
 
     /// Takes all that have been read back into the table, which is empty.

@@ -9,12 +9,12 @@ use slab::Slab;
 use wire::request_id::RequestIds;
 use zhttp::budget::Budget;
 use zhttp::recovery::{MAX_RECORD, PROXY};
-use zhttp::retained::Retained;
 use zhttp::{Ext, Id, Kind, Packet, PeerId};
 
 use super::{Audience, ENDING, Event, Exchange, Opening};
 use crate::keep::places::Places;
 use crate::keep::records::{RecordKey, Records};
+use crate::keep::underway::Underway;
 use crate::replay::{Replays, Terms};
 use crate::uplink::Uplink;
 
@@ -187,10 +187,11 @@ impl Exchanges {
 
     /// A packet is about to be taken in. If its server leaves records of a WebSocket, what the client sends from now on is kept until it
     /// has been taken. It could send nothing before.
-    pub(crate) fn keep_unread(&mut self, slot: u32, packet: &Packet<'_>) {
+    pub(crate) fn begin_to_keep(&mut self, slot: u32, packet: &Packet<'_>) {
         let is_of_proxy = packet.ext.keep.is_some_and(|record| record.owner == PROXY);
         if is_of_proxy && let Some(exchange) = self.slots.get_mut(slot as usize) {
-            exchange.unread.get_or_insert_with(|| Box::new(Retained::new(self.recovery.share())));
+            let memory = || self.recovery.share();
+            exchange.underway.get_or_insert_with(|| Box::new(Underway::begin(packet, memory())));
         }
     }
 
@@ -218,7 +219,7 @@ impl Exchanges {
             let run = self.places.get(number).map_or(0, |place| place.sent.run);
             (kept.since, kept.since_run, kept.run, kept.lags) = (ms, run, run, false);
         }
-        exchange.forget_unread(ack);
+        exchange.forget_underway(ack);
         let kept = &mut exchange.kept;
         if let Some(run) = packet.ext.run {
             (kept.run, kept.lags) = (run.number, false);
@@ -231,12 +232,11 @@ impl Exchanges {
         let Some(exchange) = self.slots.get_mut(slot as usize) else { return false };
         let is_kept = exchange.kept.record.and_then(|record| self.records.place(record)) == Some(place);
         let of_proxy = self.places.get(place).is_some_and(|place| *place.name == *PROXY);
-        let is_complete = if of_proxy { exchange.keeps_unread() } else { exchange.client().is_some() };
+        let is_complete = if of_proxy { exchange.keeps_underway() } else { exchange.client().is_some() };
         if !is_kept || !is_complete {
             return false;
         }
-        exchange.session.orphan();
-        exchange.kept.orphan = departure;
+        exchange.become_orphan(departure);
         true
     }
 
@@ -272,6 +272,14 @@ impl Exchanges {
         }
         if !exchange.leave(true) {
             exchange.audience = Audience::Served(now + ENDING);
+        }
+    }
+
+    /// Client and server have closed a WebSocket. What the client has sent may have to be sent again.
+    pub fn closed(&mut self, slot: u32, now: Instant, up: &mut dyn Uplink) {
+        match self.get(slot).is_some_and(Exchange::is_counted) {
+            true => self.finish(slot, now, up),
+            false => self.close(slot),
         }
     }
 
@@ -349,6 +357,7 @@ mod tests {
             body: false,
             websocket: false,
             lanes: false,
+            recovers: false,
             window: 1000,
             router_resp: true,
         };

@@ -206,7 +206,7 @@ impl Http1 {
     /// What its exchange is.
     pub fn nature(&self) -> Nature {
         match &self.phase {
-            Phase::WebSocket(socket) if socket.is_open() && socket.is_within() => Nature::TornWebSocket,
+            Phase::WebSocket(socket) if socket.is_open() && socket.is_torn() => Nature::TornWebSocket,
             Phase::WebSocket(socket) if socket.is_open() => Nature::WebSocket,
             _ => Nature::Request,
         }
@@ -265,7 +265,7 @@ impl Http1 {
         match progress {
             Progress::GoesOn => None,
             Progress::Closed => {
-                cx.exchanges.close(exchange);
+                cx.exchanges.closed(exchange, cx.now, cx.up);
                 self.phase = self.closing();
                 None
             }
@@ -312,6 +312,7 @@ impl Http1 {
             body: matches!(upload, Upload::Running { .. }),
             websocket: false,
             lanes: false,
+            recovers: false,
             window: cx.config.window,
             router_resp: cx.config.router_resp,
         };
@@ -337,6 +338,7 @@ impl Http1 {
             websocket: true,
             // Pushes are frames that nobody has compressed.
             lanes: !deflates,
+            recovers: cx.config.router_resp && !cx.config.recover_wait.is_zero(),
             window: cx.config.window - UNEVEN,
             router_resp: cx.config.router_resp,
         };
@@ -415,7 +417,7 @@ impl Http1 {
         cx: &mut Context<'_>,
     ) -> Result<Option<Refusal>, Fault> {
         let Some(slot) = self.exchange() else { return Ok(None) };
-        cx.exchanges.keep_unread(slot, packet);
+        cx.exchanges.begin_to_keep(slot, packet);
         let Some(exchange) = cx.exchanges.get_mut(slot) else { return Ok(None) };
         if packet.ext.lane > 0 && matches!(self.phase, Phase::WebSocket(_)) {
             let result = self.take_push(packet, body, from, seq, cx);

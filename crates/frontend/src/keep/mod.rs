@@ -3,7 +3,7 @@
 //!
 //! A server gives each session a *record* that only it understands ([`records`]). It is kept with the session, and with it which
 //! messages the session has: every step of a server's fan-out has a number ([`places`]). Of a WebSocket, what its client has sent and
-//! nobody has taken is kept as well ([`zhttp::retained`]). A session whose server ends is an
+//! nobody has taken is kept as well ([`underway`]). A session whose server ends is an
 //! *orphan* until the successor in the same place takes it up, for `recover_wait` at most.
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_macros))]
@@ -11,6 +11,7 @@
 pub mod offer;
 pub mod places;
 pub mod records;
+pub mod underway;
 
 use self::records::RecordKey;
 

@@ -6,7 +6,7 @@ use std::time::Instant;
 use zhttp::PeerId;
 use zhttp::recovery::{Held, MARK, Message, Packer, RecoveryError, pack_seen};
 
-use crate::exchange::Exchanges;
+use crate::exchange::{Exchange, Exchanges};
 
 /// Whether a packet is one of a server that asks.
 pub fn is_question(message: &[u8]) -> bool {
@@ -43,7 +43,8 @@ pub fn on_question(exchanges: &mut Exchanges, from: PeerId, message: &[u8]) -> R
 pub fn offer(exchanges: &mut Exchanges, number: usize, to: PeerId, now: Instant) -> Offer {
     let mut packets = Vec::new();
     let (mut orphans, ms) = (exchanges.orphans_of(number), exchanges.ms(now));
-    orphans.sort_unstable();
+    orphans
+        .sort_unstable_by_key(|&(record, slot)| (exchanges.get(slot).is_some_and(Exchange::is_counted), record, slot));
     let Some(place) = exchanges.places.get(number) else { return Offer { packets, sessions: 0 } };
     pack_seen(place.sent.seen(), |packet| packets.push(packet));
     let mut packer = Packer::default();
@@ -59,7 +60,7 @@ pub fn offer(exchanges: &mut Exchanges, number: usize, to: PeerId, now: Instant)
             lags: exchange.kept.lags,
             gone: exchange.is_left(),
             unread: exchange.unread(),
-            counted: None,
+            counted: exchange.counted(),
             record: 0,
         };
         packets.extend(packer.push(held, content));

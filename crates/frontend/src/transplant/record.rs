@@ -18,7 +18,7 @@ use crate::http1::response::{Response, Terms};
 use crate::websocket::lanes::Lanes;
 
 /// The version that is written, and the only one that is read. To be changed with whatever is written, here or in `transport`.
-pub const VERSION: u8 = 1;
+pub const VERSION: u8 = 2;
 
 /// Why something can not be taken over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -195,6 +195,7 @@ pub(crate) struct WebSocketRecord {
     pub(crate) debt: u64,
     pub(crate) deflates: bool,
     pub(crate) within: bool,
+    pub(crate) torn: bool,
     pub(crate) lanes: Option<Lanes<FrameRecord>>,
     pub(crate) close_sent: bool,
     pub(crate) close_received: bool,
@@ -234,14 +235,18 @@ pub struct ExchangeRecord {
     pub(crate) run: u64,
     pub(crate) lags: bool,
     pub(crate) request: Option<RequestRecord>,
-    pub(crate) unread: Option<UnreadRecord>,
+    pub(crate) underway: Option<UnderwayRecord>,
 }
 
-/// What the client of a WebSocket has sent that its backend has not taken.
+/// What is kept of a WebSocket for a successor of its proxy.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct UnreadRecord {
+pub struct UnderwayRecord {
     pub(crate) is_torn: bool,
+    /// The position in front of the first packet.
+    pub(crate) from: u64,
     pub(crate) packets: Vec<SentRecord>,
+    /// How much has come of the backend's, and whether that is in the middle of a message.
+    pub(crate) came: Option<(u64, bool)>,
 }
 
 /// One packet of it.

@@ -99,15 +99,16 @@ fn lanes() -> impl Strategy<Value = Lanes<FrameRecord>> {
 }
 
 fn websocket() -> impl Strategy<Value = WebSocketRecord> {
-    let flags = (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>());
+    let flags = any::<[bool; 5]>();
     (any::<u32>(), option::of(bytes()), standing(), any::<u32>(), flags, option::of(lanes())).prop_map(
-        |(exchange, key, reader, debt, (deflates, within, close_sent, close_received), lanes)| WebSocketRecord {
+        |(exchange, key, reader, debt, [deflates, within, torn, close_sent, close_received], lanes)| WebSocketRecord {
             exchange,
             key,
             reader,
             debt: u64::from(debt),
             deflates,
             within,
+            torn,
             lanes,
             close_sent,
             close_received,
@@ -140,11 +141,17 @@ fn request() -> impl Strategy<Value = RequestRecord> {
     )
 }
 
-fn unread() -> impl Strategy<Value = UnreadRecord> {
+fn underway() -> impl Strategy<Value = UnderwayRecord> {
     let sent = (any::<u32>(), 0..4u8, any::<[bool; 2]>(), option::of(any::<u16>()), bytes())
         .prop_map(|(seq, kind, [binary, more], code, body)| SentRecord { seq, kind, binary, more, code, body });
     let packets = option::of(prop::collection::vec(sent, 0..4));
-    packets.prop_map(|packets| UnreadRecord { is_torn: packets.is_none(), packets: packets.unwrap_or_default() })
+    let came = option::of((any::<u64>(), any::<bool>()));
+    (packets, any::<u32>(), came).prop_map(|(packets, from, came)| UnderwayRecord {
+        is_torn: packets.is_none(),
+        from: from.into(),
+        packets: packets.unwrap_or_default(),
+        came,
+    })
 }
 
 proptest! {
@@ -164,7 +171,7 @@ proptest! {
         is_heard in any::<bool>(),
         record in option::of((0..3u32, bytes())),
         request in option::of(request()),
-        unread in option::of(unread()),
+        underway in option::of(underway()),
     ) {
         let start = Instant::now();
         let (now, mut peers) = (start + Duration::from_secs(heard), Peers::default());
@@ -186,7 +193,7 @@ proptest! {
             run: u64::from(run),
             lags,
             request,
-            unread,
+            underway,
         };
         let terms = replay::Terms { wait: Duration::from_secs(1), body: 1000, memory: 100_000 };
         let mut exchanges = Exchanges::for_clients(1).replaying(terms);
@@ -225,7 +232,7 @@ fn what_does_not_fit_is_refused() {
         run: 0,
         lags: false,
         request: None,
-        unread: None,
+        underway: None,
     };
     let error = exchanges.restore(record, &mut peers, &[], now).unwrap_err();
     assert!(matches!(error, RecordError::Session(_)), "{error}");

@@ -19,7 +19,15 @@ pub(crate) struct Links {
     pub(crate) relay: Option<Relay>,
     writer: Writer,
     grants: Bulk<u32>,
-    refused: Vec<Id>,
+    refused: Vec<Refused>,
+}
+
+/// A session that a packet was not taken of.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Refused {
+    pub(crate) id: Id,
+    /// The server that it was for, if that was known.
+    pub(crate) server: Option<PeerId>,
 }
 
 impl Uplink for Links {
@@ -29,7 +37,7 @@ impl Uplink for Links {
         let encoded = signed.encode(None, &mut self.writer);
         match &mut self.relay {
             Some(relay) => relay.send(&Up::Open(encoded.to_vec())),
-            None if self.requests.send(encoded).is_err() => self.refuse(packet),
+            None if self.requests.send(encoded).is_err() => self.refuse(packet, None),
             None => {}
         }
         self.writer.as_slice()
@@ -46,7 +54,7 @@ impl Uplink for Links {
         let (name, encoded) = (self.peers.name(to), signed.encode(None, &mut self.writer));
         match &mut self.relay {
             Some(relay) => relay.send(&Up::Send(name.to_vec(), encoded.to_vec())),
-            None if self.stream.send(name, encoded).is_err() => self.refuse(packet),
+            None if self.stream.send(name, encoded).is_err() => self.refuse(packet, Some(to)),
             None => {}
         }
     }
@@ -141,19 +149,20 @@ impl Links {
     /// The successor could not send a packet.
     pub(crate) fn on_refused(&mut self, packet: &[u8]) {
         if let Ok(packet) = Packet::decode(packet) {
-            self.refuse(&packet);
+            self.refuse(&packet, None);
         }
     }
 
-    fn refuse(&mut self, packet: &Packet<'_>) {
+    fn refuse(&mut self, packet: &Packet<'_>, server: Option<PeerId>) {
         if !packet.kind.ends_session() {
-            self.refused.extend(packet.ids.iter().filter_map(|id| Id::new(id.ok()?.0)));
+            let ids = packet.ids.iter().filter_map(|id| Id::new(id.ok()?.0));
+            self.refused.extend(ids.map(|id| Refused { id, server }));
         }
     }
 
     /// Sessions that a packet was refused for since the last time: nobody is there to take it, or too much waits for
     /// him already. Numbers of a session have no gaps, so it can not go on.
-    pub(crate) fn take_refused(&mut self) -> Vec<Id> {
+    pub(crate) fn take_refused(&mut self) -> Vec<Refused> {
         std::mem::take(&mut self.refused)
     }
 }

@@ -5,7 +5,7 @@ mod links;
 
 use zhttp::{Id, Packet, PeerId};
 
-pub(crate) use self::links::Links;
+pub(crate) use self::links::{Links, Refused};
 
 /// Where packets of exchanges go.
 pub trait Uplink {

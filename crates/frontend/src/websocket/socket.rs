@@ -38,6 +38,8 @@ pub struct WebSocket {
     deflates: bool,
     /// The server is within a message.
     within: bool,
+    /// It is one that no successor of it could go on with.
+    torn: bool,
     /// There, and in use, once a second server has spoken.
     lanes: Option<Lanes<Frame>>,
     close_sent: bool,
@@ -94,6 +96,7 @@ impl WebSocket {
             debt: Debt::default(),
             deflates,
             within: false,
+            torn: false,
             lanes: None,
             close_sent: false,
             close_received: false,
@@ -112,6 +115,7 @@ impl WebSocket {
             debt: self.debt.bytes(),
             deflates: self.deflates,
             within: self.within,
+            torn: self.torn,
             lanes: self.lanes.as_ref().map(|lanes| lanes.map(Frame::snapshot)),
             close_sent: self.close_sent,
             close_received: self.close_received,
@@ -132,6 +136,7 @@ impl WebSocket {
             debt: Debt::of(record.debt),
             deflates: record.deflates,
             within: record.within,
+            torn: record.torn,
             lanes: record.lanes.map(|lanes| lanes.map(Frame::restore)),
             close_sent: record.close_sent,
             close_received: record.close_received,
@@ -148,9 +153,9 @@ impl WebSocket {
         !self.is_opening() && !self.close_sent && !self.close_received
     }
 
-    /// Whether the server is within a message.
-    pub fn is_within(&self) -> bool {
-        self.within
+    /// Whether the server is within a message that only it can go on with.
+    pub fn is_torn(&self) -> bool {
+        self.torn
     }
 
     /// Whether the client has said that it closes.
@@ -194,7 +199,7 @@ impl WebSocket {
         let mut used = 0;
         loop {
             let Some(exchange) = cx.exchanges.get_mut(self.exchange) else { return (input.len(), Progress::GoesOn) };
-            if !exchange.has_server() {
+            if !exchange.takes_frames() {
                 return (used, Progress::GoesOn);
             }
             let credits = exchange.credits() as usize;
@@ -304,6 +309,8 @@ impl WebSocket {
                 let first = if packet.content_type == Some(b"binary") { Opcode::Binary } else { Opcode::Text };
                 let opcode = if self.within { Opcode::Continuation } else { first };
                 self.within = packet.more;
+                // One of the backend comes with its position.
+                self.torn = packet.more && packet.ext.at.is_none();
                 (opcode, !packet.more)
             }
         };

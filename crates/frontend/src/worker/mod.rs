@@ -52,7 +52,7 @@ use crate::exchange::Exchanges;
 use crate::replay;
 use crate::transplant::record::Question;
 use crate::transplant::relay::Predecessors;
-use crate::uplink::Links;
+use crate::uplink::{Links, Refused};
 
 const RESPONSES: usize = 0;
 const STREAM: usize = 1;
@@ -101,6 +101,8 @@ pub struct Worker {
     clients: Slab<Client>,
     core: Core,
     client_timers: SlotTimers,
+    /// Sessions that a packet was refused for, and that a successor of their server may go on with, until then.
+    doubtful: Vec<(Refused, Instant)>,
     exchange_timers: SlotTimers,
     /// Clients to be attended to at the end of the turn.
     dirty: Vec<usize>,
@@ -256,6 +258,7 @@ impl Worker {
             clients: Slab::with_capacity(most),
             core: Core { config, exchanges, links: Links::new(&specs.instance, requests, stream) },
             client_timers: SlotTimers::new(most, now),
+            doubtful: Vec::new(),
             exchange_timers: SlotTimers::new(2 * most, now),
             dirty: Vec::new(),
             unread: Vec::new(),

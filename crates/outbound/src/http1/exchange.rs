@@ -14,6 +14,7 @@ use crate::http1::coding::Unpacker;
 use crate::http1::download::Download;
 use crate::http1::request::Request;
 use crate::http1::upload::Upload;
+use crate::websocket::kept::Kept;
 use crate::websocket::refusal::Refusing;
 use crate::websocket::socket::Socket;
 
@@ -101,6 +102,8 @@ pub struct Exchange {
     pub unpacker: Option<Box<Unpacker>>,
     /// Its frames, if it is for a WebSocket.
     pub socket: Option<Box<Socket>>,
+    /// What is kept of it for a successor of the requester.
+    pub kept: Option<Box<Kept>>,
     /// The head of an answer that refuses it.
     pub refusing: Option<Box<Refusing>>,
     /// Credits are owed to its requester, and will be granted soon.
@@ -145,6 +148,7 @@ impl Exchange {
             takes_coded: packet.ext.coded,
             unpacker: None,
             socket: request.websocket.map(|key| Box::new(Socket::new(&key))),
+            kept: None,
             refusing: None,
             owing: false,
             alarm: None,
@@ -188,6 +192,16 @@ impl Exchange {
     /// Whether content of the body waits here that could be passed on.
     pub fn has_unpacked(&self) -> bool {
         self.unpacker.as_ref().is_some_and(|unpacker| !unpacker.is_dry())
+    }
+
+    /// When it ends if nothing else happens; only of a WebSocket without requester, or that both sides have closed.
+    fn until(&self) -> Option<Instant> {
+        self.kept.as_ref()?.until
+    }
+
+    /// Whether its requester has gone, and a successor may claim it.
+    pub fn is_orphan(&self) -> bool {
+        self.kept.as_ref().is_some_and(|kept| kept.is_orphan)
     }
 
     /// Whether it is a WebSocket that both sides have closed.
@@ -236,6 +250,9 @@ impl Exchange {
 
     /// What is due now. Call again until there is nothing, or the exchange is over.
     pub fn ring(&mut self, now: Instant) -> Alarm {
+        if let Some(until) = self.until() {
+            return if until <= now { Alarm::Expired } else { Alarm::None };
+        }
         match self.session.on_timer(now) {
             Due::Expired => return Alarm::Expired,
             Due::Spent => return Alarm::Spent,
@@ -261,6 +278,9 @@ impl Exchange {
 
     /// When something will be due.
     pub fn next_alarm(&self) -> Instant {
+        if let Some(until) = self.until() {
+            return until;
+        }
         let connected = match &self.phase {
             Phase::Resolving { until } => Some(*until),
             Phase::Connecting(attempts) => Some(attempts.due()),

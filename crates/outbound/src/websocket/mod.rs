@@ -8,5 +8,6 @@
 #![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_macros))]
 
 pub mod handshake;
+pub mod kept;
 pub mod refusal;
 pub mod socket;

@@ -180,6 +180,22 @@ impl Socket {
         Ok(Found { consumed, packet })
     }
 
+    /// The backend has ended its connection, where it should have answered a close.
+    pub fn end(&mut self) {
+        self.close_received = true;
+        (self.out, self.written) = (Vec::new(), 0);
+    }
+
+    /// Whether the backend has closed, and the requester.
+    pub fn closes(&self) -> (bool, bool) {
+        (self.close_received, self.close_sent)
+    }
+
+    /// Bytes of content that wait to be written.
+    pub fn waiting(&self) -> usize {
+        self.counted
+    }
+
     /// Whether the backend was told to close, and has not answered.
     pub fn awaits_close(&self) -> bool {
         self.close_sent && !self.close_received

@@ -29,6 +29,8 @@ pub(crate) struct Counters {
     pub(crate) lookups_refused: u64,
     /// Requests given up because their requester left or did not keep up.
     pub(crate) orphaned: u64,
+    /// WebSockets that a successor of their proxy has claimed.
+    pub(crate) adopted: u64,
     /// Time from requests to the heads of their responses.
     pub(crate) response: Histogram,
 }

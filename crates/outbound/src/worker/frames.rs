@@ -8,7 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use wire::http1::ResponseHead;
 use zhttp::session::client::GRANT_DELAY;
-use zhttp::{Headers, Ids, Kind, Packet};
+use zhttp::{Ext, Headers, Ids, Kind, Packet};
 
 use super::{WINDOW, Worker};
 use crate::failure::Failure;
@@ -67,6 +67,7 @@ impl Worker {
             let headers: Vec<_> = head.headers.iter().map(|field| (field.name.as_bytes(), field.value)).collect();
             let reason = String::from_utf8_lossy(head.reason);
             let packet = Packet {
+                ext: Ext { had: exchange.kept.as_ref().map(|_| 0), ..Ext::default() },
                 code: Some(101),
                 reason: Some(reason.as_bytes()),
                 headers: Headers::Pairs(&headers),
@@ -120,20 +121,25 @@ impl Worker {
             self.cancel(index);
             return false;
         }
+        self.exchanges[index].kept.iter_mut().for_each(|kept| kept.take(packet));
         true
     }
 
     /// Writes and reads frames as far as connection and credits allow.
     pub(super) fn advance_socket(&mut self, index: usize) {
-        if !self.write_frames(index) {
+        // What a predecessor of the requester has lost comes before anything else.
+        if !self.write_frames(index) || self.exchanges[index].is_orphan() || !self.send_kept_again(index) {
             return;
+        }
+        if self.exchanges[index].is_closed_socket() {
+            return self.socket_closed(index);
         }
         let mut buffer = std::mem::take(&mut self.buffer);
         let goes_on = self.read_frames(index, &mut buffer);
         self.buffer = buffer;
         // A close may have been answered.
         if goes_on && self.write_frames(index) && self.exchanges[index].is_closed_socket() {
-            self.drop_exchange(index);
+            self.socket_closed(index);
         }
     }
 
@@ -168,10 +174,11 @@ impl Worker {
 
     fn read_frames(&mut self, index: usize, buffer: &mut [u8]) -> bool {
         for _ in 0..READS_A_TURN {
-            if !self
-                .context
-                .requesters
-                .has_room(self.exchanges[index].session.client(), self.exchanges[index].session.by_router())
+            if self.exchanges[index].is_closed_socket()
+                || !self
+                    .context
+                    .requesters
+                    .has_room(self.exchanges[index].session.client(), self.exchanges[index].session.by_router())
             {
                 return true;
             }
@@ -188,7 +195,7 @@ impl Worker {
             let credits = exchange.session.credits() as usize;
             let kept = exchange.leftover.len();
             // More than a header waits only for credits.
-            if !connection.readable || kept >= PEEK || exchange.is_closed_socket() {
+            if !connection.readable || kept >= PEEK {
                 return true;
             }
             buffer[..kept].copy_from_slice(&exchange.leftover);
@@ -222,8 +229,8 @@ impl Worker {
 
     /// Sends the frames in `input` to the requester, and keeps what is left. `false` if the exchange is over.
     fn pass_frames_on(&mut self, index: usize, input: &mut [u8]) -> bool {
-        let mut consumed = 0;
-        loop {
+        let (mut consumed, mut goes_on) = (0, true);
+        while goes_on {
             let exchange = &mut self.exchanges[index];
             let Some(socket) = &mut exchange.socket else { return false };
             let credits = exchange.session.credits() as usize;
@@ -249,19 +256,22 @@ impl Worker {
             // What is owed goes along.
             let credits = exchange.session.grant();
             let ids = Ids::One(exchange.session.id_bytes(), Some(outgoing.seq));
-            let packet = Packet { ids, credits, user_data: exchange.user_data(), ..packet };
+            let had = exchange.kept.as_mut().and_then(|kept| kept.note(&packet));
+            let ext = Ext { had, ..packet.ext };
+            let packet = Packet { ids, credits, user_data: exchange.user_data(), ext, ..packet };
             if !self.context.requesters.send(outgoing, &packet) {
                 self.lost(index);
-                return false;
+                goes_on = false;
             }
         }
-        let exchange = &mut self.exchanges[index];
+        // One that is lost may wait for a successor of its requester.
+        let Some(exchange) = self.exchanges.get_mut(index) else { return false };
         exchange.leftover.clear();
         exchange.leftover.extend_from_slice(&input[consumed..]);
         if exchange.leftover.is_empty() {
             exchange.leftover = Vec::new();
         }
-        true
+        goes_on
     }
 
     /// Grants what has been owed for a while: less than is worth a packet of its own at once.
@@ -282,8 +292,13 @@ impl Worker {
             return self.fail(index, &Failure::Unclosed);
         }
         // Many close the connection instead of answering.
-        if self.send(index, Kind::Close, Packet::default()) {
-            self.drop_exchange(index);
+        let exchange = &mut self.exchanges[index];
+        exchange.socket.iter_mut().for_each(|socket| socket.end());
+        let close = Packet { kind: Kind::Close, ..Packet::default() };
+        let had = exchange.kept.as_mut().and_then(|kept| kept.note(&close));
+        let ext = Ext { had, ..Ext::default() };
+        if self.send(index, Kind::Close, Packet { ext, ..Packet::default() }) {
+            self.socket_closed(index);
         }
     }
 }

@@ -3,7 +3,8 @@
 
 use metrics::Page;
 use metrics::catalogue::{
-    BACKEND_CONNECTIONS, BACKEND_ERRORS, BACKEND_OPEN, BACKEND_REQUESTS, BACKEND_RESPONSE, BACKEND_REUSED,
+    BACKEND_CONNECTIONS, BACKEND_ERRORS, BACKEND_OPEN, BACKEND_RECOVER_BYTES, BACKEND_REQUESTS, BACKEND_RESPONSE,
+    BACKEND_REUSED,
 };
 
 use super::Worker;
@@ -14,6 +15,7 @@ impl Worker {
         let counters = &self.context.counters;
         page.add(&BACKEND_REQUESTS, &[], counters.requests);
         page.add(&BACKEND_OPEN, &[], self.exchanges.len());
+        page.add(&BACKEND_RECOVER_BYTES, &[], self.adoptions.bytes());
         page.add(&BACKEND_CONNECTIONS, &[], counters.connected);
         page.add(&BACKEND_REUSED, &[], counters.reused);
         page.add_each(

@@ -7,10 +7,11 @@
 //! - `sessions`: packets from requesters.
 //! - `connecting`: from a new exchange to its connection.
 //! - `transfer`: bytes between connection and requester, and the end of an exchange.
-//! - `frames`: the same for WebSockets.
+//! - `frames`: the same for WebSockets; `adopting`: those whose proxy has gone.
 //! - `measures`: what operators can see of all this.
 //! - `context`: what all of them use.
 
+mod adopting;
 mod connecting;
 mod context;
 mod frames;
@@ -32,6 +33,7 @@ use wire::http1;
 use zhttp::session::server::Outgoing;
 use zhttp::{ACK_DELAY, Id, Kind, Packet, PeerId, Wheel};
 
+use self::adopting::Adoptions;
 use self::context::{Context, Counters};
 use crate::connect::Connector;
 use crate::connect::pool::{Pool, PoolLimits};
@@ -39,6 +41,9 @@ use crate::connect::resolve::Resolver;
 use crate::failure::Failure;
 use crate::http1::exchange::{Alarm, Exchange, Timeouts};
 use crate::requesters::{Group, INPUT, OUT, Requesters, STREAM};
+
+/// WebSockets by the names by which they may be claimed.
+type Names = HashMap<Box<[u8]>, usize, RandomState>;
 
 /// How exact the timers of an exchange are.
 const TICK: Duration = Duration::from_millis(100);
@@ -76,6 +81,7 @@ pub(crate) struct Worker {
     exchanges: Slab<Exchange>,
     /// Exchanges by requester and id.
     sessions: HashMap<(PeerId, Id), usize, RandomState>,
+    adoptions: Adoptions,
     connector: Connector,
     serials: u64,
     keys: frames::Keys,
@@ -125,6 +131,7 @@ impl Worker {
             limits,
             exchanges: Slab::new(),
             sessions: HashMap::default(),
+            adoptions: Adoptions::new(settings),
             connector,
             serials: 0,
             keys: frames::Keys::default(),
@@ -225,7 +232,10 @@ impl Worker {
                 Alarm::KeepAlive(Outgoing { to, by_router, seq }) => {
                     self.keep_alives.push(to, by_router, exchange.session.id(), seq);
                 }
-                Alarm::Expired => return self.drop_exchange(index),
+                Alarm::Expired => {
+                    self.context.counters.orphaned += u64::from(exchange.is_orphan());
+                    return self.drop_exchange(index);
+                }
                 Alarm::Spent => return self.cancel(index),
                 Alarm::ResolveTimeout => return self.fail(index, &Failure::ConnectTimeout(timeouts.connect)),
                 Alarm::Dial => {

@@ -4,8 +4,9 @@
 use transport::{Change, Incoming};
 use wire::request_id;
 use zhttp::session::server::{Outcome, Session};
-use zhttp::{Id, Ids, Kind, Packet, PeerId};
+use zhttp::{Ext, Id, Ids, Kind, Packet, PeerId};
 
+use super::adopting::is_claim;
 use super::{PACKETS_A_TURN, WINDOW, Worker};
 use crate::failure::Failure;
 use crate::http1::download::Download;
@@ -60,6 +61,9 @@ impl Worker {
                 );
             }
         };
+        if is_claim(&packet) {
+            return self.claim(&packet);
+        }
         // Who is not known has no sessions.
         let Some(peer) = self.context.requesters.peers.find(packet.from) else { return };
         for (id, seq) in packet.ids.iter().flatten() {
@@ -106,14 +110,19 @@ impl Worker {
     /// A requester has left: nobody waits for its responses any more.
     fn orphan(&mut self, peer: PeerId, name: &[u8], by_router: bool) {
         self.context.requesters.left(peer, by_router);
-        let orphans = self.of_requester(peer, by_router);
-        if !orphans.is_empty() {
-            let (count, name) = (orphans.len(), name.escape_ascii());
-            tracing::info!("{name} has left: {count} of its requests are cancelled");
-        }
-        for index in orphans {
-            self.context.counters.orphaned += 1;
+        let (mut cancelled, mut kept) = (0, 0);
+        for index in self.of_requester(peer, by_router) {
+            if self.keep_for_successor(index) {
+                kept += 1;
+                continue;
+            }
+            cancelled += 1;
             self.drop_exchange(index);
+        }
+        self.context.counters.orphaned += cancelled;
+        if kept + cancelled > 0 {
+            let name = name.escape_ascii();
+            tracing::info!("{name} has left: {cancelled} of its requests are cancelled, {kept} wait for its successor");
         }
     }
 
@@ -156,7 +165,10 @@ impl Worker {
             Some(_) => Download::of_handshake(self.limits.head),
             None => Download::new(request.is_head, self.limits.head),
         };
-        let exchange = Exchange::new(session, serial, packet, request, download, self.limits.timeouts, now);
+        let mut exchange = Exchange::new(session, serial, packet, request, download, self.limits.timeouts, now);
+        if exchange.socket.is_some() {
+            exchange.kept = self.adoptions.begin(packet, self.exchanges.vacant_key());
+        }
         let index = self.exchanges.insert(exchange);
         self.sessions.insert((client, id), index);
         self.young.push_back((index, serial, self.grown_up_at()));
@@ -185,12 +197,21 @@ impl Worker {
         let _ = context.requesters.send(outgoing, &answer);
     }
 
+    /// Tells the client's side how far a WebSocket has come, if that is due. `false` if the exchange is over because of that.
+    fn tell_how_far(&mut self, index: usize) -> bool {
+        let kept = self.exchanges[index].kept.as_mut().filter(|kept| kept.is_due());
+        let Some(had) = kept.map(|kept| kept.tell()) else { return true };
+        self.send(index, Kind::KeepAlive, Packet { ext: Ext { had, ..Ext::default() }, ..Packet::default() })
+    }
+
     fn receive(&mut self, index: usize, packet: &Packet<'_>, seq: Option<u32>) {
         let exchange = &mut self.exchanges[index];
-        match exchange.session.on_packet(packet, seq, self.context.now) {
+        let outcome = exchange.session.on_packet(packet, seq, self.context.now);
+        exchange.kept.iter_mut().for_each(|kept| kept.on_packet(packet));
+        match outcome {
             Ok(Outcome::Ended) => return self.drop_exchange(index),
             Ok(Outcome::Data | Outcome::Control) if exchange.socket.is_some() => {
-                if !self.push_frame(index, packet) {
+                if !self.push_frame(index, packet) || !self.tell_how_far(index) {
                     return;
                 }
             }

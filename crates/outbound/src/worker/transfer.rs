@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind, Read, Write};
 
 use wire::http1::{BodyFraming, ResponseHead};
 use zhttp::session::server::Outgoing;
-use zhttp::{Headers, Ids, Kind, Packet};
+use zhttp::{Ext, Headers, Ids, Kind, Packet};
 
 use super::Worker;
 use crate::failure::Failure;
@@ -333,10 +333,14 @@ impl Worker {
 
     /// Grants credits for the body of the request. `false` if the exchange is over because of that.
     pub(super) fn grant(&mut self, index: usize) -> bool {
-        match self.exchanges[index].session.grant() {
-            Some(credits) => self.send(index, Kind::Credit, Packet { credits: Some(credits), ..Packet::default() }),
-            None => true,
+        let exchange = &mut self.exchanges[index];
+        // Nobody takes them until a successor of its requester has come.
+        if exchange.is_orphan() {
+            return true;
         }
+        let Some(credits) = exchange.session.grant() else { return true };
+        let ext = Ext { had: exchange.kept.as_mut().and_then(|kept| kept.tell()), ..Ext::default() };
+        self.send(index, Kind::Credit, Packet { credits: Some(credits), ext, ..Packet::default() })
     }
 
     /// Sends a packet without body. `false` if it is lost, and the exchange with it.
@@ -361,6 +365,10 @@ impl Worker {
     pub(super) fn lost(&mut self, index: usize) {
         let (context, session) = (&mut self.context, &self.exchanges[index].session);
         context.requesters.note_cut(session.client(), session.by_router(), session.id());
+        if self.keep_for_successor(index) {
+            return;
+        }
+        let context = &mut self.context;
         context.counters.orphaned += 1;
         context.warnings.warn("lost", context.now, "request given up: its sender is gone or does not keep up");
         self.drop_exchange(index);
@@ -369,6 +377,7 @@ impl Worker {
     /// Ends an exchange with an error. The text goes along for the requester's log.
     pub(super) fn fail(&mut self, index: usize, failure: &Failure) {
         self.context.failed(&self.exchanges[index].endpoint, failure);
+        self.let_go(index);
         let text = failure.to_string();
         let condition = Some(failure.condition().as_bytes());
         if self.send(index, Kind::Error, Packet { condition, reason: Some(text.as_bytes()), ..Packet::default() }) {
@@ -378,6 +387,7 @@ impl Worker {
 
     /// Ends an exchange because its session is broken.
     pub(super) fn cancel(&mut self, index: usize) {
+        self.let_go(index);
         if self.send(index, Kind::Cancel, Packet::default()) {
             self.drop_exchange(index);
         }
@@ -394,8 +404,16 @@ impl Worker {
         }
     }
 
+    /// No successor of the requester could go on with the exchange.
+    fn let_go(&mut self, index: usize) {
+        if let Some(kept) = self.exchanges[index].kept.take() {
+            self.adoptions.forget(&kept);
+        }
+    }
+
     /// Forgets an exchange and closes its connections.
     pub(super) fn drop_exchange(&mut self, index: usize) {
+        self.let_go(index);
         let exchange = self.exchanges.remove(index);
         self.sessions.remove(&(exchange.session.client(), exchange.session.id()));
         match exchange.phase {

@@ -78,6 +78,8 @@ pub struct Answer {
     pub from: Vec<u8>,
     pub code: Option<u16>,
     pub credits: Option<u32>,
+    pub had: Option<u64>,
+    pub closed: u8,
     pub condition: String,
     pub reason: String,
     pub headers: Vec<(String, Vec<u8>)>,
@@ -142,6 +144,30 @@ impl Requester {
         self.let_go();
     }
 
+    /// Claims a WebSocket that another requester had, at this outbound process.
+    pub fn claim(&mut self, id: &str, server: &[u8], name: &str, had: u64) {
+        let packet = Packet {
+            from: self.name.as_bytes(),
+            ids: Ids::One(id.as_bytes(), Some(0)),
+            ext: zhttp::Ext { name: Some(name.as_bytes()), had: Some(had), ..zhttp::Ext::MULTI },
+            uri: Some(b"ws:"),
+            router_resp: true,
+            credits: Some(100_000),
+            ..Packet::default()
+        };
+        let message = packet.encode(None, &mut self.writer).to_vec();
+        let (end, mut ready) = (Instant::now() + PATIENCE, Vec::new());
+        // The link may not be there yet.
+        while self.stream.send(server, &message).is_err() {
+            assert!(Instant::now() < end, "no link to the outbound process");
+            self.reactor.wait(Some(Duration::from_millis(1)), &mut ready).unwrap();
+            while let Some((_, message)) = self.stream.recv() {
+                self.take(&message);
+            }
+        }
+        self.let_go();
+    }
+
     /// Has what was sent leave, since the caller may go on to wait for something else.
     fn let_go(&mut self) {
         assert!(self.reactor.drain(PATIENCE), "nobody takes the packet");
@@ -186,6 +212,8 @@ impl Requester {
                 from: packet.from.to_vec(),
                 code: packet.code,
                 credits: packet.credits,
+                had: packet.ext.had,
+                closed: packet.ext.closed,
                 condition: text(packet.condition),
                 reason: text(packet.reason),
                 headers: packet.headers.iter().map(|(name, value)| (text(Some(name)), value.to_vec())).collect(),

@@ -62,6 +62,16 @@ impl Extension {
         &self.prefix
     }
 
+    /// Whether no message is under way.
+    pub fn is_between(&self) -> bool {
+        self.message == Message::None
+    }
+
+    /// A message for the client is under way, whose first piece a predecessor has judged.
+    pub fn go_on_within(&mut self) {
+        self.message = Message::Pass;
+    }
+
     /// Finds the extension in the headers of a response, as it stands there; its name is `grip` in that case.
     pub fn find<'a>(headers: Headers<'a>) -> Option<&'a [u8]> {
         headers.values("Sec-WebSocket-Extensions").flat_map(elements).find(|element| first(element) == b"grip")

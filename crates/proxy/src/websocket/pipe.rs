@@ -45,6 +45,11 @@ impl Frame {
         Frame::Data { binary, more: false, body }
     }
 
+    /// Whether it is the end of something: see [`zhttp::retained`].
+    fn has_end(&self) -> bool {
+        !matches!(self, Frame::Data { more: true, .. })
+    }
+
     /// Bytes of credit that it takes.
     pub fn len(&self) -> usize {
         match self {
@@ -79,6 +84,8 @@ pub struct Leaving {
     pub ack: Option<Box<[u8]>>,
     /// Of which of the handler's messages it is the last.
     pub named: Option<Named>,
+    /// The position behind it, if that counts and it is of the other side.
+    pub at: u64,
 }
 
 /// What waits for one side.
@@ -106,6 +113,11 @@ struct Waiting {
 impl Pipe {
     /// Adds what the other side has sent. Its sender is owed `owed` bytes when it has left.
     pub fn relay(&mut self, frame: Frame, owed: usize) {
+        self.relay_at(frame, owed, 0);
+    }
+
+    /// The same with the position behind it; 0: none.
+    pub fn relay_at(&mut self, frame: Frame, owed: usize, at: u64) {
         let within = match &frame {
             Frame::Data { more, .. } => *more,
             // A message that is not finished never will be, and nothing may come in its middle.
@@ -118,7 +130,7 @@ impl Pipe {
             Frame::Ping(_) | Frame::Pong(_) => self.within,
         };
         self.within = within;
-        self.add(Leaving { frame, owed, ack: None, named: None });
+        self.add(Leaving { frame, owed, ack: None, named: None, at });
         while !self.within
             && let Some(waiting) = &mut self.waiting
             && let Some(leaving) = waiting.held.pop_front()
@@ -130,12 +142,12 @@ impl Pipe {
 
     /// Adds a whole frame that is not of the other side.
     pub fn insert(&mut self, frame: Frame, ack: Option<Box<[u8]>>, named: Option<Named>) {
-        self.add_between(Leaving { frame, owed: 0, ack, named });
+        self.add_between(Leaving { frame, owed: 0, ack, named, at: 0 });
     }
 
     /// Adds a control frame of the other side that must not come into the middle of a message.
     pub fn postpone(&mut self, frame: Frame, owed: usize) {
-        self.add_between(Leaving { frame, owed, ack: None, named: None });
+        self.add_between(Leaving { frame, owed, ack: None, named: None, at: 0 });
     }
 
     fn add_between(&mut self, leaving: Leaving) {
@@ -172,6 +184,7 @@ impl Pipe {
             }
             return Some(leaving);
         }
+        let end = u64::from(first.frame.has_end());
         let Frame::Data { binary, body, .. } = &mut first.frame else { return None };
         if credits == 0 {
             return None;
@@ -180,7 +193,14 @@ impl Pipe {
         first.owed -= owed;
         waiting.bytes -= credits;
         let frame = Frame::Data { binary: *binary, more: true, body: body.split_to(credits) };
-        Some(Leaving { frame, owed, ack: None, named: None })
+        // In front of what is left of it.
+        let at = first.at.saturating_sub((len - credits) as u64 + end);
+        Some(Leaving { frame, owed, ack: None, named: None, at })
+    }
+
+    /// The beginning of a message has left for the other side by a predecessor.
+    pub fn go_on_within(&mut self) {
+        self.within = true;
     }
 
     /// Nothing has passed for a while: gives up the room for what might wait.
@@ -302,6 +322,15 @@ mod tests {
         assert_eq!((first.frame, first.owed), (text("ab", true), 2));
         let second = pipe.next(3).unwrap();
         assert_eq!((second.frame, second.owed), (text("cde", false), 5));
+    }
+
+    #[test]
+    fn a_part_of_a_message_has_the_position_in_front_of_what_is_left() {
+        let mut pipe = Pipe::default();
+        pipe.relay_at(text("abcde", false), 5, 16);
+        pipe.relay_at(text("fg", true), 2, 18);
+        let at: Vec<_> = [2, 9, 1, 9].map(|credits| pipe.next(credits).unwrap().at).into();
+        assert_eq!(at, [12, 16, 17, 18]);
     }
 
     #[test]

@@ -4,12 +4,14 @@
 //! - [`client`]: the client's side.
 //! - [`origin`]: the backend's, and [`over_http`] if that is spoken to by requests.
 //! - [`handler`]: what the handler and the WebSocket tell each other.
-//! - [`closing`]: how it ends, and [`resume`]: how it goes on when the proxy does.
+//! - [`closing`]: how it ends, and [`resume`]: how it goes on when the proxy does, with [`counted`] if the backend's connection is to
+//!   be taken over.
 //! - [`account`]: what is told of it, in the log and to statistics.
 
 mod account;
 mod client;
 mod closing;
+mod counted;
 mod handler;
 mod origin;
 mod over_http;
@@ -57,8 +59,7 @@ pub struct Relay {
     serial: u64,
     name: Uuid,
     client: server::Session,
-    /// The client's instance takes control frames in the middle of a message.
-    interleaves: bool,
+    frontend: Frontend,
     /// The client's instance lets a second server push into the session: the bytes that one may send.
     lane: Option<u32>,
     /// Goes back with each packet, as Pushpin's frontends want it.
@@ -112,10 +113,33 @@ struct Late {
 enum Phase {
     /// A backend is asked.
     Connecting,
+    /// It was a predecessor's, and the outbound process is asked for its backend's connection.
+    Claiming,
     /// The client has been accepted.
     Open,
     /// Nothing remains to be done.
     Over,
+}
+
+/// What the client's instance can do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Frontend {
+    /// What Pushpin's can.
+    Plain,
+    /// It takes control frames in the middle of a message.
+    Interleaves,
+    /// It also counts what passes.
+    Counts,
+}
+
+impl Frontend {
+    fn of(first: &Packet<'_>) -> Self {
+        match (first.ext.adopt, first.ext.had) {
+            (false, _) => Frontend::Plain,
+            (true, None) => Frontend::Interleaves,
+            (true, Some(_)) => Frontend::Counts,
+        }
+    }
 }
 
 /// What a relay is made of.
@@ -157,7 +181,7 @@ impl Relay {
             serial: arrival.serial,
             name: arrival.name,
             client: arrival.client,
-            interleaves: packet.ext.adopt,
+            frontend: Frontend::of(packet),
             lane: packet.credits.filter(|_| packet.ext.lanes && packet.ext.multi && packet.user_data.is_none()),
             user_data: packet.user_data.map(|item| Box::new((item.kind, item.payload.into()))),
             request: arrival.request,
@@ -305,7 +329,8 @@ impl Relay {
         let record = self.begin_to_keep(scene);
         let keep = record.as_deref().map(|content| Record { owner: PROXY, content });
         let credits = self.client.grant();
-        let ext = Ext { multi: self.client.takes_multi(), keep, ..Ext::default() };
+        let had = self.is_counted().then_some(0);
+        let ext = Ext { multi: self.client.takes_multi(), keep, had, ..Ext::default() };
         self.count(scene, |report| {
             report.server_header_bytes_received += statistics::response_size(reason, headers);
             report.client_header_bytes_sent += statistics::response_size(reason, Headers::Pairs(&kept));
@@ -355,6 +380,7 @@ impl Relay {
                 self.send(0, Packet { kind: Kind::Cancel, ..Packet::default() }, scene);
                 self.over(scene);
             }
+            Phase::Claiming => self.claim_failed(scene),
             Phase::Over => {}
         }
     }

@@ -53,6 +53,12 @@ pub struct Legacy<'a> {
     /// Seconds of silence after which the backend is asked again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interval: Option<u64>,
+    /// The outbound process that has the backend's connection, if that is a WebSocket.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub outbound: Option<Octets<'a>>,
+    /// What the backend of such has told the handler in front of this position has been done.
+    #[serde(default)]
+    pub handled: u64,
     /// Bytes of the client's first message that the backend has taken already.
     #[serde(default)]
     pub taken: u32,

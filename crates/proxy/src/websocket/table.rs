@@ -365,6 +365,11 @@ impl Table {
         self.with_all(cx, |relay, _, scene| relay.outbound_left(peer, scene));
     }
 
+    /// An outbound process has come, which may have what a predecessor of ours has left.
+    pub fn outbound_joined(&mut self, cx: &mut Context<'_>) {
+        self.with_all(cx, |relay, _, scene| relay.send_claim(scene));
+    }
+
     /// A backend that speaks ZHTTP itself is gone.
     pub fn backend_left(&mut self, peer: PeerId, cx: &mut Context<'_>) {
         self.with_all(cx, |relay, _, scene| {
@@ -434,7 +439,8 @@ impl Table {
                 credits: standing.credits,
                 by_router: true,
             };
-            let granted = held.unread.map_or(0, |unread| unread.granted);
+            // Where positions count, the client's side has forgotten what it was granted.
+            let granted = held.unread.filter(|_| held.counted.is_none()).map_or(0, |unread| unread.granted);
             let client = server::Session::take_up(&state, INITIAL_BODY as u32, granted, cx.now);
             let is_known = self.has_client(&(frontend, held.id)) || self.has_connection(&legacy.cid);
             let (name, scheme) = (Uuid::parse(&legacy.cid), legacy.scheme(&request));

@@ -447,7 +447,7 @@ impl Worker {
                             engine.outbound_left(&name, now, sockets);
                         }
                         Some(Incoming::Change(Change::Room(name))) => engine.room(&name, sockets),
-                        Some(Incoming::Change(Change::Joined(_))) => {}
+                        Some(Incoming::Change(Change::Joined(name))) => engine.outbound_joined(&name, now, sockets),
                     }
                 }
             }

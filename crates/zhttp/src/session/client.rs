@@ -292,6 +292,11 @@ impl Session {
         }
     }
 
+    /// What was granted does not count any more: whoever comes next gives anew.
+    pub fn forget_credits(&mut self) {
+        self.credits = Credits::default();
+    }
+
     /// What the next server must know to go on: the numbers of its packets and of ours, and the bytes that it may send.
     pub fn standing(&self) -> Standing {
         Standing { in_seq: self.sequence.next_out, out_seq: self.sequence.next_in, credits: self.window.open() }

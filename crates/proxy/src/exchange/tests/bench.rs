@@ -147,6 +147,22 @@ impl Links for Recorded {
     }
 }
 
+/// Settings of a proxy that waits so long for the successor of a handler.
+pub(super) fn config(recover_wait: Duration) -> Config {
+    Config {
+        sig_iss: "pushpin".into(),
+        sig_key: Some(Key::Secret(b"changeme".to_vec())),
+        max_open_requests: 10,
+        log_requests: Some(|| true),
+        session_queue_bytes: 1_000_000,
+        session_queue_time: Duration::from_secs(5),
+        recover_wait,
+        max_message_size: 1_000_000,
+        events_timeout: Duration::from_secs(60),
+        ..Config::default()
+    }
+}
+
 /// An engine between a frontend, an outbound process and a handler that are played by the test.
 pub(super) struct Bench {
     pub(super) engine: Engine,
@@ -168,20 +184,8 @@ impl Bench {
     pub(super) fn waiting(routes: &str, recover_wait: Duration) -> Self {
         let (routes, warnings) = Table::parse(routes.as_bytes(), "routes", &());
         assert!(warnings.is_empty(), "{warnings:?}");
-        let config = Config {
-            sig_iss: "pushpin".into(),
-            sig_key: Some(Key::Secret(b"changeme".to_vec())),
-            max_open_requests: 10,
-            log_requests: Some(|| true),
-            session_queue_bytes: 1_000_000,
-            session_queue_time: Duration::from_secs(5),
-            recover_wait,
-            max_message_size: 1_000_000,
-            events_timeout: Duration::from_secs(60),
-            ..Config::default()
-        };
         let now = Instant::now();
-        let engine = Engine::new("proxy_1", config, Arc::new(routes), now, 1_000_000);
+        let engine = Engine::new("proxy_1", config(recover_wait), Arc::new(routes), now, 1_000_000);
         let mut bench = Bench {
             engine,
             recorded: Recorded::default(),

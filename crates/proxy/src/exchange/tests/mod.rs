@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 //! Whole flows, without sockets: packets in, packets out.
 
+mod adopted;
 mod bench;
 mod extensions;
 mod holding;

@@ -11,7 +11,7 @@ use super::super::had::Named;
 use super::super::pipe::{Frame, Status};
 use super::origin::Origin;
 use super::resume::run_items;
-use super::{Phase, Relay, Scene};
+use super::{Frontend, Phase, Relay, Scene};
 use crate::context::{Cut, Note, Side, Way};
 use crate::error::ProxyError;
 use crate::exchange::KeepAlive;
@@ -20,7 +20,11 @@ use crate::statistics;
 impl Relay {
     /// Takes in a packet from the client.
     pub fn client_packet(&mut self, packet: &Packet<'_>, seq: Option<u32>, scene: &mut Scene<'_, '_>) {
-        match self.client.on_packet(packet, seq, scene.cx.now) {
+        let told = self.client.on_packet(packet, seq, scene.cx.now);
+        if told.is_ok() {
+            self.count_up(packet, scene);
+        }
+        match told {
             Ok(Told::Data) => {
                 let binary = packet.content_type == Some(b"binary");
                 let body = Bytes::copy_from_slice(packet.body);
@@ -105,10 +109,11 @@ impl Relay {
     /// Pushpin's frontends break off a connection whose control frames come in the middle of a message.
     pub(super) fn relay_down(&mut self, frame: Frame, owed: usize) {
         let control = matches!(frame, Frame::Ping(_) | Frame::Pong(_));
-        if control && !self.interleaves && self.down.is_within_message() {
+        if control && self.frontend == Frontend::Plain && self.down.is_within_message() {
             return self.down.postpone(frame, owed);
         }
-        self.down.relay(frame, owed);
+        let at = self.position();
+        self.down.relay_at(frame, owed, at);
     }
 
     /// Sends what the credits of both sides allow, and sees whether all is over.
@@ -140,7 +145,7 @@ impl Relay {
             && !self.client_closing.sent
             && let Some(leaving) = self.down.next(self.client.credits() as usize)
         {
-            self.send_frame(&leaving.frame, leaving.named.as_ref(), scene);
+            self.send_frame(&leaving.frame, leaving.named.as_ref(), leaving.at, scene);
             if let Some(control) = &mut self.control {
                 control.on_sent(scene.cx.now);
                 let (next, down) = (self.client.next_out(), &self.down);
@@ -158,11 +163,13 @@ impl Relay {
         }
     }
 
-    pub(super) fn send_frame(&mut self, frame: &Frame, named: Option<&Named>, scene: &mut Scene<'_, '_>) {
+    fn send_frame(&mut self, frame: &Frame, named: Option<&Named>, at: u64, scene: &mut Scene<'_, '_>) {
         let mut packet = packet(frame);
         if let Frame::Close(_) = frame {
             self.client_closing.sent = true;
-            self.note_change(true);
+            if !self.is_counted() {
+                self.note_change(true);
+            }
             if self.client_told {
                 return;
             }
@@ -174,6 +181,7 @@ impl Relay {
             items = run_items(named);
             packet.ext.run = Some(Run { number: named.run, items: &items });
         }
+        packet.ext = self.counts(at, packet.ext);
         self.send(frame.len(), packet, scene);
     }
 

@@ -10,7 +10,7 @@ use zhttp::{Kind, Packet};
 use super::super::control;
 use super::super::pipe::{Frame, Status};
 use super::origin::Origin;
-use super::{CLOSE_WAIT, Phase, Relay, Scene};
+use super::{CLOSE_WAIT, Frontend, Phase, Relay, Scene};
 use crate::access_log::Outcome;
 use crate::exchange::KeepAlive;
 
@@ -33,9 +33,10 @@ impl Closing {
 impl Relay {
     /// Closes both sides, as the handler or we ourselves wish. A client that has been told already is not told again.
     pub(super) fn close(&mut self, status: Option<Status>, scene: &mut Scene<'_, '_>) {
-        if self.phase != Phase::Open {
+        if !matches!(self.phase, Phase::Open | Phase::Claiming) {
             return self.abort(scene);
         }
+        self.close_ourselves();
         self.expect_close(scene.cx.now);
         self.down.relay(Frame::Close(status), 0);
         if !self.detached {
@@ -66,6 +67,7 @@ impl Relay {
             return;
         }
         self.note_change(true);
+        self.close_ourselves();
         // What it waits for will not be sent.
         let waiting = self.up.waiting();
         self.up = Default::default();
@@ -110,7 +112,11 @@ impl Relay {
         if self.phase != Phase::Open {
             return;
         }
-        if self.origin.closing().is_some_and(Closing::is_done) {
+        if self.origin.closing().is_some_and(Closing::is_done) && self.is_settled() {
+            if self.is_counted() {
+                // It need not keep anything any more.
+                self.tell_origin(scene);
+            }
             self.origin = Origin::None;
             if self.detached && !self.client_closing.received {
                 self.forget_close();
@@ -125,7 +131,7 @@ impl Relay {
     /// The proxy stops: tells both sides. A frontend that we answer through its ROUTER sees our end by itself.
     pub fn stop(&mut self, scene: &mut Scene<'_, '_>) {
         if !self.is_over() && !self.leave_to_successor() {
-            if !(self.interleaves && self.client.by_router()) {
+            if self.frontend == Frontend::Plain || !self.client.by_router() {
                 self.send(0, Packet { kind: Kind::Cancel, ..Packet::default() }, scene);
             }
             self.abandon_over_http(scene);
@@ -166,6 +172,9 @@ impl Relay {
         if let Some(late) = &mut self.late
             && late.orphaned_at.take_if(|at| *at <= now).is_some()
         {
+            if self.phase == Phase::Claiming {
+                return self.close_restarted(scene);
+            }
             let reason = Bytes::from_static(b"service restart");
             self.close(Some(Status { code: 1012, reason }), scene);
         }

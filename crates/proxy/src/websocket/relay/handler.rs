@@ -118,7 +118,7 @@ impl Relay {
 
     /// Tells a successor of the handler what the backend has told the handler.
     pub fn announce(&mut self, scene: &mut Scene<'_, '_>) {
-        let (Phase::Open, Some(route)) = (self.phase, self.route.clone()) else { return };
+        let (Phase::Open | Phase::Claiming, Some(route)) = (self.phase, self.route.clone()) else { return };
         let uri = self.with_request(|this, packet| this.client_uri(packet));
         let introduction = self.introduction(&uri, &route);
         if let Some(control) = &mut self.control {

@@ -15,7 +15,7 @@ use super::super::table::origin_index;
 use super::client::packet;
 use super::closing::Closing;
 use super::over_http::OverHttp;
-use super::{Phase, Relay, Scene};
+use super::{Frontend, Phase, Relay, Scene};
 use crate::context::{Cut, Side};
 use crate::error::{ProxyError, Retry};
 use crate::exchange::{KeepAlive, failure, open};
@@ -38,11 +38,13 @@ pub enum Origin {
 
 /// A WebSocket to a backend.
 pub struct Direct {
-    serial: u64,
-    session: Session,
+    pub(super) serial: u64,
+    pub(super) session: Session,
     /// When an outbound process must have answered at all.
-    answer_by: Instant,
-    closing: Closing,
+    pub(super) answer_by: Instant,
+    pub(super) closing: Closing,
+    /// The outbound process counts what passes.
+    pub(super) counts: bool,
 }
 
 impl Origin {
@@ -66,6 +68,20 @@ impl Origin {
             Origin::Direct(direct) => Some(direct.closing),
             Origin::OverHttp(over_http) => Some(over_http.closing()),
             Origin::None | Origin::Test => None,
+        }
+    }
+
+    /// Whether the outbound process counts what passes.
+    fn count(&mut self, counts: bool) {
+        if let Origin::Direct(direct) = self {
+            direct.counts = counts;
+        }
+    }
+
+    /// The backend has closed.
+    fn close_received(&mut self) {
+        if let Origin::Direct(direct) = self {
+            direct.closing.received = true;
         }
     }
 
@@ -116,6 +132,7 @@ impl Relay {
         target: &Target,
         scene: &mut Scene<'_, '_>,
     ) {
+        let name = (self.frontend == Frontend::Counts && self.may_be_kept(scene)).then(|| self.name.text());
         let shared = &mut scene.cx.shared;
         let serial = shared.serial();
         let token = shared.signatures.token(route, scene.cx.unix);
@@ -128,10 +145,12 @@ impl Relay {
         }
         let id = Id::indexed(origin_index(self.index), serial);
         let target_uri = origin_uri(uri, route, target);
+        // Backends that speak ZHTTP themselves keep nothing.
+        let is_host = matches!(target.kind, TargetKind::Host { .. });
         let packet = Packet {
             from: &shared.instance,
             ids: Ids::One(id.as_bytes(), Some(0)),
-            ext: Ext::MULTI,
+            ext: Ext { name: name.as_ref().map(|name| &name[..]).filter(|_| is_host), ..Ext::MULTI },
             method: Some(b"GET"),
             uri: Some(&target_uri),
             headers: Headers::Pairs(&headers),
@@ -150,6 +169,7 @@ impl Relay {
             session: Session::start(Protocol::WebSocket, INITIAL_BODY as u32, scene.cx.now),
             answer_by: scene.cx.now + TIMEOUT,
             closing: Closing::default(),
+            counts: false,
         }));
     }
 
@@ -213,8 +233,15 @@ impl Relay {
         let Origin::Direct(direct) = &mut self.origin else {
             return self.over_http_packet(packet, from, seq, scene);
         };
-        match direct.session.on_packet(packet, from, seq, scene.cx.now) {
+        let told = direct.session.on_packet(packet, from, seq, scene.cx.now);
+        if told.is_ok() {
+            self.count_down(packet);
+        }
+        match told {
+            Ok(Told::Alive) if self.phase == Phase::Claiming => self.claimed(packet, scene),
+            Ok(_) if self.phase == Phase::Claiming => self.claim_failed(scene),
             Ok(Told::Data) if self.phase == Phase::Connecting => {
+                self.origin.count(packet.ext.had.is_some());
                 let reason = packet.reason.unwrap_or(b"Switching Protocols");
                 self.accept(reason, packet.headers, scene);
             }
@@ -229,7 +256,7 @@ impl Relay {
                     Kind::Ping => Frame::Ping(body),
                     Kind::Pong => Frame::Pong(body),
                     _ => {
-                        direct.closing.received = true;
+                        self.origin.close_received();
                         Frame::Close(packet.code.map(|code| Status { code, reason: body }))
                     }
                 };
@@ -274,11 +301,11 @@ impl Relay {
                 self.relay_framed(frame, owed - stripped, scene);
             }
             Verdict::Control(message) => {
-                let progress = self.progress();
-                if let Some(control) = &mut self.control {
+                let (progress, is_new) = (self.progress(), self.is_unhandled());
+                if let Some(control) = self.control.as_mut().filter(|_| is_new) {
                     control.instruct(&self.name.text(), &message, progress, scene.cx.now, scene.items);
                 }
-                self.note_change(true);
+                self.note_change(is_new);
                 self.grant_origin(owed, scene);
             }
             Verdict::HeldBack => {}
@@ -302,6 +329,7 @@ impl Relay {
                 self.connect(scene);
             }
             Phase::Connecting => self.fail(error, scene),
+            Phase::Claiming => self.claim_failed(scene),
             // The client has been told that it ends, or is the handler's business now.
             Phase::Open if self.detached || self.client_closing.sent => self.settle(scene),
             // Its close frame is on the way to the client.
@@ -323,7 +351,7 @@ impl Relay {
             return self.part_over_http(scene);
         }
         let Origin::Direct(mut direct) = std::mem::replace(&mut self.origin, Origin::None) else { return };
-        if direct.closing.is_done() {
+        if direct.closing.is_done() && self.is_settled() {
             return;
         }
         let id = Id::indexed(origin_index(self.index), direct.serial);
@@ -361,11 +389,13 @@ impl Relay {
         }
     }
 
-    fn send_origin(&mut self, to: Outgoing, packet: Packet<'_>, scene: &mut Scene<'_, '_>) -> bool {
+    pub(super) fn send_origin(&mut self, to: Outgoing, packet: Packet<'_>, scene: &mut Scene<'_, '_>) -> bool {
+        let had = self.had();
         let Origin::Direct(direct) = &self.origin else { return true };
         let id = Id::indexed(origin_index(self.index), direct.serial);
         let shared = &scene.cx.shared;
-        let packet = Packet { from: &shared.instance, ids: Ids::One(id.as_bytes(), Some(to.seq)), ..packet };
+        let ext = Ext { had, ..packet.ext };
+        let packet = Packet { from: &shared.instance, ids: Ids::One(id.as_bytes(), Some(to.seq)), ext, ..packet };
         scene.cx.links.to_origin(shared.peers.name(to.to), &packet)
     }
 

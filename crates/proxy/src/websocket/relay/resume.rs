@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
-//! A WebSocket over HTTP whose proxy ends: what its frontend keeps for the successor, and how that goes on with it.
+//! A WebSocket whose proxy ends: what its frontend keeps for the successor, and how that goes on with it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,11 +15,12 @@ use super::super::extension::Extension;
 use super::super::had::Named;
 use super::super::over_http::Conversation;
 use super::super::over_http::queue::Source;
-use super::super::pipe::{Frame, Status};
+use super::super::pipe::Frame;
 use super::super::successor::{Legacy, read_said, write_said};
+use super::counted::Counted;
 use super::origin::Origin;
 use super::over_http::OverHttp;
-use super::{CLOSE_WAIT, Phase, Relay, Scene};
+use super::{CLOSE_WAIT, Frontend, Phase, Relay, Scene};
 use crate::request::uri::Uri;
 
 /// What is known of what the frontend keeps.
@@ -32,7 +33,9 @@ pub struct Kept {
     /// The record has.
     changed: bool,
     /// The last message of the handler that has left for the client.
-    run: u64,
+    pub(super) run: u64,
+    /// Where both ends stand, if they count.
+    pub(super) counted: Option<Box<Counted>>,
     /// Packets of the client that a predecessor has got before us, and that are still to come.
     repeated: u32,
     /// The last packet was one of them.
@@ -41,6 +44,14 @@ pub struct Kept {
     taken: u32,
     /// Bytes of those that the client may send again as its frontend knows.
     granted: u32,
+}
+
+impl Kept {
+    /// Whether the record has changed since that was asked last.
+    pub(super) fn take_changed(&mut self) -> bool {
+        self.moved = false;
+        std::mem::take(&mut self.changed)
+    }
 }
 
 /// As a packet says which message it has: nothing, and nothing is allocated, where nobody wants to know.
@@ -60,18 +71,33 @@ impl Relay {
         self.kept.is_some()
     }
 
-    /// It has been opened: the frontend is to keep it if a successor could go on with it. Gives the record.
-    pub(super) fn begin_to_keep(&mut self, scene: &Scene<'_, '_>) -> Option<Vec<u8>> {
+    /// Whether its frontend can keep it, as far as that is known before a backend has answered.
+    pub(super) fn may_be_kept(&self, scene: &Scene<'_, '_>) -> bool {
         let is_wanted = !scene.cx.shared.config.recover_wait.is_zero();
         // A frontend of ours, whose link to us tells it of our end.
-        let knows = self.interleaves && self.client.by_router() && self.client.takes_multi();
+        let knows = self.frontend != Frontend::Plain && self.client.by_router() && self.client.takes_multi();
         let is_plain = !self.is_sockjs && self.framing.is_none() && self.user_data.is_none();
-        if !(is_wanted && knows && is_plain && matches!(self.origin, Origin::OverHttp(_))) {
+        is_wanted && knows && is_plain
+    }
+
+    /// It has been opened: the frontend is to keep it if a successor could go on with it. Gives the record.
+    pub(super) fn begin_to_keep(&mut self, scene: &Scene<'_, '_>) -> Option<Vec<u8>> {
+        let counted = match &self.origin {
+            Origin::OverHttp(_) => None,
+            Origin::Direct(direct) if direct.counts && self.frontend == Frontend::Counts => Some(Box::default()),
+            _ => return None,
+        };
+        if !self.may_be_kept(scene) {
             return None;
         }
         let position = (self.client.next_in(), 0);
-        self.kept = Some(Box::new(Kept { position, ..Kept::default() }));
-        Some(self.legacy().encode())
+        self.kept = Some(Box::new(Kept { position, counted, ..Kept::default() }));
+        Some(self.legacy(scene).encode())
+    }
+
+    /// Whether both ends count what passes.
+    pub(super) fn is_counted(&self) -> bool {
+        self.kept.as_ref().is_some_and(|kept| kept.counted.is_some())
     }
 
     /// The backend has answered, or something else is known now that a successor must know.
@@ -118,6 +144,9 @@ impl Relay {
 
     /// Tells the frontend what a successor must know, behind all that has been sent. To be called whenever something has been done.
     pub fn keep(&mut self, scene: &mut Scene<'_, '_>) {
+        if self.is_counted() {
+            return self.keep_counted(scene);
+        }
         let next = self.client.next_in();
         let Some(kept) = self.kept.as_ref().filter(|kept| kept.moved || kept.changed) else { return };
         // What waits for the client would be lost with us: the backend has to be asked for it again.
@@ -136,7 +165,7 @@ impl Relay {
             (kept.moved, kept.changed, kept.position) = (false, false, position);
         }
         if is_new {
-            let content = if changed { self.legacy().encode() } else { Vec::new() };
+            let content = if changed { self.legacy(scene).encode() } else { Vec::new() };
             let keep = changed.then_some(Record { owner: PROXY, content: &content });
             let ext = Ext { keep, run: changed.then_some(run), ack: position.0, ..Ext::MULTI };
             self.send(0, Packet { kind: Kind::KeepAlive, ext, ..Packet::default() }, scene);
@@ -159,7 +188,7 @@ impl Relay {
         is_kept
     }
 
-    fn legacy(&self) -> Legacy<'_> {
+    pub(super) fn legacy<'a>(&'a self, scene: &'a Scene<'_, '_>) -> Legacy<'a> {
         let request = self.request.with(|packet| {
             let packet = Packet { ids: Ids::One(b"-", Some(0)), ..*packet };
             packet.encode(None, &mut Writer::new(1024)).to_vec()
@@ -179,6 +208,10 @@ impl Relay {
             closed: self.client_closing.sent,
             ..Legacy::default()
         };
+        if let Origin::Direct(direct) = &self.origin {
+            legacy.outbound = direct.session.server().map(|server| (&**scene.cx.shared.peers.name(server)).into());
+            legacy.handled = self.handled();
+        }
         if let Origin::OverHttp(over_http) = &self.origin {
             let conversation = &over_http.conversation;
             let pairs = conversation.meta().iter();
@@ -193,9 +226,9 @@ impl Relay {
     /// Takes a WebSocket up as a predecessor has left it. `false`: nobody can go on with it here.
     pub fn resume(&mut self, legacy: &Legacy<'_>, held: &Held, routes: &Routes, scene: &mut Scene<'_, '_>) -> bool {
         // Only such are kept.
-        self.interleaves = true;
+        self.frontend = Frontend::Counts;
         let Some(Unread { packets, granted }) = held.unread else { return false };
-        let Some((route, one_event)) = self.route_of(legacy, routes) else { return false };
+        let Some((route, one_event)) = self.route_of(legacy, routes, held.counted.is_none()) else { return false };
         let (now, unix) = (scene.cx.now, scene.cx.unix);
         self.debug = scene.cx.shared.config.debug || route.debug;
         self.route = Some(route);
@@ -205,6 +238,16 @@ impl Relay {
             let said = legacy.said.iter().filter_map(|said| read_said(said));
             // Seconds are in front, so that the numbers of a predecessor are lower.
             self.control = Some(Control::resume(said, legacy.known, held.run, unix << 24, now));
+        }
+        if let Some(positions) = held.counted {
+            let outbound = legacy.outbound.as_deref().and_then(|name| scene.cx.shared.peers.intern(name));
+            if outbound.is_none() && !legacy.detached {
+                return false;
+            }
+            let counted = Counted::of_predecessor(legacy.handled, legacy.detached);
+            self.kept = Some(Box::new(Kept { run: held.run, counted: Some(Box::new(counted)), ..Kept::default() }));
+            self.claim(positions, held.gone, outbound, scene);
+            return true;
         }
         if !legacy.detached {
             let meta = legacy.meta.chunks_exact(2).map(|pair| (pair[0].to_vec(), pair[1].to_vec())).collect();
@@ -240,7 +283,7 @@ impl Relay {
     }
 
     /// Its route, if the backend is still there, and whether requests have one event each.
-    fn route_of(&self, legacy: &Legacy<'_>, routes: &Routes) -> Option<(Arc<Route>, bool)> {
+    fn route_of(&self, legacy: &Legacy<'_>, routes: &Routes, over_http: bool) -> Option<(Arc<Route>, bool)> {
         let id = std::str::from_utf8(&legacy.route).ok()?;
         let route = match routes.by_id(id) {
             ById::Found(route) => route,
@@ -255,14 +298,7 @@ impl Relay {
                 route.filter(|route| route.id == id)?
             }
         };
-        let target = route.targets.get(legacy.target as usize).filter(|target| target.over_http)?;
+        let target = route.targets.get(legacy.target as usize).filter(|target| target.over_http == over_http)?;
         Some((route.clone(), target.one_event))
-    }
-
-    /// A WebSocket of a predecessor that nobody can go on with.
-    pub fn close_restarted(&mut self, scene: &mut Scene<'_, '_>) {
-        let status = Status { code: 1012, reason: bytes::Bytes::from_static(b"service restart") };
-        self.send(0, super::packet(&Frame::Close(Some(status))), scene);
-        self.phase = Phase::Over;
     }
 }
