@@ -77,7 +77,7 @@ fn all_processes_become_those_on_disk_and_clients_notice_nothing() {
     let after = suite.children();
     let rows = rows(&text);
     let names: Vec<_> = rows.iter().map(|row| row[0]).collect();
-    assert_eq!(names, ["outbound", "proxy", "handler", "frontend"], "{text}");
+    assert_eq!(names, ["outbound", "handler", "proxy", "frontend"], "{text}");
     for row in &rows {
         let name = &format!("pushpin-{}", row[0])[..15.min(row[0].len() + 8)];
         let pids = [before[name].to_string(), "->".into(), after[name].to_string()];
@@ -134,12 +134,13 @@ fn all_go_back_to_what_they_were_if_one_does_not_serve() {
     assert!(told.contains("the new handler ended before it served: exit status 3: broken"), "{told}");
     assert!(told.contains("all processes run the programs that they had before"), "{told}");
     let rows = rows(&told);
-    for name in ["outbound", "proxy", "handler"] {
+    for name in ["outbound", "handler"] {
         let file = format!("bin/pushpin-{name} (deleted)");
         assert_eq!(executable(&suite, name), suite.path(&file), "it is the old one");
         let row = rows.iter().find(|row| row[0] == name).unwrap();
         assert_eq!(row[6], suite.pid(name).to_string(), "{told}");
     }
+    assert_eq!(suite.pid("proxy"), before["pushpin-proxy"], "its turn had not come");
     assert_eq!(suite.pid("frontend"), before["pushpin-fronten"], "its turn had not come");
     let status = String::from_utf8(suite.run_with(&["ctl", "status"]).stdout).unwrap();
     assert!(status.contains("bin/pushpin-handler (deleted)"), "{status}");
@@ -237,6 +238,27 @@ fn a_program_is_asked_about_routes_and_keys_too() {
     assert!(told.contains("nothing has been changed") && told.contains("pushpin-proxy"), "{told}");
     assert!(told.contains("routes:1: "), "{told}");
     assert_eq!(suite.children(), before);
+}
+
+#[test]
+fn websockets_miss_nothing_that_is_published_during_an_upgrade() {
+    let origin = backend();
+    let mut suite = prepare(&origin, "");
+    suite.copy_programs(program("pushpin-runner").parent().unwrap());
+    suite.launch();
+    let mut crowd = Crowd::open(&suite, 10);
+    let output = thread::scope(|scope| {
+        let upgrading = scope.spawn(|| upgrade(&suite));
+        for count in 0.. {
+            crowd.hears(&suite, &format!("message {count}"));
+            if upgrading.is_finished() {
+                break;
+            }
+        }
+        upgrading.join().unwrap()
+    });
+    assert!(output.status.success(), "{output:?}\n{}", suite.logs());
+    crowd.hears(&suite, "after");
 }
 
 #[test]

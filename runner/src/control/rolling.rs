@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
-//! A restart of several processes, one after the other: each has to serve before the next is ended.
+//! A restart of several processes, one after the other: each has to serve, and to know what it must, before the next is ended.
 //!
 //! A step ends a process and then starts its successor, since most processes have sockets of which there can be one only. Of those
 //! that can stand beside their successor, that is started first, and they end when they have finished their work.
@@ -11,6 +11,10 @@ use std::time::{Duration, Instant};
 const END: Duration = Duration::from_secs(4);
 /// How long its successor may take to serve.
 const START: Duration = Duration::from_secs(15);
+
+/// What the others had of the one before, its successor learns from them in the meantime. If one of them is ended earlier, what only it knew
+/// is lost.
+const SETTLE: Duration = Duration::from_secs(2);
 
 /// What happens to processes, known by their numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +66,8 @@ enum Phase {
     Starting,
     /// The same beside the one before.
     Beside,
+    /// Its successor serves, and learns what it must know before the next is ended.
+    Settling,
 }
 
 /// One that is to be replaced.
@@ -109,9 +115,14 @@ impl Rolling {
             (Event::Ended(ended), Phase::Starting) if ended == process => self.fail(process, Failure::Ended),
             (Event::Serves(served), Phase::Starting | Phase::Beside) if served == process => {
                 let mut actions = vec![Action::Replaced(process)];
-                actions.extend(self.next(now));
+                if phase == Phase::Starting && !self.waiting.is_empty() {
+                    self.current = Some((process, Phase::Settling, now + SETTLE));
+                } else {
+                    actions.extend(self.next(now));
+                }
                 actions
             }
+            (Event::Time, Phase::Settling) if now >= deadline => self.next(now),
             (Event::Time, Phase::Ending) if now >= deadline => {
                 self.current = Some((process, Phase::Killed, deadline));
                 vec![Action::Kill(process)]
@@ -178,14 +189,18 @@ mod tests {
     }
 
     #[test]
-    fn the_next_is_ended_when_the_successor_of_the_one_before_serves() {
+    fn the_next_is_ended_a_while_after_the_successor_of_the_one_before_serves() {
         let now = Instant::now();
         let (mut rolling, first) = Rolling::new(turns([2, 0]), now);
         assert_eq!(first, [Action::End(2)]);
         assert!(rolling.is_ending(2) && !rolling.is_ending(0));
         assert_eq!(rolling.handle(Event::Ended(2), now), [Action::Start(2)]);
         assert!(!rolling.is_ending(2));
-        assert_eq!(rolling.handle(Event::Serves(2), now), [Action::Replaced(2), Action::End(0)]);
+        assert_eq!(rolling.handle(Event::Serves(2), now), [Action::Replaced(2)]);
+        assert_eq!(rolling.deadline(), Some(now + SETTLE));
+        assert_eq!(rolling.handle(Event::Time, now), []);
+        assert!(!rolling.is_ending(0));
+        assert_eq!(rolling.handle(Event::Time, now + SETTLE), [Action::End(0)]);
         assert_eq!(rolling.handle(Event::Ended(0), now), [Action::Start(0)]);
         assert_eq!(rolling.handle(Event::Serves(0), now), [Action::Replaced(0), Action::Done]);
         assert_eq!(rolling.deadline(), None);

@@ -93,8 +93,19 @@ impl Supervisor<'_> {
             let names: Vec<_> = self.slots.iter().map(|slot| slot.service.name()).collect();
             return Err(format!("there is no `{component}` in this suite; there are: {}, all", names.join(", ")));
         }
-        // Frontends last: clients keep their connections if another one fails.
-        chosen.sort_by_key(|index| self.slots[*index].service.part == Part::Frontend);
+        chosen.sort_by_key(|index| turn(self.slots[*index].service.part));
         Ok(chosen)
+    }
+}
+
+/// When a part is replaced among all.
+fn turn(part: Part) -> u8 {
+    match part {
+        // A proxy behind the handler: until a proxy's successor has named its WebSockets, what is published to them is in the
+        // handler's memory only.
+        Part::Proxy => 1,
+        // Clients keep their connections if another one fails.
+        Part::Frontend => 2,
+        _ => 0,
     }
 }
