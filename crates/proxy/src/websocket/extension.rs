@@ -15,15 +15,13 @@ const CONTROL: &[u8] = b"c:";
 pub struct Extension {
     /// Begins messages for the client.
     prefix: Box<[u8]>,
-    /// What is known of the message under way.
-    message: Message,
+    /// What is known of a message that has come in part. Most come whole, and idle connections are many.
+    message: Option<Box<Message>>,
 }
 
 /// A message comes in pieces that depend on how the network cut it, and not only on how the backend did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Message {
-    /// None is under way.
-    None,
     /// So far it has these bytes, with which both a control message and one for the client may begin.
     Open(Vec<u8>),
     /// It is for the client.
@@ -54,7 +52,7 @@ pub enum Verdict {
 impl Extension {
     /// The extension with this prefix.
     pub fn new(prefix: &[u8]) -> Self {
-        Extension { prefix: prefix.into(), message: Message::None }
+        Extension { prefix: prefix.into(), message: None }
     }
 
     /// What begins messages for the client.
@@ -64,12 +62,12 @@ impl Extension {
 
     /// Whether no message is under way.
     pub fn is_between(&self) -> bool {
-        self.message == Message::None
+        self.message.is_none()
     }
 
     /// A message for the client is under way, whose first piece a predecessor has judged.
     pub fn go_on_within(&mut self) {
-        self.message = Message::Pass;
+        self.message = Some(Box::new(Message::Pass));
     }
 
     /// Finds the extension in the headers of a response, as it stands there; its name is `grip` in that case.
@@ -87,8 +85,8 @@ impl Extension {
 
     /// Bytes that are held back, less than there are in what begins a message.
     pub fn held_back(&self) -> usize {
-        match &self.message {
-            Message::Open(begun) => begun.len(),
+        match self.message.as_deref() {
+            Some(Message::Open(begun)) => begun.len(),
             _ => 0,
         }
     }
@@ -96,29 +94,27 @@ impl Extension {
     /// Decides about a frame of the backend. An instruction may have `most` bytes.
     pub fn judge(&mut self, frame: Frame, most: usize) -> Verdict {
         let Frame::Data { binary, more, body } = frame else { return Verdict::Pass(frame) };
-        let (next, verdict) = match std::mem::replace(&mut self.message, Message::None) {
-            Message::None => self.begin(binary, more, body),
-            Message::Open(mut begun) => {
+        let (next, verdict) = match self.message.take().map(|message| *message) {
+            None => self.begin(binary, more, body),
+            Some(Message::Open(mut begun)) => {
                 begun.extend_from_slice(&body);
                 self.begin(binary, more, begun.into())
             }
-            Message::Pass => (Message::Pass, Verdict::Pass(Frame::Data { binary, more, body })),
-            Message::Control(begun) => go_on(begun, more, &body, most),
-            Message::Drop => (Message::Drop, Verdict::Drop),
+            Some(Message::Pass) => (Message::Pass, Verdict::Pass(Frame::Data { binary, more, body })),
+            Some(Message::Control(begun)) => go_on(begun, more, &body, most),
+            Some(Message::Drop) => (Message::Drop, Verdict::Drop),
         };
-        if more {
-            self.message = next;
-        }
+        self.message = more.then(|| Box::new(next));
         verdict
     }
 
-    /// Judges what has come of a message from its beginning on.
+    /// Judges what has come of a message from its beginning on. What is said of its next piece counts only if there is one.
     fn begin(&self, binary: bool, more: bool, mut body: Bytes) -> (Message, Verdict) {
         if !binary && body.starts_with(CONTROL) {
             let instruction = body.split_off(CONTROL.len());
             return match more {
                 true => (Message::Control(instruction.into()), Verdict::Kept),
-                false => (Message::None, Verdict::Control(instruction)),
+                false => (Message::Drop, Verdict::Control(instruction)),
             };
         }
         let open = |start: &[u8]| body.len() < start.len() && start.starts_with(&body);
@@ -141,7 +137,7 @@ fn go_on(mut begun: Vec<u8>, more: bool, piece: &[u8], most: usize) -> (Message,
     begun.extend_from_slice(piece);
     match more {
         true => (Message::Control(begun), Verdict::Kept),
-        false => (Message::None, Verdict::Control(begun.into())),
+        false => (Message::Drop, Verdict::Control(begun.into())),
     }
 }
 
