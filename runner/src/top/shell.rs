@@ -77,6 +77,8 @@ pub fn run(socket: &Path) -> Result<ExitCode, Failure> {
         // As it would have ended without us; whoever waits for this process is told the truth.
         SigSet::from(signal).thread_unblock()?;
         raise(signal)?;
+        // It is ignored, as `nohup` has it.
+        return Ok(ExitCode::from(128 + signal as u8));
     }
     Ok(ExitCode::SUCCESS)
 }
