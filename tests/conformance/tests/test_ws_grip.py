@@ -238,9 +238,14 @@ def test_messages_keep_the_order_of_publishing(ws_suite, ws_origin):
 
 def test_one_message_reaches_all_subscribers(ws_suite, ws_origin):
     channel = new_channel()
-    clients = [grip_pair(ws_suite, ws_origin, channel)[0] for _ in range(10)]
+    pairs = [grip_pair(ws_suite, ws_origin, channel) for _ in range(10)]
+    # The channel is subscribed to from the first client on, so that only a further one tells when the others are.
+    for _, peer in pairs:
+        own = new_channel()
+        peer.control(type="subscribe", channel=own)
+        wait_subscribed(ws_suite, own)
     publish.ws(ws_suite, channel, "to all")
-    assert [c.recv_text() for c in clients] == ["to all"] * 10
+    assert [client.recv_text() for client, _ in pairs] == ["to all"] * 10
 
 
 def test_other_channels_are_not_delivered(ws_suite, ws_origin):
