@@ -49,7 +49,8 @@ impl Exchange {
     /// Sends a server that has taken the session up what its predecessor may not have.
     pub(super) fn send_underway(&mut self, up: &mut dyn Uplink) {
         if self.is_left() {
-            return;
+            // It may have left after the session was offered.
+            return self.cancel(up);
         }
         let Some(mut underway) = self.underway.take() else { return };
         if underway.came.is_some() {
