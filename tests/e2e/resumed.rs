@@ -2,7 +2,7 @@
 //! The proxy dies, and WebSockets over HTTP go on with the next one.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use nix::sys::signal::Signal;
 use pushpin_tests::client::Client;
@@ -217,15 +217,21 @@ fn websockets_over_http_survive_an_outbound_process_that_is_killed_time_and_agai
     clients_notice_nothing("outbound", Signal::SIGKILL, "");
 }
 
-#[test]
-fn events_whose_answer_is_lost_with_the_outbound_process_are_sent_again_and_marked() {
-    let backend = Backend::start();
-    let suite = start(&backend, "");
-    let mut client = open(&suite, "c");
+/// A client of whose messages the first has come to the backend, which answers it only when the guard has gone.
+fn wait_for_an_answer<'a>(backend: &'a Backend, suite: &Suite) -> (Client, MutexGuard<'a, ()>) {
+    let mut client = open(suite, "c");
     let hangs = backend.released.lock().unwrap();
     say(&mut client, "hang");
     until("the backend is asked", || backend.count("hang", "TEXT") == 1);
     say(&mut client, "next");
+    (client, hangs)
+}
+
+#[test]
+fn events_whose_answer_is_lost_with_the_outbound_process_are_sent_again_and_marked() {
+    let backend = Backend::start();
+    let suite = start(&backend, "");
+    let (mut client, hangs) = wait_for_an_answer(&backend, &suite);
     end(&suite, "outbound", Signal::SIGKILL);
     until("it is asked again", || backend.count("hang", "TEXT") == 2);
     drop(hangs);
@@ -236,11 +242,7 @@ fn events_whose_answer_is_lost_with_the_outbound_process_are_sent_again_and_mark
 fn events_whose_answer_is_lost_are_sent_again_and_marked() {
     let backend = Backend::start();
     let suite = start(&backend, "");
-    let mut client = open(&suite, "c");
-    let hangs = backend.released.lock().unwrap();
-    say(&mut client, "hang");
-    until("the backend is asked", || backend.count("hang", "TEXT") == 1);
-    say(&mut client, "next");
+    let (mut client, hangs) = wait_for_an_answer(&backend, &suite);
     end_proxy(&suite, Signal::SIGKILL);
     until("it is asked again", || backend.count("hang", "TEXT") >= 2);
     drop(hangs);

@@ -10,15 +10,8 @@ import pytest
 from harness.client import Connection
 from harness.suite import wait_for_port
 from harness.ws import BINARY, CONT, PING, PONG, TEXT, WsClient, accept_key
-from harness.zhttp import FRONTENDS, WAYS, Component, ProxySide, start_frontend
-
-
-@pytest.fixture(scope="module", params=WAYS)
-def _front(request):
-    component, peer = start_frontend(request.param)
-    yield component, peer
-    peer.close()
-    component.stop()
+from harness.zhttp import FRONTENDS, Component, ProxySide, start_frontend
+from harness.zhttpfixtures import _front  # noqa: F401
 
 
 @pytest.fixture

@@ -11,15 +11,7 @@ from harness.origin import Response
 from harness.rawserver import RawServer
 from harness.versions import skip_on
 from harness.ws import BINARY, PING, PONG, TEXT, Accept, WsOrigin
-from harness.zhttp import WAYS, start_outbound
-
-
-@pytest.fixture(scope="module", params=WAYS)
-def _outbound(request):
-    component, peer = start_outbound(request.param)
-    yield component, peer
-    peer.close()
-    component.stop()
+from harness.zhttpfixtures import _outbound  # noqa: F401
 
 
 @pytest.fixture

@@ -9,7 +9,8 @@ import pytest
 from harness.client import Connection
 from harness.origin import Response
 from harness.suite import SUITE
-from harness.zhttp import WAYS, ProxySide, encode, new_id, start_frontend, start_outbound
+from harness.zhttp import ProxySide, encode, new_id
+from harness.zhttpfixtures import _front, _outbound  # noqa: F401
 
 FRONTEND = ["condure-out", "condure-out-stream", "condure-in"]
 OUTBOUND = ["zurl-in", "zurl-in-stream", "zurl-out"]
@@ -17,22 +18,6 @@ OUTBOUND = ["zurl-in", "zurl-in-stream", "zurl-out"]
 FITTING = {"condure-out": b"PULL", "condure-out-stream": b"ROUTER", "condure-in": b"XPUB",
            "zurl-in": b"PUSH", "zurl-in-stream": b"ROUTER", "zurl-out": b"SUB"}
 GREETING = b"\xff" + bytes(8) + b"\x7f\x03\x00NULL" + bytes(16) + bytes(32)
-
-
-@pytest.fixture(scope="module", params=WAYS)
-def _front(request):
-    component, peer = start_frontend(request.param)
-    yield component, peer
-    peer.close()
-    component.stop()
-
-
-@pytest.fixture(scope="module", params=WAYS)
-def _outbound(request):
-    component, peer = start_outbound(request.param)
-    yield component, peer
-    peer.close()
-    component.stop()
 
 
 def ready(kind: bytes, **more: bytes) -> bytes:

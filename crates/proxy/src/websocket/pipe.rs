@@ -39,6 +39,13 @@ pub struct Status {
     pub reason: Bytes,
 }
 
+impl Status {
+    /// The client may come back at once: what served it has ended, and nobody can go on with it.
+    pub fn restarted() -> Self {
+        Status { code: 1012, reason: Bytes::from_static(b"service restart") }
+    }
+}
+
 impl Frame {
     /// A whole message.
     pub fn message(binary: bool, body: Bytes) -> Self {

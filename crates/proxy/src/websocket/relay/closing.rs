@@ -3,7 +3,6 @@
 
 use std::time::Instant;
 
-use bytes::Bytes;
 use rpc::ws_control::Kind as ItemKind;
 use zhttp::{Kind, Packet};
 
@@ -175,8 +174,7 @@ impl Relay {
             if self.phase == Phase::Claiming {
                 return self.close_restarted(scene);
             }
-            let reason = Bytes::from_static(b"service restart");
-            self.close(Some(Status { code: 1012, reason }), scene);
+            self.close(Some(Status::restarted()), scene);
         }
         if self.close_by().is_some_and(|at| at <= now) {
             self.forget_close();

@@ -7,7 +7,6 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use zhttp::recovery::{self, PROXY};
 use zhttp::retained::{Received, units};
 use zhttp::session::Protocol;
@@ -277,8 +276,7 @@ impl Relay {
 
     /// A WebSocket of a predecessor that nobody can go on with.
     pub fn close_restarted(&mut self, scene: &mut Scene<'_, '_>) {
-        let status = Status { code: 1012, reason: Bytes::from_static(b"service restart") };
-        self.send(0, super::packet(&Frame::Close(Some(status))), scene);
+        self.send(0, super::packet(&Frame::Close(Some(Status::restarted()))), scene);
         self.over(scene);
     }
 

@@ -337,8 +337,7 @@ impl Relay {
             // The outbound process has taken the connection with it.
             Phase::Open if matches!(error, ProxyError::OutboundLeft | ProxyError::OutboundFull) => {
                 self.warn(error, scene);
-                let reason = Bytes::from_static(b"service restart");
-                self.close(Some(Status { code: 1012, reason }), scene);
+                self.close(Some(Status::restarted()), scene);
             }
             Phase::Open => self.fail(error, scene),
             Phase::Over => {}
