@@ -52,6 +52,7 @@ use crate::subscribe::channels::HoldKey;
 use crate::take_over::accept::Accept;
 use crate::take_over::admission::{Admission, Decision, Prepared};
 use crate::take_over::record::PLACE;
+use crate::take_over::returned::Returned;
 
 /// Settings of the engine.
 #[derive(Clone, Debug)]
@@ -149,6 +150,7 @@ pub struct Engine {
     update_on_first_subscription: FirstSubscription,
     naming: Naming,
     rounds: Rounds,
+    returned: Returned,
     totals: Totals,
 }
 
@@ -194,6 +196,7 @@ impl Engine {
             update_on_first_subscription: limits.update_on_first_subscription,
             naming: Naming::default(),
             rounds: Rounds { last: 0, at: now },
+            returned: Returned::default(),
             totals: Totals::default(),
         };
         engine.audience.outbox.names_messages = limits.records;
@@ -226,6 +229,10 @@ impl Engine {
     pub fn take_over(&mut self, mut prepared: Prepared, cx: &mut Context<'_>) {
         // What was published before is not for them.
         self.flush(cx);
+        self.drop_repeated(&mut prepared, cx);
+        if prepared.requests.is_empty() {
+            return;
+        }
         let missed = self.has_missed(&prepared);
         if missed && prepared.terms.mode() == HoldMode::Response {
             return self.give_back_at_once(&prepared, cx);
@@ -234,12 +241,7 @@ impl Engine {
         let records = std::mem::take(&mut prepared.records);
         for (number, request) in prepared.requests.iter().enumerate() {
             let asked = asked.next().unwrap_or_default();
-            let state = &request.state;
-            if self.audience.holds.find(state.client, state.id).is_some() {
-                cx.report(Notice::HeldAlready(state.id));
-                continue;
-            }
-            let session = server::Session::take_over(state, cx.now);
+            let session = server::Session::take_over(&request.state, cx.now);
             let (birth, jitter) = (self.audience.holds.next_birth(), self.timers.jitter());
             let mut hold = Hold::new(session, &prepared.terms, birth, cx.now, jitter);
             hold.debug = request.debug;
@@ -251,7 +253,7 @@ impl Engine {
                 Kind::Stream(_) | Kind::Push(_) => {}
             }
             if let Some(notes) = &mut self.audience.notes {
-                notes.begun.push((state.client, state.id));
+                notes.begun.push((request.state.client, request.state.id));
             }
             let key = self.audience.holds.insert(hold);
             self.fanout.count_apart(birth, prepared.bucket.clone());
@@ -283,6 +285,19 @@ impl Engine {
             }
         }
         self.flush(cx);
+    }
+
+    /// Drops requests that are held, or have been, which the proxy does not know.
+    fn drop_repeated(&mut self, prepared: &mut Prepared, cx: &mut Context<'_>) {
+        let (holds, returned) = (&self.audience.holds, &mut self.returned);
+        prepared.retain(|session| {
+            let is_held = holds.find(session.client, session.id).is_some();
+            if is_held || returned.is_repeated(session, cx.now) {
+                cx.report(Notice::HeldAlready(session.id));
+                return false;
+            }
+            true
+        });
     }
 
     /// Sends what a held client gets at once. The first packet tells the frontend whom the session belongs to now.

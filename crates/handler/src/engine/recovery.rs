@@ -102,6 +102,7 @@ impl Engine {
             (hold.debug, hold.is_recorded, hold.run) = (debug, true, session.run);
             hold.farewell = prepared.farewell.clone().map(Box::new);
             if let Kind::Response(poll) = &mut hold.kind {
+                poll.is_taken_up = true;
                 poll.asked = prepared.asked.first().cloned().unwrap_or_default();
                 let age = Duration::from_millis(u64::from(session.age));
                 poll.ends_at = poll.ends_at.map(|end| end.checked_sub(age).unwrap_or(cx.now).max(cx.now));

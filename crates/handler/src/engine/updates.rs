@@ -198,6 +198,9 @@ impl Engine {
         let given = GivenBack { session: &session, asked, last_ids, known: &known, round };
         let taken = cx.actions.give_back(&given);
         self.totals.given_back += u64::from(taken);
+        if taken && poll.is_taken_up {
+            self.returned.add(&session, cx.now);
+        }
         if taken {
             return self.audience.remove_given_back(key, cx);
         }

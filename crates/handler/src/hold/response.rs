@@ -21,6 +21,8 @@ pub struct ResponseHold {
     pub last_ids: Box<[(String, String)]>,
     /// The turn in which its frontend was asked to pause it.
     pub round: u64,
+    /// A predecessor held it.
+    pub is_taken_up: bool,
 }
 
 /// How far a long-poll is on its way back to the proxy.
@@ -44,6 +46,7 @@ impl ResponseHold {
             renewal: Renewal::None,
             last_ids: Box::default(),
             round: 0,
+            is_taken_up: false,
         }
     }
 }

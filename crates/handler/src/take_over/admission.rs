@@ -11,6 +11,7 @@ use grip::filter::{self, FilterError};
 use grip::instruct::NextLink;
 use grip::{HoldMode, Instruct};
 use rpc::passthrough::Passthrough;
+use zhttp::session::HandedOver;
 
 use super::accept::{Accept, Request};
 use super::{asked, record};
@@ -74,6 +75,28 @@ pub struct Prepared {
     pub asked: Vec<Box<[u8]>>,
     /// What their frontends are to keep, of each request or one for all; none if no successor can go on with them.
     pub records: Vec<Rc<[u8]>>,
+}
+
+impl Prepared {
+    /// Leaves out requests of which `stays` does not hold.
+    pub fn retain(&mut self, mut stays: impl FnMut(&HandedOver) -> bool) {
+        let stay: Vec<bool> = self.requests.iter().map(|request| stays(&request.state)).collect();
+        if stay.iter().all(|stays| *stays) {
+            return;
+        }
+        let one_each = self.records.len() == stay.len();
+        retain(&mut self.requests, &stay);
+        retain(&mut self.asked, &stay);
+        if one_each {
+            retain(&mut self.records, &stay);
+        }
+    }
+}
+
+/// Entries without a word on them stay.
+fn retain<T>(entries: &mut Vec<T>, stay: &[bool]) {
+    let mut stay = stay.iter();
+    entries.retain(|_| stay.next().is_none_or(|stays| *stays));
 }
 
 /// How a hold goes on.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 //! Requests that the proxy hands over to be held: [`accept`] reads the call, [`admission`] decides, [`asked`] is what is kept to
-//! give a request back, [`record`] and [`arrears`] what a
-//! successor is to know.
+//! give a request back, [`returned`] tells which of a predecessor's have been, [`record`] and [`arrears`] are what a successor is
+//! to know.
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_macros))]
 
@@ -10,3 +10,4 @@ pub mod admission;
 pub mod arrears;
 pub mod asked;
 pub mod record;
+pub mod returned;

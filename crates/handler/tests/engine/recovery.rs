@@ -4,7 +4,7 @@
 use handler::context::Context;
 use handler::engine::recovering::{Change, Recovering, Told};
 use handler::take_over::record::PLACE;
-use zhttp::recovery::{Held, Message, Packer};
+use zhttp::recovery::{Held, Message, Packer, Seen, pack_seen};
 use zhttp::session::client::Standing;
 use zhttp::{Id, Peers};
 
@@ -22,6 +22,25 @@ fn publish(desk: &mut Desk, id: &str, content: &str) -> Vec<String> {
         "\"channel\":\"c\",\"id\":\"{id}\",\"formats\":{{\"http-stream\":{{\"content\":\"{content}\"}}}}"
     ));
     desk.turn()
+}
+
+/// A frontend offers session 1, of which it has got packets 0 and 1, with this record.
+fn offer(record: &[u8]) -> Vec<u8> {
+    let held = Held {
+        id: Id::new(b"1").unwrap(),
+        standing: Standing { in_seq: 1, out_seq: 2, credits: 100 },
+        age: 0,
+        since: 0,
+        run: 0,
+        lags: false,
+        gone: false,
+        unread: None,
+        counted: None,
+        record: 0,
+    };
+    let mut packer = Packer::default();
+    assert!(packer.push(held, record).is_none());
+    packer.finish().unwrap()
 }
 
 #[test]
@@ -72,28 +91,47 @@ fn who_is_named_after_messages_were_published_has_missed_them() {
         if published {
             publish(&mut desk, "m1", "x");
         }
-        let standing = Standing { in_seq: 1, out_seq: 2, credits: 100 };
-        let id = Id::new(b"1").unwrap();
-        let held = Held {
-            id,
-            standing,
-            age: 0,
-            since: 0,
-            run: 0,
-            lags: false,
-            gone: false,
-            unread: None,
-            counted: None,
-            record: 0,
-        };
-        let mut packer = Packer::default();
-        assert!(packer.push(held, &record).is_none());
-        let packet = packer.finish().unwrap();
+        let packet = offer(&record);
         let told = Told::read(&packet, &mut peers).unwrap();
         let cx = &mut Context::new(desk.now, &mut desk.out);
         recovering.on_told(frontend, true, told, &mut desk.engine, cx);
         let (held, answer) = if published { (0, "cancel") } else { (1, "keep-alive") };
         assert_eq!(desk.engine.held(), held, "{:?}", desk.out.warnings);
         assert_eq!(desk.turn().last().unwrap(), &format!("a by router 1#2 {answer}"));
+    }
+}
+
+/// A predecessor has taken a long-poll and ended before the proxy knew. The proxy offers it once more, with numbers of before.
+#[test]
+fn a_request_that_was_taken_up_is_not_given_back_when_it_is_offered_again() {
+    let poll = [("Grip-Hold", "response"), ("Grip-Channel", "c; prev-id=m0")];
+    for is_gone in [false, true] {
+        let mut predecessor = self::desk(100);
+        predecessor.hold("a", &["1"], &poll, "");
+        let record = predecessor.out.records.pop().expect("a record was left");
+        let mut desk = desk(100);
+        let (mut peers, mut recovering) = (Peers::default(), Recovering::new(1, desk.now));
+        let frontend = desk.peer("a");
+        recovering.on_change(frontend, Change::Linked);
+        recovering.on_change(frontend, Change::Able);
+        let mut told = Vec::new();
+        let seen = |last| Seen { run: 1, last, channel: b"c", id: b"m1" };
+        pack_seen([seen(false), seen(true)].into_iter(), |packet| told.push(packet));
+        told.extend([offer(&record), Message::Done { run: 1 }.encode()]);
+        for packet in &told {
+            let told = Told::read(packet, &mut peers).unwrap();
+            recovering.on_told(frontend, true, told, &mut desk.engine, &mut Context::new(desk.now, &mut desk.out));
+        }
+        assert_eq!(desk.turn(), ["follow c", "a by router 1#2 keep-alive"]);
+        recovering.on_all_named(&mut desk.engine, &mut Context::new(desk.now, &mut desk.out));
+        assert!(recovering.end(&mut desk.engine, &mut Context::new(desk.now, &mut desk.out)));
+        if is_gone {
+            let paused = desk.pass(std::time::Duration::from_secs(2));
+            assert_eq!(paused, ["a by router 1#3 handoff-start"], "it has missed a message");
+            assert_eq!(desk.proceed("a", "1").len(), 1);
+        }
+        assert_eq!(desk.hold("a", &["1"], &poll, ""), Vec::<String>::new());
+        assert_eq!(desk.engine.held(), usize::from(!is_gone));
+        assert_eq!(desk.engine.totals().given_back, u64::from(is_gone));
     }
 }
