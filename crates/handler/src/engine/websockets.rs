@@ -59,6 +59,10 @@ impl Engine {
             return;
         }
         let named_again = item.run.filter(|_| item.kind == Kind::Here);
+        if named_again.is_some() {
+            self.audience.outbox.on_named(&cid);
+        }
+        // To a name, what the client has missed follows: the proxy takes nothing before.
         if let Some(number) = item.req_id.as_deref().filter(|_| item.kind != Kind::Ack) {
             self.audience.outbox.push(&cid, Reply::Ack(number.into()), cx);
         }
@@ -124,7 +128,7 @@ impl Engine {
         // Its proxy can not answer any more.
         socket.forget_unanswered();
         let cid = socket.cid.clone();
-        if self.audience.outbox.on_named(&cid, run, cx).is_err() {
+        if self.audience.outbox.send_missed(&cid, run, cx).is_err() {
             cx.report(Notice::BrokenOff {
                 uri: &self.audience.sockets[key].kind.uri,
                 reason: "what it has missed is not known any more",

@@ -181,11 +181,12 @@ impl Outbox {
 
     fn mark(&mut self) {
         let Some(named) = &self.named else { return };
-        match self.marks.last_mut().filter(|mark| mark.run == named.run) {
+        let first = u32::try_from(self.items.len()).unwrap_or(u32::MAX);
+        // Others may have come in between, which are not of it.
+        match self.marks.last_mut().filter(|mark| mark.run == named.run && mark.first + mark.count == first) {
             Some(mark) => mark.count += 1,
             None => {
                 self.bytes += named.channel.len() + named.id.len();
-                let first = u32::try_from(self.items.len()).unwrap_or(u32::MAX);
                 self.marks.push(Mark { first, ..named.clone() });
             }
         }
@@ -197,9 +198,16 @@ impl Outbox {
         self.unnamed = all.collect();
     }
 
-    /// A successor of the proxy has named a WebSocket whose client has had its messages up to `run`: it is sent the others.
-    pub fn on_named(&mut self, cid: &Cid, run: u64, cx: &mut Context<'_>) -> Result<(), Hole> {
+    /// A successor of the proxy has named a WebSocket: it can be told something again.
+    pub fn on_named(&mut self, cid: &Cid) {
         self.unnamed.remove(cid);
+    }
+
+    /// Its client has had its messages up to `run`: it is sent the others.
+    ///
+    /// # Errors
+    /// Some of them are not known any more.
+    pub fn send_missed(&mut self, cid: &Cid, run: u64, cx: &mut Context<'_>) -> Result<(), Hole> {
         for (mark, reply) in self.sent.missed(cid, run, cx.now)? {
             self.named = Some(Mark { count: 1, ..mark });
             self.add(cid, reply, cx);

@@ -94,6 +94,24 @@ fn a_packet_says_which_items_are_of_which_message() {
     assert_eq!((packets.len(), marks), (1, vec![(1, &b"1"[..], 0, 2), (2, b"", 2, 2), (3, b"2", 4, 2)]));
 }
 
+#[test]
+fn what_a_successor_of_the_proxy_is_sent_again_follows_its_answer_and_says_which_message_it_is_of() {
+    let mut desk = Desk::new(LIMITS);
+    desk.sockets(&["a", "b"], "c");
+    desk.publish_item(r#""channel":"c","id":"1","formats":{"ws-message":{"content":"x"}}"#);
+    desk.told();
+    desk.engine.proxy_left();
+    let named = |cid| Item { run: Some(0), req_id: Some("7".into()), ..here(cid) };
+    desk.control(vec![named("a"), named("b")]);
+    let packets = std::mem::take(&mut desk.out.control);
+    let [packet] = &packets[..] else { panic!("{} packets", packets.len()) };
+    let packet = Packet::decode(packet).unwrap();
+    let lines: Vec<_> = packet.items.iter().map(line).collect();
+    assert_eq!(lines, ["a Ack #7", "a Send text \"x\"", "b Ack #7", "b Send text \"x\""]);
+    let marks: Vec<_> = packet.marks.iter().map(|mark| (mark.run, mark.first, mark.count)).collect();
+    assert_eq!(marks, [(1, 1, 1), (1, 3, 1)]);
+}
+
 impl Desk {
     /// What the proxy has been told, an item a line; packets are apart.
     pub fn told(&mut self) -> Vec<Vec<String>> {

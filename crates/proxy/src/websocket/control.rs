@@ -34,7 +34,20 @@ pub struct Control {
     known: bool,
     /// What a successor of the handler is to be told; none if nobody wants to know, or it would be too much.
     record: Option<Box<Record>>,
+    naming: Naming,
     barrier: Barrier,
+}
+
+/// Whether the handler knows how far the client of a WebSocket is that a predecessor of ours had. What it sends before may have
+/// something in front that was lost with the predecessor; it sends all of that behind its answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Naming {
+    /// It is to be told.
+    Due,
+    /// It has been told, under this number, and has not answered yet.
+    Asked(u64),
+    /// It knows.
+    Done,
 }
 
 /// What the handler is told about the order of its pushes and what we send.
@@ -112,6 +125,7 @@ impl Control {
             keep_alive_at: now + FIRST_KEEP_ALIVE,
             idle: None,
             known: false,
+            naming: Naming::Done,
             barrier: if introduction.lane.is_some() { Barrier::Told } else { Barrier::Never },
         }
     }
@@ -126,6 +140,7 @@ impl Control {
             idle: None,
             known,
             record: Some(Box::new(Record::restore(said, run))),
+            naming: Naming::Due,
             barrier: Barrier::Never,
         }
     }
@@ -157,6 +172,14 @@ impl Control {
     pub fn handler_left(&mut self) {
         self.unanswered = None;
         self.idle = None;
+        if self.naming != Naming::Done {
+            self.naming = Naming::Due;
+        }
+    }
+
+    /// Whether the handler's messages come in order: it knows how far the client is.
+    pub fn is_named(&self) -> bool {
+        self.naming == Naming::Done
     }
 
     /// A message has come from the handler. `false` if it had come before.
@@ -170,7 +193,12 @@ impl Control {
     /// Tells a successor of the handler all that it needs to know.
     pub fn announce(&mut self, cid: &[u8], introduction: &Introduction<'_>, now: Instant, items: &mut Items) {
         let Some(record) = self.record.take() else { return };
-        items.push(Item { run: Some(record.run), ..introduction.item(cid) });
+        let mut named = Item { run: Some(record.run), ..introduction.item(cid) };
+        if self.naming != Naming::Done {
+            self.naming = Naming::Asked(self.next_request);
+            named.req_id = self.request(cid, Kind::Here, now).req_id;
+        }
+        items.push(named);
         for said in record.iter() {
             match said {
                 Said::Channel(channel) => self.ask_to_subscribe(cid, channel, None, now, items),
@@ -234,6 +262,9 @@ impl Control {
     pub fn on_ack(&mut self, number: &[u8]) {
         self.known = true;
         let number = std::str::from_utf8(number).ok().and_then(|number| number.parse().ok());
+        if number.is_some_and(|number| self.naming == Naming::Asked(number)) {
+            self.naming = Naming::Done;
+        }
         if let Some(unanswered) = &mut self.unanswered {
             unanswered.retain(|(waiting, _)| Some(*waiting) != number);
         }

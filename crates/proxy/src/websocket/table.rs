@@ -230,8 +230,16 @@ impl Table {
             let (first, count) = (mark.first as usize, mark.count as usize);
             of_items.iter_mut().skip(first).take(count).for_each(|(_, of)| *of = Some(named.clone()));
         }
-        of_items.retain(|(item, of)| of.as_ref().is_none_or(|named| self.is_new(item, named)));
         let mut items = Items::new();
+        // An answer decides about what follows it.
+        of_items.retain(|(item, of)| match of {
+            None if item.kind == ItemKind::Ack => {
+                self.item(item, None, &mut items, cx);
+                false
+            }
+            None => true,
+            Some(named) => self.is_new(item, named),
+        });
         let mut rest = &of_items[..];
         while let Some((first, named)) = rest.first() {
             let run = |named: &Option<Named>| named.as_ref().map(|named| named.run);
@@ -254,10 +262,13 @@ impl Table {
         tell(items, cx);
     }
 
-    /// Notes that a message has come for a WebSocket. A message for a client that had come before is of no use.
+    /// Notes that a message has come for a WebSocket. A message for a client that had come before is of no use, nor is one that the
+    /// handler will send again.
     fn is_new(&mut self, item: &Item<'_>, named: &Named) -> bool {
         let entry = self.relays.find_name(&item.cid).and_then(|index| self.relays.get_mut(index));
-        entry.is_none_or(|entry| entry.relay.note_run(named.run) || item.kind != ItemKind::Send)
+        entry.is_none_or(|entry| {
+            entry.relay.is_named() && (entry.relay.note_run(named.run) || item.kind != ItemKind::Send)
+        })
     }
 
     /// The same message for several clients: it leaves in packets for many of them, if their credits allow.

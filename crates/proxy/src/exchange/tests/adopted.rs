@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 use routes::Table;
-use rpc::ws_control::{self, Item, Kind as ItemKind};
+use rpc::ws_control::{self, Item, Kind as ItemKind, Mark};
 use zhttp::budget::Budget;
 use zhttp::recovery::{Counted, Held, Message, Unread};
 use zhttp::retained::{Received, Retained};
@@ -26,6 +26,8 @@ struct Wire {
     to_out: VecDeque<Vec<u8>>,
     /// What the backend has told the handler.
     instructions: Vec<Vec<u8>>,
+    /// The number under which the handler has been told of the WebSocket.
+    named: Option<Vec<u8>>,
     warnings: Vec<String>,
 }
 
@@ -69,6 +71,8 @@ impl Links for Wire {
 
     fn control(&mut self, packet: &[u8]) -> bool {
         let packet = ws_control::Packet::decode(packet).unwrap();
+        let named = packet.items.iter().find(|item| item.kind == ItemKind::Here);
+        self.named = named.and_then(|item| item.req_id.as_deref()).map(<[u8]>::to_vec).or(self.named.take());
         let of_backend = packet.items.iter().filter(|item| item.kind == ItemKind::Grip);
         self.instructions.extend(of_backend.filter_map(|item| Some(item.message.as_ref()?.to_vec())));
         true
@@ -482,6 +486,38 @@ fn a_position_that_the_frontend_can_not_send_again_from_closes_it() {
     assert_eq!(Packet::decode(&cancel).unwrap().kind, Kind::Cancel);
     world.engine.on_timer(world.now + Duration::from_secs(1), &mut world.wire);
     assert_eq!(Packet::decode(&world.wire.to_front[0]).unwrap().code, Some(1012));
+}
+
+/// Two messages were lost with the predecessor, or on their way to it. A third one must not come before them.
+#[test]
+fn what_the_handler_says_before_it_knows_how_far_the_client_is_comes_in_its_turn() {
+    let mut world = World::new(1000);
+    world.backend_says(4, 1, 0);
+    world.settle();
+    assert!(world.die(0, 0));
+    world.settle();
+    let cid = world.out.name.clone();
+    let say = |world: &mut World, answered: Option<&[u8]>, runs: &[u64]| {
+        let control = |kind| crate::websocket::control::item(kind, &cid);
+        let answer = answered.map(|number| Item { req_id: Some(number.into()), ..control(ItemKind::Ack) });
+        let before = u32::from(answer.is_some());
+        let news = |run: &u64| Item { message: Some(run.to_string().into_bytes().into()), ..control(ItemKind::Send) };
+        let items = answer.into_iter().chain(runs.iter().map(news)).collect();
+        let mark = |(at, run): (u32, &u64)| Mark { run: *run, first: before + at, count: 1, ..Mark::default() };
+        let marks = (0..).zip(runs).map(mark).collect();
+        let packet = ws_control::Packet { items, marks, ..Default::default() }.encode().unwrap();
+        world.engine.control_packet(&packet, world.now, &mut world.wire);
+        world.settle();
+        let heard: Vec<u8> = world.front.heard.iter().filter_map(|(_, byte)| *byte).collect();
+        String::from_utf8(heard).unwrap()
+    };
+    assert_eq!(say(&mut world, None, &[3]), "");
+    world.engine.handler_joined(world.now, &mut world.wire);
+    let named = world.wire.named.clone().expect("the handler is asked for an answer");
+    assert_eq!(say(&mut world, None, &[3]), "", "the handler has not read it yet");
+    assert_eq!(say(&mut world, Some(b"1"), &[3]), "", "a predecessor's question is answered");
+    assert_eq!(say(&mut world, Some(&named), &[1, 2, 3]), "123");
+    assert_eq!(say(&mut world, None, &[3, 4]), "1234");
 }
 
 proptest! {

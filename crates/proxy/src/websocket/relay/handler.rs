@@ -126,6 +126,11 @@ impl Relay {
         }
     }
 
+    /// Whether what the handler says now comes in order: it knows how far the client is.
+    pub fn is_named(&self) -> bool {
+        self.control.as_ref().is_none_or(Control::is_named)
+    }
+
     /// A message of this number has come from the handler. `false` if it had come before.
     pub fn note_run(&mut self, run: u64) -> bool {
         self.control.as_mut().is_none_or(|control| control.note_run(run))

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 //! A WebSocket whose proxy ends: what its frontend keeps for the successor, and how that goes on with it.
 
+use std::hash::{DefaultHasher, Hasher as _};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -63,6 +64,13 @@ pub fn run_items(mark: &Mark<'_>) -> Vec<u8> {
         Run::push(&mut items, channel, id);
     }
     items
+}
+
+/// A number that other names do not have.
+fn fingerprint(instance: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(instance);
+    hasher.finish()
 }
 
 impl Relay {
@@ -236,8 +244,9 @@ impl Relay {
         self.extension = legacy.prefix.as_deref().map(Extension::new);
         if legacy.told {
             let said = legacy.said.iter().filter_map(|said| read_said(said));
-            // Seconds are in front, so that the numbers of a predecessor are lower.
-            self.control = Some(Control::resume(said, legacy.known, held.run, unix << 24, now));
+            // Those of a predecessor, which may have begun in the same second, are others.
+            let first = unix << 24 | fingerprint(&scene.cx.shared.instance) & 0xff_ffff;
+            self.control = Some(Control::resume(said, legacy.known, held.run, first, now));
         }
         if let Some(positions) = held.counted {
             let outbound = legacy.outbound.as_deref().and_then(|name| scene.cx.shared.peers.intern(name));
