@@ -98,6 +98,8 @@ fn publish(suite: &Suite, number: usize) -> Published {
         attempts += 1;
         match attempt(suite, number) {
             Ok(200) => return Published { sent, acknowledged: Instant::now(), attempts },
+            // The handler is being ended, and says so to who is connected to it.
+            Ok(503) if sent.elapsed() < PATIENCE => thread::sleep(Duration::from_millis(5)),
             Ok(status) => panic!("message {number}: {status}"),
             Err(error) if sent.elapsed() > PATIENCE => panic!("message {number} is not acknowledged: {error}"),
             Err(_) => thread::sleep(Duration::from_millis(5)),
