@@ -6,10 +6,19 @@
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_macros))]
 
+use std::collections::VecDeque;
+use std::rc::Rc;
+
 use zhttp::{Bulk, Id, Ids, Kind, Packet, PeerId};
 
 use crate::context::{Address, Context, Sent};
 use crate::subscribe::channels::HoldKey;
+
+/// Runs that are remembered for a frontend: as many as it remembers itself.
+const MAX_UNSAID: usize = 1024;
+
+/// The number of a run, and its messages as they stand in a packet.
+type Unsaid = (u64, Rc<[u8]>);
 
 /// See the module.
 #[derive(Default)]
@@ -32,6 +41,8 @@ struct Link {
     waiting: Vec<(HoldKey, u64)>,
     /// Sessions that are over, of which the frontend has not been told.
     cancels: Vec<(bool, Id, u32)>,
+    /// Messages that have been sent while there was no room, of which it has not been told.
+    unsaid: VecDeque<Unsaid>,
 }
 
 impl Links {
@@ -87,6 +98,20 @@ impl Links {
     /// Lets a hold wait for room.
     pub fn wait(&mut self, peer: PeerId, hold: HoldKey, birth: u64) {
         self.link(peer).waiting.push((hold, birth));
+    }
+
+    /// Keeps which messages are being sent while a frontend's link has no room.
+    pub fn keep_unsaid(&mut self, peer: PeerId, run: u64, items: &[u8]) {
+        let unsaid = &mut self.link(peer).unsaid;
+        if unsaid.len() == MAX_UNSAID {
+            unsaid.pop_front();
+        }
+        unsaid.push_back((run, items.into()));
+    }
+
+    /// What has been kept of them.
+    pub fn take_unsaid(&mut self, peer: PeerId) -> VecDeque<Unsaid> {
+        std::mem::take(&mut self.link(peer).unsaid)
     }
 
     /// There is room again: tells the frontend which sessions are over, and returns the holds that have waited.

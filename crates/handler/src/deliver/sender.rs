@@ -112,6 +112,7 @@ impl Sender {
         });
         for (peer, key) in self.partly.drain(..) {
             if !links.has_room(peer) {
+                links.keep_unsaid(peer, self.run, &self.items);
                 continue;
             }
             let hold = &mut holds[key];
@@ -164,14 +165,37 @@ impl Sender {
         }
     }
 
-    /// Has it look at holds that have waited for room on their frontend's link.
-    pub fn look_at_waiting(&mut self, waiting: Vec<(HoldKey, u64)>, holds: &mut Holds) {
+    /// A frontend's link has room again, for which these holds have waited: it hears which messages have been sent meanwhile, and for
+    /// whom they wait, and [`Sender::flush`] looks at them.
+    pub fn on_room(
+        &mut self,
+        peer: PeerId,
+        waiting: Vec<(HoldKey, u64)>,
+        audience: &mut Audience,
+        cx: &mut Context<'_>,
+    ) {
+        let mut still: Vec<HoldKey> = Vec::with_capacity(waiting.len());
         for (key, birth) in waiting {
-            if let Some(hold) = holds.get_mut(key).filter(|hold| hold.birth == birth) {
+            if let Some(hold) = audience.holds.get_mut(key).filter(|hold| hold.birth == birth) {
                 hold.ready = false;
-                self.look_at(key, holds);
+                still.push(key);
             }
         }
+        if audience.links.has_room(peer) {
+            self.tell_of_lag(&still, audience, cx);
+            let Audience { holds, links, .. } = audience;
+            let unsaid = links.take_unsaid(peer);
+            // Whoever it had been for has gone if nobody is told of.
+            if let Some(hold) = still.iter().map(|key| *key).find(|key| holds[*key].lags).map(|key| &mut holds[key]) {
+                for (number, items) in unsaid {
+                    let to = hold.session.send();
+                    let ids = Ids::One(hold.session.id_bytes(), Some(to.seq));
+                    let ext = Ext { lag: true, ..ext(number, &items) };
+                    links.send(hold.address(), &Packet { ids, kind: Kind::KeepAlive, ext, ..Packet::default() }, cx);
+                }
+            }
+        }
+        still.into_iter().for_each(|key| self.look_at(key, &mut audience.holds));
     }
 
     /// Ends a stream's response after what waits for it.

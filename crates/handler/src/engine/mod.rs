@@ -360,7 +360,7 @@ impl Engine {
         let holds = waiting.iter().filter_map(|&(key, _)| self.audience.holds.get(key)?.membership);
         let mut turning: Vec<_> = holds.map(|membership| membership.cohort).collect();
         turning.dedup();
-        self.fanout.sender.look_at_waiting(waiting, &mut self.audience.holds);
+        self.fanout.sender.on_room(peer, waiting, &mut self.audience, cx);
         self.fanout.sender.flush(&mut self.audience, cx);
         turning.into_iter().for_each(|cohort| self.pace(cohort, cx));
         self.settle(cx);

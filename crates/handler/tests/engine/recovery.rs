@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 //! What frontends are told so that a successor of this handler goes on with their clients, and what a successor does with it.
 
-use handler::context::Context;
+use handler::context::{Context, Sent};
 use handler::engine::recovering::{Change, Recovering, Told};
 use handler::take_over::record::PLACE;
 use zhttp::recovery::{Held, Message, Packer, Seen, pack_seen};
@@ -70,6 +70,28 @@ fn a_part_of_a_message_never_comes_without_the_word_that_the_rest_waits() {
             "a by router 1#2 keep-alive lag run 1 [c m1]",
             "a by router 1#3 \"12345\" more",
             "a by router 2#2 \"12345\" more lag"
+        ]
+    );
+}
+
+/// Otherwise a message that is published again, because its answer is lost with this handler, would be sent twice by a successor.
+#[test]
+fn a_frontend_whose_link_was_full_hears_of_the_messages_that_came_meanwhile() {
+    let mut desk = desk(100);
+    desk.stream("a", "1", "c");
+    desk.stream("a", "2", "c");
+    desk.link("a", Sent::Full);
+    assert_eq!(publish(&mut desk, "m1", "x").len(), 1, "the link takes one packet more");
+    assert_eq!(publish(&mut desk, "m2", "y"), [""; 0]);
+    assert_eq!(publish(&mut desk, "m3", "z"), [""; 0]);
+    desk.cancel("a", "1");
+    assert_eq!(
+        desk.room("a"),
+        [
+            "a by router 2#3 keep-alive lag",
+            "a by router 2#4 keep-alive lag run 2 [c m2]",
+            "a by router 2#5 keep-alive lag run 3 [c m3]",
+            "a by router 2#6 \"yz\" more run 3",
         ]
     );
 }
