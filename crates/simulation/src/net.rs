@@ -127,7 +127,7 @@ impl Net {
         }
         for ((from, to, _), link) in &mut self.links {
             if *from == Part::Handler && matches!(to, Part::Frontend(_)) {
-                link.truncate(LINK);
+                link.truncate(of_predecessors(link) + LINK);
             }
         }
     }
@@ -168,7 +168,8 @@ impl Net {
         let Some(sender) = self.names.get(&from).cloned() else { return };
         for lane in [Lane::Stream, Lane::Published] {
             // A part is in the kernel's buffers and arrives.
-            self.links.entry((from, to, lane)).or_default().truncate(LINK / 2);
+            let link = self.links.entry((from, to, lane)).or_default();
+            link.truncate(of_predecessors(link) + LINK / 2);
             self.full.remove(&(from, to, lane));
         }
         for lane in lanes(from, to) {
@@ -258,6 +259,11 @@ impl Net {
     pub fn is_full(&self, from: Part, to: Part) -> bool {
         self.full.iter().any(|(a, b, _)| (*a, *b) == (from, to))
     }
+}
+
+/// How much of a link is what processes have left behind that are gone.
+fn of_predecessors(link: &VecDeque<Message>) -> usize {
+    link.iter().rposition(|message| matches!(message, Message::Left(_))).map_or(0, |last| last + 1)
 }
 
 /// The links by whose end `to` hears that `from` is gone.
