@@ -137,10 +137,12 @@ impl Sender {
         let Audience { holds, links, .. } = audience;
         for key in keys {
             let hold = &mut holds[key];
+            hold.lags |= start.more && hold.is_recorded;
             let seq = hold.session.send_body(start.body.len()).seq;
             self.group.push(hold.session.client(), hold.way(), hold.session.id(), seq);
         }
-        let ext = ext(self.run, &self.items);
+        // A successor can not go on with a response of which a part waits here.
+        let ext = Ext { lag: start.more, ..ext(self.run, &self.items) };
         self.group.drain(|peer, way, ids| {
             let packet = Packet {
                 ids,

@@ -74,6 +74,16 @@ fn a_part_of_a_message_never_comes_without_the_word_that_the_rest_waits() {
     );
 }
 
+#[test]
+fn a_long_poll_that_has_got_the_beginning_of_its_answer_is_not_for_a_successor() {
+    let mut desk = desk(5);
+    desk.poll("a", "1", "c");
+    desk.publish_item(r#""channel":"c","id":"m1","formats":{"http-response":{"body":"12345678"}}"#);
+    assert_eq!(desk.turn(), ["a by router 1#2 200 OK \"12345\" more lag run 1 [c m1]"]);
+    desk.grant("a", "1", 1, 100);
+    assert_eq!(desk.turn(), ["a by router 1#3 \"678\""]);
+}
+
 /// Otherwise a message that is published again, because its answer is lost with this handler, would be sent twice by a successor.
 #[test]
 fn a_frontend_whose_link_was_full_hears_of_the_messages_that_came_meanwhile() {
