@@ -142,6 +142,11 @@ impl Engine {
         self.audience.outbox.names_messages
     }
 
+    /// Whether messages wait until a successor of the proxy has named whom they are for.
+    pub fn waits_for_names(&self) -> bool {
+        self.audience.outbox.waits_for_names()
+    }
+
     /// The proxy has ended.
     pub fn proxy_left(&mut self) {
         let all = self.audience.sockets.iter().map(|socket| socket.cid.clone());

@@ -125,6 +125,8 @@ pub struct Outbox {
     sent: sent::Sent,
     /// WebSockets of a proxy that has ended, which its successor has not named yet.
     unnamed: HashSet<Cid>,
+    /// Something for one of them waits.
+    withholds: bool,
     marks: Vec<Mark<'static>>,
 }
 
@@ -149,7 +151,14 @@ impl Outbox {
         if let Some(named) = self.named.as_ref().filter(|_| reply.is_missed()) {
             self.sent.note(cid, named, reply, cx.now);
         }
-        !self.unnamed.is_empty() && self.unnamed.contains(cid)
+        let is_lost = !self.unnamed.is_empty() && self.unnamed.contains(cid);
+        self.withholds |= is_lost && reply.is_missed();
+        is_lost
+    }
+
+    /// Whether something waits until a successor of the proxy has named whom it is for: it is lost if this process ends before.
+    pub fn waits_for_names(&self) -> bool {
+        self.withholds && !self.unnamed.is_empty()
     }
 
     fn add(&mut self, cid: &Cid, reply: Reply, cx: &mut Context<'_>) {
@@ -224,7 +233,7 @@ impl Outbox {
 
     /// The successor of the proxy has named all WebSockets that it has.
     pub fn on_all_named(&mut self) {
-        self.unnamed = HashSet::new();
+        (self.unnamed, self.withholds) = (HashSet::new(), false);
     }
 
     /// A WebSocket is gone.

@@ -112,6 +112,8 @@ pub struct Worker {
     leaving: Vec<Ticket>,
     /// Since when something for a frontend has not left. Publishers do not wait for that for long.
     unsent_since: Option<Instant>,
+    /// Since when something for WebSockets waits for their names.
+    unnamed_since: Option<Instant>,
 }
 
 impl Worker {
@@ -255,6 +257,7 @@ impl Worker {
             arrears,
             leaving: Vec::new(),
             unsent_since: None,
+            unnamed_since: None,
         })
     }
 

@@ -2,7 +2,7 @@
 //! Items on their way in: from the control port, the command socket, PULL and SUB into the backlog, and from there, in
 //! steps, to the engine.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rpc::{Call, Reply};
 use transport::{Answer, Change, Envelope, Pull, Replier, Subscriber};
@@ -12,6 +12,9 @@ use super::{DELIVERIES_A_TURN, MAX_WAITING_ORDERS, MESSAGES_A_TURN, Worker};
 use crate::context::Context;
 use crate::publish::command::{self, Effect};
 use crate::publish::submission::{Output, Receipt, Work};
+
+/// How long a successor of the proxy is waited for: as long as the runner waits before it starts one that has ended time and again.
+const NAMING: Duration = Duration::from_secs(5);
 
 /// An order under way.
 pub(super) struct Ticket {
@@ -196,13 +199,19 @@ impl Worker {
     }
 
     /// Tells publishers whose items have left for the frontends: they are not lost if this process ends. A frontend that does
-    /// not keep up is not waited for; a successor is told of it first.
+    /// not keep up is not waited for; a successor is told of it first. A proxy's successor is, until it has named the WebSockets of
+    /// those who are published to.
     pub(super) fn answer_publishers(&mut self, now: Instant) {
         self.leaving.extend(self.backlog.finished());
         if self.leaving.is_empty() {
             return;
         }
         self.reactor.flush();
+        if !self.engine.waits_for_names() {
+            self.unnamed_since = None;
+        } else if now.duration_since(*self.unnamed_since.get_or_insert(now)) < NAMING {
+            return;
+        }
         let behind = self.outputs.behind(&self.engine);
         if behind.iter().all(|(_, lags)| *lags) && !self.outputs.waits_for_proxy() {
             self.unsent_since = None;

@@ -112,6 +112,20 @@ fn what_a_successor_of_the_proxy_is_sent_again_follows_its_answer_and_says_which
     assert_eq!(marks, [(1, 1, 1), (1, 3, 1)]);
 }
 
+#[test]
+fn what_is_published_for_websockets_that_nobody_has_named_waits_and_its_publisher_as_well() {
+    let mut desk = Desk::new(LIMITS);
+    desk.sockets(&["a", "b"], "c");
+    desk.engine.proxy_left();
+    assert!(!desk.engine.waits_for_names(), "nothing has been published since");
+    desk.message("c", r#"{"content":"x"}"#);
+    assert!(desk.told().is_empty() && desk.engine.waits_for_names());
+    desk.control(vec![Item { run: Some(0), ..here("a") }]);
+    assert_eq!((desk.told().concat(), desk.engine.waits_for_names()), (vec!["a Send text \"x\"".into()], true));
+    desk.control(vec![item(Kind::Gone, "b")]);
+    assert!(!desk.engine.waits_for_names());
+}
+
 impl Desk {
     /// What the proxy has been told, an item a line; packets are apart.
     pub fn told(&mut self) -> Vec<Vec<String>> {
