@@ -50,7 +50,7 @@ impl Kind {
             Kind::Stream | Kind::TestStream => &[],
             Kind::Poll => &[Fault::Proxy],
             Kind::OverHttp => &[Fault::Both],
-            Kind::Direct => &[Fault::Proxy, Fault::Outbound, Fault::Both],
+            Kind::Direct => &[Fault::Outbound, Fault::Both],
             Kind::TestSocket => &[Fault::Proxy, Fault::Both],
         }
     }

@@ -29,10 +29,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use pushpin_tests::suite::Suite;
-use pushpin_tests::until;
+use pushpin_tests::{client as http_client, until};
 
 use crate::backend::Backend;
-use crate::client::Client;
+use crate::client::{Client, Kind};
 use crate::crowd::{Crowd, Presence};
 use crate::faults::Faults;
 use crate::load::Load;
@@ -74,6 +74,9 @@ fn nothing_is_lost_whatever_dies() {
         scope.spawn(|| backend.run(|| news.is_stopped()));
         let crowd = scope.spawn(|| crowd.run(&presence, || news.is_stopped()));
         until("all clients are there", || presence.open.load(Ordering::SeqCst) == kinds.len());
+        for to in [To::Held, To::Pushed, To::Subscribed] {
+            until("all are subscribed", || are_subscribed(&suite, to, &kinds));
+        }
         scope.spawn(|| news.publish(suite.publish_port, load.pace));
         scope.spawn(|| news.send(To::Pushed, &connected(zmq::PUSH, suite.push_port), load.pace));
         scope.spawn(|| {
@@ -101,6 +104,15 @@ fn nothing_is_lost_whatever_dies() {
     suite.logs().lines().filter(|line| line.contains("panicked")).for_each(|line| println!("{line}"));
     let failures = report.failures();
     assert!(failures.is_empty(), "{load}\n{}", failures.join("\n"));
+}
+
+/// Whether the handler knows of all clients that are to hear a channel. It may learn of a WebSocket's after the client has its 101.
+fn are_subscribed(suite: &Suite, to: To, kinds: &[Kind]) -> bool {
+    let (websockets, streams): (Vec<&Kind>, Vec<&Kind>) =
+        kinds.iter().filter(|kind| kind.hears().contains(&to)).partition(|kind| kind.is_websocket());
+    let counts = format!("\"http-stream\":{},\"ws-message\":{}}}", streams.len(), websockets.len());
+    let answer = http_client::get(suite.publish_port, &format!("/channels/{}", to.letter()));
+    answer.is_ok_and(|answer| answer.text().contains(&counts))
 }
 
 fn connected(kind: zmq::SocketType, port: u16) -> zmq::Socket {
