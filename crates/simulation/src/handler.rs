@@ -225,7 +225,8 @@ impl Handler {
 
     /// Ends each event.
     fn end_recovery(&mut self, now: Instant, net: &mut Net) {
-        if self.recovering.end(&mut self.engine, &mut Context::new(now, &mut outputs!(self, net))) {
+        let has_proxy = net.name(Part::Proxy).is_some();
+        if self.recovering.end(has_proxy, &mut self.engine, &mut Context::new(now, &mut outputs!(self, net))) {
             self.recovering.note_heard(&mut self.arrears, &self.peers);
         }
     }

@@ -20,8 +20,11 @@ use crate::take_over::admission::{Decision, Prepared};
 use crate::take_over::arrears::Arrears;
 use crate::take_over::record::{self, PLACE};
 
-/// How long frontends are waited for.
+/// How long frontends are waited for, and a proxy that is there.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// How long a proxy is waited for that is not there: it may have ended with our predecessor. What is published before it names its WebSockets
+/// costs them their connections.
+const ABSENCE: Duration = Duration::from_secs(3);
 
 /// See the module.
 pub struct Recovering {
@@ -34,6 +37,8 @@ pub struct Recovering {
     holds: usize,
     /// The proxy has not named all its WebSockets yet.
     awaits_proxy: bool,
+    /// Since when it is there.
+    proxy_since: Option<Instant>,
 }
 
 /// What a frontend has kept, as it tells it.
@@ -80,17 +85,27 @@ impl Recovering {
             lost: HashSet::default(),
             holds: 0,
             awaits_proxy: frontends > 0,
+            proxy_since: None,
         }
     }
 
-    /// Whether frontends are waited for.
+    /// Whether frontends or the proxy are waited for.
     pub fn is_under_way(&self) -> bool {
         self.until.is_some()
     }
 
-    /// When they are waited for no longer.
+    /// When one of them is waited for no longer.
     pub fn next_due(&self) -> Option<Instant> {
-        self.until
+        let frontends = self.until.filter(|_| !self.inquiry.is_complete());
+        let proxy = self.until.filter(|_| self.awaits_proxy).map(|_| self.proxy_until());
+        [frontends, proxy].into_iter().flatten().max()
+    }
+
+    fn proxy_until(&self) -> Instant {
+        match self.proxy_since {
+            Some(since) => since.min(self.since + ABSENCE) + PATIENCE,
+            None => self.since + ABSENCE,
+        }
     }
 
     /// Notes who has been heard when the waiting ends. Whether a successor must know of it.
@@ -176,10 +191,13 @@ impl Recovering {
     }
 
     /// Ends the waiting when all frontends and the proxy have been heard, or it has taken too long: then messages may be published. Whether it
-    /// ends now.
-    pub fn end(&mut self, engine: &mut Engine, cx: &mut Context<'_>) -> bool {
-        let Some(until) = self.until else { return false };
-        if (!self.inquiry.is_complete() || self.awaits_proxy) && cx.now < until {
+    /// ends now. `has_proxy`: one is there.
+    pub fn end(&mut self, has_proxy: bool, engine: &mut Engine, cx: &mut Context<'_>) -> bool {
+        if self.until.is_none() {
+            return false;
+        }
+        self.proxy_since = has_proxy.then(|| self.proxy_since.unwrap_or(cx.now));
+        if self.next_due().is_some_and(|due| cx.now < due) {
             return false;
         }
         self.until = None;

@@ -198,6 +198,11 @@ impl Outputs {
         std::mem::replace(&mut self.proxies_left, left) != left
     }
 
+    /// Whether there is a proxy that is told of WebSockets.
+    pub(super) fn has_proxy(&self) -> bool {
+        self.control_out.has_peer()
+    }
+
     /// Drops what no proxy has got anything of.
     pub(super) fn drop_control(&mut self) {
         self.control_overflow = Overflow::default();

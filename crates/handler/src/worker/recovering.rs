@@ -77,7 +77,8 @@ impl Worker {
 
     /// Begins to publish when all frontends have been heard, or it has taken too long.
     pub(super) fn end_recovery(&mut self, now: Instant) {
-        if self.recovering.end(&mut self.engine, &mut Context::new(now, &mut self.outputs)) {
+        let has_proxy = self.outputs.has_proxy();
+        if self.recovering.end(has_proxy, &mut self.engine, &mut Context::new(now, &mut self.outputs)) {
             if self.recovering.note_heard(&mut self.arrears.arrears, &self.outputs.peers) {
                 self.write_arrears(now);
             }

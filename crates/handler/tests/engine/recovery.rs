@@ -117,9 +117,9 @@ fn who_is_named_after_messages_were_published_has_missed_them() {
         let frontend = desk.peer("a");
         assert!(!recovering.on_change(frontend, Change::Linked) && recovering.on_change(frontend, Change::Able));
         assert_eq!(Message::decode(&Recovering::question()), Ok(Message::Recover(PLACE)));
-        desk.now += std::time::Duration::from_secs(2);
+        desk.now += std::time::Duration::from_secs(4);
         let cx = &mut Context::new(desk.now, &mut desk.out);
-        assert!(recovering.end(&mut desk.engine, cx), "it does not wait for longer");
+        assert!(recovering.end(true, &mut desk.engine, cx), "it does not wait for longer");
         if published {
             publish(&mut desk, "m1", "x");
         }
@@ -156,7 +156,7 @@ fn a_request_that_was_taken_up_is_not_given_back_when_it_is_offered_again() {
         }
         assert_eq!(desk.turn(), ["follow c", "a by router 1#2 keep-alive"]);
         recovering.on_all_named(&mut desk.engine, &mut Context::new(desk.now, &mut desk.out));
-        assert!(recovering.end(&mut desk.engine, &mut Context::new(desk.now, &mut desk.out)));
+        assert!(recovering.end(true, &mut desk.engine, &mut Context::new(desk.now, &mut desk.out)));
         if is_gone {
             let paused = desk.pass(std::time::Duration::from_secs(2));
             assert_eq!(paused, ["a by router 1#3 handoff-start"], "it has missed a message");
@@ -165,5 +165,30 @@ fn a_request_that_was_taken_up_is_not_given_back_when_it_is_offered_again() {
         assert_eq!(desk.hold("a", &["1"], &poll, ""), Vec::<String>::new());
         assert_eq!(desk.engine.held(), usize::from(!is_gone));
         assert_eq!(desk.engine.totals().given_back, u64::from(is_gone));
+    }
+}
+
+#[test]
+fn a_proxy_that_has_ended_as_well_is_waited_for_and_one_that_says_nothing_only_for_a_moment() {
+    let ends_after = |proxy: &dyn Fn(u64) -> bool, frontend_tells: bool| {
+        let mut desk = desk(100);
+        let (mut peers, mut recovering) = (Peers::default(), Recovering::new(1, desk.now));
+        let frontend = desk.peer("a");
+        if frontend_tells {
+            let done = Message::Done { run: 1 }.encode();
+            let done = Told::read(&done, &mut peers).unwrap();
+            recovering.on_told(frontend, true, done, &mut desk.engine, &mut Context::new(desk.now, &mut desk.out));
+        }
+        let ms = (0..10_000).step_by(100).find(|ms| {
+            let now = desk.now + std::time::Duration::from_millis(*ms);
+            recovering.end(proxy(*ms), &mut desk.engine, &mut Context::new(now, &mut desk.out))
+        });
+        ms.expect("it ends")
+    };
+    for told in [true, false] {
+        assert_eq!(ends_after(&|_| true, told), 1000);
+        assert_eq!(ends_after(&|_| false, told), 3000);
+        assert_eq!(ends_after(&|ms| ms >= 2500, told), 3500);
+        assert_eq!(ends_after(&|ms| ms % 1000 < 500, told), 3500, "it comes and goes");
     }
 }
