@@ -112,8 +112,8 @@ pub struct Worker {
     leaving: Vec<Ticket>,
     /// Since when something for a frontend has not left. Publishers do not wait for that for long.
     unsent_since: Option<Instant>,
-    /// Since when something for WebSockets waits for their names.
-    unnamed_since: Option<Instant>,
+    /// Since when something for WebSockets waits for the proxy, or for its successor.
+    proxy_behind_since: Option<Instant>,
 }
 
 impl Worker {
@@ -257,7 +257,7 @@ impl Worker {
             arrears,
             leaving: Vec::new(),
             unsent_since: None,
-            unnamed_since: None,
+            proxy_behind_since: None,
         })
     }
 

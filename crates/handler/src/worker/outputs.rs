@@ -132,10 +132,14 @@ impl Outputs {
         load.messages > 0 || self.overflow.contains_key(&to)
     }
 
+    /// Whether something for the proxy has not left.
+    pub(super) fn has_for_proxy(&self) -> bool {
+        self.control_out.load().messages > 0 || self.control_waits()
+    }
+
     /// Whether something for the proxy has not left, and the link to it does not lag.
     pub(super) fn waits_for_proxy(&self) -> bool {
-        let waits = self.control_out.load().messages > 0 || self.control_waits();
-        waits && !self.pressure.lags(Link::Proxy)
+        self.has_for_proxy() && !self.pressure.lags(Link::Proxy)
     }
 
     /// Frontends that have not got everything, and whether each lags.

@@ -13,8 +13,8 @@ use crate::context::Context;
 use crate::publish::command::{self, Effect};
 use crate::publish::submission::{Output, Receipt, Work};
 
-/// How long a successor of the proxy is waited for: as long as the runner waits before it starts one that has ended time and again.
-const NAMING: Duration = Duration::from_secs(5);
+/// How long the proxy is waited for, or its successor: as long as the runner waits before it starts one that has ended time and again.
+const PROXY_PATIENCE: Duration = Duration::from_secs(5);
 
 /// An order under way.
 pub(super) struct Ticket {
@@ -199,17 +199,19 @@ impl Worker {
     }
 
     /// Tells publishers whose items have left for the frontends: they are not lost if this process ends. A frontend that does
-    /// not keep up is not waited for; a successor is told of it first. A proxy's successor is, until it has named the WebSockets of
-    /// those who are published to.
+    /// not keep up is not waited for; a successor is told of it first. A proxy is, until it has taken what is for WebSockets, and so is its
+    /// successor until it has named them.
     pub(super) fn answer_publishers(&mut self, now: Instant) {
         self.leaving.extend(self.backlog.finished());
         if self.leaving.is_empty() {
             return;
         }
         self.reactor.flush();
-        if !self.engine.waits_for_names() {
-            self.unnamed_since = None;
-        } else if now.duration_since(*self.unnamed_since.get_or_insert(now)) < NAMING {
+        // A successor of ours would not know what of it the proxy has got.
+        let behind_proxy = self.engine.goes_on_without_proxy() && self.outputs.has_for_proxy();
+        if !behind_proxy && !self.engine.waits_for_names() {
+            self.proxy_behind_since = None;
+        } else if now.duration_since(*self.proxy_behind_since.get_or_insert(now)) < PROXY_PATIENCE {
             return;
         }
         let behind = self.outputs.behind(&self.engine);
