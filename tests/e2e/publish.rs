@@ -211,6 +211,73 @@ fn publishers_hear_who_got_it_and_who_is_subscribed() {
     drop(held);
 }
 
+/// A backend that holds what is asked for as `/MODE/CHANNEL/USER`, and WebSockets by their events.
+fn users() -> Origin {
+    Origin::start(|request, stream| {
+        let parts: Vec<&str> = request.target[1..].split('/').collect();
+        let (mode, channel, user) = (parts[0], parts[1], parts[2]);
+        if mode == "ws" {
+            let mut events = b"OPEN\r\n".to_vec();
+            for message in [
+                format!(r#"c:{{"type":"set-meta","name":"user","value":"{user}"}}"#),
+                format!(r#"c:{{"type":"subscribe","channel":"{channel}"}}"#),
+            ] {
+                events.extend(format!("TEXT {:X}\r\n{message}\r\n", message.len()).as_bytes());
+            }
+            let headers = "Content-Type: application/websocket-events\r\nSec-WebSocket-Extensions: grip\r\n";
+            return respond(stream, "200 OK", headers, &events);
+        }
+        let meta = if user.is_empty() { String::new() } else { format!("Grip-Set-Meta: user={user}\r\n") };
+        respond(stream, "200 OK", &format!("Grip-Hold: {mode}\r\nGrip-Channel: {channel}\r\n{meta}"), b"")
+    })
+}
+
+#[test]
+fn publishers_hear_which_users_are_subscribed_whichever_handler_has_them() {
+    let origin = users();
+    let routes = format!("*,path_beg=/ws 127.0.0.1:{0},over_http\n* 127.0.0.1:{0}", origin.port);
+    let mut suite = Suite::prepare(&routes, "[runner]\nrecover_wait=10\n");
+    suite.launch();
+    let targets =
+        ["/stream/a/bob", "/stream/a/bob", "/response/a/bob", "/stream/a/eve", "/stream/a/", "/stream/b/mallory"];
+    let mut held: Vec<Client> = targets
+        .iter()
+        .map(|target| {
+            let mut client = Client::connect(suite.port).unwrap();
+            client.get(target).unwrap();
+            client
+        })
+        .collect();
+    let mut socket = Client::connect(suite.port).unwrap();
+    let upgrade = "Host: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
+        Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    socket.send(format!("GET /ws/a/zoe HTTP/1.1\r\n{upgrade}").as_bytes()).unwrap();
+    held.push(socket);
+    let ask = |target: &str| client::get(suite.publish_port, target).map(|answer| answer.text()).unwrap_or_default();
+    let counts = |[response, stream, ws]: [usize; 3]| {
+        format!(r#"{{"http-response":{response},"http-stream":{stream},"ws-message":{ws}}}"#)
+    };
+    let user = |name: &str, each| format!(r#"{{"subscribers":{},"user":"{name}"}}"#, counts(each));
+    let (bob, eve, zoe) = (user("bob", [1, 2, 0]), user("eve", [0, 1, 0]), user("zoe", [0, 0, 1]));
+    let head = format!(r#"{{"channel":"a","subscribers":{}"#, counts([1, 4, 1]));
+    let all = format!("{head},\"users\":[{bob},{eve},{zoe}]}}\n");
+    until("all are told", || ask("/channels/a?users=true") == all);
+    let first = format!(r#"{{"channel":"a","next":"eve","subscribers":{},"users":[{bob},{eve}]}}"#, counts([1, 4, 1]));
+    assert_eq!(ask("/channels/a?users=true&limit=2"), first + "\n");
+    assert_eq!(ask("/channels/a?users=true&limit=2&after=eve"), format!("{head},\"users\":[{zoe}]}}\n"));
+    assert_eq!(ask("/channels/a"), format!("{head}}}\n"));
+    for wrong in ["limit=2", "users=yes", "users=true&limit=0", "users=true&prefix=a"] {
+        let answer = client::get(suite.publish_port, &format!("/channels/a?{wrong}")).unwrap();
+        assert_eq!(answer.head.status, 400, "{wrong}");
+    }
+    // A handler's successor knows them as well, and who has left is not told of any more.
+    suite.kill("handler");
+    until("all are told again", || ask("/channels/a?users=true") == all);
+    held.remove(3);
+    let rest = format!(r#"{{"channel":"a","subscribers":{},"users":[{bob},{zoe}]}}"#, counts([1, 3, 1]));
+    until("one has left", || ask("/channels/a?users=true") == rest.clone() + "\n");
+}
+
 #[test]
 fn with_a_key_only_tokens_publish_and_only_to_their_channels() {
     let origin = origin();

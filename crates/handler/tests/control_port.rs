@@ -295,10 +295,10 @@ fn who_asks_for_a_report_hears_who_got_each_item() {
 fn who_is_subscribed_to_a_channel_is_told() {
     let port = port(limits());
     let get = |target: &str| format!("GET {target} HTTP/1.1\r\n\r\n");
-    let one = told(&port, &get("/channels/a%2fb%20c"), &Work::Count("a/b c".into()), Output::Counted(Some(TWO)));
+    let one = told(&port, &get("/channels/a%2fb%20c"), &Work::Count("a/b c".into(), None), Output::Counted(Some((TWO, None))));
     let counts = r#""subscribers":{"http-response":0,"http-stream":2,"ws-message":1}"#;
     assert_eq!(one, format!("{{\"channel\":\"a/b c\",{counts}}}\n"));
-    let none = told(&port, &get("/channels/x"), &Work::Count("x".into()), Output::Counted(None));
+    let none = told(&port, &get("/channels/x"), &Work::Count("x".into(), None), Output::Counted(None));
     assert_eq!(none, "Nobody is subscribed to this channel.\n");
 
     let page = |more| Output::Listed(Page { channels: vec![("a".into(), TWO)], more });
@@ -335,5 +335,5 @@ fn who_is_subscribed_is_told_to_those_with_a_token() {
         assert_eq!(status(port.send(&format!("GET {target} HTTP/1.1\r\n\r\n"))), "401");
     }
     let request = "GET /channels/a HTTP/1.1\r\nAuthorization: Bearer good\r\n\r\n";
-    told(&port, request, &Work::Count("a".into()), Output::Counted(Some(TWO)));
+    told(&port, request, &Work::Count("a".into(), None), Output::Counted(Some((TWO, None))));
 }

@@ -17,6 +17,8 @@ pub struct HoldAfter {
     pub terms: Rc<StreamTerms>,
     /// Their channels by full name, with the class in each.
     pub channels: Vec<(String, Option<Rc<Class>>)>,
+    /// Whose they are then, if the page says so.
+    pub user: Option<Rc<str>>,
     /// The same as a position.
     pub position: Vec<Tracked>,
     /// What their frontends are to keep.

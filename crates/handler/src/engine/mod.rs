@@ -256,6 +256,7 @@ impl Engine {
                 notes.begun.push((request.state.client, request.state.id));
             }
             let key = self.audience.holds.insert(hold);
+            self.audience.holds.set_user(key, prepared.user.clone());
             self.fanout.count_apart(birth, prepared.bucket.clone());
             let record = records.get(number).or(records.first()).filter(|_| request.state.by_router);
             let record = record.map(|content| Record { owner: PLACE, content });

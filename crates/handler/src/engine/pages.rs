@@ -259,7 +259,7 @@ impl Engine {
         next: Option<Link>,
         cx: &mut Context<'_>,
     ) -> Result<(), PageError> {
-        let HoldAfter { terms, channels, position, record } = hold;
+        let HoldAfter { terms, channels, user, position, record } = hold;
         if next.is_none()
             && let Some(tracked) = position.iter().find(|tracked| tracked.prev_id.is_some())
         {
@@ -279,6 +279,7 @@ impl Engine {
                 stream.go_on(terms.clone(), cx.now, jitter);
             }
             self.timers.watch(member, hold);
+            self.audience.holds.set_user(member, user.clone());
             for channel in self.audience.resubscribe(member, &channels, cx) {
                 cx.report(Notice::Subscribed { uri: "a page", channel });
             }

@@ -22,9 +22,9 @@ use crate::take_over::record::{self, PLACE};
 
 /// How long frontends are waited for, and a proxy that is there.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// How long a proxy is waited for that is not there: it may have ended with our predecessor. What is published before it names its WebSockets
-/// costs them their connections.
-const ABSENCE: Duration = Duration::from_secs(3);
+/// How long a proxy is waited for that is not there: it may have ended with our predecessor, and the runner waits 5 s before it starts one that
+/// has ended time and again. What is published before it names its WebSockets costs them their connections.
+const ABSENCE: Duration = Duration::from_secs(6);
 
 /// See the module.
 pub struct Recovering {

@@ -110,6 +110,7 @@ impl Engine {
             let to = hold.session.send();
             told.push(to.to, to.by_router, hold.session.id(), to.seq);
             let key = self.audience.holds.insert(hold);
+            self.audience.holds.set_user(key, prepared.user.clone());
             self.fanout.count_apart(birth, prepared.bucket.clone());
             self.timers.watch(key, &mut self.audience.holds[key]);
             if let Some(course) = &prepared.course {

@@ -8,6 +8,8 @@ use crate::statistics::Counters;
 use crate::statistics::notes::Notes;
 use crate::subscribe::audience::Audience;
 use crate::subscribe::channels::{Channels, Mode};
+use crate::subscribe::counts::Counts;
+use crate::subscribe::presence::{Asked, Users};
 
 impl Engine {
     /// Whether notes are taken for statistics.
@@ -43,6 +45,12 @@ impl Engine {
     /// Who is subscribed to what.
     pub fn channels(&self) -> &Channels {
         &self.audience.channels
+    }
+
+    /// How many are subscribed to a channel, and which users, if they are asked for; nothing if it is not known.
+    pub fn subscribers(&self, channel: &str, users: Option<&Asked>) -> Option<(Counts, Option<Users>)> {
+        let key = self.audience.channels.find(channel)?;
+        Some((self.audience.channels.counts(key), users.map(|asked| self.audience.users(key, asked))))
     }
 
     /// What has been counted so far.

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 //! All holds, by index and by session.
 
+use std::collections::HashMap;
 use std::ops::{Index, IndexMut};
+use std::rc::Rc;
 
 use foldhash::fast::RandomState;
 use zhttp::{Id, PeerId};
@@ -18,6 +20,8 @@ pub struct Holds {
     by_session: Numbers<RandomState>,
     births: u64,
     polls: usize,
+    /// Whose they are, of those of which that is known.
+    users: HashMap<HoldKey, Rc<str>, RandomState>,
 }
 
 impl Holds {
@@ -40,8 +44,23 @@ impl Holds {
     pub fn remove(&mut self, key: HoldKey) -> Option<Hold> {
         let hold = self.holds.remove(key)?;
         self.polls -= usize::from(hold.mode() == HoldMode::Response);
+        self.set_user(key, None);
         self.by_session.remove(&session_of(&hold), key);
         Some(hold)
+    }
+
+    /// Says whose a hold is.
+    pub fn set_user(&mut self, key: HoldKey, user: Option<Rc<str>>) {
+        match user {
+            Some(user) => drop(self.users.insert(key, user)),
+            None if self.users.is_empty() => {}
+            None => drop(self.users.remove(&key)),
+        }
+    }
+
+    /// Whose a hold is, if that is known.
+    pub fn user(&self, key: HoldKey) -> Option<&str> {
+        self.users.get(&key).map(|user| &**user)
     }
 
     /// The hold of a session.

@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 
 use crate::deliver::fate::Fate;
 use crate::subscribe::counts::{Counts, Listing, Page};
+use crate::subscribe::presence::{Asked, Users};
 
 /// What is asked for.
 #[derive(Debug, PartialEq)]
@@ -19,8 +20,8 @@ pub enum Work {
     Publish(Vec<grip::Item>),
     /// Forget last ids.
     Recover,
-    /// Tell who is subscribed to this channel.
-    Count(String),
+    /// Tell how many are subscribed to this channel, and which users, if they are asked for.
+    Count(String, Option<Asked>),
     /// Tell who is subscribed to channels.
     List(Listing),
 }
@@ -32,8 +33,8 @@ pub enum Output {
     Published(Vec<Fate>),
     /// Last ids are forgotten.
     Recovered,
-    /// The channel's subscribers; nothing if it is not known.
-    Counted(Option<Counts>),
+    /// The channel's subscribers, and its users, if they were asked for; nothing if it is not known.
+    Counted(Option<(Counts, Option<Users>)>),
     /// Channels.
     Listed(Page),
 }

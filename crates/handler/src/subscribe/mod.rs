@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 //! Who gets what.
 //!
-//! [`channels`] is the table of channels and their subscribers; [`counts`] says how many. Subscribers of a channel with the same filters and data
+//! [`channels`] is the table of channels and their subscribers; [`counts`] says how many, and [`presence`] who. Subscribers of a channel with the same filters and data
 //! are one [class](classes): a message is evaluated once for all of them. [`audience`] joins the table and the holds, and [`sockets`] the WebSockets.
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_macros))]
@@ -10,4 +10,5 @@ pub mod audience;
 pub mod channels;
 pub mod classes;
 pub mod counts;
+pub mod presence;
 pub mod sockets;

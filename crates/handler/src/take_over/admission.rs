@@ -24,6 +24,7 @@ use crate::hold::terms::{Recent, Terms};
 use crate::notice::Notice;
 use crate::order::rate::Bucket;
 use crate::subscribe::classes::{Authority, Class, Standings, Wish, filters_of};
+use crate::subscribe::presence::USER;
 
 /// What the proxy is told, and what is to be held once it has been told.
 // Holds are what comes here, and a box would be one more allocation for each.
@@ -63,6 +64,8 @@ pub struct Prepared {
     pub channels: Vec<Subscription>,
     /// How many are the route's.
     pub implicit: usize,
+    /// Whose they are, if the backend has said so.
+    pub user: Option<Rc<str>>,
     /// What the client has asked for.
     pub uri: String,
     /// Where its deliveries count.
@@ -222,6 +225,7 @@ impl Admission {
             opening,
             implicit: channels.iter().filter(|(name, _)| accept.channels.contains(&name.as_str())).count(),
             channels,
+            user: user(instruct),
             uri: uri.into_owned(),
             bucket: accept.route.map(Rc::from),
             requests: accept.requests,
@@ -245,7 +249,8 @@ impl Admission {
         let plan = Plan { prefix: &site.prefix, implicit: &implicit, uri, root, route, trusted: site.trusted };
         let channels = self.channels(&plan, instruct, cx);
         let position = position(&site.prefix, instruct, &channels);
-        Ok(HoldAfter { terms: self.recent.stream_terms(instruct), channels, position, record: None })
+        let (terms, user) = (self.recent.stream_terms(instruct), user(instruct));
+        Ok(HoldAfter { terms, channels, user, position, record: None })
     }
 
     /// The channels of a hold: those of the route, and those that the backend names, each once.
@@ -283,6 +288,11 @@ impl Admission {
         }
         channels
     }
+}
+
+/// Whose a hold is, as the backend says.
+fn user(instruct: &Instruct<'_>) -> Option<Rc<str>> {
+    instruct.meta.get(USER).map(Rc::from)
 }
 
 /// What the channels of a hold depend on, beside its instruct.

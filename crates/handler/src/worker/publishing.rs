@@ -13,8 +13,8 @@ use crate::context::Context;
 use crate::publish::command::{self, Effect};
 use crate::publish::submission::{Output, Receipt, Work};
 
-/// How long the proxy is waited for, or its successor: as long as the runner waits before it starts one that has ended time and again.
-const PROXY_PATIENCE: Duration = Duration::from_secs(5);
+/// How long the proxy is waited for, or its successor: the runner waits 5 s before it starts one that has ended time and again.
+const PROXY_PATIENCE: Duration = Duration::from_secs(6);
 
 /// An order under way.
 pub(super) struct Ticket {
@@ -131,9 +131,8 @@ impl Worker {
                     self.engine.recover(&mut Context::new(now, &mut self.outputs));
                     receipt.answer(Output::Recovered);
                 }
-                Work::Count(channel) => {
-                    let channels = self.engine.channels();
-                    receipt.answer(Output::Counted(channels.find(&channel).map(|key| channels.counts(key))));
+                Work::Count(channel, users) => {
+                    receipt.answer(Output::Counted(self.engine.subscribers(&channel, users.as_ref())));
                 }
                 Work::List(listing) => receipt.answer(Output::Listed(self.engine.channels().page(&listing))),
             }

@@ -117,7 +117,7 @@ fn who_is_named_after_messages_were_published_has_missed_them() {
         let frontend = desk.peer("a");
         assert!(!recovering.on_change(frontend, Change::Linked) && recovering.on_change(frontend, Change::Able));
         assert_eq!(Message::decode(&Recovering::question()), Ok(Message::Recover(PLACE)));
-        desk.now += std::time::Duration::from_secs(4);
+        desk.now += std::time::Duration::from_secs(8);
         let cx = &mut Context::new(desk.now, &mut desk.out);
         assert!(recovering.end(true, &mut desk.engine, cx), "it does not wait for longer");
         if published {
@@ -187,8 +187,8 @@ fn a_proxy_that_has_ended_as_well_is_waited_for_and_one_that_says_nothing_only_f
     };
     for told in [true, false] {
         assert_eq!(ends_after(&|_| true, told), 1000);
-        assert_eq!(ends_after(&|_| false, told), 3000);
-        assert_eq!(ends_after(&|ms| ms >= 2500, told), 3500);
-        assert_eq!(ends_after(&|ms| ms % 1000 < 500, told), 3500, "it comes and goes");
+        assert_eq!(ends_after(&|_| false, told), 6000);
+        assert_eq!(ends_after(&|ms| ms >= 5500, told), 6500);
+        assert_eq!(ends_after(&|ms| ms % 1000 < 500, told), 6500, "it comes and goes");
     }
 }

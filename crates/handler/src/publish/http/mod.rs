@@ -323,7 +323,7 @@ async fn route(head: &request::Parts, body: Upload, publisher: &Rc<Publisher>) -
             Err(refusal) => publisher.port.refuse(refusal).await,
         },
         CHANNELS => channels::page(target, &grant, publisher).await,
-        path => channels::one(path.strip_prefix(CHANNEL).unwrap_or_default(), &grant, publisher).await,
+        path => channels::one(path.strip_prefix(CHANNEL).unwrap_or_default(), target, &grant, publisher).await,
     }
 }
 
