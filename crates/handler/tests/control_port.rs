@@ -295,7 +295,12 @@ fn who_asks_for_a_report_hears_who_got_each_item() {
 fn who_is_subscribed_to_a_channel_is_told() {
     let port = port(limits());
     let get = |target: &str| format!("GET {target} HTTP/1.1\r\n\r\n");
-    let one = told(&port, &get("/channels/a%2fb%20c"), &Work::Count("a/b c".into(), None), Output::Counted(Some((TWO, None))));
+    let one = told(
+        &port,
+        &get("/channels/a%2fb%20c"),
+        &Work::Count("a/b c".into(), None),
+        Output::Counted(Some((TWO, None))),
+    );
     let counts = r#""subscribers":{"http-response":0,"http-stream":2,"ws-message":1}"#;
     assert_eq!(one, format!("{{\"channel\":\"a/b c\",{counts}}}\n"));
     let none = told(&port, &get("/channels/x"), &Work::Count("x".into(), None), Output::Counted(None));

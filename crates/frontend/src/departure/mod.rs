@@ -243,7 +243,10 @@ impl Departures {
         let Some((at, _)) = waiting.min_by_key(|(_, departure)| departure.due) else { return step };
         let mut departure = self.waiting.swap_remove(at);
         let mut walk = departure.walk.take().unwrap_or_else(|| exchanges.sweep());
-        let Some(slots) = exchanges.sweep_on(&mut walk, STEP, |exchange| departure.includes(exchange)) else {
+        let place = departure.kept.map(|(place, ..)| place);
+        let is_given = |exchange: &Exchange| place.is_some_and(|place| exchanges.is_given_by(exchange, place));
+        let found = exchanges.sweep_on(&mut walk, STEP, |exchange| departure.includes(exchange) || is_given(exchange));
+        let Some(slots) = found else {
             self.on_departed(departure, exchanges, &mut step, now);
             return step;
         };
@@ -318,6 +321,94 @@ impl Departures {
         if let Some(vacant) = exchanges.places.get_mut(place) {
             vacant.is_vacant = true;
             step.offer = vacant.waits.take().map(|successor| (place, successor));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wire::http1::{Limits, parse_request};
+    use zhttp::{Ext, Id, Kind, Packet, Peers, Record};
+
+    use super::*;
+    use crate::exchange::Opening;
+    use crate::uplink::Uplink;
+
+    struct Nowhere;
+
+    impl Uplink for Nowhere {
+        fn open(&mut self, _: &Packet<'_>) -> &[u8] {
+            &[]
+        }
+        fn send(&mut self, _: PeerId, _: &Packet<'_>) {}
+        fn grant(&mut self, _: PeerId, _: u32, _: Id, _: u32) {}
+    }
+
+    /// A long-poll whose handler gives it back to the proxy: the next server's packet has number 2.
+    fn given(exchanges: &mut Exchanges, handler: PeerId, now: Instant) -> u32 {
+        let (head, _) = parse_request(b"GET / HTTP/1.1\r\n\r\n", &Limits::default()).unwrap().unwrap();
+        let opening = Opening {
+            client: 1,
+            peer: None,
+            tls: false,
+            head: &head,
+            body: false,
+            websocket: false,
+            lanes: false,
+            recovers: false,
+            window: 1000,
+            router_resp: true,
+        };
+        let slot = exchanges.open(&opening, now, &mut Nowhere);
+        let keep = Some(Record { owner: b"h0", content: b"all" });
+        let held = Packet { kind: Kind::KeepAlive, ext: Ext { keep, ..Ext::MULTI }, ..Packet::default() };
+        let gives = Packet { kind: Kind::HandoffStart, ..Packet::default() };
+        for (seq, packet) in [(0, held), (1, gives)] {
+            say(exchanges, slot, &packet, handler, seq, now);
+        }
+        slot
+    }
+
+    fn say(exchanges: &mut Exchanges, slot: u32, packet: &Packet<'_>, from: PeerId, seq: u32, now: Instant) {
+        let exchange = exchanges.get_mut(slot).unwrap();
+        let id = exchange.id();
+        exchange.receive(packet, Some(from), Some(seq), now, &mut Nowhere).unwrap();
+        exchanges.keep(id.as_bytes(), packet, Some(from), now);
+    }
+
+    fn keep_alive() -> Packet<'static> {
+        Packet { kind: Kind::KeepAlive, ext: Ext::MULTI, ..Packet::default() }
+    }
+
+    #[test]
+    fn what_a_handler_was_giving_back_when_it_ended_is_for_its_successor_unless_the_proxy_has_spoken() {
+        for is_taken in [false, true] {
+            let (now, mut peers, mut exchanges) = (Instant::now(), Peers::default(), Exchanges::for_clients(10));
+            let [handler, next, proxy] = [b"h", b"n", b"p"].map(|name| peers.intern(name).unwrap());
+            let slot = given(&mut exchanges, handler, now);
+            if is_taken {
+                say(&mut exchanges, slot, &keep_alive(), proxy, 2, now);
+            }
+            let mut departures = Departures::new(Duration::from_secs(10), now);
+            departures.on_answer(handler);
+            departures.on_left(handler, b"h", &mut exchanges, now);
+            for _ in 0..9 {
+                assert!(departures.step(&mut exchanges, |_| Nature::Request, now).ended.is_empty());
+            }
+            assert_eq!(exchanges.orphans_of(0).len(), usize::from(!is_taken));
+            let exchange = exchanges.get(slot).unwrap();
+            assert_eq!((exchange.is_orphan(), exchange.is_of_another(next)), (!is_taken, is_taken));
+            if !is_taken {
+                say(&mut exchanges, slot, &keep_alive(), next, 2, now);
+                let exchange = exchanges.get(slot).unwrap();
+                assert!(exchange.is_served_by(next) && exchange.is_of_another(proxy) && !exchange.is_orphan());
+                // Nor does it end with the next handler.
+                exchanges.places.take(0, next);
+                departures.on_answer(next);
+                departures.on_left(next, b"n", &mut exchanges, now);
+                (0..9).for_each(|_| drop(departures.step(&mut exchanges, |_| Nature::Request, now)));
+                assert_eq!(exchanges.orphans_of(0).len(), 1);
+            }
         }
     }
 }

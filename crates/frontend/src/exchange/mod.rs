@@ -23,8 +23,8 @@ use zhttp::session::{Protocol, Violation};
 use zhttp::{Ext, Headers, Id, Ids, Kind, Packet, PeerId};
 
 pub use self::table::{Exchanges, Sweep};
-use crate::keep::Kept;
 use crate::keep::underway::Underway;
+use crate::keep::{Hand, Kept};
 use crate::replay::{KeptRequest, Replays};
 use crate::uplink::Uplink;
 
@@ -247,6 +247,11 @@ impl Exchange {
         self.session.server() == Some(peer)
     }
 
+    /// Whether another server has the session, and does not give it away.
+    pub fn is_of_another(&self, peer: PeerId) -> bool {
+        self.session.server().is_some_and(|server| server != peer)
+    }
+
     /// Whether this server pushes into the session, beside its own server.
     pub fn is_pushed_by(&self, peer: PeerId) -> bool {
         self.session.second_server() == Some(peer)
@@ -292,6 +297,10 @@ impl Exchange {
         let was_known = self.has_server();
         let outcome = self.session.on_packet(packet, from, seq, now)?;
         let was_orphan = std::mem::take(&mut self.kept.orphan) != 0;
+        if self.kept.hand == Hand::Giving {
+            let goes_on = was_orphan && self.has_server();
+            self.kept.hand = if goes_on { Hand::Own } else { Hand::Former };
+        }
         self.note_outcome(outcome, packet.ext.replay);
         if !self.count(packet, was_orphan, up) {
             return Ok(Event::Failed);

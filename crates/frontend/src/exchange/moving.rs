@@ -9,9 +9,9 @@ use zhttp::session::client::Session;
 use zhttp::{Kind, PeerId, Peers};
 
 use super::{Audience, Exchange, Exchanges};
-use crate::keep::Kept;
 use crate::keep::places::Places;
 use crate::keep::underway::{Came, Underway};
+use crate::keep::{Hand, Kept};
 use crate::transplant::record::{ExchangeRecord, PlaceRecord, RecordError, SentRecord, UnderwayRecord};
 
 /// Numbers of sessions that a process has for itself. Its successor begins with the next ones, so that new sessions of both, while
@@ -60,7 +60,7 @@ impl Exchanges {
         let mut session = Vec::with_capacity(128);
         exchange.session.snapshot(peers, now, &mut session);
         let kept = &exchange.kept;
-        let record = kept.record.and_then(|key| {
+        let record = kept.record.filter(|_| kept.hand == Hand::Own).and_then(|key| {
             let place = u32::try_from(self.records.place(key)?).ok()?;
             Some((place, self.records.content(key)?.to_vec()))
         });
@@ -104,6 +104,7 @@ impl Exchanges {
             since_run: record.since_run,
             run: record.run,
             lags: record.lags,
+            hand: Hand::Own,
         };
         let audience = match record.audience {
             Ok(client) => Audience::Client(client),

@@ -12,6 +12,7 @@ use zhttp::recovery::{MAX_RECORD, PROXY};
 use zhttp::{Ext, Id, Kind, Packet, PeerId};
 
 use super::{Audience, ENDING, Event, Exchange, Opening};
+use crate::keep::Hand;
 use crate::keep::places::Places;
 use crate::keep::records::{RecordKey, Records};
 use crate::keep::underway::Underway;
@@ -206,9 +207,12 @@ impl Exchanges {
         let Some(slot) = self.find(id).map(|exchange| exchange.slot) else { return };
         let Some(exchange) = self.slots.get_mut(slot as usize) else { return };
         let kept = &mut exchange.kept;
-        if packet.ext.keep.is_some() || packet.kind == Kind::HandoffStart {
-            // Whoever goes on after a hand-off has something else to say.
+        if packet.kind == Kind::HandoffStart {
+            kept.hand = Hand::Giving;
+        }
+        if packet.ext.keep.is_some() {
             kept.record.take().into_iter().for_each(|old| self.records.release(old));
+            kept.hand = Hand::Own;
         }
         let record = packet.ext.keep.filter(|record| (1..=MAX_RECORD).contains(&record.content.len()));
         if let Some((record, server)) = record.zip(from)
@@ -230,7 +234,7 @@ impl Exchanges {
     /// The server of an exchange in this place has ended. Whether its successor can go on with it; it is an orphan then.
     pub(crate) fn orphan(&mut self, slot: u32, place: usize, departure: u32) -> bool {
         let Some(exchange) = self.slots.get_mut(slot as usize) else { return false };
-        let is_kept = exchange.kept.record.and_then(|record| self.records.place(record)) == Some(place);
+        let is_kept = exchange.kept.hand != Hand::Former && self.records.is_of(&exchange.kept, place);
         let of_proxy = self.places.get(place).is_some_and(|place| *place.name == *PROXY);
         let is_complete = if of_proxy { exchange.keeps_underway() } else { exchange.client().is_some() };
         if !is_kept || !is_complete {
@@ -238,6 +242,11 @@ impl Exchanges {
         }
         exchange.become_orphan(departure);
         true
+    }
+
+    /// Whether the server of a place was giving an exchange away when it ended, and nobody has spoken since.
+    pub(crate) fn is_given_by(&self, exchange: &Exchange, place: usize) -> bool {
+        exchange.kept.hand == Hand::Giving && !exchange.is_orphan() && self.records.is_of(&exchange.kept, place)
     }
 
     /// The orphans of a place, with their records. Looks at all exchanges.

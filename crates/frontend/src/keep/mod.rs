@@ -15,6 +15,18 @@ pub mod underway;
 
 use self::records::RecordKey;
 
+/// Whose the record of a session is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Hand {
+    /// The server's that has the session.
+    #[default]
+    Own,
+    /// The server's that gives the session away. As long as nobody has spoken after it, its successor could go on.
+    Giving,
+    /// A former server's: whoever has got the session has something else to say.
+    Former,
+}
+
 /// What is kept with one session.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Kept {
@@ -30,4 +42,6 @@ pub struct Kept {
     pub run: u64,
     /// Something for it waits with its server.
     pub lags: bool,
+    /// Whose the record is.
+    pub hand: Hand,
 }

@@ -7,6 +7,8 @@ use std::rc::Rc;
 
 use slab::Slab;
 
+use super::Kept;
+
 /// The place of a record in the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RecordKey(NonZeroU32);
@@ -63,6 +65,11 @@ impl Records {
     /// The number of the place that a record is of.
     pub fn place(&self, key: RecordKey) -> Option<usize> {
         self.records.get(key.index()).map(|record| record.key.0)
+    }
+
+    /// Whether what is kept has a record of this place.
+    pub fn is_of(&self, kept: &Kept, place: usize) -> bool {
+        kept.record.and_then(|record| self.place(record)) == Some(place)
     }
 
     /// The content of a record.

@@ -83,6 +83,10 @@ impl Worker {
         let Some(exchange) = self.core.exchanges.find(id) else {
             return self.refuse(packet, id, seq, from);
         };
+        if from.is_some_and(|from| packet.ext.lane == 0 && exchange.is_of_another(from)) {
+            // It does not know yet that another has the session: one of two to whom a server gave it that has ended.
+            return self.refuse(packet, id, None, from);
+        }
         let exchange_slot = exchange.slot();
         let Some(slot) = exchange.client().map(|slot| slot as usize) else {
             let core = &mut self.core;
