@@ -759,7 +759,7 @@ fn note(
         if let (Mode::Socket, Some(channel)) = (mode, audience.channels.find(message.channel)) {
             let groups = audience.channels.channel(channel).groups.iter();
             let sockets = groups.flat_map(|&group| &audience.channels.group_at(group).sockets);
-            for route in sockets.filter_map(|&key| audience.sockets[key].kind.bucket.clone()) {
+            for route in sockets.filter_map(|&key| audience.sockets[key].kind.site.bucket.clone()) {
                 let (sent, sent_blocks) = notes.sent_apart.entry(route).or_default();
                 *sent += 1;
                 *sent_blocks = sent_blocks.wrapping_add(blocks.unwrap_or(0));

@@ -82,7 +82,13 @@ impl Fanout {
                                 let socket = &audience.sockets[key];
                                 let reply = Reply::Send { kind: send.kind, content: content.clone(), number: None };
                                 let receiver = Receiver::Socket(key, socket.birth);
-                                self.limit(receiver, socket.kind.bucket.clone(), weight, Delivery::Socket(reply), cx);
+                                self.limit(
+                                    receiver,
+                                    socket.kind.site.bucket.clone(),
+                                    weight,
+                                    Delivery::Socket(reply),
+                                    cx,
+                                );
                             }
                         }
                     }
@@ -112,7 +118,7 @@ impl Fanout {
 
     /// Those of some WebSockets that may be told what is wrong are to be closed.
     pub(super) fn mark_unfit(&mut self, sockets: &[SocketKey], reason: &str, audience: &Audience) {
-        let told = sockets.iter().filter(|&&key| audience.sockets[key].kind.debug);
+        let told = sockets.iter().filter(|&&key| audience.sockets[key].kind.site.debug);
         self.unfit.extend(told.map(|&key| (key, reason.to_string())));
     }
 
@@ -140,7 +146,7 @@ impl Fanout {
                 self.tell(key, reply.clone(), audience, cx);
             } else {
                 let socket = &audience.sockets[key];
-                let (receiver, bucket) = (Receiver::Socket(key, socket.birth), socket.kind.bucket.clone());
+                let (receiver, bucket) = (Receiver::Socket(key, socket.birth), socket.kind.site.bucket.clone());
                 self.limit(receiver, bucket, 1, Delivery::Socket(reply.clone()), cx);
             }
         }
@@ -191,7 +197,7 @@ impl Fanout {
             for socket in group.sockets.iter().map(|&socket| &audience.sockets[socket]) {
                 if socket.lane.opened().is_some() {
                     pushed += 1;
-                    audience.notes.iter_mut().for_each(|notes| notes.pushed(&socket.kind.bucket, len));
+                    audience.notes.iter_mut().for_each(|notes| notes.pushed(&socket.kind.site.bucket, len));
                 }
             }
         }
@@ -215,7 +221,7 @@ impl Fanout {
             _ if socket.closing => {}
             (Reply::Send { content, .. }, Some((frame, lane))) => {
                 if let Some(notes) = notes {
-                    notes.pushed(&socket.kind.bucket, content.map_or(0, |content| content.len()));
+                    notes.pushed(&socket.kind.site.bucket, content.map_or(0, |content| content.len()));
                 }
                 self.sender.give(lane, &frame, holds, links, cx);
                 self.sender.finish(&frame, holds, links, cx);

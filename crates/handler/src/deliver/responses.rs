@@ -14,7 +14,6 @@ use grip::{Headers, HttpResponse, ResponseBody, StatusCode};
 use super::sender::{Sender, Start};
 use crate::context::Context;
 use crate::hold::queue::part_len;
-use crate::hold::response::Renewal;
 use crate::hold::terms::ResponseTerms;
 use crate::hold::{Hold, Kind};
 use crate::subscribe::audience::Audience;
@@ -142,9 +141,7 @@ fn let_rest_wait(target: &Target, sender: &mut Sender, audience: &mut Audience) 
 /// A long-poll that has got no answer yet.
 fn waiting(hold: &Hold) -> Option<(&Hold, &Rc<ResponseTerms>)> {
     match &hold.kind {
-        Kind::Response(response) if !hold.ending && response.renewal != Renewal::Offered => {
-            Some((hold, &response.terms))
-        }
+        Kind::Response(response) if !hold.ending && response.offered.is_none() => Some((hold, &response.terms)),
         _ => None,
     }
 }

@@ -17,13 +17,15 @@ use zhttp::Run;
 use super::sender::Sender;
 use crate::context::Context;
 use crate::subscribe::audience::Audience;
-use crate::subscribe::channels::{Channels, GroupKey, HoldKey, Mode, Place};
+use crate::subscribe::channels::{Channels, GroupKey, HoldKey, Mode, Place, RunNumber};
 
 /// Bytes of one run: a small part of what a frontend grants a client, so that a run seldom meets one without credits.
 const MAX_RUN: usize = 8_192;
 /// Bytes and pieces of all runs together.
 const MAX_BYTES: usize = 256 * 1024;
 const MAX_PIECES: usize = 4_096;
+/// Lists of numbers that are kept for the next turn, and numbers for which each keeps room.
+const IDLE: usize = 64;
 
 /// See the module.
 pub struct Runs {
@@ -35,16 +37,36 @@ pub struct Runs {
     items: Vec<u8>,
     bytes: usize,
     /// Groups with a run; some may be gone.
-    touched: Vec<GroupKey>,
+    touched: Vec<(GroupKey, RunNumber)>,
+    /// By number; those behind the ones in use are empty.
+    runs: Vec<GroupRun>,
     full: bool,
     /// Answers to long-polls have left with the number of the run.
     begun: bool,
 }
 
+/// What some of a group get of what is published in a turn.
+#[derive(Default)]
+struct GroupRun {
+    /// Numbers of the pieces, in the order of publishing.
+    pieces: Vec<u32>,
+    /// Their bytes.
+    bytes: usize,
+}
+
 impl Runs {
     /// None yet, for subscribers of a mode.
     pub fn new(mode: Mode) -> Self {
-        Runs { mode, pieces: Vec::new(), items: Vec::new(), bytes: 0, touched: Vec::new(), full: false, begun: false }
+        Runs {
+            mode,
+            pieces: Vec::new(),
+            items: Vec::new(),
+            bytes: 0,
+            touched: Vec::new(),
+            runs: Vec::new(),
+            full: false,
+            begun: false,
+        }
     }
 
     /// Answers to long-polls leave with the number of the run.
@@ -65,11 +87,19 @@ impl Runs {
     /// Adds the piece to the run of a group.
     pub fn extend(&mut self, key: GroupKey, piece: u32, channels: &mut Channels) {
         let Some(group) = channels.group_mut(key) else { return };
-        let run = group.run_mut(self.mode);
-        if run.pieces.is_empty() {
-            self.touched.push(key);
-            run.bytes = 0;
+        let number = match group.run(self.mode).or_else(|| RunNumber::at(self.touched.len())) {
+            Some(number) => number,
+            // There are never as many groups as numbers.
+            None => return,
+        };
+        if group.run(self.mode).is_none() {
+            group.set_run(self.mode, Some(number));
+            self.touched.push((key, number));
+            if self.runs.len() < self.touched.len() {
+                self.runs.push(GroupRun::default());
+            }
         }
+        let run = &mut self.runs[number.index()];
         run.pieces.push(piece);
         let (content, item) = &self.pieces[piece as usize];
         run.bytes += content.len() + item.len();
@@ -84,17 +114,17 @@ impl Runs {
     /// Gives all runs to their streams or WebSockets.
     pub fn flush(&mut self, sender: &mut Sender, audience: &mut Audience, cx: &mut Context<'_>) {
         let (mode, mut touched) = (self.mode, std::mem::take(&mut self.touched));
-        let channels = &audience.channels;
-        touched.retain(|&key| channels.group(key).is_some_and(|group| !group.run(mode).pieces.is_empty()));
-        let run = |key: &GroupKey| channels.group_at(*key).run(mode).pieces.as_slice();
+        let (channels, used) = (&audience.channels, touched.len());
+        touched.retain(|&(key, number)| channels.group(key).is_some_and(|group| group.run(mode) == Some(number)));
+        let run = |number: RunNumber| self.runs[number.index()].pieces.as_slice();
         if touched.len() > 1 {
-            touched.sort_by(|a, b| run(a).cmp(run(b)));
+            touched.sort_by(|a, b| run(a.1).cmp(run(b.1)));
         }
-        let mut several = Several::new(mode);
-        for equal in touched.chunk_by(|a, b| run(a) == run(b)) {
-            let content = self.join(run(&equal[0]), &mut sender.items);
+        let mut several = Several::new(mode, &self.runs);
+        for equal in touched.chunk_by(|a, b| run(a.1) == run(b.1)) {
+            let content = self.join(run(equal[0].1), &mut sender.items);
             let (holds, links, sockets) = (&mut audience.holds, &mut audience.links, &audience.sockets);
-            for &group in equal {
+            for &(group, _) in equal {
                 for &member in channels.group_at(group).list(mode) {
                     let key = match mode {
                         Mode::Stream | Mode::Response => member,
@@ -127,13 +157,17 @@ impl Runs {
             equal.iter().for_each(|&(_, key)| sender.give(key, &content, holds, links, cx));
             sender.finish(&content, holds, links, cx);
         }
-        for &key in &touched {
+        for &(key, _) in &touched {
             if let Some(group) = audience.channels.group_mut(key) {
-                let run = &mut group.run_mut(mode).pieces;
-                run.clear();
-                run.shrink_to(64);
+                group.set_run(mode, None);
             }
         }
+        for run in &mut self.runs[..used] {
+            run.bytes = 0;
+            run.pieces.clear();
+            run.pieces.shrink_to(IDLE);
+        }
+        self.runs.truncate(IDLE);
         // What WebSockets have got is kept for no successor.
         if std::mem::take(&mut self.begun) || mode != Mode::Socket && !touched.is_empty() {
             sender.run += 1;
@@ -159,8 +193,9 @@ impl Runs {
 }
 
 /// Those who listen to several channels with a run.
-struct Several {
+struct Several<'r> {
     mode: Mode,
+    runs: &'r [GroupRun],
     /// The list of each set of groups.
     sets: HashMap<Vec<GroupKey>, u32, RandomState>,
     /// Their runs as one.
@@ -169,9 +204,9 @@ struct Several {
     set: Vec<GroupKey>,
 }
 
-impl Several {
-    fn new(mode: Mode) -> Self {
-        Several { mode, sets: HashMap::default(), lists: Vec::new(), holds: Vec::new(), set: Vec::new() }
+impl<'r> Several<'r> {
+    fn new(mode: Mode, runs: &'r [GroupRun]) -> Self {
+        Several { mode, runs, sets: HashMap::default(), lists: Vec::new(), holds: Vec::new(), set: Vec::new() }
     }
 
     /// Takes a hold of a group if it is in other groups with a run as well; it is taken with the first of them.
@@ -185,9 +220,9 @@ impl Several {
         if places.len() < 2 {
             return false;
         }
-        let pieces = |group: GroupKey| &channels.group_at(group).run(self.mode).pieces;
+        let run = |group: GroupKey| channels.group_at(group).run(self.mode);
         self.set.clear();
-        self.set.extend(places.map(|place| place.group).filter(|&group| !pieces(group).is_empty()));
+        self.set.extend(places.map(|place| place.group).filter(|&group| run(group).is_some()));
         if self.set.len() < 2 {
             return false;
         }
@@ -198,8 +233,9 @@ impl Several {
         let list = match self.sets.get(&self.set[..]) {
             Some(&list) => list,
             None => {
-                let runs = self.set.iter().flat_map(|&group| pieces(group));
-                let mut list: Vec<u32> = runs.copied().collect();
+                let numbers = self.set.iter().filter_map(|&group| run(group));
+                let mut list: Vec<u32> =
+                    numbers.flat_map(|number| &self.runs[number.index()].pieces).copied().collect();
                 list.sort_unstable();
                 self.lists.push(list);
                 self.sets.insert(self.set.clone(), self.lists.len() as u32 - 1);

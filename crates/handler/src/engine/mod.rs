@@ -480,9 +480,9 @@ impl Engine {
         let mut keep_alives: Vec<(Bytes, HoldKey)> = Vec::new();
         let mut time_outs: Vec<Target> = Vec::new();
         let mut spent = Vec::new();
-        while let Some((key, birth, watch)) = self.timers.pop(cx.now) {
+        while let Some((key, watch)) = self.timers.pop(cx.now) {
             let Some(hold) = self.audience.holds.get_mut(key) else { continue };
-            if hold.birth != birth || hold.watch != watch {
+            if hold.watch != watch {
                 continue;
             }
             match hold.session.on_timer(cx.now) {
@@ -508,7 +508,7 @@ impl Engine {
                     keep_alives.extend(data.map(|data| (data, key)));
                 }
             }
-            looked_at.push((key, birth));
+            looked_at.push((key, hold.birth));
         }
         refresh.drain(|peer, way, ids| {
             let ext = Ext { lane: way.lane, ..Ext::MULTI };

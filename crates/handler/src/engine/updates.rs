@@ -13,7 +13,7 @@ use crate::cohort::{Tracked, Urgency};
 use crate::context::{Context, GivenBack};
 use crate::deliver::fanout::Hinted;
 use crate::hold::Kind;
-use crate::hold::response::Renewal;
+use crate::hold::response::Offered;
 use crate::notice::Notice;
 use crate::subscribe::channels::{CohortKey, HoldKey};
 use crate::take_over::admission::{Prepared, Subscription};
@@ -50,7 +50,7 @@ impl Engine {
             return self.fetch_page(key, cx);
         }
         let serial = cohort.serial;
-        let waits = |&&member: &&HoldKey| matches!(&self.audience.holds[member].kind, Kind::Response(poll) if poll.renewal != Renewal::Offered);
+        let waits = |&&member: &&HoldKey| matches!(&self.audience.holds[member].kind, Kind::Response(poll) if poll.offered.is_none());
         let members: Vec<HoldKey> = cohort.members.iter().filter(waits).take(BATCH + 1).copied().collect();
         if members.len() > BATCH {
             self.schedule.add("", Update::Cohort(key, serial), cx.now);
@@ -102,9 +102,9 @@ impl Engine {
             self.wish(cohort, Urgency::Low, false, cx);
         }
         if mode == FirstSubscription::Always {
-            for group in groups {
+            for &group in &groups {
                 let group = self.audience.channels.group_at(group);
-                let polls = if group.kin.cohort.is_none() { group.polls.clone() } else { Vec::new() };
+                let polls = if group.kin.cohort.is_none() { group.polls.to_vec() } else { Vec::new() };
                 polls.into_iter().for_each(|poll| self.plan(poll, cx));
             }
         }
@@ -114,9 +114,10 @@ impl Engine {
     fn plan(&mut self, key: HoldKey, cx: &mut Context<'_>) {
         let hold = &mut self.audience.holds[key];
         if let Kind::Response(poll) = &mut hold.kind
-            && poll.renewal == Renewal::None
+            && !poll.planned
+            && poll.offered.is_none()
         {
-            poll.renewal = Renewal::Planned;
+            poll.planned = true;
             self.schedule.add("", Update::Poll(key, hold.birth), cx.now);
         }
     }
@@ -173,14 +174,14 @@ impl Engine {
     fn offer(&mut self, key: HoldKey, cx: &mut Context<'_>) {
         let Some(hold) = self.audience.holds.get_mut(key) else { return };
         let Kind::Response(poll) = &mut hold.kind else { return };
-        if hold.ending || poll.renewal == Renewal::Offered || poll.asked.is_empty() {
+        if hold.ending || poll.offered.is_some() || poll.asked.is_empty() {
             return;
         }
-        (poll.renewal, poll.ends_at) = (Renewal::Offered, None);
-        poll.round = self.rounds.at(cx.now);
+        poll.ends_at = None;
         let cohort = hold.membership.and_then(|membership| self.audience.cohorts.get(membership.cohort));
         let ids = cohort.into_iter().flat_map(|cohort| cohort.last_ids());
-        poll.last_ids = ids.map(|(name, id)| (name.to_string(), id.to_string())).collect();
+        let last_ids = ids.map(|(name, id)| (name.to_string(), id.to_string())).collect();
+        poll.offered = Some(Box::new(Offered { last_ids, round: self.rounds.at(cx.now) }));
         let (to, id, seq) = (hold.address(), hold.session.id(), hold.session.offer().seq);
         let ids = Ids::One(id.as_bytes(), Some(seq));
         self.audience.links.send(to, &Packet { ids, kind: PacketKind::HandoffStart, ..Packet::default() }, cx);
@@ -194,8 +195,9 @@ impl Engine {
         let hold = &mut self.audience.holds[key];
         let session = hold.session.hand_over();
         let Kind::Response(poll) = &hold.kind else { return };
-        let (asked, last_ids, round) = (&poll.asked, &poll.last_ids, poll.round);
-        let given = GivenBack { session: &session, asked, last_ids, known: &known, round };
+        let Some(offered) = &poll.offered else { return };
+        let Offered { last_ids, round } = &**offered;
+        let given = GivenBack { session: &session, asked: &poll.asked, last_ids, known: &known, round: *round };
         let taken = cx.actions.give_back(&given);
         self.totals.given_back += u64::from(taken);
         if taken && poll.is_taken_up {

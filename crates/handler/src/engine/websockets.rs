@@ -191,7 +191,7 @@ impl Engine {
     /// The client has been sent nothing for a while, as far as the proxy knows.
     fn keep_alive(&mut self, key: SocketKey, cx: &mut Context<'_>) {
         let socket = &self.audience.sockets[key];
-        let Some(keep_alive) = socket.keep_alive.clone() else { return };
+        let Some(keep_alive) = socket.keep_alive().cloned() else { return };
         let lane = socket.lane.opened().map(|lane| &self.audience.holds[lane].kind);
         if let (Some(HoldKind::Push(push)), false) = (lane, keep_alive.by_interval) {
             // It does not see what is pushed, and asks again only if it is told to.
@@ -207,7 +207,7 @@ impl Engine {
             }
         }
         if let Some(notes) = &mut self.audience.notes {
-            *notes.keep_alives.entry(socket.kind.bucket.clone()).or_default() += 1;
+            *notes.keep_alives.entry(socket.kind.site.bucket.clone()).or_default() += 1;
         }
         let Message { kind, content } = keep_alive.message;
         let reply = Reply::Send { kind, content: Some(content), number: None };
@@ -223,11 +223,11 @@ impl Engine {
         };
         let reply = match control {
             Control::Subscribe { channel, filters } => {
-                let channel = [&*socket.kind.prefix, &channel].concat();
+                let channel = [&*socket.kind.site.prefix, &channel].concat();
                 return self.join(key, &channel, Some(&filters), cx);
             }
             Control::Unsubscribe { channel } => {
-                let channel = [&*socket.kind.prefix, &channel].concat();
+                let channel = [&*socket.kind.site.prefix, &channel].concat();
                 return self.audience.unsubscribe_socket(key, &channel, cx);
             }
             Control::SetMeta { name, value } => {
@@ -237,18 +237,18 @@ impl Engine {
                 return self.audience.reclass_socket(key, cx);
             }
             Control::Session { id } => {
-                socket.session = id.map(Into::into);
+                socket.bind(id.map(Into::into));
                 return;
             }
             Control::Detach => Some(Reply::Detach),
             Control::KeepAlive(None) => {
-                socket.keep_alive = None;
+                socket.set_keep_alive(None);
                 Some(Reply::KeepAliveSetup(None))
             }
             Control::KeepAlive(Some(keep_alive)) => {
                 let seconds = u32::try_from(keep_alive.timeout.as_secs()).unwrap_or(u32::MAX);
                 let by_interval = keep_alive.by_interval;
-                socket.keep_alive = Some(Box::new(keep_alive));
+                socket.set_keep_alive(Some(keep_alive));
                 Some(Reply::KeepAliveSetup(Some((seconds, by_interval))))
             }
             Control::SendDelayed { message, delay } => socket.delay(message, delay, cx.now),
@@ -284,7 +284,7 @@ impl Engine {
     fn break_off(&mut self, key: SocketKey, reason: &str, cx: &mut Context<'_>) {
         let socket = &self.audience.sockets[key];
         cx.report(Notice::BrokenOff { uri: &socket.kind.uri, reason });
-        let reason = if socket.kind.debug { reason } else { "" };
+        let reason = if socket.kind.site.debug { reason } else { "" };
         self.audience.close_socket(key, Some(CANNOT_GO_ON), reason.into(), cx);
     }
 

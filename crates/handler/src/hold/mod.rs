@@ -26,6 +26,7 @@ use crate::cohort::table::Membership;
 use crate::context::{Address, Way};
 use crate::fetch::Ask;
 use crate::subscribe::channels::Place;
+use crate::subscribe::few::Few;
 use crate::websocket::table::SocketKey;
 
 use self::push::PushHold;
@@ -41,7 +42,7 @@ pub struct Hold {
     /// Long-poll, stream, or WebSocket.
     pub kind: Kind,
     /// Its places in the lists of its channels.
-    pub places: Vec<Place>,
+    pub places: Few<Place>,
     /// Content that waits; most clients never need a queue.
     queue: Option<Box<Queue>>,
     /// The response ends when the queue is empty.
@@ -52,7 +53,7 @@ pub struct Hold {
     pub debug: bool,
     /// Tells this hold from an earlier one at the same index.
     pub birth: u64,
-    /// Which of its entries among the timers counts.
+    /// Which note among the timers counts: its last, a number that no other hold has.
     pub watch: u32,
     /// Its place among those who go on in the same way.
     pub membership: Option<Membership>,
@@ -95,7 +96,7 @@ impl Hold {
         Hold {
             session,
             kind,
-            places: Vec::new(),
+            places: Few::None,
             queue: None,
             ending: false,
             ready: false,

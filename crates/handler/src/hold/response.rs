@@ -14,26 +14,21 @@ pub struct ResponseHold {
     pub ends_at: Option<Instant>,
     /// What it takes to proxy it anew (`take_over::asked`).
     pub asked: Box<[u8]>,
-    /// What is being done about that.
-    pub renewal: Renewal,
-    /// Channels as the backend names them with the ids of the last messages that the client has, once it is on its way back:
-    /// what comes later it does not get.
+    /// It will be given back in a moment; until then it waits for messages.
+    pub planned: bool,
+    /// A predecessor held it.
+    pub is_taken_up: bool,
+    /// Its frontend was asked to pause it, so that it can be given back. Nothing is sent any more.
+    pub offered: Option<Box<Offered>>,
+}
+
+/// What belongs to a long-poll that is on its way back to the proxy.
+pub struct Offered {
+    /// Channels as the backend names them with the ids of the last messages that the client has: what comes later it does
+    /// not get.
     pub last_ids: Box<[(String, String)]>,
     /// The turn in which its frontend was asked to pause it.
     pub round: u64,
-    /// A predecessor held it.
-    pub is_taken_up: bool,
-}
-
-/// How far a long-poll is on its way back to the proxy.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Renewal {
-    /// It waits for messages.
-    None,
-    /// It will be given back in a moment; until then it waits for messages.
-    Planned,
-    /// Its frontend was asked to pause it. Nothing is sent any more.
-    Offered,
 }
 
 impl ResponseHold {
@@ -43,10 +38,9 @@ impl ResponseHold {
             ends_at: Some(now + terms.timeout),
             terms,
             asked: Box::default(),
-            renewal: Renewal::None,
-            last_ids: Box::default(),
-            round: 0,
+            planned: false,
             is_taken_up: false,
+            offered: None,
         }
     }
 }

@@ -14,7 +14,9 @@ const TICK: Duration = Duration::from_millis(100);
 
 /// See the module.
 pub struct Timers {
-    wheel: Wheel<(HoldKey, u64, u32)>,
+    wheel: Wheel<(HoldKey, u32)>,
+    /// The number of the last note. It comes round only long after the wheel has.
+    note: u32,
     origin: Instant,
     seed: u64,
 }
@@ -22,22 +24,24 @@ pub struct Timers {
 impl Timers {
     /// Nothing is due.
     pub fn new(now: Instant) -> Self {
-        Timers { wheel: Wheel::new(TICK, now), origin: now, seed: 0x9e37_79b9_7f4a_7c15 }
+        Timers { wheel: Wheel::new(TICK, now), note: 0, origin: now, seed: 0x9e37_79b9_7f4a_7c15 }
     }
 
     /// Notes when a hold is to be looked at; to be called once after each look, when the hold begins, and when it may have to
     /// be looked at earlier than was noted before. Sessions are
     /// looked at at times that many have in common, so that they share the packets that keep them alive.
     pub fn watch(&mut self, key: HoldKey, hold: &mut Hold) {
-        hold.watch = hold.watch.wrapping_add(1);
+        self.note = self.note.wrapping_add(1);
+        hold.watch = self.note;
         let due = hold.session.next_due().saturating_duration_since(self.origin).as_nanos();
         let step = KEEP_ALIVE_SLACK.as_nanos();
         let session = self.origin + Duration::from_nanos((due.div_ceil(step) * step) as u64);
-        self.wheel.insert((key, hold.birth, hold.watch), hold.next_due().map_or(session, |own| own.min(session)));
+        self.wheel.insert((key, hold.watch), hold.next_due().map_or(session, |own| own.min(session)));
     }
 
-    /// The next hold that is to be looked at, with its birth and the number of the note; it may be gone, and the note stale.
-    pub fn pop(&mut self, now: Instant) -> Option<(HoldKey, u64, u32)> {
+    /// The next hold that is to be looked at, with the number of the note; it may be gone, or another than it was, and the
+    /// note stale.
+    pub fn pop(&mut self, now: Instant) -> Option<(HoldKey, u32)> {
         self.wheel.pop(now)
     }
 

@@ -140,7 +140,7 @@ impl Audience {
             let group = audience.channels.group_at(place.group);
             audience.channels.channel(group.channel).name.clone()
         };
-        let mut left: Vec<(Box<str>, Place)> = old.into_iter().map(|place| (name(self, &place), place)).collect();
+        let mut left: Vec<(Box<str>, Place)> = old.iter().map(|place| (name(self, place), *place)).collect();
         let (mut stays, mut joins, mut new) = (Vec::new(), Vec::new(), Vec::new());
         for (channel, class) in channels {
             let at = left.iter().position(|(known, _)| **known == **channel);
@@ -155,7 +155,7 @@ impl Audience {
             }
         }
         // The hold is known to be at all of its places while others are moved.
-        self.holds[key].places = stays;
+        self.holds[key].places = stays.into_iter().collect();
         joins.into_iter().for_each(|(channel, class)| self.subscribe(key, channel, class, cx));
         let mode = self.holds[key].mode().into();
         left.into_iter().for_each(|(_, place)| self.leave_place(place, mode, cx));
@@ -198,7 +198,7 @@ impl Audience {
             list.push((hold.session.client(), hold.session.id()));
         }
         let mode = hold.mode().into();
-        hold.places.into_iter().for_each(|place| self.leave_place(place, mode, cx));
+        hold.places.iter().for_each(|&place| self.leave_place(place, mode, cx));
         if let Some(place) = hold.membership {
             self.leave_cohort(place);
         }

@@ -6,6 +6,7 @@
 //! not search, and publishing to a channel that nobody listens to is one look into a map.
 
 use std::collections::HashMap;
+use std::num::NonZeroU32;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -13,7 +14,8 @@ use foldhash::fast::RandomState;
 use grip::HoldMode;
 
 use super::classes::{Class, Standing};
-use crate::tables::{Map, Table};
+use super::few::Few;
+use crate::tables::{Numbers, Table};
 use crate::websocket::table::SocketKey;
 
 /// A hold's index in the table of holds.
@@ -50,7 +52,7 @@ pub struct Channel {
     /// Its full name.
     pub name: Box<str>,
     /// Its groups; none is empty.
-    pub groups: Vec<GroupKey>,
+    pub groups: Few<GroupKey>,
     /// The group of those without a class and a cohort.
     plain: Option<GroupKey>,
     /// The last long-poll has left and is expected back, so the subscription stays until then.
@@ -66,47 +68,54 @@ pub struct Group {
     /// What they have in common.
     pub kin: Kin,
     /// Streams that listen.
-    pub streams: Vec<HoldKey>,
+    pub streams: Few<HoldKey>,
     /// Long-polls that wait.
-    pub polls: Vec<HoldKey>,
+    pub polls: Few<HoldKey>,
     /// WebSockets.
-    pub sockets: Vec<SocketKey>,
-    /// What the streams get of the content published in this turn.
-    pub stream_run: GroupRun,
+    pub sockets: Few<SocketKey>,
+    /// Which [run](crate::deliver) of this turn the streams get.
+    stream_run: Option<RunNumber>,
     /// The same for WebSockets that we push into.
-    pub socket_run: GroupRun,
+    socket_run: Option<RunNumber>,
     /// Where the group is in the channel's list.
     index: u32,
 }
 
-/// What some of a group get of what is published in a turn.
-#[derive(Default)]
-pub struct GroupRun {
-    /// Numbers of the pieces, in the order of publishing.
-    pub pieces: Vec<u32>,
-    /// Their bytes.
-    pub bytes: usize,
+/// The number of a run among those of a turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RunNumber(NonZeroU32);
+
+impl RunNumber {
+    /// The number of the run at this index.
+    pub fn at(index: usize) -> Option<Self> {
+        u32::try_from(index).ok()?.checked_add(1).and_then(NonZeroU32::new).map(RunNumber)
+    }
+
+    /// The index.
+    pub fn index(self) -> usize {
+        self.0.get() as usize - 1
+    }
 }
 
 impl Group {
-    /// What subscribers of a mode get of this turn. Answers to long-polls leave at once.
-    pub fn run(&self, mode: Mode) -> &GroupRun {
+    /// Which run of this turn subscribers of a mode get. Answers to long-polls leave at once.
+    pub fn run(&self, mode: Mode) -> Option<RunNumber> {
         match mode {
-            Mode::Stream | Mode::Response => &self.stream_run,
-            Mode::Socket => &self.socket_run,
+            Mode::Stream | Mode::Response => self.stream_run,
+            Mode::Socket => self.socket_run,
         }
     }
 
-    /// The same, to be changed.
-    pub fn run_mut(&mut self, mode: Mode) -> &mut GroupRun {
+    /// Notes which it is.
+    pub fn set_run(&mut self, mode: Mode, run: Option<RunNumber>) {
         match mode {
-            Mode::Stream | Mode::Response => &mut self.stream_run,
-            Mode::Socket => &mut self.socket_run,
+            Mode::Stream | Mode::Response => self.stream_run = run,
+            Mode::Socket => self.socket_run = run,
         }
     }
 
     /// The subscribers of one mode.
-    pub fn list(&self, mode: impl Into<Mode>) -> &Vec<HoldKey> {
+    pub fn list(&self, mode: impl Into<Mode>) -> &Few<HoldKey> {
         match mode.into() {
             Mode::Stream => &self.streams,
             Mode::Response => &self.polls,
@@ -114,7 +123,7 @@ impl Group {
         }
     }
 
-    fn list_mut(&mut self, mode: Mode) -> &mut Vec<HoldKey> {
+    fn list_mut(&mut self, mode: Mode) -> &mut Few<HoldKey> {
         match mode {
             Mode::Stream => &mut self.streams,
             Mode::Response => &mut self.polls,
@@ -147,7 +156,7 @@ pub struct Channels {
     channels: Table<Channel>,
     groups: Table<Group>,
     /// Clients of backends may choose names, hence the standard library's keyed hash.
-    by_name: Map<Box<str>, ChannelKey, std::hash::RandomState>,
+    by_name: Numbers<std::hash::RandomState>,
     by_class: HashMap<(ChannelKey, Apart), GroupKey, RandomState>,
 }
 
@@ -174,13 +183,13 @@ impl Kin {
 impl Channels {
     /// Adds a subscriber to a channel; `true` if the channel is new.
     pub fn add(&mut self, name: &str, kin: Kin, mode: impl Into<Mode>, hold: HoldKey) -> (Place, bool) {
-        let (channel, new) = match self.by_name.get(name) {
-            Some(&key) => (key, false),
+        let (channel, new) = match self.find(name) {
+            Some(key) => (key, false),
             None => {
                 let channel =
-                    Channel { name: name.into(), groups: Vec::new(), plain: None, lingers_until: None, watched: false };
+                    Channel { name: name.into(), groups: Few::None, plain: None, lingers_until: None, watched: false };
                 let key = self.channels.insert(channel);
-                self.by_name.insert(name.into(), key);
+                self.by_name.insert_new(name, key, |other| &*self.channels[other].name);
                 (key, true)
             }
         };
@@ -208,11 +217,11 @@ impl Channels {
         let group = Group {
             channel,
             kin,
-            streams: Vec::new(),
-            polls: Vec::new(),
-            sockets: Vec::new(),
-            stream_run: GroupRun::default(),
-            socket_run: GroupRun::default(),
+            streams: Few::None,
+            polls: Few::None,
+            sockets: Few::None,
+            stream_run: None,
+            socket_run: None,
             index: list.len() as u32,
         };
         let key = self.groups.insert(group);
@@ -229,9 +238,6 @@ impl Channels {
         let group = &mut self.groups[place.group];
         let list = group.list_mut(mode.into());
         list.swap_remove(place.index as usize);
-        if list.len() < list.capacity() / 4 {
-            list.shrink_to(list.len() * 2);
-        }
         let moved = list.get(place.index as usize).copied();
         let channel = group.channel;
         if group.streams.is_empty() && group.polls.is_empty() && group.sockets.is_empty() {
@@ -256,7 +262,7 @@ impl Channels {
 
     /// The channel of this name, if anybody is subscribed or was until lately.
     pub fn find(&self, name: &str) -> Option<ChannelKey> {
-        self.by_name.get(name).copied()
+        self.by_name.find(name, |key| *self.channels[key].name == *name)
     }
 
     /// A channel.
@@ -304,7 +310,7 @@ impl Channels {
     pub fn forget(&mut self, key: ChannelKey) -> Box<str> {
         let Some(channel) = self.channels.remove(key) else { return Box::default() };
         debug_assert!(channel.groups.is_empty(), "a channel is forgotten while holds listen");
-        self.by_name.remove(&channel.name);
+        self.by_name.remove(&*channel.name, key);
         channel.name
     }
 
@@ -339,9 +345,9 @@ mod tests {
         assert!(!new);
         table.add("c", Kin::default(), HoldMode::Stream, 3);
         assert_eq!(table.remove(a, HoldMode::Stream), Left { moved: Some(3), deserted: None });
-        assert_eq!(table.group_at(a.group).streams, [3, 2]);
+        assert_eq!(*table.group_at(a.group).streams, [3, 2]);
         assert_eq!(table.remove(b, HoldMode::Stream), Left { moved: None, deserted: None });
-        assert_eq!(table.group_at(a.group).streams, [3]);
+        assert_eq!(*table.group_at(a.group).streams, [3]);
     }
 
     #[test]
@@ -366,9 +372,9 @@ mod tests {
         let alice = add(&mut table, skip_self(&mut standings, "alice"), 4);
         assert_eq!(bob.group, too.group);
         let channel = table.find("c").unwrap();
-        assert_eq!(table.channel(channel).groups, [plain.group, bob.group, alice.group]);
+        assert_eq!(*table.channel(channel).groups, [plain.group, bob.group, alice.group]);
         table.remove(plain, HoldMode::Stream);
-        assert_eq!(table.channel(channel).groups, [alice.group, bob.group]);
+        assert_eq!(*table.channel(channel).groups, [alice.group, bob.group]);
         table.remove(alice, HoldMode::Stream);
         table.remove(Place { index: 1, ..bob }, HoldMode::Stream);
         assert_eq!(table.remove(bob, HoldMode::Stream).deserted, Some(channel));

@@ -10,6 +10,7 @@ use super::audience::{Audience, Closing};
 use super::channels::{Kin, Mode};
 use super::classes::{Authority, Class, Wish};
 use crate::context::Context;
+use crate::websocket::kind::Kind;
 use crate::websocket::outbox::Reply;
 use crate::websocket::session::Subscription;
 use crate::websocket::table::SocketKey;
@@ -48,10 +49,7 @@ impl Audience {
                 let place = self.add_member(name, Kin::default(), Mode::Socket, key, cx);
                 let filters = filters.unwrap_or_default();
                 let birth = self.sockets.next_birth();
-                let list = &mut self.sockets[key].subscriptions;
-                // Most have one for good.
-                list.reserve_exact(1);
-                list.push(Subscription { place, birth, filters, implicit });
+                self.sockets[key].subscriptions.push(Subscription { place, birth, filters, implicit });
             }
         }
         self.reclass_socket(key, cx);
@@ -89,17 +87,17 @@ impl Audience {
         let wish = |subscription: &Subscription| {
             let channel = self.channels.group_at(subscription.place.group).channel;
             let name = &*self.channels.channel(channel).name;
-            let name = name.strip_prefix(&*socket.kind.prefix).unwrap_or(name).to_string();
+            let name = name.strip_prefix(&*socket.kind.site.prefix).unwrap_or(name).to_string();
             Wish { name, prev_id: None, filters: subscription.filters.clone() }
         };
         let wishes: Vec<Wish> = socket.subscriptions.iter().map(wish).collect();
-        let (meta, kind) = (socket.meta.clone(), socket.kind.clone());
-        let uri = &kind.uri;
+        let (meta, kind) = (socket.meta().clone(), socket.kind.clone());
+        let Kind { uri, site } = &*kind;
         // It has come over HTTP, and so does what filters ask.
         let root = uri.strip_prefix("ws").map_or_else(|| uri.to_string(), |rest| ["http", rest].concat());
         // What a route's target has for WebSockets may be no HTTP, so the address itself is asked.
         let passthrough =
-            Passthrough { route: &kind.route, prefer_internal: false, trusted: kind.trusted, auto_share: false };
+            Passthrough { route: &site.route, prefer_internal: false, trusted: site.trusted, auto_share: false };
         let authority = || Authority {
             uri: meta.get("url").and_then(|url| grip::link::resolve(&root, url)),
             passthrough: passthrough.encode(),
@@ -116,7 +114,7 @@ impl Audience {
             Some(lane) => self.closing.push(Closing { lane: (lane, self.holds[lane].birth), code, reason }),
             None => self.outbox.push(&socket.cid.clone(), Reply::Close { code, reason, told: false }, cx),
         }
-        left.into_iter().for_each(|subscription| self.leave_place(subscription.place, Mode::Socket, cx));
+        left.iter().for_each(|subscription| self.leave_place(subscription.place, Mode::Socket, cx));
     }
 
     /// Forgets a WebSocket.
@@ -126,6 +124,6 @@ impl Audience {
         if let Some(lane) = socket.lane.opened() {
             self.holds.remove(lane);
         }
-        socket.subscriptions.into_iter().for_each(|left| self.leave_place(left.place, Mode::Socket, cx));
+        socket.subscriptions.iter().for_each(|left| self.leave_place(left.place, Mode::Socket, cx));
     }
 }

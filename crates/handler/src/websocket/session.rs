@@ -15,6 +15,7 @@ use super::cid::Cid;
 use super::kind::Kind;
 use super::outbox::Reply;
 use crate::subscribe::channels::{HoldKey, Place};
+use crate::subscribe::few::Few;
 
 /// How long the proxy may take to say that a message has left.
 const ACK: Duration = Duration::from_secs(8);
@@ -85,22 +86,31 @@ pub struct Socket {
     /// How its client is reached.
     pub lane: Lane,
     /// Its channels.
-    pub subscriptions: Vec<Subscription>,
+    pub subscriptions: Few<Subscription>,
     /// The last message of a predecessor that it has had; `u64::MAX` if it had none.
     pub run: u64,
-    /// Data for filters.
-    pub meta: Meta,
-    /// The session that the backend has bound it to.
-    pub session: Option<Box<str>>,
-    /// What the client is sent when it has been sent nothing else for a while.
-    pub keep_alive: Option<Box<KeepAlive>>,
-    /// There once a message was delayed; most backends never do that.
-    delays: Option<Box<Delays>>,
+    /// What only a backend's further wishes lead to.
+    extra: Option<Box<Extra>>,
     /// For so long it is remembered after a word of the proxy, in seconds.
     ttl: u32,
     expires: Instant,
-    /// When it will be looked at, and the number of that note; older notes are stale.
-    pub(super) watched: (Instant, u32),
+    /// When it will be looked at.
+    pub(super) watched: Instant,
+    /// The number of the note that says so, which no other WebSocket has; older notes are stale.
+    pub(super) note: u32,
+}
+
+/// What most backends never ask for.
+#[derive(Debug, Default)]
+struct Extra {
+    /// Data for filters.
+    meta: Meta,
+    /// The session that the backend has bound the WebSocket to.
+    session: Option<Box<str>>,
+    /// What the client is sent when it has been sent nothing else for a while.
+    keep_alive: Option<KeepAlive>,
+    /// There once a message was delayed.
+    delays: Option<Delays>,
 }
 
 /// Messages that are sent later.
@@ -135,15 +145,13 @@ impl Socket {
             kind: Rc::default(),
             closing: false,
             lane: Lane::None,
-            subscriptions: Vec::new(),
+            subscriptions: Few::None,
             run: u64::MAX,
-            meta: Meta::default(),
-            session: None,
-            keep_alive: None,
-            delays: None,
+            extra: None,
             ttl: TTL,
             expires: now + Duration::from_secs(TTL.into()),
-            watched: (now, 0),
+            watched: now,
+            note: 0,
         }
     }
 
@@ -167,13 +175,13 @@ impl Socket {
     /// Has a message sent later, and the one that waits already at once.
     pub fn delay(&mut self, message: Message, delay: Duration, now: Instant) -> Option<Reply> {
         let waiting = self.flush_delayed(now);
-        self.delays.get_or_insert_default().waiting = Some((message, now + delay));
+        self.extra.get_or_insert_default().delays.get_or_insert_default().waiting = Some((message, now + delay));
         waiting
     }
 
     /// The message that waits, to be sent at once.
     pub fn flush_delayed(&mut self, now: Instant) -> Option<Reply> {
-        let delays = self.delays.as_mut()?;
+        let delays = self.extra.as_mut()?.delays.as_mut()?;
         let (Message { kind, content }, _) = delays.waiting.take()?;
         if self.lane.opened().is_some() {
             return Some(Reply::Send { kind, content: Some(content), number: None });
@@ -187,21 +195,49 @@ impl Socket {
     /// The proxy has sent the message of this number.
     pub fn on_ack(&mut self, number: &[u8]) {
         let number = std::str::from_utf8(number).ok().and_then(|number| number.parse().ok());
-        if let Some(delays) = &mut self.delays {
+        if let Some(delays) = self.delays_mut() {
             delays.unanswered.retain(|(waiting, _)| Some(*waiting) != number);
         }
     }
 
     /// The proxy that was to acknowledge messages has ended.
     pub fn forget_unanswered(&mut self) {
-        if let Some(delays) = &mut self.delays {
+        if let Some(delays) = self.delays_mut() {
             delays.unanswered.clear();
         }
     }
 
+    fn delays_mut(&mut self) -> Option<&mut Delays> {
+        self.extra.as_mut()?.delays.as_mut()
+    }
+
+    /// What the client is sent when it has been sent nothing else for a while.
+    pub fn keep_alive(&self) -> Option<&KeepAlive> {
+        self.extra.as_ref()?.keep_alive.as_ref()
+    }
+
+    /// Sets that.
+    pub fn set_keep_alive(&mut self, keep_alive: Option<KeepAlive>) {
+        if keep_alive.is_some() || self.extra.is_some() {
+            self.extra.get_or_insert_default().keep_alive = keep_alive;
+        }
+    }
+
+    /// Binds it to a session, or to none.
+    pub fn bind(&mut self, session: Option<Box<str>>) {
+        if session.is_some() || self.extra.is_some() {
+            self.extra.get_or_insert_default().session = session;
+        }
+    }
+
+    /// Data for filters.
+    pub fn meta(&self) -> &Meta {
+        self.extra.as_ref().map_or_else(Default::default, |extra| &extra.meta)
+    }
+
     /// Sets or removes data for filters. `false`: it would be too much, and nothing has changed.
     pub fn set_meta(&mut self, name: String, value: Option<String>) -> bool {
-        let others = self.meta.iter().filter(|(other, _)| *other != name);
+        let others = self.meta().iter().filter(|(other, _)| *other != name);
         let mut entries: Vec<(String, String)> =
             others.map(|(name, value)| (name.to_string(), value.to_string())).collect();
         entries.extend(value.map(|value| (name, value)));
@@ -209,7 +245,7 @@ impl Socket {
         if bytes > MAX_META {
             return false;
         }
-        self.meta = entries.into_iter().collect();
+        self.extra.get_or_insert_default().meta = entries.into_iter().collect();
         true
     }
 
@@ -225,12 +261,12 @@ impl Socket {
 
     /// When the message that waits is to be sent.
     fn delayed_until(&self) -> Option<Instant> {
-        self.delays.as_ref()?.waiting.as_ref().map(|(_, due)| *due)
+        self.extra.as_ref()?.delays.as_ref()?.waiting.as_ref().map(|(_, due)| *due)
     }
 
     /// When the proxy must have acknowledged the first message that it has not.
     fn answer_due(&self) -> Option<Instant> {
-        self.delays.as_ref()?.unanswered.front().map(|(_, due)| *due)
+        self.extra.as_ref()?.delays.as_ref()?.unanswered.front().map(|(_, due)| *due)
     }
 
     /// Looks at it.

@@ -28,7 +28,9 @@ pub struct Sockets {
     kinds: Kinds,
     births: u64,
     lanes: usize,
-    wheel: Wheel<(SocketKey, u64, u32)>,
+    wheel: Wheel<(SocketKey, u32)>,
+    /// The number of the last note in the wheel. It comes round only long after that has.
+    note: u32,
     /// What filters look at.
     pub standings: Standings,
     /// The proxy that has said what they have had.
@@ -45,6 +47,7 @@ impl Sockets {
             births: 0,
             lanes: 0,
             wheel: Wheel::new(TICK, now),
+            note: 0,
             standings: Standings::default(),
             proxy: None,
         }
@@ -127,16 +130,17 @@ impl Sockets {
     pub fn watch(&mut self, key: SocketKey, anew: bool) {
         let Some(socket) = self.sockets.get_mut(key) else { return };
         let due = socket.next_due();
-        if anew || due < socket.watched.0 {
-            socket.watched = (due, socket.watched.1.wrapping_add(1));
-            self.wheel.insert((key, socket.birth, socket.watched.1), due);
+        if anew || due < socket.watched {
+            self.note = self.note.wrapping_add(1);
+            (socket.watched, socket.note) = (due, self.note);
+            self.wheel.insert((key, socket.note), due);
         }
     }
 
     /// The next one that is to be looked at.
     pub fn pop(&mut self, now: Instant) -> Option<SocketKey> {
-        while let Some((key, birth, note)) = self.wheel.pop(now) {
-            if self.sockets.get(key).is_some_and(|socket| socket.birth == birth && socket.watched.1 == note) {
+        while let Some((key, note)) = self.wheel.pop(now) {
+            if self.sockets.get(key).is_some_and(|socket| socket.note == note) {
                 return Some(key);
             }
         }
