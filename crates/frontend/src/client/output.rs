@@ -87,10 +87,15 @@ impl From<Vec<u8>> for Piece {
 #[derive(Debug, Default)]
 pub struct Output {
     first: Option<Piece>,
-    /// Empty if there is no first.
-    rest: VecDeque<Piece>,
+    /// What waits behind the first. None until there has been something.
+    rest: Option<Box<Rest>>,
     len: usize,
-    /// Small pieces at the end of `rest`.
+}
+
+#[derive(Debug, Default)]
+struct Rest {
+    pieces: VecDeque<Piece>,
+    /// Small pieces at the end.
     small: usize,
 }
 
@@ -106,27 +111,17 @@ impl Output {
             self.first = Some(piece);
             return;
         }
-        self.small = if piece.len() <= SMALL { self.small + 1 } else { 0 };
-        self.rest.push_back(piece);
-        if self.small == SMALL_PIECES {
-            self.join_small();
-        }
+        self.rest.get_or_insert_default().push(piece);
     }
 
-    fn join_small(&mut self) {
-        let mut joined = Vec::with_capacity(SMALL_PIECES * SMALL);
-        for piece in self.rest.drain(self.rest.len() - SMALL_PIECES..) {
-            joined.extend_from_slice(piece.header.as_slice());
-            joined.extend_from_slice(&piece.body);
-        }
-        joined.shrink_to_fit();
-        self.rest.push_back(joined.into());
-        self.small = 0;
+    fn rest(&self) -> usize {
+        self.rest.as_ref().map_or(0, |rest| rest.pieces.len())
     }
 
     /// The bytes that wait, as slices in order.
     pub fn slices(&self) -> impl Iterator<Item = &[u8]> {
-        let pieces = self.first.iter().chain(&self.rest);
+        let rest = self.rest.iter().flat_map(|rest| &rest.pieces);
+        let pieces = self.first.iter().chain(rest);
         pieces.flat_map(|piece| [piece.header.as_slice(), &piece.body[..]]).filter(|slice| !slice.is_empty())
     }
 
@@ -142,7 +137,7 @@ impl Output {
 
     /// Pieces that wait.
     pub fn pieces(&self) -> usize {
-        usize::from(self.first.is_some()) + self.rest.len()
+        usize::from(self.first.is_some()) + self.rest()
     }
 
     /// Writes as much as the client takes; returns how many bytes that was.
@@ -152,7 +147,7 @@ impl Output {
     pub fn write_to(&mut self, client: &mut impl Write) -> io::Result<usize> {
         let mut written = 0;
         while let Some(first) = &self.first {
-            let result = if self.rest.is_empty() && first.header.as_slice().is_empty() {
+            let result = if self.rest() == 0 && first.header.as_slice().is_empty() {
                 client.write(&first.body)
             } else {
                 let mut slices = [IoSlice::new(&[]); MAX_SLICES];
@@ -185,12 +180,36 @@ impl Output {
                 return;
             }
             n -= first.len();
-            self.first = self.rest.pop_front();
-            self.small = self.small.min(self.rest.len());
+            self.first = self.rest.as_mut().and_then(|rest| rest.pop());
         }
-        if self.rest.capacity() > IDLE_PIECES {
-            self.rest = VecDeque::new();
+        self.rest.take_if(|rest| rest.pieces.capacity() > IDLE_PIECES);
+    }
+}
+
+impl Rest {
+    fn push(&mut self, piece: Piece) {
+        self.small = if piece.len() <= SMALL { self.small + 1 } else { 0 };
+        self.pieces.push_back(piece);
+        if self.small == SMALL_PIECES {
+            self.join_small();
         }
+    }
+
+    fn pop(&mut self) -> Option<Piece> {
+        let first = self.pieces.pop_front();
+        self.small = self.small.min(self.pieces.len());
+        first
+    }
+
+    fn join_small(&mut self) {
+        let mut joined = Vec::with_capacity(SMALL_PIECES * SMALL);
+        for piece in self.pieces.drain(self.pieces.len() - SMALL_PIECES..) {
+            joined.extend_from_slice(piece.header.as_slice());
+            joined.extend_from_slice(&piece.body);
+        }
+        joined.shrink_to_fit();
+        self.pieces.push_back(joined.into());
+        self.small = 0;
     }
 }
 

@@ -75,13 +75,16 @@ struct Request {
 enum Upload {
     /// All of it has been sent on, or there is none.
     Complete,
-    /// There is more to come.
-    Running {
-        /// Takes the body out of its framing.
-        decoder: BodyDecoder,
-        /// The client waits for `100 Continue`.
-        expects: bool,
-    },
+    /// There is more to come. Apart, because what is held has no more to come.
+    Running(Box<Running>),
+}
+
+/// A body that is coming.
+struct Running {
+    /// Takes the body out of its framing.
+    decoder: BodyDecoder,
+    /// The client waits for `100 Continue`.
+    expects: bool,
 }
 
 /// What a server did wrong. Its session is over.
@@ -155,7 +158,7 @@ impl Http1 {
             Phase::Head if matches!(&self.input[..], [] | [b'\r']) => Stage::Idle,
             Phase::Head if unsent > low_water => Stage::Waiting,
             Phase::Head => Stage::Head,
-            Phase::Serving(Request { exchange, upload: Upload::Running { .. }, response, .. }) => {
+            Phase::Serving(Request { exchange, upload: Upload::Running(_), response, .. }) => {
                 let credits = exchanges.get(*exchange).map_or(0, |exchange| exchange.credits() as usize);
                 match credits.saturating_sub(self.input.len()).min(MAX_UPLOAD) {
                     0 => Stage::Stopped,
@@ -302,14 +305,17 @@ impl Http1 {
         }
         let upload = match head.framing {
             BodyFraming::None | BodyFraming::Length(0) => Upload::Complete,
-            framing => Upload::Running { decoder: BodyDecoder::new(framing), expects: head.expects_continue },
+            framing => Upload::Running(Box::new(Running {
+                decoder: BodyDecoder::new(framing),
+                expects: head.expects_continue,
+            })),
         };
         let opening = Opening {
             client: self.client,
             peer: self.peer,
             tls: self.tls,
             head,
-            body: matches!(upload, Upload::Running { .. }),
+            body: matches!(upload, Upload::Running(_)),
             websocket: false,
             lanes: false,
             recovers: false,
@@ -351,7 +357,8 @@ impl Http1 {
     /// Sends on what has been read of the request's body, within the credits.
     fn upload(&mut self, cx: &mut Context<'_>) -> Option<Refusal> {
         let Phase::Serving(request) = &mut self.phase else { return None };
-        let Upload::Running { decoder, expects } = &mut request.upload else { return None };
+        let Upload::Running(running) = &mut request.upload else { return None };
+        let Running { decoder, expects } = &mut **running;
         let exchange = cx.exchanges.get_mut(request.exchange)?;
         let credits = exchange.credits() as usize;
         if credits == 0 {
@@ -559,7 +566,7 @@ impl Http1 {
         }
         if code == 100 {
             match &mut request.upload {
-                Upload::Running { expects, .. } if *expects => *expects = false,
+                Upload::Running(running) if running.expects => running.expects = false,
                 _ => return,
             }
         }
@@ -574,7 +581,7 @@ impl Http1 {
     fn respond(&mut self, packet: &Packet<'_>, body: &SharedBody<'_>, cx: &mut Context<'_>) -> Result<(), BadResponse> {
         let Phase::Serving(request) = &mut self.phase else { return Ok(()) };
         if request.response == Response::Waiting {
-            if self.last || matches!(request.upload, Upload::Running { .. }) {
+            if self.last || matches!(request.upload, Upload::Running(_)) {
                 // Of a body that is still coming, nobody may want the rest, so nothing can follow on this connection.
                 request.terms.persistent = false;
             }

@@ -14,17 +14,17 @@ const MAX: usize = 65_536;
 
 /// Compressed bytes that have been read, as far as content has not paid for them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Debt(usize);
+pub struct Debt(u32);
 
 impl Debt {
     /// One of so many bytes.
     pub(crate) fn of(bytes: u64) -> Self {
-        Debt(usize::try_from(bytes).unwrap_or(usize::MAX / 2).min(usize::MAX / 2))
+        Debt(u32::try_from(bytes).unwrap_or(u32::MAX))
     }
 
     /// In bytes.
     pub(crate) fn bytes(self) -> u64 {
-        self.0 as u64
+        self.0.into()
     }
 
     /// A part has been inflated.
@@ -33,8 +33,9 @@ impl Debt {
     /// The client owes too much.
     pub fn settle(&mut self, part: &Inflated) -> Result<(), Violation> {
         let paid = PAID * (part.content.len() + usize::from(part.end));
-        self.0 = (self.0 + part.read).saturating_sub(paid);
-        if self.0 > MAX { Err(Violation::Empty) } else { Ok(()) }
+        let owed = (self.0 as usize).saturating_add(part.read).saturating_sub(paid);
+        self.0 = u32::try_from(owed).unwrap_or(u32::MAX);
+        if owed > MAX { Err(Violation::Empty) } else { Ok(()) }
     }
 }
 

@@ -28,7 +28,8 @@ pub struct WebSocket {
     /// The slot of its exchange.
     pub exchange: u32,
     /// What the client is to be answered with; `None` once it has been.
-    key: Option<Box<[u8]>>,
+    #[allow(clippy::box_collection)]
+    key: Option<Box<Vec<u8>>>,
     reader: Reader,
     /// The client's compressed message that has begun; a connection between two messages has none.
     inflater: Option<Box<(Message, Inflater)>>,
@@ -90,7 +91,7 @@ impl WebSocket {
     pub fn new(exchange: u32, key: &[u8], deflates: bool, max_message: u64) -> Self {
         WebSocket {
             exchange,
-            key: Some(key.into()),
+            key: Some(Box::new(key.to_vec())),
             reader: Reader::new(Role::Server, max_message, deflates),
             inflater: None,
             debt: Debt::default(),
@@ -110,7 +111,7 @@ impl WebSocket {
         }
         Some(WebSocketRecord {
             exchange: self.exchange,
-            key: self.key.as_deref().map(<[u8]>::to_vec),
+            key: self.key.as_deref().cloned(),
             reader: self.reader.standing(),
             debt: self.debt.bytes(),
             deflates: self.deflates,
@@ -130,7 +131,7 @@ impl WebSocket {
         let reader = Reader::new(Role::Server, max_message, record.deflates).at(record.reader);
         Ok(WebSocket {
             exchange: record.exchange,
-            key: record.key.map(Vec::into_boxed_slice),
+            key: record.key.map(Box::new),
             reader: reader.ok_or(RecordError::Unfit("message"))?,
             inflater: None,
             debt: Debt::of(record.debt),
