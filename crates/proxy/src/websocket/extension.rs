@@ -10,11 +10,14 @@ use super::pipe::Frame;
 /// What begins a message for the handler.
 const CONTROL: &[u8] = b"c:";
 
+/// Begins messages for the client if the backend does not say what does.
+const USUAL: &[u8] = b"m:";
+
 /// The extension as a backend has accepted it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Extension {
-    /// Begins messages for the client.
-    prefix: Box<[u8]>,
+    /// Begins messages for the client; none: the usual one.
+    prefix: Option<Box<[u8]>>,
     /// What is known of a message that has come in part. Most come whole, and idle connections are many.
     message: Option<Box<Message>>,
 }
@@ -52,12 +55,12 @@ pub enum Verdict {
 impl Extension {
     /// The extension with this prefix.
     pub fn new(prefix: &[u8]) -> Self {
-        Extension { prefix: prefix.into(), message: None }
+        Extension { prefix: (prefix != USUAL).then(|| prefix.into()), message: None }
     }
 
     /// What begins messages for the client.
     pub fn prefix(&self) -> &[u8] {
-        &self.prefix
+        self.prefix.as_deref().unwrap_or(USUAL)
     }
 
     /// Whether no message is under way.
@@ -80,7 +83,7 @@ impl Extension {
         let parameters = parameters(element)?;
         let prefix = parameters.iter().find(|parameter| parameter.is("message-prefix"));
         // An empty value counts as none in other headers, and here as an empty prefix.
-        Some(Extension::new(prefix.map_or(b"m:", |parameter| parameter.value.as_deref().unwrap_or_default())))
+        Some(Extension::new(prefix.map_or(USUAL, |parameter| parameter.value.as_deref().unwrap_or_default())))
     }
 
     /// Bytes that are held back, less than there are in what begins a message.
@@ -118,13 +121,13 @@ impl Extension {
             };
         }
         let open = |start: &[u8]| body.len() < start.len() && start.starts_with(&body);
-        if more && (open(&self.prefix) || (!binary && open(CONTROL))) {
+        if more && (open(self.prefix()) || (!binary && open(CONTROL))) {
             return (Message::Open(body.into()), Verdict::HeldBack);
         }
-        if !body.starts_with(&self.prefix) {
+        if !body.starts_with(self.prefix()) {
             return (Message::Drop, Verdict::Drop);
         }
-        let body = body.split_off(self.prefix.len());
+        let body = body.split_off(self.prefix().len());
         (Message::Pass, Verdict::Pass(Frame::Data { binary, more, body }))
     }
 }

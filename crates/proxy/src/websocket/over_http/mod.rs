@@ -48,12 +48,9 @@ pub struct Conversation {
     one_event: bool,
     /// What the client has said; none until it has said something, and again when that is done with.
     queue: Option<Box<Queue>>,
-    /// Names and values that go with each request.
-    meta: Vec<(Vec<u8>, Vec<u8>)>,
-    /// The backend is asked again after so much silence.
-    interval: Option<Duration>,
+    /// What the backend wants later requests to be like; most want nothing.
+    wishes: Option<Box<Wishes>>,
     under_way: Option<Box<UnderWay>>,
-    keep_alive_at: Option<Instant>,
     /// A request must be made even if there is nothing to say.
     must_ask: bool,
     close: Option<Box<Close>>,
@@ -63,6 +60,17 @@ pub struct Conversation {
     parting: bool,
     /// Makes repetitions of many connections come at different times, in milliseconds.
     jitter: u16,
+}
+
+/// How a backend wants to be asked later.
+#[derive(Debug, Default)]
+struct Wishes {
+    /// Names and values that go with each request.
+    meta: Vec<(Vec<u8>, Vec<u8>)>,
+    /// The backend is asked again after so much silence.
+    interval: Option<Duration>,
+    /// When that is.
+    keep_alive_at: Option<Instant>,
 }
 
 /// A request whose answer has not come.
@@ -182,10 +190,8 @@ impl Conversation {
             phase: Phase::Opening,
             one_event,
             queue: None,
-            meta: Vec::new(),
-            interval: None,
+            wishes: None,
             under_way: None,
-            keep_alive_at: None,
             must_ask: true,
             close: None,
             closed_by_backend: false,
@@ -203,11 +209,11 @@ impl Conversation {
         closed_by_backend: bool,
         now: Instant,
     ) -> Self {
+        let wishes = Wishes { meta, interval, keep_alive_at: interval.map(|interval| now + interval) };
+        let wishes = (!wishes.meta.is_empty() || interval.is_some()).then(|| Box::new(wishes));
         Conversation {
             phase: Phase::Open,
-            meta,
-            interval,
-            keep_alive_at: interval.map(|interval| now + interval),
+            wishes,
             must_ask: false,
             closed_by_backend,
             ..Conversation::new(one_event, jitter)
@@ -223,7 +229,13 @@ impl Conversation {
 
     /// After so much silence the backend is asked again.
     pub fn interval(&self) -> Option<Duration> {
-        self.interval
+        self.wishes.as_ref()?.interval
+    }
+
+    fn forget_keep_alive(&mut self) {
+        if let Some(wishes) = &mut self.wishes {
+            wishes.keep_alive_at = None;
+        }
     }
 
     /// The backend has not accepted yet.
@@ -248,7 +260,7 @@ impl Conversation {
 
     /// What goes with each request as `Meta-` headers.
     pub fn meta(&self) -> &[(Vec<u8>, Vec<u8>)] {
-        &self.meta
+        self.wishes.as_ref().map_or(&[], |wishes| &wishes.meta)
     }
 
     /// Adds a frame of the client.
@@ -275,7 +287,7 @@ impl Conversation {
     /// The client is gone without a close. The backend is told so once, after the request under way.
     pub fn part(&mut self) {
         self.parting = true;
-        self.keep_alive_at = None;
+        self.forget_keep_alive();
         let untold = self.phase == Phase::Opening && self.under_way.is_none();
         if untold || (self.has_closed() && self.closed_by_backend) {
             self.phase = Phase::Over;
@@ -294,7 +306,7 @@ impl Conversation {
             _ => self.say(slow)?,
         };
         self.must_ask = false;
-        self.keep_alive_at = None;
+        self.forget_keep_alive();
         self.under_way = Some(Box::new(UnderWay { ask: ask.clone(), retries: 0, retry_at: None }));
         Some(ask)
     }
@@ -362,8 +374,8 @@ impl Conversation {
         if !answer.events {
             return Err(if self.is_opening() { Failure::Refused } else { Failure::NoAnswer });
         }
-        if let Some(interval) = answer.interval {
-            self.interval = interval;
+        if let Some(interval) = answer.interval.filter(|interval| interval.is_some() || self.wishes.is_some()) {
+            self.wishes.get_or_insert_default().interval = interval;
         }
         heard.left_out = self.take_meta(answer);
         heard.accepted = self.take_accepted(ask, answer.accepted)?;
@@ -375,7 +387,7 @@ impl Conversation {
                     heard.opened = true;
                 }
                 // It has not decided yet.
-                None if self.interval.is_some() => {}
+                None if self.interval().is_some() => {}
                 _ => return Err(Failure::NotOpened),
             }
         }
@@ -397,11 +409,13 @@ impl Conversation {
         if self.has_closed() {
             if self.closed_by_backend {
                 self.phase = Phase::Over;
-            } else if self.interval.is_none() {
+            } else if self.interval().is_none() {
                 return Err(Failure::NotClosed);
             }
         }
-        self.keep_alive_at = self.interval.filter(|_| !self.parting).map(|interval| now + interval);
+        if let Some(wishes) = &mut self.wishes {
+            wishes.keep_alive_at = wishes.interval.filter(|_| !self.parting).map(|interval| now + interval);
+        }
         Ok(())
     }
 
@@ -418,15 +432,19 @@ impl Conversation {
 
     /// Gives how many there was no room for.
     fn take_meta(&mut self, answer: &Answer) -> usize {
+        if answer.meta.is_empty() {
+            return 0;
+        }
         let mut left_out = 0;
+        let meta = &mut self.wishes.get_or_insert_default().meta;
         for (name, value) in &answer.meta {
-            self.meta.retain(|(other, _)| !other.eq_ignore_ascii_case(name));
+            meta.retain(|(other, _)| !other.eq_ignore_ascii_case(name));
             if value.is_empty() {
                 continue;
             }
-            let bytes: usize = self.meta.iter().map(|(name, value)| name.len() + value.len()).sum();
-            if self.meta.len() < MAX_META && bytes + name.len() + value.len() <= MAX_META_BYTES {
-                self.meta.push((name.clone(), value.clone()));
+            let bytes: usize = meta.iter().map(|(name, value)| name.len() + value.len()).sum();
+            if meta.len() < MAX_META && bytes + name.len() + value.len() <= MAX_META_BYTES {
+                meta.push((name.clone(), value.clone()));
             } else {
                 left_out += 1;
             }
@@ -509,21 +527,27 @@ impl Conversation {
 
     /// The time has come to ask although there is nothing to say.
     pub fn on_timer(&mut self, now: Instant) {
-        if self.keep_alive_at.is_some_and(|at| at <= now) {
-            self.keep_alive_at = None;
+        if self.keep_alive_at().is_some_and(|at| at <= now) {
+            self.forget_keep_alive();
             self.must_ask = true;
         }
+    }
+
+    fn keep_alive_at(&self) -> Option<Instant> {
+        self.wishes.as_ref()?.keep_alive_at
     }
 
     /// When [`Conversation::repeat`] or [`Conversation::on_timer`] has something to do.
     pub fn next_due(&self) -> Option<Instant> {
         let retry = self.under_way.as_ref().and_then(|under_way| under_way.retry_at);
-        retry.into_iter().chain(self.keep_alive_at).min()
+        retry.into_iter().chain(self.keep_alive_at()).min()
     }
 
     /// Gives up room that is needed only while something is said.
     pub fn rest(&mut self) {
         self.queue.take_if(|queue| queue.is_empty());
-        self.meta.shrink_to_fit();
+        if let Some(wishes) = &mut self.wishes {
+            wishes.meta.shrink_to_fit();
+        }
     }
 }
