@@ -28,6 +28,7 @@ pub struct WebSocket {
     /// The slot of its exchange.
     pub exchange: u32,
     /// What the client is to be answered with; `None` once it has been.
+    // Which is soon, and a pointer is a third of a vector.
     #[allow(clippy::box_collection)]
     key: Option<Box<Vec<u8>>>,
     reader: Reader,
