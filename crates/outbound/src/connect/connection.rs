@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 //! A TCP connection to a backend, and what is known about its readiness.
 
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::net::SocketAddr;
 use std::rc::Rc;
 
@@ -21,6 +21,8 @@ pub(crate) struct Connection {
     pub(crate) owner: Option<usize>,
     /// There may be something to read. The system says so once; then it is on us to read until nothing is left.
     pub(crate) readable: bool,
+    /// The backend has closed its side; what it sent before may not have been read.
+    pub(crate) ended: bool,
     /// It may take bytes.
     pub(crate) writable: bool,
 }
@@ -29,7 +31,7 @@ impl Connection {
     /// Begins to connect.
     pub(crate) fn start(address: SocketAddr, endpoint: Rc<Endpoint>, owner: usize) -> io::Result<Self> {
         let stream = Stream::new(TcpStream::connect(address)?, endpoint.tls.as_ref())?;
-        Ok(Connection { stream, address, endpoint, owner: Some(owner), readable: false, writable: false })
+        Ok(Connection { stream, address, endpoint, owner: Some(owner), readable: false, ended: false, writable: false })
     }
 
     /// Whether the connection is made; `None` if that is not decided yet.
@@ -44,6 +46,19 @@ impl Connection {
             Err(error) if error.kind() == io::ErrorKind::NotConnected => None,
             Err(error) => Some(Err(error)),
         }
+    }
+
+    /// Reads once, and notes whether more may be there.
+    pub(crate) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let result = self.stream.read(buffer);
+        match &result {
+            // Less than asked for is all there is. The end has an edge of its own, unless it came with this one. TLS gives one
+            // record at a time.
+            Ok(bytes) => self.readable = *bytes == buffer.len() || self.ended || self.stream.is_tls(),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.readable = false,
+            Err(_) => {}
+        }
+        result
     }
 
     /// Writes what TLS has kept back. What is wrong with the connection is noticed when it is read from.

@@ -82,6 +82,11 @@ impl Stream {
         }
     }
 
+    /// Whether TLS is spoken.
+    pub(crate) fn is_tls(&self) -> bool {
+        matches!(self, Stream::Tls(_))
+    }
+
     /// Goes on with the handshake. `false`: more must come.
     ///
     /// # Errors

@@ -102,7 +102,7 @@ impl Worker {
     }
 
     /// A connection is ready for something.
-    pub(super) fn on_ready(&mut self, number: usize, readable: bool, writable: bool) {
+    pub(super) fn on_ready(&mut self, number: usize, readable: bool, writable: bool, ended: bool) {
         let Some(connection) = self.connector.get_mut(number) else { return };
         let Some(index) = connection.owner else {
             // Nobody asked for anything, so what comes is the end, or nonsense.
@@ -112,6 +112,7 @@ impl Worker {
             return;
         };
         connection.readable |= readable;
+        connection.ended |= ended;
         connection.writable |= writable;
         if matches!(self.exchanges[index].phase, Phase::Connecting(_)) {
             let address = connection.address;

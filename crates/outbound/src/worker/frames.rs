@@ -2,7 +2,7 @@
 //! WebSockets: from the answer to the handshake on.
 
 use std::hash::BuildHasher as _;
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, Write};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -200,7 +200,7 @@ impl Worker {
             }
             buffer[..kept].copy_from_slice(&exchange.leftover);
             let end = (kept + credits.clamp(PEEK, READ)).min(buffer.len());
-            match connection.stream.read(&mut buffer[kept..end]) {
+            match connection.read(&mut buffer[kept..end]) {
                 Ok(0) => {
                     self.socket_ended(index);
                     return false;
@@ -211,10 +211,7 @@ impl Worker {
                         return false;
                     }
                 }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    connection.readable = false;
-                    return true;
-                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return true,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => {
                     self.fail(index, &Failure::Connection(error));

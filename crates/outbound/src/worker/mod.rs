@@ -163,7 +163,7 @@ impl Worker {
                 Event::Socket(STREAM) => self.take_packets(),
                 Event::Socket(OUT) => self.take_changes(),
                 Event::Socket(_) => {}
-                Event::Source { token, readable, writable, .. } => self.on_ready(token, readable, writable),
+                Event::Source { token, readable, writable, ended } => self.on_ready(token, readable, writable, ended),
                 Event::Wake => self.take_answers(),
             }
         }

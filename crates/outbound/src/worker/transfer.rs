@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 //! Bytes between the connection of an exchange and its requester, and the end of it.
 
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Write};
 
 use wire::http1::{BodyFraming, ResponseHead};
 use zhttp::session::server::Outgoing;
@@ -127,7 +127,7 @@ impl Worker {
             let want = if exchange.download.has_head() { credits.max(PEEK) } else { credits + HEAD };
             let end = (kept + want.min(READ)).min(buffer.len());
             buffer[..kept].copy_from_slice(&exchange.leftover);
-            match connection.stream.read(&mut buffer[kept..end]) {
+            match connection.read(&mut buffer[kept..end]) {
                 Ok(0) => return self.ended(index, None),
                 Ok(bytes) => {
                     exchange.moved(self.context.now);
@@ -139,7 +139,7 @@ impl Worker {
                         return;
                     }
                 }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return connection.readable = false,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return self.ended(index, Some(error)),
             }

@@ -69,6 +69,9 @@ struct Peer<S> {
     in_reads: bool,
     in_writes: bool,
     in_turns: bool,
+    in_watches: bool,
+    /// Room for more is reported.
+    watched: bool,
     /// Under which names messages to it have been refused, or would be.
     refused: Vec<Bytes>,
     /// Its part in the load of all, and in the bytes of messages that have been begun.
@@ -101,6 +104,8 @@ pub(super) struct Dispatcher<S> {
     reads: VecDeque<usize>,
     /// Those with something to write.
     writes: Vec<usize>,
+    /// Those of which other events are to be reported than before.
+    watches: Vec<usize>,
     deadlines: BTreeSet<(Instant, usize)>,
     inbox: VecDeque<Arrival>,
     /// Messages for the next peer that has room.
@@ -143,6 +148,7 @@ impl<S: Read + Write> Dispatcher<S> {
             turns: VecDeque::new(),
             reads: VecDeque::new(),
             writes: Vec::new(),
+            watches: Vec::new(),
             deadlines: BTreeSet::new(),
             inbox: VecDeque::new(),
             unsent: Outgoing::default(),
@@ -191,6 +197,8 @@ impl<S: Read + Write> Dispatcher<S> {
             in_reads: false,
             in_writes: false,
             in_turns: false,
+            in_watches: false,
+            watched: false,
             refused: Vec::new(),
             counted: Load::default(),
             begun: 0,
@@ -262,7 +270,7 @@ impl<S: Read + Write> Dispatcher<S> {
     fn lose(&mut self, slot: usize, broken: Broken) {
         self.clear_due(slot);
         let Some(peer) = self.peers.try_remove(slot) else { return };
-        let Peer { link, endpoint, serial, in_reads, in_writes, in_turns, counted, begun, .. } = peer;
+        let Peer { link, endpoint, serial, in_reads, in_writes, in_turns, in_watches, counted, begun, .. } = peer;
         // The slot will be another peer's.
         if in_reads {
             self.reads.retain(|other| *other != slot);
@@ -272,6 +280,9 @@ impl<S: Read + Write> Dispatcher<S> {
         }
         if in_turns {
             self.turns.retain(|other| *other != slot);
+        }
+        if in_watches {
+            self.watches.retain(|other| *other != slot);
         }
         self.handshakes.remove(&serial);
         self.load -= counted;

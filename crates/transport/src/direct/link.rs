@@ -178,6 +178,11 @@ impl<S: Read + Write> Link<S> {
         self.deaf || !self.writable
     }
 
+    /// Whether the kernel is to tell when it takes more.
+    pub(crate) fn waits_for_room(&self) -> bool {
+        !self.writable && !self.deaf
+    }
+
     /// What the peer has not taken so far, if it is held up.
     pub(crate) fn held_up(&self) -> Load {
         if self.writable || self.deaf { Load::default() } else { self.outgoing.load() }

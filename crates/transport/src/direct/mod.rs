@@ -19,6 +19,8 @@ mod dispatcher;
 mod link;
 mod outgoing;
 mod subscribers;
+#[cfg(test)]
+mod tests;
 mod topics;
 
 use std::cell::RefCell;
@@ -323,6 +325,7 @@ impl Socket {
         let moved: Vec<_> = shell.dispatcher.moved().collect();
         moved.into_iter().for_each(|endpoint| shell.try_endpoint(endpoint, now));
         shell.bury(now);
+        shell.watch_room(now);
         for (name, messages) in shell.dispatcher.given_up() {
             shell.warnings.warn("absent", now, Absent { address: &shell.address, name: &name, messages });
         }
@@ -348,7 +351,13 @@ impl Watch {
     }
 
     fn stream(&self, stream: &mut UnixStream, slot: usize) -> io::Result<()> {
-        self.registry.register(stream, Token(self.base + slot), Interest::READABLE | Interest::WRITABLE)
+        self.registry.register(stream, Token(self.base + slot), Interest::READABLE)
+    }
+
+    /// Has it reported as well, or no longer, that a stream takes more.
+    fn room(&self, stream: &mut UnixStream, slot: usize, report: bool) -> io::Result<()> {
+        let interest = if report { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE };
+        self.registry.reregister(stream, Token(self.base + slot), interest)
     }
 }
 
@@ -405,6 +414,19 @@ impl Shell {
             }
             _ => self.dispatcher.admit(stream, endpoint, now),
         }
+    }
+
+    /// Has the system tell when those take more that are held up now, and only those.
+    fn watch_room(&mut self, now: Instant) {
+        let Shell { dispatcher, watch: Some(watch), address, warnings, .. } = self else { return };
+        dispatcher.watch(|slot, stream, report| {
+            let watched = watch.room(stream, slot, report);
+            if let Err(error) = &watched {
+                // What waits is tried again before the peer is given up.
+                warnings.warn("watch", now, format_args!("{address}: a ZeroMQ peer can not be watched: {error}"));
+            }
+            watched.is_ok()
+        });
     }
 
     /// Closes what has ended, says why, and connects again later where it was ours to connect.

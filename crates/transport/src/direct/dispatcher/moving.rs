@@ -82,6 +82,8 @@ impl<S: Read + Write> Dispatcher<S> {
                 in_reads: false,
                 in_writes: false,
                 in_turns: false,
+                in_watches: false,
+                watched: false,
                 refused,
                 counted: Load::default(),
                 begun: 0,

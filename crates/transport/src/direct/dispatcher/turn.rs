@@ -81,9 +81,25 @@ impl<S: Read + Write> Dispatcher<S> {
         self.count(slot);
         self.take_turn(slot);
         let Some(peer) = self.peers.get_mut(slot) else { return };
+        if peer.link.waits_for_room() != peer.watched && !std::mem::replace(&mut peer.in_watches, true) {
+            self.watches.push(slot);
+        }
         let Load { messages, bytes } = peer.link.queued();
         if messages <= self.messages / 2 && bytes <= self.options.peer_bytes / 2 {
             self.inbox.extend(peer.refused.drain(..).map(|name| Arrival::Change(Change::Room(name))));
+        }
+    }
+
+    /// Has `watch` report of which streams it is to be told that they take more, where that has changed; it says whether it
+    /// can. A stream that takes everything would be reported each time its peer has read something.
+    pub(in crate::direct) fn watch(&mut self, mut watch: impl FnMut(usize, &mut S, bool) -> bool) {
+        for slot in self.watches.drain(..) {
+            let Some(peer) = self.peers.get_mut(slot) else { continue };
+            peer.in_watches = false;
+            let waits = peer.link.waits_for_room();
+            if waits != peer.watched && watch(slot, &mut peer.link.stream, waits) {
+                peer.watched = waits;
+            }
         }
     }
 
