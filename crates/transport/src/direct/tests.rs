@@ -45,7 +45,8 @@ fn pair(dir: &tempfile::TempDir) -> [Side; 2] {
     to.socket.bind(&spec).unwrap();
     from.socket.connect(&spec).unwrap();
     while !from.socket.is_writable() || from.turn() + to.turn() > 0 {
-        (from.turn(), to.turn());
+        from.turn();
+        to.turn();
     }
     [from, to]
 }
