@@ -106,6 +106,29 @@ fn the_backend_is_asked_by_a_handshake_that_offers_grip() {
     assert_eq!((get("Upgrade").len(), get("Grip-Sig").len(), get("Connection").len()), (1, 1, 0));
 }
 
+/// What a frontend hears first, and whether it may give the handshake to another proxy.
+fn acknowledged(ext: Ext<'_>) -> (Kind, bool) {
+    let mut bench = asked_by(ext, Bench::new("* h:1"));
+    bench.take();
+    bench.wait(Duration::from_millis(20));
+    let sent = bench.take();
+    let [Sent::Client(bytes)] = &sent[..] else { panic!("{sent:?}") };
+    let packet = Packet::decode(bytes).unwrap();
+    (packet.kind, packet.ext.replay)
+}
+
+#[test]
+fn a_handshake_may_go_to_another_proxy_until_it_is_answered() {
+    assert_eq!(acknowledged(Ext { adopt: true, ..Ext::MULTI }), (Kind::KeepAlive, true));
+    assert_eq!(acknowledged(Ext::MULTI), (Kind::KeepAlive, false));
+    let mut bench = asked_by(Ext { adopt: true, ..Ext::MULTI }, Bench::new("* h:1"));
+    bench.take();
+    bench.origin(accepted(&[]));
+    let sent = bench.take();
+    let [Sent::Client(bytes)] = &sent[..] else { panic!("{sent:?}") };
+    assert!(!Packet::decode(bytes).unwrap().ext.replay);
+}
+
 #[test]
 fn what_one_side_says_reaches_the_other_and_is_paid_back() {
     let mut bench = asked("* h:1");

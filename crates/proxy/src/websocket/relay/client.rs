@@ -193,10 +193,16 @@ impl Relay {
 
     pub(super) fn send_numbered(&mut self, to: Outgoing, packet: Packet<'_>, scene: &mut Scene<'_, '_>) {
         let shared = &scene.cx.shared;
+        let first = to.seq == 0;
         let packet = Packet {
             from: &shared.instance,
             ids: Ids::One(self.client.id_bytes(), Some(to.seq)),
-            ext: Ext { multi: packet.ext.multi || (to.seq == 0 && self.client.takes_multi()), ..packet.ext },
+            ext: Ext {
+                multi: packet.ext.multi || (first && self.client.takes_multi()),
+                // Until it is answered, another proxy may take the handshake.
+                replay: first && self.frontend != Frontend::Plain && packet.kind == Kind::KeepAlive,
+                ..packet.ext
+            },
             user_data: self.user_data.as_deref().map(|(kind, payload)| tnetstring::Item { kind: *kind, payload }),
             ..packet
         };
