@@ -303,7 +303,11 @@ impl Exchanges {
         up: &mut dyn Uplink,
     ) {
         let Some(exchange) = self.slots.get_mut(slot as usize) else { return };
-        let ends = packet.kind == Kind::Close || packet.kind == Kind::Data && !packet.more;
+        let ends = match exchange.audience {
+            // The backend may not know yet that the client has gone.
+            Audience::Left { closed } => packet.kind == Kind::Close && closed && !exchange.is_counted(),
+            _ => packet.kind == Kind::Close || packet.kind == Kind::Data && !packet.more,
+        };
         match exchange.receive(packet, from, seq, now, up) {
             Ok(Event::Failed) => self.close(slot),
             Ok(_) if ends => self.close(slot),
@@ -342,6 +346,7 @@ impl Exchanges {
 #[cfg(test)]
 mod tests {
     use wire::http1::{Limits, parse_request};
+    use zhttp::{Peers, Record};
 
     use super::*;
 
@@ -357,6 +362,10 @@ mod tests {
     }
 
     fn open(exchanges: &mut Exchanges, client: u32, now: Instant) -> u32 {
+        open_for(exchanges, client, false, now)
+    }
+
+    fn open_for(exchanges: &mut Exchanges, client: u32, websocket: bool, now: Instant) -> u32 {
         let (head, _) = parse_request(b"GET / HTTP/1.1\r\n\r\n", &Limits::default()).unwrap().unwrap();
         let opening = Opening {
             client,
@@ -364,9 +373,9 @@ mod tests {
             tls: false,
             head: &head,
             body: false,
-            websocket: false,
+            websocket,
             lanes: false,
-            recovers: false,
+            recovers: websocket,
             window: 1000,
             router_resp: true,
         };
@@ -388,6 +397,28 @@ mod tests {
         }
         let expected: Vec<u32> = (0..100).filter(|slot| slot % 3 != 0 && slot % 2 == 0).collect();
         assert_eq!((met, steps), (expected, 10));
+    }
+
+    #[test]
+    fn a_client_that_has_left_its_websocket_is_remembered_behind_what_was_under_way_to_it() {
+        let (now, mut exchanges) = (Instant::now(), Exchanges::for_clients(10));
+        let proxy = Peers::default().intern(b"proxy");
+        let slot = open_for(&mut exchanges, 1, true, now);
+        let record = Record { owner: PROXY, content: b"all" };
+        let ext = Ext { keep: Some(record), ..Ext::MULTI };
+        let accepted = Packet { code: Some(101), credits: Some(100), ext, ..Packet::default() };
+        exchanges.begin_to_keep(slot, &accepted);
+        exchanges.get_mut(slot).unwrap().receive(&accepted, proxy, Some(0), now, &mut Nowhere).unwrap();
+        exchanges.cancel(slot, &mut Nowhere);
+        let message = Packet { body: b"news", ..Packet::default() };
+        exchanges.on_unheard(slot, &message, proxy, Some(1), now, &mut Nowhere);
+        let close = Packet { kind: Kind::Close, ..Packet::default() };
+        exchanges.on_unheard(slot, &close, proxy, Some(2), now, &mut Nowhere);
+        assert!(exchanges.get(slot).is_some_and(Exchange::is_left));
+        // The backend knows.
+        let cancel = Packet { kind: Kind::Cancel, ..Packet::default() };
+        exchanges.on_unheard(slot, &cancel, proxy, Some(3), now, &mut Nowhere);
+        assert!(exchanges.get(slot).is_none());
     }
 
     #[test]
