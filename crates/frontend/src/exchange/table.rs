@@ -284,9 +284,9 @@ impl Exchanges {
         }
     }
 
-    /// Client and server have closed a WebSocket. What the client has sent may have to be sent again.
+    /// Client and server have closed a WebSocket. What the client has sent may have to be sent again, its close as well.
     pub fn closed(&mut self, slot: u32, now: Instant, up: &mut dyn Uplink) {
-        match self.get(slot).is_some_and(Exchange::is_counted) {
+        match self.get(slot).is_some_and(|exchange| exchange.underway.is_some()) {
             true => self.finish(slot, now, up),
             false => self.close(slot),
         }
@@ -303,11 +303,9 @@ impl Exchanges {
         up: &mut dyn Uplink,
     ) {
         let Some(exchange) = self.slots.get_mut(slot as usize) else { return };
-        let ends = match exchange.audience {
-            // The backend may not know yet that the client has gone.
-            Audience::Left { closed } => packet.kind == Kind::Close && closed && !exchange.is_counted(),
-            _ => packet.kind == Kind::Close || packet.kind == Kind::Data && !packet.more,
-        };
+        // The backend may not know yet that the client of a WebSocket has gone.
+        let is_left = matches!(exchange.audience, Audience::Left { .. });
+        let ends = !is_left && (packet.kind == Kind::Close || packet.kind == Kind::Data && !packet.more);
         match exchange.receive(packet, from, seq, now, up) {
             Ok(Event::Failed) => self.close(slot),
             Ok(_) if ends => self.close(slot),
@@ -382,6 +380,32 @@ mod tests {
         exchanges.open(&opening, now, &mut Nowhere)
     }
 
+    /// A WebSocket that a successor of its proxy would go on with.
+    fn open_kept(exchanges: &mut Exchanges, now: Instant) -> (u32, Option<PeerId>) {
+        let proxy = Peers::default().intern(b"proxy");
+        let slot = open_for(exchanges, 1, true, now);
+        let record = Record { owner: PROXY, content: b"all" };
+        let ext = Ext { keep: Some(record), ..Ext::MULTI };
+        let accepted = Packet { code: Some(101), credits: Some(100), ext, ..Packet::default() };
+        exchanges.begin_to_keep(slot, &accepted);
+        exchanges.get_mut(slot).unwrap().receive(&accepted, proxy, Some(0), now, &mut Nowhere).unwrap();
+        (slot, proxy)
+    }
+
+    #[test]
+    fn a_websocket_that_both_sides_have_closed_is_remembered_until_the_backend_knows() {
+        let (now, mut exchanges) = (Instant::now(), Exchanges::for_clients(10));
+        let (slot, proxy) = open_kept(&mut exchanges, now);
+        exchanges.closed(slot, now, &mut Nowhere);
+        assert!(exchanges.get(slot).is_some_and(|exchange| !exchange.is_left()));
+        let cancel = Packet { kind: Kind::Cancel, ..Packet::default() };
+        exchanges.on_unheard(slot, &cancel, proxy, Some(1), now, &mut Nowhere);
+        assert!(exchanges.get(slot).is_none());
+        let slot = open_for(&mut exchanges, 1, true, now);
+        exchanges.closed(slot, now, &mut Nowhere);
+        assert!(exchanges.get(slot).is_none());
+    }
+
     #[test]
     fn a_walk_meets_every_exchange_once_in_steps() {
         let (now, mut exchanges) = (Instant::now(), Exchanges::for_clients(100));
@@ -402,13 +426,7 @@ mod tests {
     #[test]
     fn a_client_that_has_left_its_websocket_is_remembered_behind_what_was_under_way_to_it() {
         let (now, mut exchanges) = (Instant::now(), Exchanges::for_clients(10));
-        let proxy = Peers::default().intern(b"proxy");
-        let slot = open_for(&mut exchanges, 1, true, now);
-        let record = Record { owner: PROXY, content: b"all" };
-        let ext = Ext { keep: Some(record), ..Ext::MULTI };
-        let accepted = Packet { code: Some(101), credits: Some(100), ext, ..Packet::default() };
-        exchanges.begin_to_keep(slot, &accepted);
-        exchanges.get_mut(slot).unwrap().receive(&accepted, proxy, Some(0), now, &mut Nowhere).unwrap();
+        let (slot, proxy) = open_kept(&mut exchanges, now);
         exchanges.cancel(slot, &mut Nowhere);
         let message = Packet { body: b"news", ..Packet::default() };
         exchanges.on_unheard(slot, &message, proxy, Some(1), now, &mut Nowhere);

@@ -538,7 +538,7 @@ impl Http1 {
         if let Phase::WebSocket(socket) = &self.phase
             && socket.is_closed()
         {
-            cx.exchanges.close(socket.exchange);
+            cx.exchanges.closed(socket.exchange, cx.now, cx.up);
             self.phase = self.closing();
         }
     }
