@@ -193,6 +193,8 @@ impl Control {
     /// Tells a successor of the handler all that it needs to know.
     pub fn announce(&mut self, cid: &[u8], introduction: &Introduction<'_>, now: Instant, items: &mut Items) {
         let Some(record) = self.record.take() else { return };
+        // A handler that does not know how far the client is may have answered nothing, and is told all again that lasts.
+        self.unanswered = None;
         let mut named = Item { run: Some(record.run), ..introduction.item(cid) };
         if self.naming != Naming::Done {
             self.naming = Naming::Asked(self.next_request);
@@ -394,6 +396,20 @@ mod tests {
         let expected =
             [(Kind::Here, Some(7), None), (Kind::Subscribe, None, Some(&b"2"[..])), (Kind::Grip, None, Some(b"3"))];
         assert_eq!(told, expected);
+    }
+
+    #[test]
+    fn nobody_answers_what_was_said_before_the_handler_was_told_which_websocket_that_is() {
+        let (now, mut items) = (Instant::now(), Items::new());
+        let said = std::iter::empty();
+        let mut control = Control::resume(said, true, 7, 100, now);
+        control.instruct(b"c", br#"{"type":"subscribe","channel":"x"}"#, CLEAR, now, &mut items);
+        items.clear();
+        control.announce(b"c", &INTRODUCTION, now + Duration::from_secs(1), &mut items);
+        let requests: Vec<_> = items.iter().filter_map(|item| item.req_id.as_deref()).collect();
+        assert_eq!(requests, [b"101", b"102"]);
+        requests.iter().for_each(|number| control.on_ack(number));
+        assert!(control.is_named() && control.on_timer(b"c", now + Duration::from_secs(20), &mut Items::new()));
     }
 
     #[test]
