@@ -5,6 +5,7 @@
 //!   body of N bytes comes.
 //! - `/stream/a,b`: held as a stream on the channels a and b. `/poll/a`: held for one message.
 //! - `/reliable/N`: the items of the channel r after N, from the backend's own store; held if there are none.
+//! - `/socket/ID/a,b`: events of a WebSocket ([`conversations`](crate::conversations)).
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -13,6 +14,7 @@ use tnetstring::Writer;
 use zhttp::session::server::{Due, Outcome, Session};
 use zhttp::{Ext, Headers, Ids, Kind, Packet, PeerId, Peers};
 
+use crate::conversations::{Asked, Conversations};
 use crate::net::{Lane, Net, Part};
 
 /// Request bytes that are granted at a time.
@@ -26,7 +28,9 @@ struct Exchange {
     path: String,
     /// What the proxy says the client has of the channel r.
     last: Option<u64>,
-    received: usize,
+    /// What it says of a WebSocket.
+    asked: Asked,
+    body: Vec<u8>,
     answer: Option<Answer>,
 }
 
@@ -42,6 +46,8 @@ pub struct Backend {
     name: Vec<u8>,
     peers: Peers,
     exchanges: BTreeMap<Key, Exchange>,
+    /// WebSockets.
+    pub conversations: Conversations,
     /// Items of the channel r that are stored.
     pub stored: u64,
 }
@@ -54,7 +60,18 @@ pub fn plain(length: usize) -> Vec<u8> {
 impl Backend {
     /// A backend with nothing to do.
     pub fn new(name: &[u8]) -> Self {
-        Backend { name: name.to_vec(), peers: Peers::default(), exchanges: BTreeMap::new(), stored: 0 }
+        Backend {
+            name: name.to_vec(),
+            peers: Peers::default(),
+            exchanges: BTreeMap::new(),
+            conversations: Conversations::default(),
+            stored: 0,
+        }
+    }
+
+    /// Another outbound process in front of the same backend.
+    pub fn succeed(self, name: &[u8]) -> Self {
+        Backend { conversations: self.conversations, stored: self.stored, ..Backend::new(name) }
     }
 
     /// Requests under way.
@@ -85,7 +102,12 @@ impl Backend {
             let path = uri.splitn(4, '/').nth(3).unwrap_or_default().to_string();
             let last = packet.headers.get("Grip-Last").and_then(|value| std::str::from_utf8(value).ok());
             let last = last.and_then(|value| value.strip_prefix("r; last-id=")?.parse().ok());
-            let exchange = Exchange { session, path, last, received: packet.body.len(), answer: None };
+            let header = |name| packet.headers.get(name).map(|value| String::from_utf8_lossy(value).into_owned());
+            let asked = Asked {
+                name: header("Connection-Id").unwrap_or_default(),
+                uncertain: header("Content-Bytes-Uncertain").map(|bytes| bytes.parse().expect("a number of bytes")),
+            };
+            let exchange = Exchange { session, path, last, asked, body: packet.body.to_vec(), answer: None };
             let key = (client, id.to_vec());
             let former = self.exchanges.insert(key.clone(), exchange);
             assert!(former.is_none(), "the proxy uses an id twice");
@@ -97,7 +119,7 @@ impl Backend {
             match exchange.session.on_packet(&packet, seq, now) {
                 Ok(Outcome::Ended) => drop(self.exchanges.remove(&key)),
                 Ok(Outcome::Data) => {
-                    exchange.received += packet.body.len();
+                    exchange.body.extend_from_slice(packet.body);
                     exchange.session.pass_on(packet.body.len());
                     self.go_on(&key, net);
                 }
@@ -118,8 +140,13 @@ impl Backend {
         if !exchange.session.is_complete() && !exchange.path.starts_with("both") {
             return;
         }
-        let (received, last, stored) = (exchange.received, exchange.last, self.stored);
-        let answer = exchange.answer.get_or_insert_with(|| answer(&exchange.path, received, last, stored));
+        let (stored, conversations) = (self.stored, &mut self.conversations);
+        let Exchange { path, last, asked, body, .. } = &*exchange;
+        let made = match exchange.answer {
+            Some(_) => None,
+            None => Some(answer(path, *last, asked, body, stored, conversations)),
+        };
+        let answer = exchange.answer.get_or_insert_with(|| made.expect("it was made"));
         let mut packets = Vec::new();
         loop {
             let count = (answer.body.len() - answer.sent).min(exchange.session.credits() as usize);
@@ -188,12 +215,20 @@ impl Backend {
     }
 }
 
-fn answer(path: &str, received: usize, last: Option<u64>, stored: u64) -> Answer {
+fn answer(
+    path: &str,
+    last: Option<u64>,
+    asked: &Asked,
+    body: &[u8],
+    stored: u64,
+    conversations: &mut Conversations,
+) -> Answer {
     let (kind, rest) = path.split_once('/').unwrap_or((path, ""));
     let header = |name: &str, value: &str| (name.to_string(), value.to_string());
     let (headers, body) = match kind {
         "plain" | "both" => (Vec::new(), plain(rest.parse().expect("a path has a length"))),
-        "upload" => (Vec::new(), received.to_string().into_bytes()),
+        "upload" => (Vec::new(), body.len().to_string().into_bytes()),
+        "socket" => conversations.answer(rest.split_once('/').map_or("", |(_, channels)| channels), asked, body),
         "stream" => {
             let channels = rest.split(',').map(|channel| header("Grip-Channel", channel));
             let mut headers = vec![header("Grip-Hold", "stream"), header("Grip-Keep-Alive", "~;timeout=20")];

@@ -6,6 +6,9 @@ use std::collections::BTreeMap;
 use wire::http1::{BodyDecoder, BodyFraming, Limits, parse_response};
 
 use crate::backend::plain;
+use crate::conversations::NAME;
+use crate::facts::{Facts, Item};
+use crate::socket::Socket;
 
 /// What a client asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +25,8 @@ pub enum Ask {
     Poll(&'static str),
     /// The items of the channel r that it does not have.
     Reliable,
+    /// A WebSocket that is subscribed to these channels.
+    Socket(Vec<&'static str>),
 }
 
 impl Ask {
@@ -31,14 +36,31 @@ impl Ask {
     }
 }
 
+/// How many servers have died.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Deaths {
+    /// Proxies.
+    pub proxies: usize,
+    /// Handlers.
+    pub handlers: usize,
+}
+
+impl Deaths {
+    /// Those that were not among `before`.
+    pub fn since(self, before: Deaths) -> Self {
+        Deaths { proxies: self.proxies - before.proxies, handlers: self.handlers - before.handlers }
+    }
+}
+
 /// One client on one connection.
 pub struct Client {
+    id: u32,
     /// The frontend it is connected to.
     pub frontend: u8,
     /// What it waits for.
     pub ask: Option<Ask>,
-    /// Proxies that had died when it asked.
-    pub deaths_before: usize,
+    /// Who had died when it asked.
+    pub deaths_before: Deaths,
     /// The head of the response has come.
     pub begun: bool,
     /// The status in it.
@@ -49,6 +71,8 @@ pub struct Client {
     pub unsent: usize,
     /// For a stream: what had been published of each channel when the head came, and the last item that has come.
     pub channels: BTreeMap<String, (u64, u64)>,
+    /// Its WebSocket, once it has been opened.
+    pub socket: Option<Socket>,
     last: u64,
     /// The last item of the channel r that it has.
     pub reliable: u64,
@@ -61,16 +85,18 @@ pub struct Client {
 
 impl Client {
     /// A client that has just connected to a frontend.
-    pub fn new(frontend: u8) -> Self {
+    pub fn new(id: u32, frontend: u8) -> Self {
         Client {
+            id,
             frontend,
             ask: None,
-            deaths_before: 0,
+            deaths_before: Deaths::default(),
             begun: false,
             code: 0,
             lazy: false,
             unsent: 0,
             channels: BTreeMap::new(),
+            socket: None,
             last: 0,
             reliable: 0,
             buffer: Vec::new(),
@@ -81,8 +107,8 @@ impl Client {
         }
     }
 
-    /// Begins a request, when so many proxies have died; gives its head.
-    pub fn ask(&mut self, ask: Ask, deaths_before: usize) -> Vec<u8> {
+    /// Begins a request, when so many servers have died; gives its head.
+    pub fn ask(&mut self, ask: Ask, deaths_before: Deaths) -> Vec<u8> {
         self.deaths_before = deaths_before;
         let head = match &ask {
             Ask::Plain(length) => format!("GET /plain/{length} HTTP/1.1\r\nHost: x\r\n\r\n"),
@@ -96,6 +122,11 @@ impl Client {
             }
             Ask::Stream(channels) => format!("GET /stream/{} HTTP/1.1\r\nHost: x\r\n\r\n", channels.join(",")),
             Ask::Reliable => format!("GET /reliable/{} HTTP/1.1\r\nHost: x\r\n\r\n", self.reliable),
+            Ask::Socket(channels) => format!(
+                "GET /socket/{}/{} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+                self.id,
+                channels.join(",")
+            ),
             Ask::Poll(channel) => format!("GET /poll/{channel} HTTP/1.1\r\nHost: x\r\n\r\n"),
         };
         self.ask = Some(ask);
@@ -103,9 +134,12 @@ impl Client {
         head.into_bytes()
     }
 
-    /// Bytes have come. `published` are the numbers of the last items of each channel. Gives what has been answered by that, and with
-    /// which status.
-    pub fn on_bytes(&mut self, bytes: &[u8], published: &BTreeMap<&'static str, u64>) -> Option<(Ask, u16)> {
+    /// Bytes have come. Gives what has been answered by that, and with which status.
+    pub fn on_bytes(&mut self, bytes: &[u8], facts: &Facts) -> Option<(Ask, u16)> {
+        if let Some(socket) = &mut self.socket {
+            socket.on_bytes(bytes, facts);
+            return None;
+        }
         self.buffer.extend_from_slice(bytes);
         let mut answered = None;
         loop {
@@ -114,25 +148,33 @@ impl Client {
                 return answered;
             }
             if self.decoder.is_none() {
-                let (code, framing, persistent, used) = {
+                let (code, framing, persistent, name, used) = {
                     let Some((head, used)) =
                         parse_response(&self.buffer, &Limits::default(), "GET").expect("heads are well-formed")
                     else {
                         return answered;
                     };
-                    (head.code, head.framing, head.persistent, used)
+                    let name = head.headers.iter().find(|field| field.name.eq_ignore_ascii_case(NAME));
+                    let name = name.map(|field| String::from_utf8_lossy(field.value).into_owned());
+                    (head.code, head.framing, head.persistent, name, used)
                 };
                 self.buffer.drain(..used);
+                if code == 101 {
+                    assert!(matches!(self.ask, Some(Ask::Socket(_))), "{:?} becomes a WebSocket", self.ask);
+                    (self.begun, self.code, self.persistent) = (true, code, false);
+                    let mut socket = Socket::new(&name.expect("the backend tells its name"));
+                    socket.on_bytes(&std::mem::take(&mut self.buffer), facts);
+                    self.socket = Some(socket);
+                    return answered;
+                }
                 self.decoder = Some(BodyDecoder::new(framing));
                 (self.begun, self.code, self.persistent) = (true, code, persistent);
                 assert!(framing != BodyFraming::UntilClose, "a response to HTTP/1.1 that only its connection ends");
                 (self.length, self.last) = (0, 0);
                 self.content.clear();
                 if let Some(Ask::Stream(channels)) = &self.ask {
-                    self.channels = channels
-                        .iter()
-                        .map(|name| (name.to_string(), (published.get(name).copied().unwrap_or(0), 0)))
-                        .collect();
+                    self.channels =
+                        channels.iter().map(|name| (name.to_string(), (facts.published(name), 0))).collect();
                 }
             }
             let Some(decoder) = &mut self.decoder else { return answered };
@@ -195,7 +237,7 @@ impl Client {
                     self.reliable = to;
                 }
             }
-            Some(Ask::Upload(_) | Ask::Reliable) | None => {}
+            Some(Ask::Upload(_) | Ask::Reliable | Ask::Socket(_)) | None => {}
             Some(Ask::Stream(_) | Ask::Poll(_)) => {
                 while let Some(end) = self.content.iter().position(|&byte| byte == b';') {
                     let item: Vec<u8> =
@@ -207,12 +249,10 @@ impl Client {
     }
 
     fn take_item(&mut self, item: &str) {
-        let parts: Vec<&str> = item.split(',').collect();
-        let &[global, channel, number, _] = &parts[..] else {
+        let Some(Item { global, channel, number }) = Item::read(item) else {
             assert!(item == "hello" || item == "timeout", "{item:?} was never published");
             return;
         };
-        let (global, number): (u64, u64) = (global.parse().expect("a number"), number.parse().expect("a number"));
         assert!(global > self.last, "item {global} comes after {}: the order of publishing is lost", self.last);
         self.last = global;
         if let Some((known, last)) = self.channels.get_mut(channel) {
@@ -223,11 +263,12 @@ impl Client {
     }
 
     /// Channels of a stream of which items are missing, though nobody has more to send.
-    pub fn missing(&self, published: &BTreeMap<&'static str, u64>) -> Vec<String> {
+    pub fn missing(&self, facts: &Facts) -> Vec<String> {
         let missing = |name: &str, known: u64, last: u64| {
-            let latest = published.get(name).copied().unwrap_or(0);
+            let latest = facts.published(name);
             (latest > known && last != latest).then(|| format!("{name}: {last} of {latest}, {known} before"))
         };
-        self.channels.iter().filter_map(|(name, (known, last))| missing(name, *known, *last)).collect()
+        let of_socket = self.socket.iter().flat_map(|socket| socket.missing(facts));
+        self.channels.iter().filter_map(|(name, (known, last))| missing(name, *known, *last)).chain(of_socket).collect()
     }
 }

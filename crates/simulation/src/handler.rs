@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 //! A handler: its engine, driven as its worker does it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use grip::Instruct;
+use grip::websocket::control::Control;
 use handler::context::{Actions, Address, Context, GivenBack, Sent};
 use handler::engine::recovering::{Change, Recovering, Told};
 use handler::engine::{Engine, Limits};
@@ -13,11 +14,13 @@ use handler::take_over::accept::{self, Accept};
 use handler::take_over::admission::{Decision, Prepared};
 use handler::take_over::arrears::Arrears;
 use handler::take_over::asked;
+use rpc::Call;
 use rpc::call::{failure, success};
-use rpc::{Call, ws_control};
+use rpc::ws_control::{self, Kind};
 use tnetstring::Writer;
 use zhttp::{Ext, Packet, PeerId, Peers};
 
+use crate::frontend::RECOVER_WAIT;
 use crate::net::{Lane, Net, Part};
 
 /// Bytes that may wait for one client for longer than [`QUEUE_TIME`].
@@ -34,6 +37,18 @@ pub struct Handler {
     /// With what its file says.
     arrears: Arrears,
     frontends: BTreeSet<Part>,
+    /// What it has subscribed clients to: the request's address, and the channel.
+    subscribed: Vec<(String, String)>,
+    /// Addresses of WebSockets by their names.
+    sockets: BTreeMap<Vec<u8>, String>,
+    /// The proxy has left, and its successor has not named all WebSockets.
+    awaits_names: bool,
+    /// The proxy that is there has named all.
+    is_told: bool,
+    /// Publishers had their answers while something for the proxy had not left.
+    owes_proxy: bool,
+    /// It has begun to publish before the proxy had named all.
+    pub is_blind: bool,
     next_second: Instant,
     /// Nobody has any reason to break the rules.
     strict: bool,
@@ -42,6 +57,7 @@ pub struct Handler {
 struct Outputs<'a> {
     name: &'a [u8],
     peers: &'a Peers,
+    subscribed: &'a mut Vec<(String, String)>,
     net: &'a mut Net,
     writer: Writer,
     strict: bool,
@@ -81,7 +97,7 @@ impl Actions for Outputs<'_> {
 
     fn control(&mut self, packet: &ws_control::Packet<'_>) -> Sent {
         let bytes = packet.encode().expect("it is flat");
-        match self.net.send(Part::Handler, Part::Proxy, Lane::Control, &bytes) {
+        match self.net.send(Part::Handler, Part::Proxy, Lane::Told, &bytes) {
             Some(true) => Sent::Taken,
             Some(false) => Sent::Full,
             None => Sent::Lost,
@@ -93,6 +109,9 @@ impl Actions for Outputs<'_> {
     fn unfollow(&mut self, _: &str) {}
 
     fn report(&mut self, notice: Notice<'_>) {
+        if let Notice::Subscribed { uri, channel } = notice {
+            self.subscribed.push((uri.to_string(), channel.to_string()));
+        }
         // A call that got no answer is repeated when the link to the handler ends.
         let wrong = matches!(notice, Notice::Violation(..) | Notice::HeldAlready(_));
         assert!(!wrong || !self.strict, "{notice}");
@@ -104,7 +123,14 @@ impl Actions for Outputs<'_> {
 
 macro_rules! outputs {
     ($this:ident, $net:ident) => {
-        Outputs { name: &$this.name, peers: &$this.peers, net: $net, writer: Writer::new(1024), strict: $this.strict }
+        Outputs {
+            name: &$this.name,
+            peers: &$this.peers,
+            subscribed: &mut $this.subscribed,
+            net: $net,
+            writer: Writer::new(1024),
+            strict: $this.strict,
+        }
     };
 }
 
@@ -131,13 +157,23 @@ impl Handler {
             filter_messages: 100,
             filter_bytes: 100_000,
         };
+        let mut engine = Engine::new(limits, now);
+        if frontends > 0 {
+            engine.expect_websockets(now + RECOVER_WAIT);
+        }
         Handler {
             name: name.to_vec(),
-            engine: Engine::new(limits, now),
+            engine,
             peers: Peers::default(),
             recovering: Recovering::new(frontends, now),
             arrears: Arrears::read(file),
             frontends: BTreeSet::new(),
+            subscribed: Vec::new(),
+            sockets: BTreeMap::new(),
+            awaits_names: false,
+            is_told: false,
+            owes_proxy: false,
+            is_blind: false,
             next_second: now,
             strict,
         }
@@ -153,18 +189,54 @@ impl Handler {
         self.recovering.is_under_way()
     }
 
-    /// The proxy says something about WebSockets.
-    pub fn on_control(&mut self, message: &[u8], now: Instant, net: &mut Net) {
+    /// The proxy says something about WebSockets. Gives those that are subscribed now, with their channels.
+    pub fn on_control(&mut self, message: &[u8], now: Instant, net: &mut Net) -> Vec<(String, String)> {
         let packet = ws_control::Packet::decode(message).expect("the proxy sends packets");
         if let Some(proxy) = packet.from.as_deref().and_then(|from| self.peers.intern(from)) {
             self.engine.note_sent_to_sockets(proxy, &packet.marks, now);
         }
+        self.subscribed.clear();
         let cx = &mut outputs!(self, net);
         self.engine.on_control(&packet, &mut Context::new(now, cx));
-        if packet.named_all && self.recovering.on_all_named(&mut self.engine, &mut Context::new(now, cx)) {
-            cx.control(&ws_control::Packet { takes_up: true, ..ws_control::Packet::default() });
+        if packet.named_all {
+            (self.awaits_names, self.is_told) = (false, true);
+            if self.recovering.on_all_named(&mut self.engine, &mut Context::new(now, cx)) {
+                cx.control(&ws_control::Packet { takes_up: true, ..ws_control::Packet::default() });
+            }
         }
         self.end_recovery(now, net);
+        packet.items.iter().filter_map(|item| self.subscription(item)).collect()
+    }
+
+    /// Name and channel of a WebSocket that has been subscribed because of this item.
+    fn subscription(&mut self, item: &ws_control::Item<'_>) -> Option<(String, String)> {
+        if let (Kind::Here, Some(uri)) = (item.kind, &item.uri) {
+            self.sockets.insert(item.cid.to_vec(), String::from_utf8_lossy(uri).into_owned());
+        }
+        let message = item.message.as_ref().filter(|_| item.kind == Kind::Grip)?;
+        let Ok(Control::Subscribe { channel, .. }) = Control::read(message) else { return None };
+        let uri = self.sockets.get(&*item.cid)?;
+        let is_subscribed = self.subscribed.iter().any(|(of, to)| of == uri && **to == *channel);
+        is_subscribed.then(|| (String::from_utf8_lossy(&item.cid).into_owned(), channel.to_string()))
+    }
+
+    /// Whether something that was published is lost for WebSockets if it dies now: it waits here for a successor of the proxy to name
+    /// them, or for the proxy to keep up.
+    pub fn has_untold(&self, net: &Net) -> bool {
+        let waits = self.awaits_names
+            || net.name(Part::Proxy).is_none()
+            || net.is_of_the_dead(Part::Proxy, Part::Handler, Lane::Told);
+        waits || self.owes_proxy && net.untold() > 0
+    }
+
+    /// Whether the proxy that is there has named all WebSockets.
+    pub fn is_told(&self) -> bool {
+        self.is_told
+    }
+
+    /// WebSockets that it knows.
+    pub fn websockets(&self) -> usize {
+        self.engine.websockets()
     }
 
     /// The link to the proxy has ended by which it is told of WebSockets. What it has got nothing of is not for its successor, who
@@ -172,9 +244,11 @@ impl Handler {
     fn on_control_left(&mut self, now: Instant, net: &mut Net) {
         if self.engine.goes_on_without_proxy() {
             self.engine.flush(&mut Context::new(now, &mut outputs!(self, net)));
-            net.take_unsent(Part::Handler, Part::Proxy, Lane::Control);
+            net.take_unsent(Part::Handler, Part::Proxy, Lane::Told);
             self.engine.proxy_left();
+            self.awaits_names = true;
         }
+        self.is_told = false;
     }
 
     /// The file that it leaves for a successor.
@@ -193,7 +267,9 @@ impl Handler {
     /// Whether publishers get their answers, as they do when all has left or they have waited for long enough.
     pub fn acknowledges(&mut self, has_waited: bool, net: &Net) -> bool {
         let behind = self.behind(net);
-        if behind.is_empty() || has_waited {
+        let untold = net.untold() > 0;
+        if (behind.is_empty() && !untold) || has_waited {
+            self.owes_proxy = untold;
             for name in &behind {
                 self.arrears.add_waiting(name);
             }
@@ -228,6 +304,7 @@ impl Handler {
         let has_proxy = net.name(Part::Proxy).is_some();
         if self.recovering.end(has_proxy, &mut self.engine, &mut Context::new(now, &mut outputs!(self, net))) {
             self.recovering.note_heard(&mut self.arrears, &self.peers);
+            self.is_blind = !self.is_told;
         }
     }
 
@@ -283,7 +360,7 @@ impl Handler {
 
     /// A link to the proxy has ended.
     pub fn on_proxy_left(&mut self, name: &[u8], lane: Lane, now: Instant, net: &mut Net) {
-        if lane == Lane::Control {
+        if lane == Lane::Told {
             self.on_control_left(now, net);
         }
         if let Some(peer) = self.peers.find(name).filter(|_| lane == Lane::Stream) {

@@ -9,29 +9,38 @@
 //! - nobody breaks the rules of sessions (a violation is a panic), and no queue grows without bound;
 //! - a stream gets every item of its channels once and in the order of publishing, or it is seen to end;
 //! - a long-poll that says what it has gets what follows, whatever is published between its backend's answer and the hold;
+//! - a WebSocket over HTTP gets every item of a channel once and in the order of publishing, from when a handler has subscribed it, or
+//!   it is seen to end; its backend hears every message of the client in order, and twice only where the request says so;
 //! - a response is what the backend sent, or it is seen to be cut off;
 //! - where only proxies die, nothing that is held ends, and a request whose response had not begun is answered: by the next proxy, or
-//!   with 502 if it must not, or may no more, be sent again.
+//!   with 502 if it must not, or may no more, be sent again;
+//! - where only proxies or only handlers die, no WebSocket ends for that, but for one in the middle of a message. Where both do, some
+//!   also end because a handler begins to publish before a proxy has named them; and items are missed only of those that were
+//!   published before handler and proxy had both died, neither of them named to the other ([`facts`]).
 //!
-//! And at the end: who was not cut off has got everything; and when all clients have gone, no part has a session left.
+//! And at the end: who was not cut off has got everything; and when all clients have gone, no part has a session left, and backends
+//! have been told of the end of each WebSocket, unless frontends that keep nothing die or servers halt.
 //!
-//! - [`net`], [`random`]: links and chance. [`frontend`], [`proxy`], [`handler`], [`backend`]: the processes. [`client`]: who knows what it
-//!   should get.
+//! - [`net`], [`random`]: links and chance. [`frontend`], [`proxy`], [`handler`], [`backend`]: the processes; [`conversations`]: what
+//!   backends know of WebSockets. [`client`], [`socket`]: who knows what it should get, by the [`facts`].
 //! - [`world`]: all of them and the clock. [`weather`]: what goes wrong. [`report`]: what has happened.
 //!
-//! `cargo test -p simulation` makes 400 runs in each weather. `SIMULATION_SEEDS=n` makes so many, `SIMULATION_SEED=n` repeats
+//! `cargo test -p simulation` makes 300 runs in each weather. `SIMULATION_SEEDS=n` makes so many, `SIMULATION_SEED=n` repeats
 //! one, `SIMULATION_LOG=1` shows what the engines would have logged, `SIMULATION_TRACE=1` each packet.
 
 #![forbid(unsafe_code)]
 
 pub mod backend;
 pub mod client;
+pub mod conversations;
+pub mod facts;
 pub mod frontend;
 pub mod handler;
 pub mod net;
 pub mod proxy;
 pub mod random;
 pub mod report;
+pub mod socket;
 pub mod weather;
 pub mod world;
 

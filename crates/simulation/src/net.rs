@@ -33,14 +33,16 @@ pub enum Lane {
     Inspect,
     /// Long-polls that go back to the proxy.
     Retry,
-    /// What proxy and handler tell each other about WebSockets.
+    /// What the proxy tells the handler about WebSockets.
     Control,
+    /// What the handler tells the proxy about them.
+    Told,
 }
 
 impl Lane {
     /// Whether its packets are for whoever is there: what one that dies has got nothing of goes to its successor.
     fn is_for_any(self) -> bool {
-        matches!(self, Lane::First | Lane::Retry | Lane::Control)
+        matches!(self, Lane::First | Lane::Retry | Lane::Control | Lane::Told)
     }
 }
 
@@ -115,6 +117,14 @@ impl Net {
         links.into_iter().flatten().map(|link| link.len().saturating_sub(LINK)).sum()
     }
 
+    /// Packets that the handler has for the proxy about WebSockets, and that have not left it.
+    pub fn untold(&self) -> usize {
+        let told = self.links.get(&(Part::Handler, Part::Proxy, Lane::Told)).map_or(0, VecDeque::len);
+        let is_linked =
+            self.names.contains_key(&Part::Proxy) && !self.is_of_the_dead(Part::Proxy, Part::Handler, Lane::Told);
+        if is_linked { told.saturating_sub(LINK) } else { told }
+    }
+
     /// The handler dies in its turn, or before the answers of that have left, or after; what its links have no room for is lost in
     /// any case.
     pub fn lose_turn(&mut self, of: impl Fn(Lane) -> bool) {
@@ -125,8 +135,8 @@ impl Net {
                 link.pop_back();
             }
         }
-        for ((from, to, _), link) in &mut self.links {
-            if *from == Part::Handler && matches!(to, Part::Frontend(_)) {
+        for ((from, to, lane), link) in &mut self.links {
+            if *from == Part::Handler && (matches!(to, Part::Frontend(_)) || *lane == Lane::Told) {
                 link.truncate(of_predecessors(link) + LINK);
             }
         }
@@ -148,9 +158,18 @@ impl Net {
         let Some(name) = self.names.remove(&part) else { return };
         self.stopped.remove(&part);
         self.full.retain(|(from, to, _)| *from != part && *to != part);
+        // What has not left it, because nobody was there, or it had not noticed who.
+        let untold: Vec<Key> = self.links.keys().copied().filter(|key| key.0 == part && !self.is_open(*key)).collect();
+        untold.into_iter().for_each(|key| drop(self.links.remove(&key)));
         self.links.retain(|(_, to, lane), link| {
             if *to == part {
-                link.drain(..if lane.is_for_any() { random.below(link.len() + 1) } else { link.len() });
+                // What somebody has sent who is gone as well has left that one.
+                let of_the_dead = link.iter().rposition(|message| matches!(message, Message::Left(_)));
+                let count = match lane.is_for_any() {
+                    true => random.below(link.len() + 1).max(of_the_dead.map_or(0, |at| at + 1)),
+                    false => link.len(),
+                };
+                link.drain(..count);
             }
             !link.is_empty()
         });
@@ -195,6 +214,11 @@ impl Net {
         link.is_some_and(|link| link.iter().any(|message| matches!(message, Message::Left(_))))
     }
 
+    /// Whether the sender has a link to the receiver that is there, as far as it knows.
+    fn is_open(&self, (from, to, lane): Key) -> bool {
+        self.names.contains_key(&to) && !(lane.is_for_any() && self.is_of_the_dead(to, from, lane))
+    }
+
     /// Sends; `None` if nobody is there, otherwise whether there is room for more.
     pub fn send(&mut self, from: Part, to: Part, lane: Lane, bytes: &[u8]) -> Option<bool> {
         if !self.names.contains_key(&to) && !lane.is_for_any() {
@@ -224,7 +248,7 @@ impl Net {
     pub fn ready(&self) -> Vec<(Part, Part, Lane)> {
         let runs = |part| self.names.contains_key(part) && !self.stopped.contains(part);
         let ready = self.links.iter().filter(|((_, to, _), link)| !link.is_empty() && runs(to));
-        ready.map(|(key, _)| *key).collect()
+        ready.map(|(key, _)| *key).filter(|key| self.is_open(*key)).collect()
     }
 
     /// The next message of a link, for people.
@@ -273,7 +297,7 @@ fn lanes(from: Part, to: Part) -> Vec<Lane> {
         (Part::Frontend(_), Part::Backend) | (Part::Backend, Part::Frontend(_)) => Vec::new(),
         (Part::Backend, Part::Handler) | (Part::Handler, Part::Backend) => Vec::new(),
         (Part::Proxy, Part::Handler) | (Part::Handler, Part::Proxy) => {
-            vec![Lane::Stream, Lane::Accept, Lane::Inspect, Lane::Control]
+            vec![Lane::Stream, Lane::Accept, Lane::Inspect, Lane::Control, Lane::Told]
         }
         (Part::Proxy, Part::Frontend(_)) => vec![Lane::Stream, Lane::First],
         (Part::Frontend(_), _) => vec![Lane::Stream, Lane::Published],

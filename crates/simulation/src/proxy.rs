@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 //! A proxy: its engine, driven as its worker does it.
 
+use std::hash::{DefaultHasher, Hasher as _};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use proxy::context::{Config, Links, Note};
 use proxy::engine::Engine;
@@ -81,10 +82,22 @@ impl Links for Sockets<'_> {
 impl Proxy {
     /// A proxy that asks so many frontends for the WebSockets of its predecessor.
     pub fn new(name: &str, frontends: usize, now: Instant) -> Self {
-        let (routes, problems) = Table::parse(b"* backend:80\n", "routes", &());
+        let routes: &[u8] = b"* backend:80\n*,proto=ws backend:80,over_http\n";
+        let (routes, problems) = Table::parse(routes, "routes", &());
         assert!(problems.is_empty(), "{problems:?}");
-        let config = Config { max_open_requests: 1_000, recover_wait: RECOVER_WAIT, ..Config::default() };
+        let config = Config {
+            max_open_requests: 1_000,
+            recover_wait: RECOVER_WAIT,
+            session_queue_bytes: 1_000_000,
+            session_queue_time: Duration::from_secs(5),
+            max_message_size: 1_000_000,
+            events_timeout: Duration::from_secs(60),
+            ..Config::default()
+        };
         let mut engine = Engine::new(name, config, Arc::new(routes), now, 1_000_000);
+        let mut names = DefaultHasher::new();
+        names.write(name.as_bytes());
+        engine.name_by(names);
         if frontends > 0 {
             engine.expect_strangers(now + RECOVER_WAIT);
         }
@@ -111,7 +124,7 @@ impl Proxy {
             (Part::Handler, Lane::First) => self.engine.internal_request(message, now, sockets),
             (Part::Handler, Lane::Stream) => self.engine.client_packet(message, now, sockets),
             (Part::Handler, Lane::Retry) => self.engine.retry(message, now, sockets),
-            (Part::Handler, Lane::Control) => self.engine.control_packet(message, now, sockets),
+            (Part::Handler, Lane::Told) => self.engine.control_packet(message, now, sockets),
             (Part::Handler, _) => self.engine.accept_reply(message, now, sockets),
             _ => self.engine.origin_packet(message, now, sockets),
         }
@@ -166,7 +179,7 @@ impl Proxy {
                 self.recovering.on_handler_left();
                 self.engine.accept_lost(now, sockets);
             }
-            (Part::Handler, Lane::Control) => self.handlers_left[1] += 1,
+            (Part::Handler, Lane::Told) => self.handlers_left[1] += 1,
             // What was sent to it may be lost.
             (Part::Backend, Lane::First) => self.engine.outbound_left(b"", now, sockets),
             (Part::Backend, _) => self.engine.outbound_left(name, now, sockets),

@@ -16,11 +16,13 @@ pub enum Weather {
     Heirs,
     /// Only proxies die, and some time passes before there is another.
     Proxies,
+    /// Proxies and handlers die, one at a time or close after each other.
+    Successors,
 }
 
 impl Weather {
     /// Whether servers can leave records with a frontend, and hear the end of its links.
     pub fn is_able(self, frontend: u8) -> bool {
-        frontend == 0 || matches!(self, Weather::Heirs | Weather::Proxies)
+        frontend == 0 || matches!(self, Weather::Heirs | Weather::Proxies | Weather::Successors)
     }
 }

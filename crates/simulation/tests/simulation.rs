@@ -10,7 +10,7 @@ fn run(weather: Weather) -> Report {
     let number = |name: &str| std::env::var(name).ok().and_then(|number| number.parse::<u64>().ok());
     let seeds = match number("SIMULATION_SEED") {
         Some(seed) => seed..seed + 1,
-        None => 0..number("SIMULATION_SEEDS").unwrap_or(400),
+        None => 0..number("SIMULATION_SEEDS").unwrap_or(300),
     };
     let mut all = Report::default();
     for seed in seeds {
@@ -73,4 +73,11 @@ fn proxies_die_and_cost_held_clients_nothing() {
     let report = run(Weather::Proxies);
     much_has_happened(&report);
     assert!(std::env::var_os("SIMULATION_SEED").is_some() || report.deaths > 300, "few proxies die: {report:?}");
+}
+
+#[test]
+fn proxies_and_handlers_die_close_after_each_other() {
+    let report = run(Weather::Successors);
+    much_has_happened(&report);
+    assert!(std::env::var_os("SIMULATION_SEED").is_some() || report.deaths > 300, "few of them die: {report:?}");
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 //! What frontends have kept of a predecessor of this proxy.
 
+use std::hash::DefaultHasher;
 use std::time::Instant;
 
 use zhttp::PeerId;
@@ -13,6 +14,11 @@ impl Engine {
     /// Frontends are asked for the WebSockets of a predecessor, who may name them until then.
     pub fn expect_strangers(&mut self, until: Instant) {
         self.websockets.expect_strangers(until);
+    }
+
+    /// Makes the names of WebSockets with this key, so that a run can be repeated.
+    pub fn name_by(&mut self, names: DefaultHasher) {
+        self.websockets.name_by(names);
     }
 
     /// The number by which a frontend is known.

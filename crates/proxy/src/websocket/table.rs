@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 //! All WebSockets, and which one a packet or an item is for.
 
-use std::hash::BuildHasher as _;
+use std::hash::{BuildHasher as _, DefaultHasher, Hash as _, Hasher as _};
 use std::time::{Duration, Instant};
 
 use routes::Table as Routes;
@@ -47,8 +47,8 @@ pub struct Table {
     timers: Wheel<Timer>,
     /// How often a timer was set.
     notes: u32,
-    /// Makes names that nobody can guess.
-    names: std::hash::RandomState,
+    /// Makes names that nobody can guess: it has a key that nobody knows.
+    names: DefaultHasher,
     /// What of the handler's messages may wait for a client.
     limit: Limit,
     /// What has come from handlers.
@@ -77,7 +77,7 @@ impl Table {
             forms: Forms::default(),
             notes: 0,
             timers: Wheel::new(TICK, now),
-            names: std::hash::RandomState::new(),
+            names: std::hash::RandomState::new().build_hasher(),
             limit,
             had: Had::default(),
             takes_up: false,
@@ -132,13 +132,24 @@ impl Table {
     }
 
     fn name(&self, serial: u64) -> Uuid {
-        let halves = [self.names.hash_one((serial, 0)), self.names.hash_one((serial, 1))];
+        let halves = [self.hash(serial, 0), self.hash(serial, 1)];
         Uuid::random(u128::from(halves[0]) << 64 | u128::from(halves[1]))
     }
 
     /// Up to a second, the same for the same number.
     fn jitter(&self, serial: u64) -> Duration {
-        Duration::from_millis(self.names.hash_one((serial, 2)) % 1000)
+        Duration::from_millis(self.hash(serial, 2) % 1000)
+    }
+
+    fn hash(&self, serial: u64, part: u8) -> u64 {
+        let mut hasher = self.names.clone();
+        (serial, part).hash(&mut hasher);
+        hasher.finish()
+    }
+
+    /// Makes names with this key from now on, so that a run can be repeated.
+    pub fn name_by(&mut self, names: DefaultHasher) {
+        self.names = names;
     }
 
     /// Lets one do something, and forgets it if that was the last thing.

@@ -2,13 +2,16 @@
 //! What clients do, and what they may see.
 
 use super::{CHANNELS, CLIENTS, FRONTENDS, World};
-use crate::client::{Ask, Client};
+use crate::client::{Ask, Client, Deaths};
 use crate::frontend::Connection;
 use crate::net::Part;
+use crate::socket::Socket;
 use crate::weather::Weather;
 
 /// How often a request goes to another proxy at most.
 const RETRIES: usize = 2;
+/// The code by which a WebSocket is closed that nobody can go on with.
+const RESTARTED: u16 = 1012;
 
 impl World {
     pub(super) fn client_acts(&mut self) {
@@ -20,7 +23,7 @@ impl World {
                 self.frontends.get_mut(&index).filter(|_| !self.net.stopped.contains(&Part::Frontend(index)))
             {
                 frontend.accept(id, self.now);
-                self.clients.insert(id, Client::new(index));
+                self.clients.insert(id, Client::new(id, index));
             }
         }
         let ids: Vec<u32> = self.clients.keys().copied().collect();
@@ -39,21 +42,49 @@ impl World {
             self.serve(id, most);
         }
         self.ask(id);
+        self.speak(id);
+    }
+
+    /// A WebSocket's client says something, or closes.
+    fn speak(&mut self, id: u32) {
+        let what = self.random.below(40);
+        let Some(socket) = self.clients.get_mut(&id).and_then(|client| client.socket.as_mut()) else { return };
+        match what {
+            _ if !socket.may_speak() => return,
+            0 => socket.close(),
+            1 => socket.say(true),
+            2..15 => socket.say(false),
+            _ => return,
+        }
+        self.send(id);
+    }
+
+    /// Gives the frontend what a WebSocket's client has to send. Says whether there was anything.
+    fn send(&mut self, id: u32) -> bool {
+        let Some(client) = self.clients.get_mut(&id) else { return false };
+        let (Some(frontend), Some(socket)) = (self.frontends.get_mut(&client.frontend), &mut client.socket) else {
+            return false;
+        };
+        if self.net.stopped.contains(&Part::Frontend(client.frontend)) {
+            return false;
+        }
+        let bytes = socket.take_output();
+        if !bytes.is_empty() {
+            frontend.push(id, &bytes, self.now, &mut self.net);
+        }
+        !bytes.is_empty()
     }
 
     /// Begins a request if the client has none.
     fn ask(&mut self, id: u32) {
-        let ask = match self.random.below(13) {
+        let ask = match self.random.below(17) {
+            13.. => Ask::Socket(self.some_channels()),
             10.. => Ask::Reliable,
             0..2 => Ask::Plain(self.random.below(6_000)),
             2 => Ask::Upload(self.random.below(5_000)),
             3 => Ask::Both(3_000 + self.random.below(5_000)),
             4..6 => Ask::Poll(CHANNELS[self.random.below(CHANNELS.len())]),
-            _ => {
-                let first = self.random.below(CHANNELS.len());
-                let count = 1 + self.random.below(2);
-                Ask::Stream((0..count).map(|i| CHANNELS[(first + i) % CHANNELS.len()]).collect())
-            }
+            _ => Ask::Stream(self.some_channels()),
         };
         let (now, net) = (self.now, &mut self.net);
         let Some(client) = self.clients.get_mut(&id).filter(|client| client.is_free()) else { return };
@@ -61,9 +92,15 @@ impl World {
             return;
         }
         let Some(frontend) = self.frontends.get_mut(&client.frontend) else { return };
-        let head = client.ask(ask, self.proxies_dead);
+        let head = client.ask(ask, self.deaths);
         self.report.asked += 1;
         frontend.push(id, &head, now, net);
+    }
+
+    fn some_channels(&mut self) -> Vec<&'static str> {
+        let first = self.random.below(CHANNELS.len());
+        let count = 1 + self.random.below(2);
+        (0..count).map(|i| CHANNELS[(first + i) % CHANNELS.len()]).collect()
     }
 
     /// A client reads and sends as far as it can; says whether anything moved.
@@ -83,31 +120,48 @@ impl World {
         }
         let (bytes, connection) = frontend.pull(id, most, now, net);
         moved |= !bytes.is_empty();
-        if let Some((ask, code)) = client.on_bytes(&bytes, &self.published) {
-            let deaths = self.proxies_dead - client.deaths_before;
+        if let Some((ask, code)) = client.on_bytes(&bytes, &self.facts) {
+            let deaths = self.deaths.since(client.deaths_before);
             self.report.answered += 1;
             self.report.refused += usize::from(code == 502);
-            assert!(
-                may_be_answered(self.weather, &ask, code, deaths),
-                "{ask:?} is answered with {code}, {deaths} deaths"
-            );
+            assert!(may_be_answered(self.weather, &ask, code, deaths), "{ask:?} is answered with {code}, {deaths:?}");
         }
         if connection != Connection::Open {
             if let Some(ask) = &client.ask {
                 let is_late = frontend.is_late(id);
-                self.report.cut += 1;
+                let leaves = client.socket.as_ref().is_some_and(Socket::is_leaving_by_itself);
+                self.report.cut += usize::from(!leaves);
                 self.report.held_cut += usize::from(client.begun && ask.is_held() && !is_late);
-                let may_be = may_be_cut(self.weather, ask, client.begun) || is_late;
-                assert!(may_be, "client {id} is cut off, begun {}: {ask:?}, slow {}", client.begun, client.lazy);
+                let may_be = match &client.socket {
+                    Some(socket) => is_late || may_end(self.weather, socket, self.may_be_restarted),
+                    None => is_late || may_be_cut(self.weather, ask, client.begun),
+                };
+                let how = client.socket.as_ref().map(|socket| (&socket.name, socket.closed));
+                assert!(
+                    may_be,
+                    "client {id} is cut off, begun {}: {ask:?} {how:?}, slow {}",
+                    client.begun, client.lazy
+                );
             }
-            self.clients.remove(&id);
+            self.forget(id);
             moved = true;
         }
-        moved
+        moved | self.send(id)
+    }
+
+    /// A client is gone. Of a WebSocket the backend has to hear that, unless it was closed because nobody could go on with it.
+    fn forget(&mut self, id: u32) -> Option<Client> {
+        let client = self.clients.remove(&id)?;
+        if let Some(socket) = &client.socket
+            && socket.closed.is_none_or(|closed| closed.code != RESTARTED)
+        {
+            self.gone.push(socket.name.clone());
+        }
+        Some(client)
     }
 
     pub(super) fn hang_up(&mut self, id: u32) {
-        if let Some(client) = self.clients.remove(&id)
+        if let Some(client) = self.forget(id)
             && let Some(frontend) = self.frontends.get_mut(&client.frontend)
         {
             frontend.hang_up(id, self.now, &mut self.net);
@@ -115,19 +169,24 @@ impl World {
     }
 }
 
-/// Whether a request may be answered with such a status if so many proxies have died meanwhile.
-fn may_be_answered(weather: Weather, ask: &Ask, code: u16, deaths: usize) -> bool {
+/// Whether a request may be answered with such a status if so many servers have died meanwhile.
+fn may_be_answered(weather: Weather, ask: &Ask, code: u16, deaths: Deaths) -> bool {
+    let by_proxies = || match ask {
+        // Done twice, it may do something else than done once.
+        Ask::Upload(_) | Ask::Both(_) => deaths.proxies > 0,
+        // The handler may have been giving it back to the proxy.
+        Ask::Reliable => deaths.proxies > 0,
+        Ask::Plain(_) | Ask::Stream(_) | Ask::Poll(_) | Ask::Socket(_) => deaths.proxies > RETRIES,
+    };
     match weather {
         _ if code == 200 => true,
         Weather::Fair => false,
-        Weather::Proxies if code == 502 && deaths > 0 => match ask {
-            // Done twice, it may do something else than done once.
-            Ask::Upload(_) | Ask::Both(_) => true,
-            // The handler may have been giving it back to the proxy.
-            Ask::Reliable => true,
-            Ask::Plain(_) | Ask::Stream(_) | Ask::Poll(_) => deaths > RETRIES,
-        },
-        Weather::Proxies => false,
+        Weather::Proxies => code == 502 && by_proxies(),
+        // A frontend that has never heard of a handler does not know that one has died, and not a proxy. If one handler after the other
+        // dies, a request to hold waits for too long.
+        Weather::Successors => {
+            code == 502 && by_proxies() || matches!(code, 500 | 502) && ask.is_held() && deaths.handlers > 0
+        }
         _ => true,
     }
 }
@@ -139,4 +198,18 @@ fn may_be_cut(weather: Weather, ask: &Ask, begun: bool) -> bool {
         Weather::Proxies => begun,
         _ => true,
     }
+}
+
+/// Whether a WebSocket may end. `may_be_restarted`: a handler has begun to publish before the proxy had named its WebSockets.
+fn may_end(weather: Weather, socket: &Socket, may_be_restarted: bool) -> bool {
+    // Only its proxy could have finished the message.
+    let torn = socket.closed.is_some_and(|closed| closed.torn);
+    let restarted = socket.closed.is_some_and(|closed| closed.code == RESTARTED);
+    socket.is_leaving_by_itself()
+        || match weather {
+            Weather::Fair => false,
+            Weather::Heirs | Weather::Proxies => torn,
+            Weather::Successors => torn || restarted && may_be_restarted,
+            Weather::Halting | Weather::Deadly | Weather::Stormy => true,
+        }
 }

@@ -16,7 +16,7 @@ const PROXY_AWAY: usize = 2_000;
 
 impl World {
     pub(super) fn fault(&mut self) {
-        let rarity = if self.weather == Weather::Proxies { 4 } else { 8 };
+        let rarity = if matches!(self.weather, Weather::Proxies | Weather::Successors) { 4 } else { 8 };
         if !self.random.once_in(rarity) {
             return;
         }
@@ -26,6 +26,7 @@ impl World {
             Weather::Deadly => false,
             Weather::Heirs => return self.replace(Part::Handler),
             Weather::Proxies => return self.replace(Part::Proxy),
+            Weather::Successors => return self.replace_server(),
             Weather::Stormy => self.random.once_in(2),
         };
         match halts {
@@ -41,6 +42,26 @@ impl World {
                 let part = self.any_part();
                 self.replace(part);
             }
+        }
+    }
+
+    /// Proxy or handler dies, and perhaps the other one soon after.
+    fn replace_server(&mut self) {
+        let (first, other) = match self.random.once_in(2) {
+            true => (Part::Proxy, Part::Handler),
+            false => (Part::Handler, Part::Proxy),
+        };
+        self.replace(first);
+        if self.random.once_in(2) {
+            let most = if self.random.once_in(2) { 5 } else { 1_500 };
+            self.death_due = Some((other, self.now + Duration::from_millis(self.random.below(most) as u64)));
+        }
+    }
+
+    /// The second one dies.
+    pub(super) fn die_as_due(&mut self) {
+        if let Some((part, _)) = self.death_due.take_if(|(_, due)| *due <= self.now) {
+            self.replace(part);
         }
     }
 
@@ -94,6 +115,15 @@ impl World {
                 _ => self.net.lose_turn(|_| false),
             }
         }
+        let is_lost = match part {
+            Part::Handler => self.handler.has_untold(&self.net),
+            // A predecessor of the handler does not say again what the proxy has not passed on.
+            Part::Proxy => !self.handler.is_told(),
+            _ => false,
+        };
+        if is_lost {
+            self.facts.lose();
+        }
         self.net.leave(part, &mut self.random);
         let name = match part {
             Part::Frontend(index) => {
@@ -105,13 +135,15 @@ impl World {
             }
             Part::Proxy => {
                 self.proxy = None;
-                self.proxies_dead += 1;
+                self.deaths.proxies += 1;
                 self.proxy_due = Some(now + Duration::from_millis(self.random.below(PROXY_AWAY) as u64));
                 return;
             }
             Part::Handler => {
                 let name = format!("handler_{number}");
                 self.count_handler();
+                self.deaths.handlers += 1;
+                self.may_be_restarted |= self.handler.is_blind;
                 let file = self.handler.file();
                 self.handler = Handler::new(name.as_bytes(), self.frontends.len(), &file, false, now);
                 self.order.iter_mut().for_each(|order| order.given = None);
@@ -119,9 +151,8 @@ impl World {
             }
             Part::Backend => {
                 let name = format!("outbound_{number}");
-                let stored = self.backend.stored;
-                self.backend = Backend::new(name.as_bytes());
-                self.backend.stored = stored;
+                let former = std::mem::replace(&mut self.backend, Backend::new(b""));
+                self.backend = former.succeed(name.as_bytes());
                 name
             }
         };

@@ -9,7 +9,8 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use crate::backend::Backend;
-use crate::client::{Ask, Client};
+use crate::client::{Ask, Client, Deaths};
+use crate::facts::Facts;
 use crate::frontend::Frontend;
 use crate::handler::Handler;
 use crate::net::{Lane, Message, Net, Part};
@@ -47,16 +48,22 @@ pub struct World {
     proxy: Option<Proxy>,
     /// When there is another proxy.
     proxy_due: Option<Instant>,
-    /// Proxies that have died.
-    proxies_dead: usize,
+    /// Servers that have died.
+    deaths: Deaths,
     handler: Handler,
     backend: Backend,
     clients: BTreeMap<u32, Client>,
     next_client: u32,
+    /// Names of WebSockets whose clients have gone.
+    gone: Vec<String>,
+    /// A handler has begun to publish before the proxy had named its WebSockets.
+    may_be_restarted: bool,
     births: u32,
+    /// Who dies next, and when.
+    death_due: Option<(Part, Instant)>,
     resumes: BTreeMap<Part, Instant>,
     stopped_at: BTreeMap<Part, Instant>,
-    published: BTreeMap<&'static str, u64>,
+    facts: Facts,
     items: u64,
     /// What the publisher has no answer for.
     order: Option<Order>,
@@ -79,6 +86,8 @@ impl World {
             (index, Frontend::new(Part::Frontend(index), name.as_bytes(), able, strict, now))
         });
         let frontends = frontends.collect();
+        // Where some are not, servers would wait for them.
+        let asked = if (0..FRONTENDS).all(|index| weather.is_able(index)) { usize::from(FRONTENDS) } else { 0 };
         World {
             random: Random::new(seed),
             weather,
@@ -87,17 +96,20 @@ impl World {
             traces: std::env::var_os("SIMULATION_TRACE").is_some(),
             net,
             frontends,
-            proxy: Some(Proxy::new("proxy_0", 0, now)),
+            proxy: Some(Proxy::new("proxy_0", asked, now)),
             proxy_due: None,
-            proxies_dead: 0,
-            handler: Handler::new(b"handler_0", 0, b"", strict, now),
+            deaths: Deaths::default(),
+            handler: Handler::new(b"handler_0", asked, b"", strict, now),
             backend: Backend::new(b"outbound_0"),
             clients: BTreeMap::new(),
             next_client: 0,
+            gone: Vec::new(),
+            may_be_restarted: false,
             births: 0,
+            death_due: None,
             resumes: BTreeMap::new(),
             stopped_at: BTreeMap::new(),
-            published: BTreeMap::new(),
+            facts: Facts::default(),
             items: 0,
             order: None,
             report: Report::default(),
@@ -121,8 +133,12 @@ impl World {
                 assert_eq!(client.reliable, stored, "client {id} waits for what it has missed of the channel r");
             }
             if client.begun && client.ask.is_some() {
-                let missing = client.missing(&self.published);
+                let missing = client.missing(&self.facts);
                 assert!(missing.is_empty(), "client {id} has not got everything: {missing:?}");
+            }
+            if let Some(socket) = &client.socket {
+                let heard = self.backend.conversations.heard(&socket.name);
+                assert_eq!(heard, socket.sent, "the backend has not heard everything of client {id}");
             }
         }
         self.report.held = self.handler.held();
@@ -139,11 +155,17 @@ impl World {
             "the proxy or the backend has requests without clients"
         );
         assert_eq!(self.handler.held(), 0, "the handler holds requests without clients");
+        assert_eq!(self.handler.websockets(), 0, "the handler knows WebSockets without clients");
+        if !matches!(self.weather, Weather::Halting | Weather::Deadly | Weather::Stormy) {
+            for name in &self.gone {
+                assert!(self.backend.conversations.is_over(name), "the backend has not heard of the end of {name}");
+            }
+        }
         self.report.published = self.items;
         let Report { cut, held_cut, closed, .. } = self.report;
         let unseen = match self.weather {
             Weather::Heirs => cut,
-            Weather::Proxies => held_cut,
+            Weather::Proxies | Weather::Successors => held_cut,
             _ => 0,
         };
         assert!(unseen as u64 <= closed, "{unseen} clients were cut off, but handlers know of {closed} only");
@@ -229,6 +251,7 @@ impl World {
     fn next_due(&mut self) -> Option<Instant> {
         let mut due: Vec<Instant> = self.resumes.values().copied().collect();
         due.extend(self.proxy_due);
+        due.extend(self.death_due.map(|(_, due)| due));
         due.extend(self.order.as_ref().and_then(|order| order.given).map(|given| given + STALLED));
         let parts = [
             (Part::Proxy, self.proxy.as_ref().and_then(Proxy::next_due)),
@@ -256,6 +279,8 @@ impl World {
                 self.report.links_cut += 1;
             }
         }
+        self.may_be_restarted |= self.handler.is_blind;
+        self.die_as_due();
         if self.proxy_due.is_some_and(|due| due <= now) {
             self.start_proxy();
         }
@@ -318,7 +343,9 @@ impl World {
                 }
             }
             (Part::Handler, Message::Packet(bytes)) if lane == Lane::Control => {
-                self.handler.on_control(&bytes, now, net);
+                for (name, channel) in self.handler.on_control(&bytes, now, net) {
+                    self.facts.subscribe(name, channel);
+                }
             }
             (Part::Handler, Message::Packet(bytes)) if from == Part::Proxy && lane == Lane::Stream => {
                 self.handler.on_response(&bytes, now, net);

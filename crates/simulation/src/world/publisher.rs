@@ -13,13 +13,14 @@ impl World {
         let mut items = Vec::new();
         for _ in 0..=self.random.below(4) {
             let channel = CHANNELS[self.random.below(CHANNELS.len())];
-            let number = self.published.entry(channel).or_default();
+            let number = self.facts.published.entry(channel).or_default();
             *number += 1;
             self.items += 1;
             let length = if self.random.once_in(15) { 2_500 } else { self.random.below(60) };
             let content = format!("{},{channel},{number},{};", self.items, "x".repeat(length));
+            let short = format!("{},{channel},{number}", self.items);
             items.push(format!(
-                r#"J{{"channel":"{channel}","id":"{}","formats":{{"http-stream":{{"content":"{content}"}},"http-response":{{"body":"{content}"}}}}}}"#,
+                r#"J{{"channel":"{channel}","id":"{}","formats":{{"http-stream":{{"content":"{content}"}},"http-response":{{"body":"{content}"}},"ws-message":{{"content":"{short}"}}}}}}"#,
                 self.items
             ));
         }

@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+//! A client's WebSocket: every item of its channels must come once and in order, from when it was subscribed to them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use wire::websocket::{Event, Header, Opcode, Reader, Role, mask, write_close};
+
+use crate::conversations::ANSWERED;
+use crate::facts::{Facts, Item};
+
+/// The client's mask. Any will do.
+const MASK: [u8; 4] = [1, 2, 3, 4];
+
+/// See the module.
+pub struct Socket {
+    /// How its backend calls it.
+    pub name: String,
+    reader: Reader,
+    buffer: Vec<u8>,
+    message: Vec<u8>,
+    /// What is to be sent.
+    output: Vec<u8>,
+    /// The last item that has come, of all channels and of each.
+    last: u64,
+    channels: BTreeMap<String, u64>,
+    /// Messages that it has sent, and those of them that have been answered.
+    pub sent: u64,
+    answered: BTreeSet<u64>,
+    /// It has closed by itself, or has asked the backend to.
+    is_leaving: bool,
+    close_sent: bool,
+    /// The close that has come.
+    pub closed: Option<Closed>,
+}
+
+/// A close frame for the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Closed {
+    /// Its code.
+    pub code: u16,
+    /// It came in the middle of a message.
+    pub torn: bool,
+}
+
+impl Socket {
+    /// One that has just been opened, by the name that its backend has for it.
+    pub fn new(name: &str) -> Self {
+        Socket {
+            name: name.to_string(),
+            reader: Reader::new(Role::Client, u64::MAX, false),
+            buffer: Vec::new(),
+            message: Vec::new(),
+            output: Vec::new(),
+            last: 0,
+            channels: BTreeMap::new(),
+            sent: 0,
+            answered: BTreeSet::new(),
+            is_leaving: false,
+            close_sent: false,
+            closed: None,
+        }
+    }
+
+    /// Sends the next message; the last one if `bye`, whose answer is a close.
+    pub fn say(&mut self, bye: bool) {
+        self.sent += 1;
+        self.is_leaving |= bye;
+        let mut content = format!("{}{}", self.sent, if bye { ",bye" } else { "" }).into_bytes();
+        let header = Header { key: Some(MASK), ..Header::whole(Opcode::Text) };
+        self.output.extend_from_slice(&header.encode(content.len()));
+        mask(&mut content, MASK, 0);
+        self.output.extend_from_slice(&content);
+    }
+
+    /// Closes.
+    pub fn close(&mut self) {
+        self.is_leaving = true;
+        self.answer_close();
+    }
+
+    fn answer_close(&mut self) {
+        if !std::mem::replace(&mut self.close_sent, true) {
+            write_close(Some((1000, "")), Some(MASK), &mut self.output);
+        }
+    }
+
+    /// What is to be sent.
+    pub fn take_output(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.output)
+    }
+
+    /// Whether the client may say more.
+    pub fn may_speak(&self) -> bool {
+        !self.is_leaving && !self.close_sent && self.closed.is_none()
+    }
+
+    /// Whether its end is its own wish.
+    pub fn is_leaving_by_itself(&self) -> bool {
+        self.is_leaving
+    }
+
+    /// Bytes have come.
+    pub fn on_bytes(&mut self, bytes: &[u8], facts: &Facts) {
+        self.buffer.extend_from_slice(bytes);
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let mut used = 0;
+        loop {
+            let torn = self.reader.is_within_message();
+            let (count, event) = self.reader.read(&mut buffer[used..]).expect("frames are well-formed");
+            used += count;
+            match event {
+                None if count == 0 => break,
+                None => {}
+                Some(Event::Data { payload, end, .. }) => {
+                    self.message.extend_from_slice(payload);
+                    if end {
+                        let message = std::mem::take(&mut self.message);
+                        self.take_message(&String::from_utf8(message).expect("messages are text"), facts);
+                    }
+                }
+                Some(Event::Close(status)) => {
+                    self.closed = Some(Closed { code: status.map_or(0, |(code, _)| code), torn });
+                    self.answer_close();
+                }
+                Some(event) => panic!("nobody sends {event:?}"),
+            }
+        }
+        buffer.drain(..used);
+        self.buffer = buffer;
+    }
+
+    fn take_message(&mut self, message: &str, facts: &Facts) {
+        if message == "hello" {
+            return;
+        }
+        if let Some(answer) = message.strip_prefix("answer,") {
+            let number = answer.split(',').next().and_then(|number| number.parse().ok()).expect("answers have numbers");
+            assert!(number <= self.sent, "an answer to message {number}, where {} were sent", self.sent);
+            self.answered.insert(number);
+            return;
+        }
+        let Item { global, channel, number } = Item::read(message).expect("items were published");
+        assert!(global > self.last, "item {global} comes after {}: the order of publishing is lost", self.last);
+        self.last = global;
+        let last = self.channels.entry(channel.to_string()).or_default();
+        let before = facts.subscribed(&self.name, channel).map_or(number, |known| known.max(*last));
+        let gap = number > before + 1 && !facts.may_be_missed(channel, number - 1);
+        assert!(!gap && number > *last, "of channel {channel}, item {number} comes after {last} ({before} are known)");
+        *last = number;
+    }
+
+    /// What has not come, though nobody has more to send.
+    pub fn missing(&self, facts: &Facts) -> Vec<String> {
+        let items = facts.subscriptions(&self.name).filter_map(|(channel, known)| {
+            let last = self.channels.get(channel).copied().unwrap_or(0);
+            let latest = facts.published(channel);
+            let lacks = latest > known && last != latest && !facts.may_be_missed(channel, latest);
+            lacks.then(|| format!("{channel}: {last} of {latest}, {known} before"))
+        });
+        let answers =
+            (1..=self.sent).filter(|number| number.is_multiple_of(ANSWERED) && !self.answered.contains(number));
+        items.chain(answers.map(|number| format!("the answer to message {number}"))).collect()
+    }
+}
