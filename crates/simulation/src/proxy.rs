@@ -20,8 +20,8 @@ use crate::net::{Lane, Net, Part};
 pub struct Proxy {
     engine: Engine,
     recovering: Recovering,
-    /// Handlers that have gone, by the links of calls and of what they say about WebSockets.
-    handlers_left: [u32; 2],
+    /// Handlers that have gone, by the links of calls, of what they say about WebSockets, and of what they are told about them.
+    handlers_left: [u32; 3],
 }
 
 struct Sockets<'a> {
@@ -101,7 +101,7 @@ impl Proxy {
         if frontends > 0 {
             engine.expect_strangers(now + RECOVER_WAIT);
         }
-        Proxy { engine, recovering: Recovering::new(frontends, now), handlers_left: [0, 0] }
+        Proxy { engine, recovering: Recovering::new(frontends, now), handlers_left: [0; 3] }
     }
 
     /// Requests under way.
@@ -160,8 +160,8 @@ impl Proxy {
 
     /// Tells a handler that has come which WebSockets there are.
     fn greet_handler(&mut self, now: Instant, net: &mut Net) {
-        let [calls, control] = self.handlers_left;
-        if self.recovering.tells(control >= calls, now) {
+        let [calls, said, told] = self.handlers_left;
+        if self.recovering.tells(said.min(told) >= calls, now) {
             self.engine.handler_joined(now, &mut Sockets { net, writer: Writer::new(1024) });
         }
     }
@@ -180,6 +180,12 @@ impl Proxy {
                 self.engine.accept_lost(now, sockets);
             }
             (Part::Handler, Lane::Told) => self.handlers_left[1] += 1,
+            (Part::Handler, Lane::Control) => {
+                self.handlers_left[2] += 1;
+                if self.engine.tells_all_again(self.handlers_left[2] > self.handlers_left[0]) {
+                    sockets.net.take_unsent(Part::Proxy, Part::Handler, Lane::Control);
+                }
+            }
             // What was sent to it may be lost.
             (Part::Backend, Lane::First) => self.engine.outbound_left(b"", now, sockets),
             (Part::Backend, _) => self.engine.outbound_left(name, now, sockets),

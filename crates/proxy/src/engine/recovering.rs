@@ -16,6 +16,11 @@ impl Engine {
         self.websockets.expect_strangers(until);
     }
 
+    /// Whether a handler is still to be told which WebSockets there are. `ends`: the one that has been told last is about to be gone.
+    pub fn tells_all_again(&self, ends: bool) -> bool {
+        !self.shared.config.recover_wait.is_zero() && (ends || !self.websockets.has_greeted())
+    }
+
     /// Makes the names of WebSockets with this key, so that a run can be repeated.
     pub fn name_by(&mut self, names: DefaultHasher) {
         self.websockets.name_by(names);

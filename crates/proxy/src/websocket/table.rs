@@ -426,6 +426,11 @@ impl Table {
         send(&ws_control::Packet { from: from(), named_all: true, ..Default::default() }, cx);
     }
 
+    /// Whether the handler that is there has been told of all.
+    pub fn has_greeted(&self) -> bool {
+        self.greeted
+    }
+
     /// A predecessor may have had WebSockets that frontends name soon.
     pub fn expect_strangers(&mut self, until: Instant) {
         self.strangers_until = Some(until);

@@ -201,6 +201,8 @@ pub struct Worker {
     full: bool,
     /// How many outbound processes take no requests any more.
     origins_left: u64,
+    /// How many handlers are told nothing about WebSockets any more.
+    listeners_left: u64,
     /// Frontends are asked for the WebSockets of a predecessor, and the handler is told of all.
     recovering: Recovering,
 }
@@ -301,6 +303,7 @@ impl Worker {
             lost_logged: 0,
             full: false,
             origins_left: 0,
+            listeners_left: 0,
             recovering: Recovering::new(frontends, now),
         })
     }
@@ -323,6 +326,7 @@ impl Worker {
             let now = Instant::now();
             self.sockets.now = now;
             self.look_for_lost_requests(now);
+            self.look_for_lost_items();
             let (mut signalled, mut report) = (false, false);
             for event in &ready {
                 match *event {
@@ -380,7 +384,9 @@ impl Worker {
 
     /// Tells a handler that has come which WebSockets there are.
     fn greet_handler(&mut self, now: Instant) {
-        let has_heard = self.control_in.counters().left >= self.sockets.accept.counters().left;
+        let sockets = &self.sockets;
+        let left = self.control_in.counters().left.min(sockets.control_out.counters().left);
+        let has_heard = left >= sockets.accept.counters().left;
         if self.recovering.tells(has_heard, now) {
             self.engine.handler_joined(now, &mut self.sockets);
         }
@@ -412,6 +418,16 @@ impl Worker {
             // Behind the requests that were handed over before. Without a handler it is lost, and repeated in its time.
             let call = rpc::call::encode(Some(self.instance.as_bytes()), None, &ConnMaxNotice { conn_max });
             self.sockets.count(&call.unwrap_or_default());
+        }
+    }
+
+    /// What no handler has got about WebSockets is not for a successor that is told all again: it would take the end of that for its
+    /// own.
+    fn look_for_lost_items(&mut self) {
+        let left = self.sockets.control_out.counters().left;
+        let has_ended = std::mem::replace(&mut self.listeners_left, left) != left;
+        if has_ended && self.engine.tells_all_again(left > self.sockets.accept.counters().left) {
+            self.sockets.control_out.take_unsent();
         }
     }
 

@@ -121,7 +121,8 @@ impl World {
         let (bytes, connection) = frontend.pull(id, most, now, net);
         moved |= !bytes.is_empty();
         if let Some((ask, code)) = client.on_bytes(&bytes, &self.facts) {
-            let deaths = self.deaths.since(client.deaths_before);
+            // A frontend may notice the death of a handler later.
+            let deaths = Deaths { handlers: self.deaths.handlers, ..self.deaths.since(client.deaths_before) };
             self.report.answered += 1;
             self.report.refused += usize::from(code == 502);
             assert!(may_be_answered(self.weather, &ask, code, deaths), "{ask:?} is answered with {code}, {deaths:?}");
@@ -133,7 +134,9 @@ impl World {
                 self.report.cut += usize::from(!leaves);
                 self.report.held_cut += usize::from(client.begun && ask.is_held() && !is_late);
                 let may_be = match &client.socket {
-                    Some(socket) => is_late || may_end(self.weather, socket, self.may_be_restarted),
+                    Some(socket) => {
+                        is_late || may_end(self.weather, socket, self.may_be_restarted || self.handler.is_blind)
+                    }
                     None => is_late || may_be_cut(self.weather, ask, client.begun),
                 };
                 let how = client.socket.as_ref().map(|socket| (&socket.name, socket.closed));

@@ -279,7 +279,6 @@ impl World {
                 self.report.links_cut += 1;
             }
         }
-        self.may_be_restarted |= self.handler.is_blind;
         self.die_as_due();
         if self.proxy_due.is_some_and(|due| due <= now) {
             self.start_proxy();
