@@ -14,9 +14,10 @@
 //! - a response is what the backend sent, or it is seen to be cut off;
 //! - where only proxies die, nothing that is held ends, and a request whose response had not begun is answered: by the next proxy, or
 //!   with 502 if it must not, or may no more, be sent again;
-//! - where only proxies or only handlers die, no WebSocket ends for that, but for one in the middle of a message. Where both do, some
-//!   also end because a handler begins to publish before a proxy has named them; and items are missed only of those that were
-//!   published before handler and proxy had both died, neither of them named to the other ([`facts`]).
+//! - where only proxies or only handlers die, no WebSocket ends for that, but for one in the middle of a message, and one that a handler
+//!   has not heard of yet. Where both do, some also end because a handler begins to publish before a proxy has named them. Then
+//!   items are missed only of those that were published before the second died, if it had not been named the WebSockets of the first one's
+//!   successor, or had not named its own to that ([`facts`]).
 //!
 //! And at the end: who was not cut off has got everything; and when all clients have gone, no part has a session left, and backends
 //! have been told of the end of each WebSocket, unless frontends that keep nothing die or servers halt.

@@ -75,8 +75,8 @@ pub struct Net {
     names: BTreeMap<Part, Vec<u8>>,
     /// Links whose sender waits for room.
     full: BTreeSet<Key>,
-    /// Where the handler has sent to in its turn.
-    turn: Vec<Key>,
+    /// Where handler and proxy have sent to in their turns.
+    turns: Vec<Key>,
     /// Processes that do not run.
     pub stopped: BTreeSet<Part>,
 }
@@ -106,9 +106,9 @@ impl Net {
         }
     }
 
-    /// What the handler has sent so far has left it.
-    pub fn end_turn(&mut self) {
-        self.turn.clear();
+    /// What a process has sent so far has left it.
+    pub fn end_turn(&mut self, part: Part) {
+        self.turns.retain(|(from, ..)| *from != part);
     }
 
     /// Packets that the handler has sent and that its links have no room for.
@@ -125,18 +125,20 @@ impl Net {
         if is_linked { told.saturating_sub(LINK) } else { told }
     }
 
-    /// The handler dies in its turn, or before the answers of that have left, or after; what its links have no room for is lost in
+    /// A process dies in its turn, before what it has for some links has left; what the links of a handler have no room for is lost in
     /// any case.
-    pub fn lose_turn(&mut self, of: impl Fn(Lane) -> bool) {
-        for key in self.turn.drain(..).rev().filter(|(_, _, lane)| of(*lane)) {
-            if let Some(link) = self.links.get_mut(&key)
+    pub fn lose_turn(&mut self, part: Part, of: impl Fn(Part, Lane) -> bool) {
+        let of_it = |key: &Key| key.0 == part;
+        for key in self.turns.extract_if(.., |key| of_it(key)).collect::<Vec<_>>().into_iter().rev() {
+            if let Some(link) = self.links.get_mut(&key).filter(|_| of(key.1, key.2))
                 && let Some(Message::Packet(_)) = link.back()
             {
                 link.pop_back();
             }
         }
         for ((from, to, lane), link) in &mut self.links {
-            if *from == Part::Handler && (matches!(to, Part::Frontend(_)) || *lane == Lane::Told) {
+            let has_queue = matches!(to, Part::Frontend(_)) || *lane == Lane::Told;
+            if part == Part::Handler && *from == part && has_queue {
                 link.truncate(of_predecessors(link) + LINK);
             }
         }
@@ -226,8 +228,8 @@ impl Net {
         }
         let link = self.links.entry((from, to, lane)).or_default();
         link.push_back(Message::Packet(bytes.to_vec()));
-        if from == Part::Handler {
-            self.turn.push((from, to, lane));
+        if matches!(from, Part::Handler | Part::Proxy) {
+            self.turns.push((from, to, lane));
         }
         assert!(link.len() < BOUND, "the link of {from:?} to {to:?} ({lane:?}) has {} packets", link.len());
         if link.len() >= LINK {

@@ -133,9 +133,11 @@ impl World {
                 let leaves = client.socket.as_ref().is_some_and(Socket::is_leaving_by_itself);
                 self.report.cut += usize::from(!leaves);
                 self.report.held_cut += usize::from(client.begun && ask.is_held() && !is_late);
+                let may_be_restarted = self.may_be_restarted || self.handler.is_blind;
                 let may_be = match &client.socket {
                     Some(socket) => {
-                        is_late || may_end(self.weather, socket, self.may_be_restarted || self.handler.is_blind)
+                        let is_known = self.facts.subscriptions(&socket.name).next().is_some();
+                        is_late || may_end(self.weather, socket, may_be_restarted, is_known)
                     }
                     None => is_late || may_be_cut(self.weather, ask, client.begun),
                 };
@@ -204,15 +206,18 @@ fn may_be_cut(weather: Weather, ask: &Ask, begun: bool) -> bool {
 }
 
 /// Whether a WebSocket may end. `may_be_restarted`: a handler has begun to publish before the proxy had named its WebSockets.
-fn may_end(weather: Weather, socket: &Socket, may_be_restarted: bool) -> bool {
+/// `is_known`: a handler has subscribed it to something.
+fn may_end(weather: Weather, socket: &Socket, may_be_restarted: bool, is_known: bool) -> bool {
     // Only its proxy could have finished the message.
     let torn = socket.closed.is_some_and(|closed| closed.torn);
     let restarted = socket.closed.is_some_and(|closed| closed.code == RESTARTED);
     socket.is_leaving_by_itself()
         || match weather {
             Weather::Fair => false,
-            Weather::Heirs | Weather::Proxies => torn,
-            Weather::Successors => torn || restarted && may_be_restarted,
+            Weather::Heirs => torn,
+            // Of one that has just been opened the handler has not heard by the proxy that died, and may have published since.
+            Weather::Proxies => torn || restarted && !is_known,
+            Weather::Successors => torn || restarted && (!is_known || may_be_restarted),
             Weather::Halting | Weather::Deadly | Weather::Stormy => true,
         }
 }

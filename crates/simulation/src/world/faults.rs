@@ -99,6 +99,23 @@ impl World {
         self.net.join(Part::Proxy, name.as_bytes());
     }
 
+    /// A server dies with all of its turn on its way, a part of it or nothing. Links are served one after the other.
+    fn lose_turn(&mut self, part: Part) {
+        match part {
+            Part::Handler => match self.random.below(3) {
+                0 => self.net.lose_turn(part, |_, _| true),
+                1 => self.net.lose_turn(part, |_, lane| lane == Lane::Accept),
+                _ => self.net.lose_turn(part, |_, _| false),
+            },
+            Part::Proxy => {
+                let links = [Part::Frontend(0), Part::Frontend(1), Part::Backend, Part::Handler];
+                let served = self.random.below(2 * links.len()).min(links.len());
+                self.net.lose_turn(part, |to, _| links[served..].contains(&to));
+            }
+            _ => {}
+        }
+    }
+
     /// A process dies, and another takes its place; that of a proxy after a while.
     fn replace(&mut self, part: Part) {
         if part == Part::Proxy && self.proxy.is_none() {
@@ -108,13 +125,7 @@ impl World {
         self.report.deaths += 1;
         self.resume(part);
         let (now, number) = (self.now, self.births);
-        if part == Part::Handler {
-            match self.random.below(3) {
-                0 => self.net.lose_turn(|_| true),
-                1 => self.net.lose_turn(|lane| lane == Lane::Accept),
-                _ => self.net.lose_turn(|_| false),
-            }
-        }
+        self.lose_turn(part);
         let is_lost = match part {
             Part::Handler => self.handler.has_untold(&self.net),
             // A predecessor of the handler does not say again what the proxy has not passed on.

@@ -284,10 +284,11 @@ impl World {
             self.start_proxy();
         }
         if let Some(proxy) = self.proxy.as_mut().filter(|_| !self.net.stopped.contains(&Part::Proxy)) {
+            self.net.end_turn(Part::Proxy);
             proxy.on_timer(now, &mut self.net);
         }
         if self.runs(Part::Handler) {
-            self.net.end_turn();
+            self.net.end_turn(Part::Handler);
             self.handler.on_timer(now, &mut self.net);
         }
         if self.runs(Part::Backend) {
@@ -309,9 +310,7 @@ impl World {
         let (now, net) = (self.now, &mut self.net);
         let weather = self.weather;
         let able = |part| matches!(part, Part::Frontend(index) if weather.is_able(index));
-        if to == Part::Handler {
-            net.end_turn();
-        }
+        net.end_turn(to);
         let Some(message) = net.take(key) else { return };
         if let Message::Packet(bytes) = &message {
             for &byte in bytes {

@@ -43,12 +43,12 @@ impl World {
             return;
         }
         let given = *order.given.get_or_insert_with(|| {
-            self.net.end_turn();
+            self.net.end_turn(Part::Handler);
             self.handler.publish(&order.items, self.now, &mut self.net);
             self.now
         });
         if self.handler.acknowledges(self.now >= given + STALLED, &self.net) {
-            self.net.end_turn();
+            self.net.end_turn(Part::Handler);
             self.order = None;
         }
     }
