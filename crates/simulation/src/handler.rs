@@ -45,6 +45,8 @@ pub struct Handler {
     awaits_names: bool,
     /// The proxy that is there has named all.
     is_told: bool,
+    /// One has.
+    has_been_told: bool,
     /// Publishers had their answers while something for the proxy had not left.
     owes_proxy: bool,
     /// It has begun to publish before the proxy had named all.
@@ -172,6 +174,7 @@ impl Handler {
             sockets: BTreeMap::new(),
             awaits_names: false,
             is_told: false,
+            has_been_told: false,
             owes_proxy: false,
             is_blind: false,
             next_second: now,
@@ -199,7 +202,7 @@ impl Handler {
         let cx = &mut outputs!(self, net);
         self.engine.on_control(&packet, &mut Context::new(now, cx));
         if packet.named_all {
-            (self.awaits_names, self.is_told) = (false, true);
+            (self.awaits_names, self.is_told, self.has_been_told) = (false, true, true);
             if self.recovering.on_all_named(&mut self.engine, &mut Context::new(now, cx)) {
                 cx.control(&ws_control::Packet { takes_up: true, ..ws_control::Packet::default() });
             }
@@ -229,9 +232,9 @@ impl Handler {
         waits || self.owes_proxy && net.untold() > 0
     }
 
-    /// Whether the proxy that is there has named all WebSockets.
-    pub fn is_told(&self) -> bool {
-        self.is_told
+    /// Whether a proxy has named all WebSockets to it, and so what a predecessor had sent them.
+    pub fn has_been_told(&self) -> bool {
+        self.has_been_told
     }
 
     /// WebSockets that it knows.

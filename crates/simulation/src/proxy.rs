@@ -20,6 +20,10 @@ use crate::net::{Lane, Net, Part};
 pub struct Proxy {
     engine: Engine,
     recovering: Recovering,
+    /// Frontends that have not told yet what they have kept.
+    unheard: usize,
+    /// It has told a handler which WebSockets there are before it had heard all frontends.
+    pub is_hasty: bool,
     /// Handlers that have gone, by the links of calls, of what they say about WebSockets, and of what they are told about them.
     handlers_left: [u32; 3],
 }
@@ -101,7 +105,13 @@ impl Proxy {
         if frontends > 0 {
             engine.expect_strangers(now + RECOVER_WAIT);
         }
-        Proxy { engine, recovering: Recovering::new(frontends, now), handlers_left: [0; 3] }
+        Proxy {
+            engine,
+            recovering: Recovering::new(frontends, now),
+            unheard: frontends,
+            is_hasty: false,
+            handlers_left: [0; 3],
+        }
     }
 
     /// Requests under way.
@@ -135,6 +145,7 @@ impl Proxy {
         let Some(frontend) = self.engine.peer(from) else { return };
         if self.engine.on_kept(frontend, message, now, &mut Sockets { net, writer: Writer::new(1024) }) {
             self.recovering.on_done(frontend);
+            self.unheard = self.unheard.saturating_sub(1);
         }
         self.greet_handler(now, net);
     }
@@ -162,6 +173,7 @@ impl Proxy {
     fn greet_handler(&mut self, now: Instant, net: &mut Net) {
         let [calls, said, told] = self.handlers_left;
         if self.recovering.tells(said.min(told) >= calls, now) {
+            self.is_hasty |= self.unheard > 0;
             self.engine.handler_joined(now, &mut Sockets { net, writer: Writer::new(1024) });
         }
     }

@@ -133,7 +133,8 @@ impl World {
                 let leaves = client.socket.as_ref().is_some_and(Socket::is_leaving_by_itself);
                 self.report.cut += usize::from(!leaves);
                 self.report.held_cut += usize::from(client.begun && ask.is_held() && !is_late);
-                let may_be_restarted = self.may_be_restarted || self.handler.is_blind;
+                let is_hasty = self.proxy.as_ref().is_some_and(|proxy| proxy.is_hasty);
+                let may_be_restarted = self.may_be_restarted || self.handler.is_blind || is_hasty;
                 let may_be = match &client.socket {
                     Some(socket) => {
                         let is_known = self.facts.subscriptions(&socket.name).next().is_some();
@@ -205,7 +206,8 @@ fn may_be_cut(weather: Weather, ask: &Ask, begun: bool) -> bool {
     }
 }
 
-/// Whether a WebSocket may end. `may_be_restarted`: a handler has begun to publish before the proxy had named its WebSockets.
+/// Whether a WebSocket may end. `may_be_restarted`: a handler has begun to publish before the proxy had named its WebSockets, or the
+/// proxy has named some before the frontends had named all to it.
 /// `is_known`: a handler has subscribed it to something.
 fn may_end(weather: Weather, socket: &Socket, may_be_restarted: bool, is_known: bool) -> bool {
     // Only its proxy could have finished the message.

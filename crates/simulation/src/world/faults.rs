@@ -128,8 +128,8 @@ impl World {
         self.lose_turn(part);
         let is_lost = match part {
             Part::Handler => self.handler.has_untold(&self.net),
-            // A predecessor of the handler does not say again what the proxy has not passed on.
-            Part::Proxy => !self.handler.is_told(),
+            // Nobody says again what a predecessor of the handler has sent, and the proxy has not passed on.
+            Part::Proxy => self.deaths.handlers > 0 && !self.handler.has_been_told(),
             _ => false,
         };
         if is_lost {
@@ -145,7 +145,7 @@ impl World {
                 name
             }
             Part::Proxy => {
-                self.proxy = None;
+                self.may_be_restarted |= self.proxy.take().is_some_and(|proxy| proxy.is_hasty);
                 self.deaths.proxies += 1;
                 self.proxy_due = Some(now + Duration::from_millis(self.random.below(PROXY_AWAY) as u64));
                 return;

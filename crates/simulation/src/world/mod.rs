@@ -56,7 +56,8 @@ pub struct World {
     next_client: u32,
     /// Names of WebSockets whose clients have gone.
     gone: Vec<String>,
-    /// A handler has begun to publish before the proxy had named its WebSockets.
+    /// A handler that has died had begun to publish before the proxy had named its WebSockets, or a proxy that has died had named some
+    /// before the frontends had named all to it.
     may_be_restarted: bool,
     births: u32,
     /// Who dies next, and when.
