@@ -202,7 +202,10 @@ impl Handler {
         let cx = &mut outputs!(self, net);
         self.engine.on_control(&packet, &mut Context::new(now, cx));
         if packet.named_all {
-            (self.awaits_names, self.is_told, self.has_been_told) = (false, true, true);
+            // What a proxy that has gone says last is about itself.
+            if packet.from.as_deref() == cx.net.name(Part::Proxy) {
+                (self.awaits_names, self.is_told, self.has_been_told) = (false, true, true);
+            }
             if self.recovering.on_all_named(&mut self.engine, &mut Context::new(now, cx)) {
                 cx.control(&ws_control::Packet { takes_up: true, ..ws_control::Packet::default() });
             }
