@@ -36,7 +36,7 @@ impl Audience {
         let subscribers = groups.flat_map(|group| {
             let polls = group.polls.iter().map(|&key| (self.holds.user(key), Mode::Response));
             let streams = group.streams.iter().map(|&key| (self.holds.user(key), Mode::Stream));
-            let sockets = group.sockets.iter().map(|&key| (self.sockets[key].meta.get(USER), Mode::Socket));
+            let sockets = group.sockets.iter().map(|&key| (self.sockets[key].meta().get(USER), Mode::Socket));
             polls.chain(streams).chain(sockets)
         });
         let is_of_page = |user: &str| asked.after.as_ref().is_none_or(|after| user > after.as_str());
