@@ -65,14 +65,14 @@ fn a_storm_leaves_nothing_behind_either() {
 fn handlers_die_and_their_heirs_go_on_with_every_client() {
     let report = run(Weather::Heirs);
     much_has_happened(&report);
-    assert!(std::env::var_os("SIMULATION_SEED").is_some() || report.taken_up > 300, "few have an heir: {report:?}");
+    assert!(std::env::var_os("SIMULATION_SEED").is_some() || report.taken_up > 200, "few have an heir: {report:?}");
 }
 
 #[test]
 fn proxies_die_and_cost_held_clients_nothing() {
     let report = run(Weather::Proxies);
     much_has_happened(&report);
-    assert!(std::env::var_os("SIMULATION_SEED").is_some() || report.deaths > 300, "few proxies die: {report:?}");
+    assert!(std::env::var_os("SIMULATION_SEED").is_some() || report.deaths > 200, "few proxies die: {report:?}");
 }
 
 #[test]
