@@ -188,7 +188,7 @@ impl Sender {
             let Audience { holds, links, .. } = audience;
             let unsaid = links.take_unsaid(peer);
             // Whoever it had been for has gone if nobody is told of.
-            if let Some(hold) = still.iter().map(|key| *key).find(|key| holds[*key].lags).map(|key| &mut holds[key]) {
+            if let Some(hold) = still.iter().copied().find(|key| holds[*key].lags).map(|key| &mut holds[key]) {
                 for (number, items) in unsaid {
                     let to = hold.session.send();
                     let ids = Ids::One(hold.session.id_bytes(), Some(to.seq));
