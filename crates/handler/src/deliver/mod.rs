@@ -12,7 +12,6 @@ pub mod answers;
 pub mod fanout;
 pub mod fate;
 pub mod inquiries;
-pub mod messages;
 pub mod responses;
 pub mod runs;
 pub mod sender;

@@ -8,7 +8,9 @@ use bytes::Bytes;
 use grip::item::{WsMessage, WsType};
 use wire::websocket::{Header, MAX_CONTROL, Opcode};
 
-use super::fanout::{Delivery, Fanout, Message, Receiver};
+use super::Fanout;
+use super::limits::{Delivery, Receiver};
+use super::message::Message;
 use crate::context::Context;
 use crate::subscribe::audience::Audience;
 use crate::subscribe::channels::{ChannelKey, Group, GroupKey, Mode};
@@ -38,7 +40,7 @@ impl Framed {
 
 impl Fanout {
     /// Gives the WebSockets of a channel what was published; returns for how many it was.
-    pub(super) fn deliver_to_sockets(
+    pub(in crate::deliver) fn deliver_to_sockets(
         &mut self,
         channel: ChannelKey,
         message: &Message<'_>,
@@ -117,13 +119,13 @@ impl Fanout {
     }
 
     /// Those of some WebSockets that may be told what is wrong are to be closed.
-    pub(super) fn mark_unfit(&mut self, sockets: &[SocketKey], reason: &str, audience: &Audience) {
+    pub(in crate::deliver) fn mark_unfit(&mut self, sockets: &[SocketKey], reason: &str, audience: &Audience) {
         let told = sockets.iter().filter(|&&key| audience.sockets[key].kind.site.debug);
         self.unfit.extend(told.map(|&key| (key, reason.to_string())));
     }
 
     /// Closes them.
-    pub(super) fn close_unfit(&mut self, audience: &mut Audience, cx: &mut Context<'_>) {
+    pub(in crate::deliver) fn close_unfit(&mut self, audience: &mut Audience, cx: &mut Context<'_>) {
         if self.unfit.is_empty() {
             return;
         }
