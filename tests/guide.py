@@ -31,6 +31,8 @@ TOP = Path(__file__).resolve().parent.parent
 BLOCK = re.compile(r"<!-- (\w+)([^\n]*) -->\n```\w+\n(.*?)```", re.DOTALL)
 COLOUR = re.compile(r"\x1b\[\d*\w")
 TIMEOUT = 30
+# For a program that is compiled first.
+BUILD_TIMEOUT = 180
 
 
 class Reader:
@@ -49,7 +51,7 @@ class Reader:
     def serve(self, port: str, block: str) -> None:
         ((command, _),) = commands(block)
         server = self.start(command)
-        until(f"port {port} is open", lambda: server.is_running() and connects(int(port)))
+        until(f"port {port} is open", lambda: server.is_running() and connects(int(port)), BUILD_TIMEOUT)
 
     def backend(self, arguments: str, block: str) -> None:
         port, program = arguments.split()
@@ -136,11 +138,11 @@ def commands(block: str) -> list[tuple[str, str]]:
     return found
 
 
-def until(what: str, condition) -> None:
-    end = time.monotonic() + TIMEOUT
+def until(what: str, condition, timeout: int = TIMEOUT) -> None:
+    end = time.monotonic() + timeout
     while not condition():
         if time.monotonic() > end:
-            raise Failure(f"not in {TIMEOUT} s: {what}")
+            raise Failure(f"not in {timeout} s: {what}")
         time.sleep(0.05)
 
 
