@@ -81,6 +81,8 @@ struct Unknown<'a> {
 impl Unknown<'_> {
     /// What lay in the queues of a handler when it ended.
     const BEFORE: Duration = Duration::from_secs(1);
+    /// So long a handler that has just started may wait for a proxy, and take nothing out of its queues.
+    const WAIT: Duration = Duration::from_secs(7);
     /// Until the successor of a handler is connected again and has subscribed, or that of a proxy has named all.
     const BEHIND: Duration = Duration::from_secs(2);
 
@@ -95,8 +97,14 @@ impl Unknown<'_> {
 impl Report {
     fn unknown(&self) -> Unknown<'_> {
         let ends = |part: Part| self.events.iter().filter(move |event| event.part == part && event.deed != Deed::Stop);
-        let unanswered =
-            ends(Part::Handler).map(|end| (end.at - Unknown::BEFORE, end.runs + Unknown::BEHIND)).collect();
+        let mut unanswered: Vec<(Instant, Instant)> = Vec::new();
+        for end in ends(Part::Handler) {
+            let (from, until) = (end.at - Unknown::BEFORE, end.runs + Unknown::BEHIND);
+            match unanswered.last_mut().filter(|(_, last)| end.at < *last + Unknown::WAIT - Unknown::BEHIND) {
+                Some((_, last)) => *last = until,
+                None => unanswered.push((from, until)),
+            }
+        }
         let of_proxies = ends(Part::Proxy).map(|end| (end.at, end.runs + Unknown::BEHIND));
         let with_handler =
             |(from, until): &(Instant, Instant)| ends(Part::Handler).any(|end| (*from..*until).contains(&end.at));
