@@ -7,6 +7,8 @@ import threading
 import time
 import urllib.request
 
+import websockets.exceptions
+
 from mix import PATIENCE, until
 from scenarios import channel, hold, item, open_socket, stream
 
@@ -80,6 +82,18 @@ class Watched:
         self.ended = True
 
 
+def opened(mix, path):
+    """A WebSocket. A part of Pushpin's may break off what comes while another one is just coming back."""
+
+    def attempt():
+        try:
+            return open_socket(mix, path)
+        except (websockets.exceptions.WebSocketException, OSError):
+            return None
+
+    return until(f"a WebSocket opens at {path}", attempt)
+
+
 class Clients:
     """One of each kind."""
 
@@ -93,7 +107,7 @@ class Clients:
     def __init__(self, mix):
         self.mix, self.name = mix, channel()
         held = stream(mix, hold("stream", self.name))
-        over_http, plain = open_socket(mix, f"/woh?channel={self.name}"), open_socket(mix, "/ws")
+        over_http, plain = opened(mix, f"/woh?channel={self.name}"), opened(mix, "/ws")
         published = lambda text: mix.publish(item(self.name, text))
         self.clients = {
             "stream": Watched(held.line, published),
