@@ -327,39 +327,14 @@ impl Departures {
 
 #[cfg(test)]
 mod tests {
-    use wire::http1::{Limits, parse_request};
-    use zhttp::{Ext, Id, Kind, Packet, Peers, Record};
+    use zhttp::{Ext, Kind, Packet, Peers, Record};
 
     use super::*;
-    use crate::exchange::Opening;
-    use crate::uplink::Uplink;
-
-    struct Nowhere;
-
-    impl Uplink for Nowhere {
-        fn open(&mut self, _: &Packet<'_>) -> &[u8] {
-            &[]
-        }
-        fn send(&mut self, _: PeerId, _: &Packet<'_>) {}
-        fn grant(&mut self, _: PeerId, _: u32, _: Id, _: u32) {}
-    }
+    use crate::exchange::opened::{Nowhere, open_for};
 
     /// A long-poll whose handler gives it back to the proxy: the next server's packet has number 2.
     fn given(exchanges: &mut Exchanges, handler: PeerId, now: Instant) -> u32 {
-        let (head, _) = parse_request(b"GET / HTTP/1.1\r\n\r\n", &Limits::default()).unwrap().unwrap();
-        let opening = Opening {
-            client: 1,
-            peer: None,
-            tls: false,
-            head: &head,
-            body: false,
-            websocket: false,
-            lanes: false,
-            recovers: false,
-            window: 1000,
-            router_resp: true,
-        };
-        let slot = exchanges.open(&opening, now, &mut Nowhere);
+        let slot = open_for(exchanges, 1, false, now);
         let keep = Some(Record { owner: b"h0", content: b"all" });
         let held = Packet { kind: Kind::KeepAlive, ext: Ext { keep, ..Ext::MULTI }, ..Packet::default() };
         let gives = Packet { kind: Kind::HandoffStart, ..Packet::default() };

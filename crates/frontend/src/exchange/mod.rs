@@ -8,6 +8,8 @@
 
 mod keeping;
 mod moving;
+#[cfg(test)]
+pub(crate) mod opened;
 mod replaying;
 mod table;
 

@@ -343,41 +343,13 @@ impl Exchanges {
 
 #[cfg(test)]
 mod tests {
-    use wire::http1::{Limits, parse_request};
     use zhttp::{Peers, Record};
 
+    use super::super::opened::{Nowhere, open_for};
     use super::*;
-
-    /// Nobody.
-    struct Nowhere;
-
-    impl Uplink for Nowhere {
-        fn open(&mut self, _: &Packet<'_>) -> &[u8] {
-            &[]
-        }
-        fn send(&mut self, _: PeerId, _: &Packet<'_>) {}
-        fn grant(&mut self, _: PeerId, _: u32, _: Id, _: u32) {}
-    }
 
     fn open(exchanges: &mut Exchanges, client: u32, now: Instant) -> u32 {
         open_for(exchanges, client, false, now)
-    }
-
-    fn open_for(exchanges: &mut Exchanges, client: u32, websocket: bool, now: Instant) -> u32 {
-        let (head, _) = parse_request(b"GET / HTTP/1.1\r\n\r\n", &Limits::default()).unwrap().unwrap();
-        let opening = Opening {
-            client,
-            peer: None,
-            tls: false,
-            head: &head,
-            body: false,
-            websocket,
-            lanes: false,
-            recovers: websocket,
-            window: 1000,
-            router_resp: true,
-        };
-        exchanges.open(&opening, now, &mut Nowhere)
     }
 
     /// A WebSocket that a successor of its proxy would go on with.

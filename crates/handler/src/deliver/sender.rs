@@ -12,6 +12,7 @@ use zhttp::{Bulk, Ext, Headers, Ids, Kind, Packet, PeerId, Run};
 
 use super::slow::{Slow, Verdict};
 use crate::context::{Context, Way};
+use crate::hold::Hold;
 use crate::hold::queue::{PieceKey, Queue};
 use crate::hold::table::Holds;
 use crate::links::Links;
@@ -115,13 +116,7 @@ impl Sender {
                 links.keep_unsaid(peer, self.run, &self.items);
                 continue;
             }
-            let hold = &mut holds[key];
-            hold.lags = true;
-            let to = hold.session.send();
-            let ids = Ids::One(hold.session.id_bytes(), Some(to.seq));
-            let ext = Ext { lag: true, ..ext };
-            let packet = Packet { ids, kind: Kind::KeepAlive, ext, ..Packet::default() };
-            links.send(hold.address(), &packet, cx);
+            tell_of_messages(&mut holds[key], ext, links, cx);
         }
         self.items.clear();
     }
@@ -188,12 +183,9 @@ impl Sender {
             let Audience { holds, links, .. } = audience;
             let unsaid = links.take_unsaid(peer);
             // Whoever it had been for has gone if nobody is told of.
-            if let Some(hold) = still.iter().copied().find(|key| holds[*key].lags).map(|key| &mut holds[key]) {
+            if let Some(key) = still.iter().copied().find(|key| holds[*key].lags) {
                 for (number, items) in unsaid {
-                    let to = hold.session.send();
-                    let ids = Ids::One(hold.session.id_bytes(), Some(to.seq));
-                    let ext = Ext { lag: true, ..ext(number, &items) };
-                    links.send(hold.address(), &Packet { ids, kind: Kind::KeepAlive, ext, ..Packet::default() }, cx);
+                    tell_of_messages(&mut holds[key], ext(number, &items), links, cx);
                 }
             }
         }
@@ -397,6 +389,15 @@ fn next_packets(ready: &[HoldKey], audience: &mut Audience) -> Vec<Next> {
     }
     all.sort_by_key(|next| next.number);
     all
+}
+
+/// Tells a frontend of messages that have been sent, by a hold for which something of them waits.
+fn tell_of_messages(hold: &mut Hold, ext: Ext<'_>, links: &mut Links, cx: &mut Context<'_>) {
+    hold.lags = true;
+    let to = hold.session.send();
+    let ids = Ids::One(hold.session.id_bytes(), Some(to.seq));
+    let ext = Ext { lag: true, ..ext };
+    links.send(hold.address(), &Packet { ids, kind: Kind::KeepAlive, ext, ..Packet::default() }, cx);
 }
 
 /// Says which messages a packet brings, if any of them has an id.

@@ -236,10 +236,8 @@ impl Engine {
                 }
                 return self.audience.reclass_socket(key, cx);
             }
-            Control::Session { id } => {
-                socket.bind(id.map(Into::into));
-                return;
-            }
+            // It means something only with a state service, and there is none (docs/routes.md).
+            Control::Session { .. } => return,
             Control::Detach => Some(Reply::Detach),
             Control::KeepAlive(None) => {
                 socket.set_keep_alive(None);

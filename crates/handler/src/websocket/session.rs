@@ -105,8 +105,6 @@ pub struct Socket {
 struct Extra {
     /// Data for filters.
     meta: Meta,
-    /// The session that the backend has bound the WebSocket to.
-    session: Option<Box<str>>,
     /// What the client is sent when it has been sent nothing else for a while.
     keep_alive: Option<KeepAlive>,
     /// There once a message was delayed.
@@ -220,13 +218,6 @@ impl Socket {
     pub fn set_keep_alive(&mut self, keep_alive: Option<KeepAlive>) {
         if keep_alive.is_some() || self.extra.is_some() {
             self.extra.get_or_insert_default().keep_alive = keep_alive;
-        }
-    }
-
-    /// Binds it to a session, or to none.
-    pub fn bind(&mut self, session: Option<Box<str>>) {
-        if session.is_some() || self.extra.is_some() {
-            self.extra.get_or_insert_default().session = session;
         }
     }
 
