@@ -3,14 +3,17 @@
 
 import base64
 
+import pytest
+
 from harness import publish
 from harness.hold import Subscriptions, new_channel, publish_item, wait_subscribed
 from harness.versions import skip_on
-from harness.woh import close, control, open_session, text
+from harness.woh import WohBackend, close, control, open_session, text
 from harness.ws import BINARY, PING, PONG, TEXT
 from harness.wsfixtures import woh  # noqa: F401
 
 needs_refresh_action = skip_on("pushpin-1.36", reason="the refresh action of ws-message came with 1.38")
+tells_filter_errors = skip_on("pushpin-1.36", reason="says nothing of filters to clients of WebSockets")
 
 
 def ws_message(suite, channel, **fmt):
@@ -194,6 +197,23 @@ def test_set_meta_control_message_feeds_the_filters(suite, woh):
     publish_item(suite, channel, {"ws-message": {"content": "own"}}, meta={"sender": "alice"})
     publish_item(suite, channel, {"ws-message": {"content": "other"}}, meta={"sender": "bob"})
     assert client.recv_text() == "other"
+
+
+@pytest.mark.parametrize("options", ["", pytest.param(",debug", marks=tells_filter_errors)])
+def test_content_filters_that_differ_are_told_to_the_client_if_the_route_has_debug(start_suite, origin, options):
+    """The message is never delivered."""
+    suite, backend, channel = start_suite(routes=[f"*{options} 127.0.0.1:{{port}},over_http"]), WohBackend(origin), new_channel()
+    try:
+        client, _ = open_session(suite, backend, control(type="subscribe", channel=channel, filters=["var-subst"]))
+        wait_subscribed(suite, channel)
+        ws_message(suite, channel, content="%(user)s", content_filters=["build-id"])
+        if options:
+            mismatch = "content filter mismatch: subscription=var-subst message=build-id"
+            assert client.recv_close() == (1011, mismatch)
+        else:
+            assert client.is_silent(0.3)
+    finally:
+        backend.release()
 
 
 def test_set_meta_control_message_is_not_a_meta_header(suite, woh):

@@ -92,6 +92,8 @@ pub struct Introduction<'a> {
     pub channel_prefix: &'a str,
     /// The backend may be on a private network.
     pub trusted: bool,
+    /// The route lets clients see what is wrong.
+    pub debug: bool,
     /// The client's session, if a second server may push into it.
     pub lane: Option<(Client<'static>, Lane)>,
 }
@@ -106,6 +108,7 @@ impl Introduction<'_> {
             separate_stats: self.separate_stats,
             channel_prefix: (!prefix.is_empty()).then(|| prefix.as_bytes().to_vec().into()),
             trusted: self.trusted,
+            debug: self.debug,
             ttl: Some(TTL),
             client,
             lane,
@@ -339,7 +342,7 @@ mod tests {
 
     const CLEAR: Progress = Progress { end: 0, clear: Some(1) };
     const INTRODUCTION: Introduction<'static> =
-        Introduction { uri: b"u", route: "r", separate_stats: false, channel_prefix: "", trusted: false, lane: None };
+        Introduction { uri: b"u", route: "r", separate_stats: false, channel_prefix: "", trusted: false, debug: false, lane: None };
 
     fn open(now: Instant, items: &mut Items) -> Control {
         let introduction = Introduction { uri: b"ws://localhost/", route: "*,*,*,*", ..INTRODUCTION };
@@ -357,11 +360,13 @@ mod tests {
     }
 
     #[test]
-    fn a_trusted_target_is_said_to_be_one() {
+    fn a_trusted_target_and_a_route_with_debug_are_said_to_be_so() {
         let mut items = Items::new();
-        let introduction = Introduction { trusted: true, ..INTRODUCTION };
-        Control::open(b"c", &introduction, true, Instant::now(), &mut items);
-        assert!(items.last().is_some_and(|item| item.trusted));
+        for introduction in [INTRODUCTION, Introduction { trusted: true, debug: true, ..INTRODUCTION }] {
+            Control::open(b"c", &introduction, true, Instant::now(), &mut items);
+        }
+        let said: Vec<_> = items.iter().map(|item| (item.trusted, item.debug)).collect();
+        assert_eq!(said, [(false, false), (true, true)]);
     }
 
     #[test]

@@ -24,6 +24,7 @@ impl Relay {
             separate_stats: route.explicit_id,
             channel_prefix: &route.prefix,
             trusted: route.targets.get(self.target).is_some_and(|target| target.trusted),
+            debug: route.debug,
             lane: None,
         }
     }
