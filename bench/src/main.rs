@@ -4,6 +4,7 @@
 mod check;
 mod crowd;
 mod decode;
+mod filter;
 mod followers;
 mod http;
 mod limit;

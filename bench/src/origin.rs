@@ -4,6 +4,7 @@
 use std::io;
 use std::net::SocketAddr;
 
+use crate::filter;
 use crate::http::{query, RequestHead};
 use crate::server::{write_response, App, Server};
 use crate::ws;
@@ -24,9 +25,12 @@ struct Origin {
 impl App for Origin {
     fn respond(&mut self, _: usize, request: &RequestHead, body: &[u8], out: &mut Vec<u8>) {
         let channel = query(request.target, "channel").unwrap_or("c0");
-        let hold = |mode: &str, kind: &str| {
-            format!("Content-Type: {kind}\r\nGrip-Hold: {mode}\r\nGrip-Channel: {channel}\r\n")
+        let user = || query(request.target, "user").and_then(|user| user.parse().ok()).unwrap_or(0);
+        let subscription = match query(request.target, "filter") {
+            Some(filter) => filter::instruct(channel, filter, user()),
+            None => format!("Grip-Channel: {channel}\r\n"),
         };
+        let hold = |mode: &str, kind: &str| format!("Content-Type: {kind}\r\nGrip-Hold: {mode}\r\n{subscription}");
         match request.target.split('?').next().unwrap_or_default() {
             "/plain" => {
                 let size = query(request.target, "size").and_then(|s| s.parse().ok()).unwrap_or(100).min(MAX_PLAIN);
@@ -38,6 +42,7 @@ impl App for Origin {
             "/stream" => write_response(&hold("stream", "text/plain"), b"", out),
             "/sse" => write_response(&hold("stream", "text/event-stream"), b"", out),
             "/response" => write_response(&hold("response", "text/plain"), b"timed out", out),
+            "/check" => write_response(filter::verdict(user()), b"", out),
             "/ws" => {
                 let headers = "Content-Type: application/websocket-events\r\nSec-WebSocket-Extensions: grip\r\n";
                 write_response(headers, &websocket_events(body, channel), out);

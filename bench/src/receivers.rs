@@ -14,6 +14,7 @@ use rustls::ClientConfig;
 
 use crate::check::{Faults, SequenceCheck};
 use crate::decode::{Decoder, Fault, Framing, Records};
+use crate::filter::FilterArgs;
 use crate::http::{self, Body, Chunked};
 use crate::message::{now_ns, Message};
 use crate::publish::Format;
@@ -30,6 +31,8 @@ pub struct Plan {
     /// Every connection on its own channel `c<index>`, else all on `c0`.
     pub own_channels: bool,
     pub message_size: usize,
+    /// Which connections are to get messages.
+    pub filter: FilterArgs,
     pub threads: usize,
     /// Connections being opened at any one time.
     pub opening: usize,
@@ -67,6 +70,8 @@ pub struct Tally {
     pub time_to_hold: Histogram<u64>,
     pub faults: Faults,
     pub malformed: u64,
+    /// Messages that a filter was to keep back.
+    pub unwanted: u64,
     pub closed: u64,
     pub first_error: Option<String>,
     checks: Vec<SequenceCheck>,
@@ -114,6 +119,7 @@ impl Tally {
             time_to_hold: latency_histogram(),
             faults: Faults::default(),
             malformed: 0,
+            unwanted: 0,
             closed: 0,
             first_error: None,
             checks: Vec::new(),
@@ -127,12 +133,13 @@ impl Tally {
         self.faults.duplicated += other.faults.duplicated;
         self.faults.out_of_order += other.faults.out_of_order;
         self.malformed += other.malformed;
+        self.unwanted += other.unwanted;
         self.closed += other.closed;
         self.first_error = self.first_error.take().or(other.first_error);
         self.checks.extend(other.checks);
     }
 
-    /// Messages lost, given how many were published on each connection's channel.
+    /// Messages lost, given how many were published on each connection's channel. Connections that are to get none lose none.
     pub fn lost(&self, published_per_connection: u32) -> u64 {
         self.checks.iter().map(|c| c.lost(published_per_connection)).sum()
     }
@@ -176,14 +183,14 @@ impl Receivers {
     }
 }
 
-/// The request for a connection held on channel `c<channel>`.
-pub fn hold_request(format: Format, channel: usize) -> Vec<u8> {
+/// The request for a connection held on channel `c<channel>`, with what its query says of a filter.
+pub fn hold_request(format: Format, channel: usize, filter: &str) -> Vec<u8> {
     let (path, extra) = match format {
         Format::Ws => ("ws", HANDSHAKE_HEADERS),
         Format::Sse => ("sse", "Accept: text/event-stream\r\n"),
         Format::Stream | Format::Response => ("stream", ""),
     };
-    format!("GET /{path}?channel=c{channel} HTTP/1.1\r\nHost: bench\r\n{extra}\r\n").into_bytes()
+    format!("GET /{path}?channel=c{channel}{filter} HTTP/1.1\r\nHost: bench\r\n{extra}\r\n").into_bytes()
 }
 
 /// The status of the response that holds.
@@ -242,7 +249,9 @@ impl Worker {
                 self.ready(event.token().0, &mut buffer);
             }
         }
-        self.tally.checks = self.connections.into_iter().map(|c| c.check).collect();
+        let filter = self.plan.filter;
+        let passing = self.connections.into_iter().filter(|c| filter.passes(c.index));
+        self.tally.checks = passing.map(|c| c.check).collect();
         Ok(self.tally)
     }
 
@@ -257,7 +266,7 @@ impl Worker {
                 Ok(stream)
             });
             let channel = if self.plan.own_channels { self.next } else { 0 };
-            let request = hold_request(self.plan.format, channel);
+            let request = hold_request(self.plan.format, channel, &self.plan.filter.query(self.next));
             let index = self.next;
             self.next += self.plan.threads;
             self.opening += 1;
@@ -352,6 +361,7 @@ impl Worker {
     fn decode(&mut self, slot: usize, bytes: &[u8]) -> Result<(), String> {
         let connection = &mut self.connections[slot];
         let Phase::Held(decoder) = &mut connection.phase else { return Ok(()) };
+        let passes = self.plan.filter.passes(connection.index);
         let (check, warmed) = (&mut connection.check, &mut connection.warmed);
         let (tally, progress) = (&mut self.tally, &self.progress);
         let now = now_ns();
@@ -362,6 +372,8 @@ impl Worker {
                     *warmed = true;
                     progress.warmed.fetch_add(1, Relaxed);
                 }
+            } else if !passes {
+                tally.unwanted += 1;
             } else if check.see(message.seq, &mut tally.faults) {
                 delivered += 1;
                 tally.latency.saturating_record(now.saturating_sub(message.sent_ns) / 1000);

@@ -71,7 +71,7 @@ fn publish_for(args: &LongpollArgs, publisher: &mut Publisher, seconds: f64, num
     for i in 1..=count {
         bytes.clear();
         Message { warm_up: false, seq: *number, sent_ns: now_ns() }.write(args.size, &mut bytes);
-        publisher.publish("c0", Format::Response, &bytes)?;
+        publisher.publish("c0", Format::Response, None, &bytes)?;
         *number += 1;
         let due = Duration::from_secs_f64(interval * i as f64);
         thread::sleep(due.saturating_sub(start.elapsed()));
