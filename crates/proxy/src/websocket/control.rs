@@ -341,8 +341,15 @@ mod tests {
     use super::*;
 
     const CLEAR: Progress = Progress { end: 0, clear: Some(1) };
-    const INTRODUCTION: Introduction<'static> =
-        Introduction { uri: b"u", route: "r", separate_stats: false, channel_prefix: "", trusted: false, debug: false, lane: None };
+    const INTRODUCTION: Introduction<'static> = Introduction {
+        uri: b"u",
+        route: "r",
+        separate_stats: false,
+        channel_prefix: "",
+        trusted: false,
+        debug: false,
+        lane: None,
+    };
 
     fn open(now: Instant, items: &mut Items) -> Control {
         let introduction = Introduction { uri: b"ws://localhost/", route: "*,*,*,*", ..INTRODUCTION };
