@@ -2,6 +2,7 @@
 """WebSocket-over-HTTP: GRIP control messages, publishing, refresh, keep-alive requests."""
 
 import base64
+import queue
 
 import pytest
 
@@ -214,6 +215,19 @@ def test_content_filters_that_differ_are_told_to_the_client_if_the_route_has_deb
             assert client.is_silent(0.3)
     finally:
         backend.release()
+
+
+def test_backend_that_takes_a_published_close_is_told_nothing_more(suite, woh):
+    channel = new_channel()
+    client, _ = open_session(suite, woh, channel=channel)
+    publish_item(suite, channel, {"ws-message": {"action": "close", "code": 4001}})
+    assert client.recv_close() == (4001, "")
+    req = woh.next()
+    assert req.events == [("CLOSE", b"")]
+    client.close_socket()
+    req.reply()
+    with pytest.raises(queue.Empty):
+        woh.disconnects.get(timeout=0.5)
 
 
 def test_set_meta_control_message_is_not_a_meta_header(suite, woh):

@@ -8,7 +8,7 @@ import pytest
 
 from harness.client import Connection
 from harness.origin import Response
-from harness.woh import EVENTS, OPEN, close, text
+from harness.woh import EVENTS, OPEN, close, event, text
 from harness.ws import WsClient
 from harness.wsfixtures import woh  # noqa: F401
 
@@ -72,6 +72,16 @@ def test_headers_of_the_client_reach_the_backend(suite, woh):
 def test_meta_headers_of_the_client_are_removed(suite, woh):
     _, req = begin(suite, woh, headers=[("Meta-User", "root")])
     assert req.header("Meta-User") is None
+
+
+@pytest.mark.parametrize("end", [event("DISCONNECT"), OPEN])
+def test_accepted_and_ended_in_one_answer(suite, woh, end):
+    """The client is accepted, then its connection ends without a close frame."""
+    client, req = begin(suite, woh)
+    req.accept(end)
+    assert client.read_response().status == 101
+    with pytest.raises(EOFError):
+        client.recv_frame()
 
 
 def test_upgrade_header_is_removed(suite, woh):

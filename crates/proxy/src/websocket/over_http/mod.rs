@@ -183,6 +183,13 @@ pub enum Failure {
     Overflow(#[from] Overflow),
 }
 
+impl Failure {
+    /// An answer to `OPEN` with this has accepted the WebSocket first, so that its client gets what comes before.
+    pub fn is_after_opening(&self) -> bool {
+        matches!(self, Failure::Disconnected | Failure::OpenedTwice)
+    }
+}
+
 impl Conversation {
     /// One that begins.
     pub fn new(one_event: bool, jitter: u64) -> Self {
@@ -350,8 +357,8 @@ impl Conversation {
         let mut heard = Heard::default();
         let opening = self.is_opening();
         if let Err(failure) = self.take_answer(&ask, answer, body, now, &mut heard) {
-            // A backend that knows the connection is still told that it has ended.
-            if !self.parting || opening {
+            // A backend that knows the connection is still told that it has ended, unless it has just taken the client's close.
+            if !self.parting || opening || failure == Failure::NotClosed {
                 self.phase = Phase::Over;
             }
             heard.failure = Some(failure);

@@ -186,6 +186,18 @@ fn a_backend_that_does_not_answer_a_close_is_polled_or_given_up() {
 }
 
 #[test]
+fn a_client_that_leaves_when_its_close_has_been_accepted_is_no_news() {
+    for (answered, news) in [(&b""[..], None), (b"TEXT zz\r\n", Some("DISCONNECT\r\n"))] {
+        let mut talk = Talk::open(&[]);
+        talk.say(Frame::Close(None));
+        assert_eq!(talk.asked().unwrap(), "CLOSE\r\n");
+        talk.conversation.part();
+        talk.hear(&[], answered);
+        assert_eq!(talk.asked().as_deref(), news.map(str::as_bytes));
+    }
+}
+
+#[test]
 fn after_the_backends_close_ours_is_one_more_request() {
     let mut talk = Talk::open(&[]);
     talk.say(text("x"));
@@ -225,6 +237,21 @@ fn an_open_is_refused_or_put_off_and_never_guessed() {
     assert_eq!(talk.next(), None);
     talk.wait(Duration::from_secs(30));
     assert_eq!(talk.asked().unwrap(), "OPEN\r\n");
+}
+
+#[test]
+fn what_ends_a_websocket_that_an_answer_accepts_comes_after_its_opening() {
+    for (body, after) in [
+        (&b"OPEN\r\nTEXT 1\r\nx\r\nDISCONNECT\r\n"[..], true),
+        (b"OPEN\r\nTEXT 1\r\nx\r\nOPEN\r\n", true),
+        (b"OPEN\r\nTEXT 1\r\nx\r\nTEXT zz\r\n", false),
+    ] {
+        let mut talk = Talk::begin();
+        talk.next();
+        let heard = talk.hear(&[], body);
+        assert_eq!((heard.opened, heard.frames), (true, vec![text("x")]));
+        assert_eq!(heard.failure.map(|failure| failure.is_after_opening()), Some(after));
+    }
 }
 
 #[test]

@@ -308,6 +308,7 @@ impl Relay {
         }
         if let Some(failure) = &heard.failure
             && opening
+            && !(heard.opened && failure.is_after_opening())
         {
             return match failure {
                 Failure::Refused if body.len() <= MAX_REFUSAL => {
