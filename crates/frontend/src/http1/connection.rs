@@ -5,23 +5,25 @@
 //! when little of the responses before it is still unsent, so a client that does not read can not make the suite
 //! produce more (frontend, request parsing, response emission, persistence).
 
+mod ending;
+mod upgraded;
+
 use std::net::SocketAddr;
 
 use bytes::Bytes;
 use wire::http1::{BodyDecoder, BodyError, BodyFraming, RequestHead, Version, parse_request, write_interim_response};
 use zhttp::session::Violation;
-use zhttp::{Headers, Kind, Packet, PeerId};
+use zhttp::{Packet, PeerId};
 
-use super::page::error_page;
 use super::response::{BadResponse, Response, Terms};
 use super::shared_body::SharedBody;
 use crate::client::pacing::Stage;
 use crate::context::Context;
 use crate::departure::Nature;
-use crate::exchange::{Event, Exchange, Exchanges, Opening, Owed};
+use crate::exchange::{Event, Exchanges, Opening, Owed};
 use crate::transplant::record::{HttpRecord, PhaseRecord, RecordError};
-use crate::websocket::socket::{BadFrame, Progress, Put};
-use crate::websocket::{self, WebSocket, handshake};
+use crate::websocket::WebSocket;
+use crate::websocket::socket::BadFrame;
 
 /// Upload bytes sent in one packet at most.
 const MAX_UPLOAD: usize = 65_536;
@@ -256,30 +258,6 @@ impl Http1 {
         self.upload(cx)
     }
 
-    /// Sends on what has been read of a WebSocket.
-    fn read_frames(&mut self, cx: &mut Context<'_>) -> Option<Refusal> {
-        let Phase::WebSocket(socket) = &mut self.phase else { return None };
-        if socket.is_opening() || self.input.is_empty() && !socket.has_more() {
-            return None;
-        }
-        let (used, progress) = socket.on_input(&mut self.input, cx);
-        let exchange = socket.exchange;
-        self.forget_input(used);
-        match progress {
-            Progress::GoesOn => None,
-            Progress::Closed => {
-                cx.exchanges.closed(exchange, cx.now, cx.up);
-                self.phase = self.closing();
-                None
-            }
-            Progress::Broken(violation) => {
-                cx.exchanges.cancel(exchange, cx.up);
-                self.phase = self.closing();
-                Some(websocket::socket::refusal(violation))
-            }
-        }
-    }
-
     fn forget_input(&mut self, used: usize) {
         if used == self.input.len() {
             // An idle connection keeps no buffer.
@@ -325,32 +303,6 @@ impl Http1 {
         let exchange = cx.exchanges.open(&opening, cx.now, cx.up);
         let terms = Terms { version: head.version, head_only: head.method == "HEAD", persistent: head.persistent };
         self.phase = Phase::Serving(Request { exchange, upload, response: Response::Waiting, terms });
-        None
-    }
-
-    /// Opens an exchange for a WebSocket. Pushpin's proxy never goes on with one whose credits it has used up to the byte, and
-    /// messages like to have even sizes.
-    fn begin_websocket(&mut self, head: &RequestHead<'_>, cx: &mut Context<'_>) -> Option<Refusal> {
-        let (Some(key), Ok(deflates)) = (handshake::key(head), handshake::offers_deflate(head)) else {
-            return Some(self.refuse(head.version, 400, handshake::INVALID, cx));
-        };
-        let deflates = deflates && cx.config.compression;
-        let opening = Opening {
-            client: self.client,
-            peer: self.peer,
-            tls: self.tls,
-            head,
-            body: false,
-            websocket: true,
-            // Pushes are frames that nobody has compressed.
-            lanes: !deflates,
-            recovers: cx.config.router_resp && !cx.config.recover_wait.is_zero(),
-            window: cx.config.window - UNEVEN,
-            router_resp: cx.config.router_resp,
-        };
-        let exchange = cx.exchanges.open(&opening, cx.now, cx.up);
-        let socket = WebSocket::new(exchange, key, deflates, cx.config.max_message);
-        self.phase = Phase::WebSocket(Box::new(socket));
         None
     }
 
@@ -471,91 +423,6 @@ impl Http1 {
         result.map(|()| refusal)
     }
 
-    fn is_rejected(&self, packet: &Packet<'_>) -> bool {
-        let opening = matches!(&self.phase, Phase::WebSocket(socket) if socket.is_opening());
-        opening && packet.kind == Kind::Error && packet.condition == Some(b"rejected")
-    }
-
-    /// The client does not get a WebSocket, but the response in the packet.
-    fn reject(&mut self, packet: &Packet<'_>, cx: &mut Context<'_>) -> Result<(), BadResponse> {
-        let headers: Vec<_> = handshake::theirs(packet.headers)
-            .filter(|(name, _)| !name.eq_ignore_ascii_case(b"Content-Length"))
-            .collect();
-        let packet = Packet { headers: Headers::Pairs(&headers), more: false, ..*packet };
-        let mut terms = Terms { version: Version::Http11, head_only: false, persistent: false };
-        let mut response = Response::Waiting;
-        cx.output.push(response.begin(&packet, &mut terms)?);
-        self.phase = self.closing();
-        Ok(())
-    }
-
-    /// Puts what the server of a WebSocket has sent into the output.
-    fn frame(&mut self, packet: &Packet<'_>, body: &SharedBody<'_>, cx: &mut Context<'_>) -> Result<(), Fault> {
-        let Phase::WebSocket(socket) = &mut self.phase else { return Ok(()) };
-        if socket.is_opening() {
-            if packet.kind == Kind::Data {
-                cx.output.push(socket.accept(packet)?);
-            }
-            return Ok(());
-        }
-        let put = socket.on_packet(packet, body, cx.output)?;
-        self.on_put(put, cx);
-        Ok(())
-    }
-
-    /// A packet has come from a server that pushes into a WebSocket.
-    fn take_push(
-        &mut self,
-        packet: &Packet<'_>,
-        body: &SharedBody<'_>,
-        from: Option<PeerId>,
-        seq: Option<u32>,
-        cx: &mut Context<'_>,
-    ) -> Result<(), Fault> {
-        let Phase::WebSocket(socket) = &mut self.phase else { return Ok(()) };
-        let Some(exchange) = cx.exchanges.get_mut(socket.exchange) else { return Ok(()) };
-        if exchange.receive_push(packet, from, seq, cx.config.window - UNEVEN, cx.now)? == Event::Failed {
-            self.on_pushes_lost(cx);
-            return Ok(());
-        }
-        let put = socket.on_push(packet, body, exchange.received(), cx.output)?;
-        self.on_put(put, cx);
-        Ok(())
-    }
-
-    /// Something has come from the server of a WebSocket, for which pushes may have waited.
-    fn let_pushes_go(&mut self, cx: &mut Context<'_>) {
-        let Phase::WebSocket(socket) = &mut self.phase else { return };
-        let Some(received) = cx.exchanges.get(socket.exchange).map(Exchange::received) else { return };
-        let put = socket.on_received(received, cx.output);
-        self.on_put(put, cx);
-    }
-
-    /// Frames of a WebSocket have been put into the output.
-    fn on_put(&mut self, [sent, pushed]: Put, cx: &mut Context<'_>) {
-        self.unwritten[0] += sent as u32;
-        self.unwritten[1] += pushed as u32;
-        if let Phase::WebSocket(socket) = &self.phase
-            && socket.is_closed()
-        {
-            cx.exchanges.closed(socket.exchange, cx.now, cx.up);
-            self.phase = self.closing();
-        }
-    }
-
-    /// Who pushed into a WebSocket is gone, or wants no more. A message that it has begun can not be completed, and no other
-    /// could follow it.
-    pub fn on_pushes_lost(&mut self, cx: &mut Context<'_>) {
-        let Phase::WebSocket(socket) = &self.phase else { return };
-        let (exchange, torn) = (socket.exchange, socket.is_within_push());
-        if torn {
-            cx.exchanges.cancel(exchange, cx.up);
-            self.on_lost(None, cx);
-        } else if let Some(exchange) = cx.exchanges.get_mut(exchange) {
-            exchange.close_second();
-        }
-    }
-
     /// Puts an interim response into the output, for a client that understands it and reads. `100` is for one that waits with its
     /// body, and comes once.
     fn pass_interim(&mut self, packet: &Packet<'_>, cx: &mut Context<'_>) {
@@ -606,11 +473,6 @@ impl Http1 {
         Ok(())
     }
 
-    fn closing(&mut self) -> Phase {
-        self.input = Vec::new();
-        Phase::Closing
-    }
-
     /// Bytes of the output have been written. Gives credits back for the part of them that was body.
     pub fn on_written(&mut self, bytes: usize, cx: &mut Context<'_>) -> Owed {
         let (own, pushed) = (u64::from(self.unwritten[0]), u64::from(self.unwritten[1]));
@@ -628,113 +490,6 @@ impl Http1 {
             return Owed::Later;
         }
         owed
-    }
-
-    /// The client has sent its end. One that waits for a response is taken to be gone, as Pushpin does; one that has
-    /// its response, though not all of it is written, gets the rest.
-    pub fn on_end(&mut self, cx: &mut Context<'_>) {
-        match self.phase {
-            Phase::Head if !cx.output.is_empty() => self.phase = self.closing(),
-            // It has said all; what the server still says to that concerns nobody.
-            Phase::WebSocket(ref socket) if socket.is_closing() => {
-                cx.exchanges.finish(socket.exchange, cx.now, cx.up);
-                self.phase = Phase::Closed { abort: false };
-            }
-            Phase::Head | Phase::Serving(_) | Phase::WebSocket(_) => self.on_gone(cx),
-            Phase::Closing | Phase::Closed { .. } => {}
-        }
-    }
-
-    /// The client is gone, or its time is up: tells the server.
-    pub fn on_gone(&mut self, cx: &mut Context<'_>) {
-        if let Some(exchange) = self.exchange() {
-            cx.exchanges.cancel(exchange, cx.up);
-        }
-        self.phase = Phase::Closed { abort: false };
-    }
-
-    /// The exchange is over without a word of its server, which is gone or was silent for too long.
-    pub fn on_lost(&mut self, page: Option<(u16, &str)>, cx: &mut Context<'_>) {
-        match (&self.phase, page) {
-            (Phase::Serving(request), None) => self.break_off(request.response),
-            (Phase::Serving(_), Some((code, text))) => self.fail(code, text, cx),
-            (Phase::WebSocket(_), page) => {
-                let (code, text) = page.unwrap_or((502, "The server of this request is gone.\n"));
-                if let Phase::WebSocket(socket) = &mut self.phase
-                    && !socket.is_opening()
-                {
-                    socket.tell(Some((1012, "service restart")), cx.output);
-                    self.phase = self.closing();
-                } else {
-                    self.refuse(Version::Http11, code, text, cx);
-                }
-            }
-            _ => {}
-        }
-    }
-
-    /// The client is told with its next response that no request can follow on this connection.
-    pub fn be_last(&mut self) {
-        self.last = true;
-    }
-
-    /// This process ends: so does the connection, as properly as it can. A response that is held has no end of its own, so any is
-    /// right; others are broken off.
-    pub fn leave(&mut self, is_held: bool, cx: &mut Context<'_>) {
-        if let Some(slot) = self.exchange() {
-            cx.exchanges.cancel(slot, cx.up);
-        }
-        match &mut self.phase {
-            Phase::Head => self.phase = self.closing(),
-            Phase::WebSocket(socket) if !socket.is_opening() => {
-                socket.tell(Some((1001, "service restart")), cx.output);
-                self.phase = self.closing();
-            }
-            Phase::Serving(request) if is_held && request.response != Response::Waiting => {
-                self.phase = match request.response.end(cx.output) {
-                    Ok(()) => self.closing(),
-                    Err(_) => Phase::Closed { abort: true },
-                };
-            }
-            Phase::Serving(_) | Phase::WebSocket(_) => {
-                self.fail(503, "This server is being replaced. Try again.\n", cx)
-            }
-            Phase::Closing | Phase::Closed { .. } => {}
-        }
-    }
-
-    /// The response will not come, or not be finished.
-    fn fail(&mut self, code: u16, text: &str, cx: &mut Context<'_>) {
-        if let Phase::WebSocket(socket) = &self.phase {
-            if socket.is_opening() {
-                self.refuse(Version::Http11, code, text, cx);
-            } else {
-                // As it is with Pushpin: without a close frame, so that the client knows that something is missing.
-                self.phase = self.closing();
-            }
-            return;
-        }
-        let Phase::Serving(request) = &self.phase else { return };
-        match request.response {
-            Response::Waiting => {
-                self.refuse(request.terms.version, code, text, cx);
-            }
-            response => self.break_off(response),
-        }
-    }
-
-    /// Ends the connection in a way that shows the client that its response is not complete: what has come is sent, but
-    /// not the end of the body. Where only the connection's end would end the body, it is reset.
-    fn break_off(&mut self, response: Response) {
-        let closing = self.closing();
-        self.phase = if response.ends_with_connection() { Phase::Closed { abort: true } } else { closing };
-    }
-
-    /// Answers with an error page and closes.
-    fn refuse(&mut self, version: Version, code: u16, text: &str, cx: &mut Context<'_>) -> Refusal {
-        cx.output.push(error_page(version, code, text));
-        self.phase = self.closing();
-        Refusal { code, reason: text.trim_end().to_owned() }
     }
 }
 

@@ -4,9 +4,11 @@
 //! One thread. A turn takes what has come on each socket, up to a limit so that no peer starves the others, and gives it
 //! to the engine, which sends its packets through the same sockets at once.
 
+mod config;
 mod measures;
 mod recovering;
 pub mod routes_file;
+mod sockets;
 mod zmq_backends;
 
 use std::os::fd::AsRawFd;
@@ -22,18 +24,17 @@ use rpc::stats::ConnMaxNotice;
 use tnetstring::Writer;
 use transport::{
     Answer, Change, Context, Dealer, Event, Feed, Incoming, Options, Publisher, Pull, Push, Reactor, Replier, Router,
-    SendError, Subscriber,
+    Subscriber,
 };
 use zhttp::Packet;
 
-use crate::access_log::{Line, Text};
-use crate::context::{Config, Links, Note};
+use crate::context::{Links, Note};
 use crate::engine::Engine;
 use crate::handler::command;
-use crate::request::headers::Rules;
-use crate::request::signatures::{signing_key, verifying_key};
 use crate::websocket::recovering::Recovering;
+use config::config;
 use routes_file::RoutesFile;
+use sockets::Sockets;
 use zmq_backends::{Source, ZmqBackends};
 
 /// Packets taken from one socket in a turn.
@@ -61,119 +62,6 @@ const CONTROL_IN: usize = 14;
 const CONTROL_OUT: usize = 15;
 const SIGNALS: Token = Token(0);
 const REPORT: Token = Token(1);
-
-/// The sockets that packets leave by.
-struct Sockets {
-    stream: Router,
-    responses: Publisher,
-    origin_out: Push,
-    origin_stream: Router,
-    /// Backends that speak ZHTTP themselves.
-    zmq_backends: ZmqBackends,
-    inspect: Dealer,
-    accept: Dealer,
-    /// To handlers, about their own requests.
-    internal_stream: Router,
-    internal_out: Publisher,
-    /// To handlers, about WebSockets.
-    control_out: Push,
-    writer: Writer,
-    now: Instant,
-    warnings: Limited,
-    /// Packets that could not be sent, because their receiver is gone or takes no more.
-    lost: u64,
-}
-
-/// The line of a request; its fields are for those who want JSON.
-fn log(line: &Line<'_>) {
-    let outcome = line.outcome.name();
-    let (status, bytes) = line.outcome.response().unzip();
-    tracing::info!(
-        target: process::log::REQUESTS,
-        method = %Text(line.request.method.unwrap_or_default()),
-        uri = %Text(line.uri),
-        backend = line.target,
-        from = line.from.map(Text).map(display),
-        route = line.route,
-        id = line.id,
-        outcome,
-        status,
-        bytes,
-        seconds = line.duration.as_secs_f64(),
-        "{line}"
-    );
-}
-
-impl Links for Sockets {
-    fn log(&mut self, note: &Note<'_>) {
-        match note {
-            Note::Request(line) => log(line),
-            Note::Warning { kind, text } => self.warnings.warn(kind, self.now, text),
-        }
-    }
-
-    fn to_client(&mut self, to: &[u8], by_router: bool, packet: &Packet<'_>) -> bool {
-        let sent = if by_router {
-            self.stream.send(to, packet.encode(None, &mut self.writer))
-        } else {
-            self.responses.send(to, packet.encode(Some(to), &mut self.writer))
-        };
-        self.lost += u64::from(sent.is_err());
-        // For one that is not there, its session's end is being told anyway.
-        sent != Err(SendError::Full)
-    }
-
-    fn to_handler(&mut self, to: &[u8], by_router: bool, packet: &Packet<'_>) -> bool {
-        let sent = if by_router {
-            self.internal_stream.send(to, packet.encode(None, &mut self.writer))
-        } else {
-            self.internal_out.send(to, packet.encode(Some(to), &mut self.writer))
-        };
-        self.lost += u64::from(sent.is_err());
-        sent != Err(SendError::Full)
-    }
-
-    fn open_origin(&mut self, packet: &Packet<'_>) -> bool {
-        self.origin_out.send(packet.encode(None, &mut self.writer)).is_ok()
-    }
-
-    fn open_zmq(&mut self, spec: &str, packet: &Packet<'_>) -> bool {
-        self.zmq_backends.begin(spec, packet.encode(None, &mut self.writer))
-    }
-
-    fn ask_zmq(&mut self, spec: &str, packet: &Packet<'_>) -> bool {
-        self.zmq_backends.ask(spec, packet.encode(None, &mut self.writer))
-    }
-
-    fn to_origin(&mut self, to: &[u8], packet: &Packet<'_>) -> bool {
-        let router = self.zmq_backends.router_to(to).unwrap_or(&self.origin_stream);
-        let sent = router.send(to, packet.encode(None, &mut self.writer));
-        self.lost += u64::from(sent.is_err());
-        sent != Err(SendError::Full)
-    }
-
-    fn control(&mut self, packet: &[u8]) -> bool {
-        self.control_out.send(packet).is_ok()
-    }
-
-    fn inspect(&mut self, call: &[u8]) -> bool {
-        self.inspect.writable() && self.inspect.send(call).is_ok()
-    }
-
-    fn accept(&mut self, call: &[u8]) -> bool {
-        // Without a handler it waits, unlike a question: the runner is starting one, and the client is better off with a
-        // hold a moment later than with an error.
-        self.accept.send(call).is_ok()
-    }
-}
-
-impl Sockets {
-    /// Tells a handler of numbers of connections.
-    fn count(&mut self, notice: &[u8]) {
-        let sent = self.accept.writable() && self.accept.send(notice).is_ok();
-        self.lost += u64::from(!sent);
-    }
-}
 
 /// The proxy's event loop.
 pub struct Worker {
@@ -625,45 +513,4 @@ pub fn run(started: process::Started) -> Result<(), process::Failure> {
 
 fn unix() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
-}
-
-fn config(settings: &settings::Proxy) -> Config {
-    if let Some(Err(error)) = settings.sig_key.as_ref().map(signing_key) {
-        tracing::error!("sig_key has no effect: {error}");
-    }
-    if let Some(Err(error)) = settings.upstream_key.as_ref().map(verifying_key) {
-        tracing::error!("upstream_key has no effect: {error}");
-    }
-    let origin_specs = [&settings.origin_out_specs, &settings.origin_out_stream_specs, &settings.origin_in_specs];
-    Config {
-        stats_connection_ttl: settings.stats_connection_ttl,
-        stats_connections_max_ttl: settings.stats_connections_max_ttl,
-        stats_report_interval: settings.stats_report_interval,
-        rules: Rules {
-            accept_protocol: settings.accept_x_forwarded_protocol,
-            set_protocol: settings.set_x_forwarded_protocol,
-            forwarded_for: settings.x_forwarded_for,
-            forwarded_for_trusted: settings.x_forwarded_for_trusted,
-            accept_route: settings.accept_pushpin_route,
-            cdn_loop: settings.cdn_loop.clone(),
-            need_mark: settings.orig_headers_need_mark.clone(),
-        },
-        debug: settings.debug,
-        auto_cross_origin: settings.auto_cross_origin,
-        unbuffer_streams: settings.unbuffer_streams,
-        recover_wait: settings.recover_wait,
-        sockjs_url: settings.sockjs_url.clone(),
-        log_requests: Some(|| tracing::enabled!(tracing::Level::INFO)),
-        log_from: settings.log_from,
-        log_user_agent: settings.log_user_agent,
-        sig_iss: settings.sig_iss.clone(),
-        sig_key: settings.sig_key.clone(),
-        upstream_key: settings.upstream_key.clone(),
-        max_open_requests: settings.max_open_requests,
-        session_queue_bytes: settings.session_queue_bytes,
-        session_queue_time: settings.session_queue_time,
-        max_message_size: settings.max_message_size,
-        events_timeout: settings.events_timeout,
-        router_resp: origin_specs.into_iter().flatten().all(|spec| spec.starts_with("ipc:")),
-    }
 }
