@@ -6,8 +6,8 @@
 //!
 //! # Layout
 //! In the order in which a request meets them:
-//! - `requesters`: the ZeroMQ sockets towards proxies.
 //! - `worker`: the loop that joins all others with sockets and clock.
+//! - [`engine`]: what packets, connections and time lead to, without I/O; [`context`]: what carries that out.
 //! - [`http1`]: a request and its response, without I/O.
 //! - [`websocket`]: the frames of a connection that is one, without I/O.
 //! - [`connect`]: from a URI to a connection.
@@ -16,9 +16,10 @@
 #![forbid(unsafe_code)]
 
 pub mod connect;
+pub mod context;
+pub mod engine;
 pub mod failure;
 pub mod http1;
-mod requesters;
 pub mod websocket;
 mod worker;
 
@@ -55,7 +56,7 @@ pub fn main() -> ExitCode {
 }
 
 fn serve(mut started: Started) -> Result<(), Failure> {
-    let mut worker = Worker::new(instance_id("outbound"), &started.settings.outbound)?;
+    let mut worker = Worker::new(&instance_id("outbound"), &started.settings.outbound)?;
     let fd = started.signals.as_raw_fd();
     worker.registry().register(&mut SourceFd(&fd), Token(SIGNALS), Interest::READABLE)?;
     let mut reporter = started.ready.tell()?;

@@ -82,11 +82,6 @@ impl Stream {
         }
     }
 
-    /// Whether TLS is spoken.
-    pub(crate) fn is_tls(&self) -> bool {
-        matches!(self, Stream::Tls(_))
-    }
-
     /// Goes on with the handshake. `false`: more must come.
     ///
     /// # Errors

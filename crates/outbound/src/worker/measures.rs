@@ -12,10 +12,10 @@ use super::Worker;
 impl Worker {
     /// Writes down how it is.
     pub(crate) fn measure(&self, page: &mut Page) {
-        let counters = &self.context.counters;
+        let counters = self.engine.counters();
         page.add(&BACKEND_REQUESTS, &[], counters.requests);
-        page.add(&BACKEND_OPEN, &[], self.exchanges.len());
-        page.add(&BACKEND_RECOVER_BYTES, &[], self.adoptions.bytes());
+        page.add(&BACKEND_OPEN, &[], self.engine.len());
+        page.add(&BACKEND_RECOVER_BYTES, &[], self.engine.kept_bytes());
         page.add(&BACKEND_CONNECTIONS, &[], counters.connected);
         page.add(&BACKEND_REUSED, &[], counters.reused);
         page.add_each(
@@ -29,7 +29,7 @@ impl Worker {
         );
         counters.response.write(page, &BACKEND_RESPONSE, &[]);
         page.add_warnings(|totals| {
-            self.context.warnings.add_to(totals);
+            self.links.warnings.add_to(totals);
             self.reactor.add_warnings(totals);
         });
     }

@@ -39,10 +39,10 @@ impl Pair {
         let source = Source { origin: Origin::Text(config), ..Source::default() };
         let (settings, _) = Settings::load(&source).unwrap();
         let specs = &settings.outbound.specs;
-        let mut worker = Worker::new("outbound".into(), &settings.outbound).unwrap();
+        let mut worker = Worker::new("outbound", &settings.outbound).unwrap();
         let addresses: Vec<IpAddr> = addresses.iter().copied().map(IpAddr::V4).collect();
         let ask = Arc::new(move |_: &str| addresses.clone());
-        worker.connector.resolver = Resolver::with(ask, worker.reactor.waker(), 2, 2);
+        worker.links.resolver = Resolver::with(ask, worker.reactor.waker(), 2, 2);
         let (context, options) = (Context::new(), Options::default().named("proxy"));
         let push = Push::connect(&context, std::slice::from_ref(&specs.input), &options).unwrap();
         let responses = Subscriber::connect(&context, std::slice::from_ref(&specs.out), &options).unwrap();
@@ -129,8 +129,8 @@ fn a_silent_address_holds_nothing_up_and_is_let_go_when_another_answers() {
     let _silent = silent((SILENT, port).into());
     // Long before the deadline of the whole, which one that goes on with the silent address runs into.
     assert_eq!(pair.get(&format!("http://both:{port}/")), "200");
-    assert_eq!(pair.worker.context.counters.raced, 1);
-    assert_eq!(pair.worker.connector.open(), 1, "only the connection that is kept");
+    assert_eq!(pair.worker.engine.counters().raced, 1);
+    assert_eq!(pair.worker.engine.connections().0, 1, "only the connection that is kept");
 }
 
 #[test]
@@ -138,7 +138,7 @@ fn an_address_that_refuses_gives_way_at_once() {
     let mut pair = Pair::new("backend_connect_attempts=1", &[SILENT, GOOD]);
     let port = answering((GOOD, 0).into()).port();
     assert_eq!(pair.get(&format!("http://both:{port}/")), "200");
-    assert_eq!(pair.worker.context.counters.raced, 0);
+    assert_eq!(pair.worker.engine.counters().raced, 0);
 }
 
 #[test]
@@ -149,7 +149,7 @@ fn addresses_that_are_all_silent_end_with_the_deadline_and_leave_nothing() {
     drop(listener);
     let _silent = (silent((SILENT, port).into()), silent((GOOD, port).into()));
     assert_eq!(pair.get(&format!("http://both:{port}/")), "connection-timeout");
-    assert_eq!(pair.worker.connector.open(), 0);
+    assert_eq!(pair.worker.engine.connections().0, 0);
 }
 
 #[test]

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
-//! Bytes between the connection of an exchange and its requester, and the end of it.
+//! Bytes between the connection of an exchange and its requester.
 
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind};
 
 use wire::http1::{BodyFraming, ResponseHead};
-use zhttp::session::server::Outgoing;
-use zhttp::{Ext, Headers, Ids, Kind, Packet};
+use zhttp::{Headers, Ids, Kind, Packet};
 
-use super::Worker;
+use super::Engine;
+use crate::context::Context;
 use crate::failure::Failure;
 use crate::http1::coding::{Coding, Unpacker};
 use crate::http1::download::{DownloadError, announced_length};
@@ -30,43 +30,43 @@ enum Flow {
     Stop,
 }
 
-impl Worker {
+impl Engine {
     /// Writes and reads as far as connection and credits allow.
-    pub(super) fn advance(&mut self, index: usize) {
+    pub(super) fn advance(&mut self, index: usize, cx: &mut Context<'_>) {
         if !matches!(self.exchanges[index].phase, Phase::Open { .. }) {
             return;
         }
         if self.is_open_socket(index) {
-            return self.advance_socket(index);
+            return self.advance_socket(index, cx);
         }
         let serial = self.exchanges[index].serial;
-        if self.write(index) == Flow::On {
-            self.read(index);
+        if self.write(index, cx) == Flow::On {
+            self.read(index, cx);
         }
         // What came behind the head of the answer is frames.
         let lives = self.exchanges.get(index).is_some_and(|exchange| exchange.serial == serial);
         if lives && self.is_open_socket(index) {
-            self.advance_socket(index);
+            self.advance_socket(index, cx);
         }
     }
 
-    fn write(&mut self, index: usize) -> Flow {
+    fn write(&mut self, index: usize, cx: &mut Context<'_>) -> Flow {
         let exchange = &mut self.exchanges[index];
         let Phase::Open { connection: number, .. } = exchange.phase else { return Flow::Stop };
-        let connection = self.connector.of(number);
+        let connection = self.connections.of(number);
         let mut owes_credits = false;
-        connection.flush();
+        connection.flush(number, cx);
         while connection.writable && !exchange.upload.pending().is_empty() {
-            match connection.stream.write(exchange.upload.pending()) {
+            match cx.actions.write(number, exchange.upload.pending()) {
                 Ok(bytes) => {
-                    exchange.moved(self.context.now);
+                    exchange.moved(cx.now);
                     let passed = exchange.upload.wrote(bytes);
                     owes_credits |= passed > 0 && exchange.session.pass_on(passed);
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => connection.writable = false,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(_) if exchange.may_be_repeated() => {
-                    self.repeat(index);
+                    self.repeat(index, cx);
                     return Flow::Stop;
                 }
                 Err(_) => {
@@ -78,47 +78,47 @@ impl Worker {
             }
         }
         if exchange.asked.is_none() && exchange.upload.is_finished() {
-            exchange.asked = Some(self.context.now);
+            exchange.asked = Some(cx.now);
             self.watch_again(index);
         }
-        if owes_credits && !self.grant(index) { Flow::Stop } else { Flow::On }
+        if owes_credits && !self.grant(index, cx) { Flow::Stop } else { Flow::On }
     }
 
-    fn read(&mut self, index: usize) {
+    fn read(&mut self, index: usize, cx: &mut Context<'_>) {
         let mut buffer = std::mem::take(&mut self.buffer);
         let mut joined = std::mem::take(&mut self.joined);
-        self.read_into(index, &mut buffer, &mut joined);
+        self.read_into(index, &mut buffer, &mut joined, cx);
         self.buffer = buffer;
         self.joined = joined;
     }
 
-    fn read_into(&mut self, index: usize, buffer: &mut [u8], joined: &mut Vec<u8>) {
-        if !self.requester_has_room(index) {
+    fn read_into(&mut self, index: usize, buffer: &mut [u8], joined: &mut Vec<u8>, cx: &mut Context<'_>) {
+        if !self.may_send(index) {
             return;
         }
         // Payload that waited for credits comes first.
         let exchange = &mut self.exchanges[index];
         if !exchange.leftover.is_empty() && exchange.download.has_head() && exchange.session.credits() > 0 {
             let leftover = std::mem::take(&mut exchange.leftover);
-            if self.pass_on(index, &leftover, joined) == Flow::Stop {
+            if self.pass_on(index, &leftover, joined, cx) == Flow::Stop {
                 return;
             }
         }
         for _ in 0..READS_A_TURN {
-            // What comes meanwhile waits at the backend; `Worker::go_on_for` reads on.
-            if !self.requester_has_room(index) {
+            // What comes meanwhile waits at the backend; `Engine::requester_has_room` reads on.
+            if !self.may_send(index) {
                 return;
             }
             let exchange = &mut self.exchanges[index];
             let credits = exchange.session.credits() as usize;
             if exchange.has_unpacked() {
-                if credits == 0 || self.send_unpacked(index, None) == Flow::Stop {
+                if credits == 0 || self.send_unpacked(index, None, cx) == Flow::Stop {
                     return;
                 }
                 continue;
             }
             let Phase::Open { connection: number, .. } = exchange.phase else { return };
-            let connection = self.connector.of(number);
+            let connection = self.connections.of(number);
             let kept = exchange.leftover.len();
             if !connection.readable || (credits == 0 && kept > 0 && exchange.download.has_head()) {
                 return;
@@ -127,34 +127,35 @@ impl Worker {
             let want = if exchange.download.has_head() { credits.max(PEEK) } else { credits + HEAD };
             let end = (kept + want.min(READ)).min(buffer.len());
             buffer[..kept].copy_from_slice(&exchange.leftover);
-            match connection.read(&mut buffer[kept..end]) {
-                Ok(0) => return self.ended(index, None),
+            match connection.read(number, &mut buffer[kept..end], cx) {
+                Ok(0) => return self.ended(index, None, cx),
                 Ok(bytes) => {
-                    exchange.moved(self.context.now);
+                    exchange.moved(cx.now);
                     if !exchange.answered {
                         exchange.answered = true;
                         exchange.upload.forget_written();
                     }
-                    if self.pass_on(index, &buffer[..kept + bytes], joined) == Flow::Stop {
+                    if self.pass_on(index, &buffer[..kept + bytes], joined, cx) == Flow::Stop {
                         return;
                     }
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return self.ended(index, Some(error)),
+                Err(error) => return self.ended(index, Some(error), cx),
             }
         }
         let serial = self.exchanges[index].serial;
         self.unread.push((index, serial));
     }
 
-    fn requester_has_room(&self, index: usize) -> bool {
+    /// Whether the requester takes packets.
+    pub(super) fn may_send(&self, index: usize) -> bool {
         let session = &self.exchanges[index].session;
-        self.context.requesters.has_room(session.client(), session.by_router())
+        self.requesters.has_room(session.client(), session.by_router())
     }
 
     /// Finds head and payload in what was read and sends them to the requester.
-    fn pass_on(&mut self, index: usize, input: &[u8], joined: &mut Vec<u8>) -> Flow {
+    fn pass_on(&mut self, index: usize, input: &[u8], joined: &mut Vec<u8>, cx: &mut Context<'_>) -> Flow {
         let exchange = &mut self.exchanges[index];
         // The body of a refusal is collected here, and one that is unpacked has another length then.
         let all = exchange.socket.is_some() || exchange.unpacker.is_some();
@@ -163,41 +164,41 @@ impl Worker {
         let found = match exchange.download.read(input, credits, joined) {
             Ok(found) => found,
             Err(error) => {
-                self.fail(index, &error.into());
+                self.fail(index, &error.into(), cx);
                 return Flow::Stop;
             }
         };
         if exchange.download.interim() != interim && exchange.asked.is_some() {
-            exchange.asked = Some(self.context.now);
+            exchange.asked = Some(cx.now);
         }
         if let Some(asked) = exchange.asked.filter(|_| found.head.is_some()) {
-            self.context.counters.response.observe(self.context.now.saturating_duration_since(asked));
+            self.counters.response.observe(cx.now.saturating_duration_since(asked));
         }
         exchange.leftover.clear();
         exchange.leftover.extend_from_slice(&input[found.consumed..]);
         if exchange.socket.is_some() {
-            let goes_on = self.answer_handshake(index, found.head.as_ref(), found.payload);
+            let goes_on = self.answer_handshake(index, found.head.as_ref(), found.payload, cx);
             return if goes_on && !self.is_open_socket(index) { Flow::On } else { Flow::Stop };
         }
-        if self.exchanges[index].takes_interim && found.interim.iter().any(|head| !self.send_interim(index, head)) {
+        if self.exchanges[index].takes_interim && found.interim.iter().any(|head| !self.send_interim(index, head, cx)) {
             return Flow::Stop;
         }
         let (head, consumed) = (found.head, found.consumed);
         if let Some(head) = &head
             && let Err(error) = self.begin_unpacking(index, head)
         {
-            self.fail(index, &error.into());
+            self.fail(index, &error.into(), cx);
             return Flow::Stop;
         }
         let exchange = &mut self.exchanges[index];
         let Some(unpacker) = &mut exchange.unpacker else {
             let announced = head.as_ref().and_then(announced_length);
             if !exchange.count_body(found.payload.len(), announced) {
-                self.fail(index, &Failure::TooLarge);
+                self.fail(index, &Failure::TooLarge, cx);
                 return Flow::Stop;
             }
             let done = exchange.download.is_done();
-            return self.send_part(index, head.as_ref(), found.payload, done);
+            return self.send_part(index, head.as_ref(), found.payload, done, cx);
         };
         unpacker.feed(found.payload);
         if head.is_some() && !exchange.download.is_done() {
@@ -208,12 +209,12 @@ impl Worker {
                     exchange.leftover.drain(..found.consumed);
                 }
                 Err(error) => {
-                    self.fail(index, &error.into());
+                    self.fail(index, &error.into(), cx);
                     return Flow::Stop;
                 }
             }
         }
-        self.send_unpacked(index, head.as_ref())
+        self.send_unpacked(index, head.as_ref(), cx)
     }
 
     /// Has the coding of a body taken off, if it has one that the requester does not take.
@@ -229,7 +230,7 @@ impl Worker {
     }
 
     /// Sends as much of a body whose coding is taken off as there is, and as there are credits for.
-    fn send_unpacked(&mut self, index: usize, head: Option<&ResponseHead<'_>>) -> Flow {
+    fn send_unpacked(&mut self, index: usize, head: Option<&ResponseHead<'_>>, cx: &mut Context<'_>) -> Flow {
         let mut content = std::mem::take(&mut self.unpacked);
         let exchange = &mut self.exchanges[index];
         let max = (exchange.session.credits() as usize).min(READ);
@@ -241,12 +242,12 @@ impl Worker {
         });
         let flow = match result {
             Ok(_) if !exchange.count_body(content.len(), None) => {
-                self.fail(index, &Failure::TooLarge);
+                self.fail(index, &Failure::TooLarge, cx);
                 Flow::Stop
             }
-            Ok(done) => self.send_part(index, head, &content, done),
+            Ok(done) => self.send_part(index, head, &content, done, cx),
             Err(error) => {
-                self.fail(index, &DownloadError::Coding(error).into());
+                self.fail(index, &DownloadError::Coding(error).into(), cx);
                 Flow::Stop
             }
         };
@@ -255,7 +256,14 @@ impl Worker {
     }
 
     /// Sends a part of the response: its head, if it is the first one, and of its body.
-    fn send_part(&mut self, index: usize, head: Option<&ResponseHead<'_>>, body: &[u8], done: bool) -> Flow {
+    fn send_part(
+        &mut self,
+        index: usize,
+        head: Option<&ResponseHead<'_>>,
+        body: &[u8],
+        done: bool,
+        cx: &mut Context<'_>,
+    ) -> Flow {
         if head.is_none() && body.is_empty() && !done {
             return Flow::On;
         }
@@ -282,20 +290,20 @@ impl Worker {
             packet.reason = Some(reason.as_bytes());
             packet.headers = if headers.is_empty() { Headers::Absent } else { Headers::Pairs(&headers) };
         }
-        let sent = self.context.requesters.send(outgoing, &packet);
+        let sent = self.requesters.send(outgoing, &packet, cx);
         if !sent {
-            self.lost(index);
+            self.lost(index, cx);
             return Flow::Stop;
         }
         if done {
-            self.finish(index);
+            self.finish(index, cx);
             return Flow::Stop;
         }
         Flow::On
     }
 
     /// Sends an interim response, in a keep-alive. `false` if it is lost, and the exchange with it.
-    fn send_interim(&mut self, index: usize, head: &ResponseHead<'_>) -> bool {
+    fn send_interim(&mut self, index: usize, head: &ResponseHead<'_>, cx: &mut Context<'_>) -> bool {
         let headers: Vec<_> = head.headers.iter().map(|field| (field.name.as_bytes(), field.value)).collect();
         let reason = String::from_utf8_lossy(head.reason);
         let (code, reason) = (Some(head.code), Some(reason.as_bytes()));
@@ -303,131 +311,32 @@ impl Worker {
             index,
             Kind::KeepAlive,
             Packet { code, reason, headers: Headers::Pairs(&headers), ..Packet::default() },
+            cx,
         )
     }
 
     /// The backend has closed the connection, or it broke.
-    fn ended(&mut self, index: usize, error: Option<io::Error>) {
+    fn ended(&mut self, index: usize, error: Option<io::Error>, cx: &mut Context<'_>) {
         let exchange = &mut self.exchanges[index];
         if exchange.may_be_repeated() {
-            return self.repeat(index);
+            return self.repeat(index, cx);
         }
         if let Some(error) = error {
-            return self.fail(index, &Failure::Connection(error));
+            return self.fail(index, &Failure::Connection(error), cx);
         }
         match exchange.download.end_of_input() {
             Ok(()) if exchange.socket.is_some() => {
-                self.refuse_socket(index);
+                self.refuse_socket(index, cx);
             }
             Ok(()) => match exchange.unpacker.as_ref().map_or(Ok(()), |unpacker| unpacker.finish()) {
                 Ok(()) => {
-                    if self.send(index, Kind::Data, Packet::default()) {
-                        self.finish(index);
+                    if self.send(index, Kind::Data, Packet::default(), cx) {
+                        self.finish(index, cx);
                     }
                 }
-                Err(error) => self.fail(index, &DownloadError::Coding(error).into()),
+                Err(error) => self.fail(index, &DownloadError::Coding(error).into(), cx),
             },
-            Err(error) => self.fail(index, &error.into()),
-        }
-    }
-
-    /// Grants credits for the body of the request. `false` if the exchange is over because of that.
-    pub(super) fn grant(&mut self, index: usize) -> bool {
-        let exchange = &mut self.exchanges[index];
-        // Nobody takes them until a successor of its requester has come.
-        if exchange.is_orphan() {
-            return true;
-        }
-        let Some(credits) = exchange.session.grant() else { return true };
-        let ext = Ext { had: exchange.kept.as_mut().and_then(|kept| kept.tell()), ..Ext::default() };
-        self.send(index, Kind::Credit, Packet { credits: Some(credits), ext, ..Packet::default() })
-    }
-
-    /// Sends a packet without body. `false` if it is lost, and the exchange with it.
-    pub(super) fn send(&mut self, index: usize, kind: Kind, packet: Packet<'_>) -> bool {
-        let outgoing = self.exchanges[index].session.send();
-        self.send_as(index, outgoing, kind, packet)
-    }
-
-    /// The same with a number that the session has given already.
-    pub(super) fn send_as(&mut self, index: usize, outgoing: Outgoing, kind: Kind, packet: Packet<'_>) -> bool {
-        let exchange = &self.exchanges[index];
-        let ids = Ids::One(exchange.session.id_bytes(), Some(outgoing.seq));
-        let packet = Packet { ids, kind, user_data: exchange.user_data(), ..packet };
-        let sent = self.context.requesters.send(outgoing, &packet);
-        if !sent {
-            self.lost(index);
-        }
-        sent
-    }
-
-    /// A packet of the exchange did not leave, so the requester's count will not be right again.
-    pub(super) fn lost(&mut self, index: usize) {
-        let (context, session) = (&mut self.context, &self.exchanges[index].session);
-        context.requesters.note_cut(session.client(), session.by_router(), session.id());
-        if self.keep_for_successor(index) {
-            return;
-        }
-        let context = &mut self.context;
-        context.counters.orphaned += 1;
-        context.warnings.warn("lost", context.now, "request given up: its sender is gone or does not keep up");
-        self.drop_exchange(index);
-    }
-
-    /// Ends an exchange with an error. The text goes along for the requester's log.
-    pub(super) fn fail(&mut self, index: usize, failure: &Failure) {
-        self.context.failed(&self.exchanges[index].endpoint, failure);
-        self.let_go(index);
-        let text = failure.to_string();
-        let condition = Some(failure.condition().as_bytes());
-        if self.send(index, Kind::Error, Packet { condition, reason: Some(text.as_bytes()), ..Packet::default() }) {
-            self.drop_exchange(index);
-        }
-    }
-
-    /// Ends an exchange because its session is broken.
-    pub(super) fn cancel(&mut self, index: usize) {
-        self.let_go(index);
-        if self.send(index, Kind::Cancel, Packet::default()) {
-            self.drop_exchange(index);
-        }
-    }
-
-    /// Ends an exchange whose response has been passed on, and keeps its connection if that is possible.
-    fn finish(&mut self, index: usize) {
-        let exchange = self.exchanges.remove(index);
-        self.sessions.remove(&(exchange.session.client(), exchange.session.id()));
-        match exchange.connection() {
-            Some(number) if exchange.leaves_connection_usable() => self.connector.keep(number, self.context.now),
-            Some(number) => self.connector.close(number),
-            None => {}
-        }
-    }
-
-    /// No successor of the requester could go on with the exchange.
-    fn let_go(&mut self, index: usize) {
-        if let Some(kept) = self.exchanges[index].kept.take() {
-            self.adoptions.forget(&kept);
-        }
-    }
-
-    /// Forgets an exchange and closes its connections.
-    pub(super) fn drop_exchange(&mut self, index: usize) {
-        self.let_go(index);
-        let exchange = self.exchanges.remove(index);
-        self.sessions.remove(&(exchange.session.client(), exchange.session.id()));
-        match exchange.phase {
-            Phase::Resolving { .. } => {
-                self.connector.resolver.give_up(&exchange.endpoint.host, (index, exchange.serial));
-            }
-            Phase::Connecting(attempts) => attempts.running().for_each(|number| self.connector.close(number)),
-            Phase::Open { connection: number, .. } => {
-                // Half a request is of no use to the backend. A whole one may be, even if nobody waits for the answer.
-                if !exchange.upload.is_finished() {
-                    self.connector.of(number).break_off();
-                }
-                self.connector.close(number);
-            }
+            Err(error) => self.fail(index, &error.into(), cx),
         }
     }
 }
