@@ -209,8 +209,9 @@ impl Engine {
             let connection = self.connections.of(number);
             let credits = exchange.session.credits() as usize;
             let kept = exchange.leftover.len();
-            // More than a header waits only for credits.
-            if !connection.readable || kept >= PEEK {
+            let lacks_input = exchange.socket.as_ref().is_some_and(|socket| socket.lacks_input(&exchange.leftover));
+            // More than a header waits only for credits, or for the rest of its frame.
+            if !connection.readable || kept >= PEEK && !lacks_input {
                 return true;
             }
             buffer[..kept].copy_from_slice(&exchange.leftover);

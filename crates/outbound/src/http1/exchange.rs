@@ -147,7 +147,7 @@ impl Exchange {
             takes_interim: packet.ext.interim && request.websocket.is_none(),
             takes_coded: packet.ext.coded,
             unpacker: None,
-            socket: request.websocket.map(|key| Box::new(Socket::new(&key))),
+            socket: request.websocket.map(|key| Box::new(Socket::new(&key, !packet.ext.coded))),
             kept: None,
             refusing: None,
             owing: false,

@@ -4,6 +4,8 @@
 use wire::websocket::{Event, Header, MAX_CONTROL, Message, Opcode, Reader, Role, Violation, mask, write_close};
 use zhttp::{Kind, Packet};
 
+/// Payload of a frame that is passed on in one packet, if the requester looks only at the first packet of a message, in bytes.
+const MAX_WHOLE: usize = 32_768;
 /// Body bytes of a refusal that are passed on.
 pub const MAX_REFUSAL: usize = 100_000;
 
@@ -25,6 +27,9 @@ pub struct Socket {
     within: bool,
     close_sent: bool,
     close_received: bool,
+    /// Frames are passed on whole, since the requester takes their first packet for all: it looks there for a prefix. The most credits
+    /// that it has ever given.
+    whole: Option<usize>,
 }
 
 /// What a requester may not send.
@@ -47,8 +52,9 @@ pub struct Found<'a> {
 }
 
 impl Socket {
-    /// One that has been asked for with this key.
-    pub fn new(key: &str) -> Self {
+    /// One that has been asked for with this key. `whole`: its requester, Pushpin's proxy, finds prefixes and control messages only where
+    /// a packet has all of a frame, as zurl's have.
+    pub fn new(key: &str, whole: bool) -> Self {
         Socket {
             key: key.into(),
             open: false,
@@ -60,6 +66,7 @@ impl Socket {
             within: false,
             close_sent: false,
             close_received: false,
+            whole: whole.then_some(0),
         }
     }
 
@@ -156,8 +163,9 @@ impl Socket {
     /// # Errors
     /// The backend has broken the rules.
     pub fn read<'a>(&mut self, input: &'a mut [u8], credits: usize) -> Result<Found<'a>, Violation> {
+        self.whole = self.whole.map(|most| most.max(credits));
         let part = if self.reader.is_within_frame() { input.len().min(credits) } else { input.len() };
-        if !self.reader.is_within_frame() && needs_credits(input) > credits {
+        if !self.reader.is_within_frame() && (needs_credits(input) > credits || self.waits_for_whole(input, credits)) {
             return Ok(Found { consumed: 0, packet: None });
         }
         let (consumed, event) = self.reader.read(&mut input[..part])?;
@@ -178,6 +186,18 @@ impl Socket {
             }
         };
         Ok(Found { consumed, packet })
+    }
+
+    /// Whether the frame at the front of `input` is to be read further, so that it is passed on whole.
+    pub fn lacks_input(&self, input: &[u8]) -> bool {
+        !self.reader.is_within_frame() && self.waits_for_whole(input, usize::MAX)
+    }
+
+    /// Whether the frame at the front of `input` is to be passed on whole, and can not be yet. One for which the requester never has credits
+    /// enough is not.
+    fn waits_for_whole(&self, input: &[u8], credits: usize) -> bool {
+        let Some((most, (header, payload))) = self.whole.zip(lengths(input)) else { return false };
+        payload <= most.min(MAX_WHOLE) && (input.len() < header + payload || payload > credits)
     }
 
     /// The backend has ended its connection, where it should have answered a close.
@@ -215,6 +235,19 @@ fn needs_credits(input: &[u8]) -> usize {
     }
 }
 
+/// Bytes of the header and of the payload of the frame at the front of `input`, as servers send it: without a mask. `None` if the header is not
+/// there yet.
+fn lengths(input: &[u8]) -> Option<(usize, usize)> {
+    match *input {
+        [_, 126, a, b, ..] => Some((4, usize::from(u16::from_be_bytes([a, b])))),
+        [_, 127, a, b, c, d, e, f, g, h, ..] => {
+            Some((10, usize::try_from(u64::from_be_bytes([a, b, c, d, e, f, g, h])).unwrap_or(usize::MAX)))
+        }
+        [_, 126 | 127, ..] | [] | [_] => None,
+        [_, length, ..] => Some((2, usize::from(length & 127))),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -227,7 +260,7 @@ mod tests {
 
     #[test]
     fn packets_of_a_message_are_its_fragments() {
-        let mut socket = Socket::new("k");
+        let mut socket = Socket::new("k", false);
         socket.push(&data(b"ab", true), KEY).unwrap();
         socket.push(&data(b"", true), KEY).unwrap();
         socket.push(&Packet { kind: Kind::Ping, body: b"p", ..Packet::default() }, KEY).unwrap();
@@ -241,8 +274,52 @@ mod tests {
     }
 
     #[test]
+    fn a_requester_that_looks_at_first_packets_gets_whole_frames() {
+        let read = |socket: &mut Socket, input: &[u8], credits| {
+            let (mut input, mut consumed) = (input.to_vec(), 0);
+            loop {
+                let found = socket.read(&mut input[consumed..], credits).unwrap();
+                consumed += found.consumed;
+                if found.consumed == 0 || found.packet.is_some() {
+                    return (consumed, found.packet.map(|packet| (packet.body.len(), packet.more)));
+                }
+            }
+        };
+        let mut socket = Socket::new("k", true);
+        let frame = [&[0x81, 5][..], b"c:{}x"].concat();
+        for cut in 0..frame.len() {
+            assert_eq!(read(&mut socket, &frame[..cut], 10), (0, None), "{cut}");
+        }
+        assert!(socket.lacks_input(&frame[..6]) && !socket.lacks_input(&frame));
+        // Its credits are used up for the moment.
+        assert_eq!(read(&mut socket, &frame, 4), (0, None));
+        assert_eq!(read(&mut socket, &frame, 5), (7, Some((5, false))));
+        // It never has more than 10, so that this one is passed on in parts.
+        let long = [&[0x81, 20][..], &[b'x'; 20]].concat();
+        assert!(!socket.lacks_input(&long[..4]));
+        assert_eq!(read(&mut socket, &long[..4], 10), (4, Some((2, true))));
+
+        let mut ours = Socket::new("k", false);
+        assert_eq!(read(&mut ours, &frame[..4], 10), (4, Some((2, true))));
+    }
+
+    #[test]
+    fn lengths_are_as_in_rfc_6455() {
+        for (input, expected) in [
+            (&[0x81, 0][..], Some((2, 0))),
+            (&[0x81, 125, 1], Some((2, 125))),
+            (&[0x81, 126, 1], None),
+            (&[0x81, 126, 1, 2], Some((4, 258))),
+            (&[0x81, 127, 0, 0, 0, 0, 0, 1, 0], None),
+            (&[0x81, 127, 0, 0, 0, 0, 0, 1, 0, 0], Some((10, 65_536))),
+        ] {
+            assert_eq!(lengths(input), expected);
+        }
+    }
+
+    #[test]
     fn nothing_is_read_beyond_the_credits_but_a_close() {
-        let mut socket = Socket::new("k");
+        let mut socket = Socket::new("k", false);
         let mut input = [0x82, 3, 1, 2, 3, 0x89, 1, 9, 0x88, 2, 3, 0xe8];
         assert_eq!(socket.read(&mut input, 0).unwrap().consumed, 2);
         assert_eq!(socket.read(&mut input[2..], 0).unwrap().consumed, 0);

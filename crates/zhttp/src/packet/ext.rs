@@ -22,7 +22,7 @@ pub struct Ext<'a> {
     /// The sender takes interim responses (1xx) before the response: keep-alives with a status and headers (ours) (first).
     pub interim: bool,
     /// The sender passes bodies on as the backend has packed them, and `Content-Encoding` with them; from others it is taken off
-    /// before (ours) (first, to outbound).
+    /// before. Of a WebSocket it takes frames in any pieces, where others get short ones whole (ours) (first, to outbound).
     pub coded: bool,
     /// The sender takes a second server for the session, which pushes (ours) (first, from a frontend).
     pub lanes: bool,

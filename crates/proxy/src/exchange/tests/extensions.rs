@@ -21,7 +21,7 @@ fn request(bench: &mut Bench, id: &[u8], ext: Ext, router_resp: bool) {
         ext,
         router_resp,
         stream: true,
-        credits: Some(8192),
+        credits: Some(65_536),
         method,
         uri,
         headers,
@@ -136,5 +136,24 @@ fn bodies_keep_their_coding_only_if_a_handler_of_ours_may_get_them() {
         let sent = bench.raw();
         let [Sent::Open(message)] = &sent[..] else { panic!("{sent:?}") };
         assert_eq!(Packet::decode(message).unwrap().ext.coded, coded);
+    }
+}
+
+#[test]
+fn a_handler_of_pushpins_gets_a_small_window_with_a_client() {
+    for (again, credits) in [(None, 16_384), (Some(("inspect-again", Value::Int(60_000))), 65_536)] {
+        let mut bench = Bench::asking(ROUTES);
+        request(&mut bench, b"1", Ext { adopt: true, ..Ext::MULTI }, false);
+        bench.sent();
+        let no_proxy = ("no-proxy", Value::Bool(false));
+        let answer: Vec<_> = std::iter::once(no_proxy).chain(again).collect();
+        let id = bench.call_id.clone();
+        bench.reply("inspect", &id, "success", &value(&answer));
+        bench.sent();
+        bench.origin(grip_response("stream", b"hello", false));
+        let sent = bench.raw();
+        let [Sent::Accept(call)] = &sent[..] else { panic!("{sent:?}") };
+        let Some(Value::List(requests)) = call.get(b"args").and_then(|args| args.get(b"requests")) else { panic!() };
+        assert_eq!(requests[0].get(b"out-credits"), Some(&Value::Int(credits)));
     }
 }

@@ -150,7 +150,7 @@ impl Relay {
         let packet = Packet {
             from: &shared.instance,
             ids: Ids::One(id.as_bytes(), Some(0)),
-            ext: Ext { name: name.as_ref().map(|name| &name[..]).filter(|_| is_host), ..Ext::MULTI },
+            ext: Ext { coded: true, name: name.as_ref().map(|name| &name[..]).filter(|_| is_host), ..Ext::MULTI },
             method: Some(b"GET"),
             uri: Some(&target_uri),
             headers: Headers::Pairs(&headers),
