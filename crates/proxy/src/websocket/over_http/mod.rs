@@ -522,7 +522,9 @@ impl Conversation {
         if let Some(close) = self.close.as_mut().filter(|_| ask.close.is_some()) {
             close.source.repeated = true;
         }
-        ask.uncertain = self.uncertain(ask.offer, ask.close);
+        // An `OPEN` has no content that could be counted.
+        let of_open = self.is_opening().then_some(0);
+        ask.uncertain = self.uncertain(ask.offer, ask.close).or(of_open);
     }
 
     /// The request that is to be repeated now.

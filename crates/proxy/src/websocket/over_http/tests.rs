@@ -360,6 +360,14 @@ fn what_the_backend_may_have_seen_is_repeated_at_once_with_a_mark_when_its_answe
 }
 
 #[test]
+fn an_open_whose_answer_is_lost_is_told_again_with_a_mark() {
+    let mut talk = Talk::begin();
+    assert_eq!(talk.next().unwrap().uncertain, None);
+    assert!(talk.conversation.on_failure(Loss::Answer, talk.now));
+    assert_eq!(talk.conversation.repeat(talk.now).unwrap().uncertain, Some(0));
+}
+
+#[test]
 fn a_close_whose_answer_is_lost_is_told_again_with_a_mark_and_a_disconnect_is_not() {
     let mut talk = Talk::open(&[]);
     talk.say(Frame::Close(None));
