@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use wire::http1::{BodyDecoder, BodyFraming, Limits, parse_response};
 
-use crate::backend::plain;
+use crate::answers::plain;
 use crate::conversations::NAME;
 use crate::facts::{Facts, Item};
 use crate::socket::Socket;
@@ -25,8 +25,10 @@ pub enum Ask {
     Poll(&'static str),
     /// The items of the channel r that it does not have.
     Reliable,
-    /// A WebSocket that is subscribed to these channels.
+    /// A WebSocket that is subscribed to these channels, and goes to the backend over HTTP.
     Socket(Vec<&'static str>),
+    /// The same to a backend that speaks WebSocket.
+    Direct(Vec<&'static str>),
 }
 
 impl Ask {
@@ -36,19 +38,28 @@ impl Ask {
     }
 }
 
-/// How many servers have died.
+/// How many servers have died, and what else requests may have noticed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Deaths {
     /// Proxies.
     pub proxies: usize,
     /// Handlers.
     pub handlers: usize,
+    /// Outbound processes.
+    pub outbounds: usize,
+    /// How often a backend has done what any request may have noticed.
+    pub troubles: usize,
 }
 
 impl Deaths {
     /// Those that were not among `before`.
     pub fn since(self, before: Deaths) -> Self {
-        Deaths { proxies: self.proxies - before.proxies, handlers: self.handlers - before.handlers }
+        Deaths {
+            proxies: self.proxies - before.proxies,
+            handlers: self.handlers - before.handlers,
+            outbounds: self.outbounds - before.outbounds,
+            troubles: self.troubles - before.troubles,
+        }
     }
 }
 
@@ -59,6 +70,9 @@ pub struct Client {
     pub frontend: u8,
     /// What it waits for.
     pub ask: Option<Ask>,
+    /// What makes the path of that unique.
+    pub tag: String,
+    asks: u32,
     /// Who had died when it asked.
     pub deaths_before: Deaths,
     /// The head of the response has come.
@@ -90,6 +104,8 @@ impl Client {
             id,
             frontend,
             ask: None,
+            tag: String::new(),
+            asks: 0,
             deaths_before: Deaths::default(),
             begun: false,
             code: 0,
@@ -110,24 +126,28 @@ impl Client {
     /// Begins a request, when so many servers have died; gives its head.
     pub fn ask(&mut self, ask: Ask, deaths_before: Deaths) -> Vec<u8> {
         self.deaths_before = deaths_before;
+        self.asks += 1;
+        self.tag = format!("{}-{}", self.id, self.asks);
+        let tag = &self.tag;
         let head = match &ask {
-            Ask::Plain(length) => format!("GET /plain/{length} HTTP/1.1\r\nHost: x\r\n\r\n"),
+            Ask::Plain(length) => format!("GET /plain/{length}?{tag} HTTP/1.1\r\nHost: x\r\n\r\n"),
             Ask::Upload(length) => {
                 self.unsent = *length;
-                format!("POST /upload/{length} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n")
+                format!("POST /upload/{length}?{tag} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n")
             }
             Ask::Both(length) => {
                 self.unsent = *length;
-                format!("POST /both/{length} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n")
+                format!("POST /both/{length}?{tag} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n")
             }
-            Ask::Stream(channels) => format!("GET /stream/{} HTTP/1.1\r\nHost: x\r\n\r\n", channels.join(",")),
-            Ask::Reliable => format!("GET /reliable/{} HTTP/1.1\r\nHost: x\r\n\r\n", self.reliable),
-            Ask::Socket(channels) => format!(
-                "GET /socket/{}/{} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+            Ask::Stream(channels) => format!("GET /stream/{}?{tag} HTTP/1.1\r\nHost: x\r\n\r\n", channels.join(",")),
+            Ask::Reliable => format!("GET /reliable/{}?{tag} HTTP/1.1\r\nHost: x\r\n\r\n", self.reliable),
+            Ask::Socket(channels) | Ask::Direct(channels) => format!(
+                "GET /{}/{}/{}?{tag} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+                if matches!(ask, Ask::Direct(_)) { "direct" } else { "socket" },
                 self.id,
                 channels.join(",")
             ),
-            Ask::Poll(channel) => format!("GET /poll/{channel} HTTP/1.1\r\nHost: x\r\n\r\n"),
+            Ask::Poll(channel) => format!("GET /poll/{channel}?{tag} HTTP/1.1\r\nHost: x\r\n\r\n"),
         };
         self.ask = Some(ask);
         self.begun = false;
@@ -160,9 +180,12 @@ impl Client {
                 };
                 self.buffer.drain(..used);
                 if code == 101 {
-                    assert!(matches!(self.ask, Some(Ask::Socket(_))), "{:?} becomes a WebSocket", self.ask);
+                    let is_direct = matches!(self.ask, Some(Ask::Direct(_)));
+                    let is_socket = is_direct || matches!(self.ask, Some(Ask::Socket(_)));
+                    assert!(is_socket, "{:?} becomes a WebSocket", self.ask);
                     (self.begun, self.code, self.persistent) = (true, code, false);
-                    let mut socket = Socket::new(&name.expect("the backend tells its name"));
+                    let name = name.expect("the backend tells its name");
+                    let mut socket = if is_direct { Socket::direct(&name, &self.tag) } else { Socket::new(&name) };
                     socket.on_bytes(&std::mem::take(&mut self.buffer), facts);
                     self.socket = Some(socket);
                     return answered;
@@ -237,7 +260,7 @@ impl Client {
                     self.reliable = to;
                 }
             }
-            Some(Ask::Upload(_) | Ask::Reliable | Ask::Socket(_)) | None => {}
+            Some(Ask::Upload(_) | Ask::Reliable | Ask::Socket(_) | Ask::Direct(_)) | None => {}
             Some(Ask::Stream(_) | Ask::Poll(_)) => {
                 while let Some(end) = self.content.iter().position(|&byte| byte == b';') {
                     let item: Vec<u8> =

@@ -22,13 +22,23 @@ impl<'a> Item<'a> {
     }
 }
 
+#[derive(Debug)]
+struct Subscription {
+    /// The suite's name for the connection: a handshake that is sent again makes another.
+    cid: String,
+    /// How often something had been lost before.
+    losses: usize,
+    /// The last item that had been published.
+    published: u64,
+}
+
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Facts {
     /// The last item of each channel.
     pub published: BTreeMap<&'static str, u64>,
-    /// What had been published of a channel when a WebSocket was subscribed to it, by the names of both; with the losses before.
-    subscriptions: BTreeMap<(String, String), (usize, u64)>,
+    /// What had been published of a channel when a WebSocket was subscribed to it, by the names of both.
+    subscriptions: BTreeMap<(String, String), Subscription>,
     /// How often something was lost.
     losses: usize,
     /// Items of each channel up to which WebSockets may have missed some, because proxy and handler died together.
@@ -43,23 +53,23 @@ impl Facts {
 
     /// A handler has subscribed a WebSocket to a channel. That it does so again for a predecessor changes nothing, unless that
     /// could be lost.
-    pub fn subscribe(&mut self, name: String, channel: String) {
-        let subscription = (self.losses, self.published(&channel));
-        let known = self.subscriptions.entry((name, channel)).or_insert(subscription);
-        if known.0 < self.losses {
-            *known = subscription;
+    pub fn subscribe(&mut self, name: String, cid: String, channel: String) {
+        let (losses, published) = (self.losses, self.published(&channel));
+        let known = self.subscriptions.get(&(name.clone(), channel.clone()));
+        if known.is_none_or(|known| known.losses < losses || known.cid != cid) {
+            self.subscriptions.insert((name, channel), Subscription { cid, losses, published });
         }
     }
 
     /// What had been published of a channel when a WebSocket was subscribed to it.
     pub fn subscribed(&self, name: &str, channel: &str) -> Option<u64> {
-        self.subscriptions.get(&(name.to_string(), channel.to_string())).map(|(_, published)| *published)
+        self.subscriptions.get(&(name.to_string(), channel.to_string())).map(|known| known.published)
     }
 
     /// The same for all channels of a WebSocket.
     pub fn subscriptions(&self, name: &str) -> impl Iterator<Item = (&str, u64)> {
         let of_it = self.subscriptions.iter().filter(move |((of, _), _)| of == name);
-        of_it.map(|((_, channel), (_, published))| (channel.as_str(), *published))
+        of_it.map(|((_, channel), known)| (channel.as_str(), known.published))
     }
 
     /// What was on its way to WebSockets is lost, and what their backends have said last may be as well.

@@ -28,6 +28,20 @@ pub const QUEUE: usize = 3_000;
 /// See [`QUEUE`].
 pub const QUEUE_TIME: Duration = Duration::from_secs(5);
 
+/// How long a publisher waits for a frontend that does not keep up, and for a proxy or its successor, as in the handler's worker.
+const STALLED: Duration = Duration::from_millis(200);
+const PROXY_PATIENCE: Duration = Duration::from_secs(6);
+
+/// A WebSocket has been subscribed to a channel.
+pub struct Subscribed {
+    /// Its name among the [`facts`](crate::facts).
+    pub name: String,
+    /// The suite's name for it.
+    pub cid: String,
+    /// The channel.
+    pub channel: String,
+}
+
 /// See the module.
 pub struct Handler {
     name: Vec<u8>,
@@ -49,6 +63,9 @@ pub struct Handler {
     has_been_told: bool,
     /// Publishers had their answers while something for the proxy had not left.
     owes_proxy: bool,
+    /// Since when the publisher waits for the proxy, and for a frontend.
+    proxy_behind_since: Option<Instant>,
+    unsent_since: Option<Instant>,
     /// It has begun to publish before the proxy had named all.
     pub is_blind: bool,
     next_second: Instant,
@@ -176,6 +193,8 @@ impl Handler {
             is_told: false,
             has_been_told: false,
             owes_proxy: false,
+            proxy_behind_since: None,
+            unsent_since: None,
             is_blind: false,
             next_second: now,
             strict,
@@ -192,8 +211,8 @@ impl Handler {
         self.recovering.is_under_way()
     }
 
-    /// The proxy says something about WebSockets. Gives those that are subscribed now, with their channels.
-    pub fn on_control(&mut self, message: &[u8], now: Instant, net: &mut Net) -> Vec<(String, String)> {
+    /// The proxy says something about WebSockets. Gives those that are subscribed now.
+    pub fn on_control(&mut self, message: &[u8], now: Instant, net: &mut Net) -> Vec<Subscribed> {
         let packet = ws_control::Packet::decode(message).expect("the proxy sends packets");
         if let Some(proxy) = packet.from.as_deref().and_then(|from| self.peers.intern(from)) {
             self.engine.note_sent_to_sockets(proxy, &packet.marks, now);
@@ -214,8 +233,8 @@ impl Handler {
         packet.items.iter().filter_map(|item| self.subscription(item)).collect()
     }
 
-    /// Name and channel of a WebSocket that has been subscribed because of this item.
-    fn subscription(&mut self, item: &ws_control::Item<'_>) -> Option<(String, String)> {
+    /// A WebSocket that has been subscribed because of this item.
+    fn subscription(&mut self, item: &ws_control::Item<'_>) -> Option<Subscribed> {
         if let (Kind::Here, Some(uri)) = (item.kind, &item.uri) {
             self.sockets.insert(item.cid.to_vec(), String::from_utf8_lossy(uri).into_owned());
         }
@@ -223,7 +242,14 @@ impl Handler {
         let Ok(Control::Subscribe { channel, .. }) = Control::read(message) else { return None };
         let uri = self.sockets.get(&*item.cid)?;
         let is_subscribed = self.subscribed.iter().any(|(of, to)| of == uri && **to == *channel);
-        is_subscribed.then(|| (String::from_utf8_lossy(&item.cid).into_owned(), channel.to_string()))
+        let cid = String::from_utf8_lossy(&item.cid).into_owned();
+        // A backend over HTTP is told the name of the suite, others only what is unique in the path.
+        let tag = uri.rsplit_once('?').map(|(_, tag)| tag.to_string()).filter(|_| uri.contains("/direct/"));
+        is_subscribed.then(|| Subscribed {
+            name: tag.unwrap_or_else(|| cid.clone()),
+            cid,
+            channel: channel.to_string(),
+        })
     }
 
     /// Whether something that was published is lost for WebSockets if it dies now: it waits here for a successor of the proxy to name
@@ -270,18 +296,33 @@ impl Handler {
         linked.filter(|(part, name)| net.overflow(**part) > 0 || waits(name)).map(|(_, name)| name).collect()
     }
 
-    /// Whether publishers get their answers, as they do when all has left or they have waited for long enough.
-    pub fn acknowledges(&mut self, has_waited: bool, net: &Net) -> bool {
-        let behind = self.behind(net);
+    /// Whether publishers get their answers, as they do when all has left or they have waited for long enough. The worker does the
+    /// same.
+    pub fn acknowledges(&mut self, now: Instant, net: &Net) -> bool {
         let untold = net.untold() > 0;
-        if (behind.is_empty() && !untold) || has_waited {
-            self.owes_proxy = untold;
-            for name in &behind {
-                self.arrears.add_waiting(name);
-            }
-            return true;
+        let behind_proxy = self.engine.goes_on_without_proxy() && untold;
+        if !behind_proxy && !self.engine.waits_for_names() {
+            self.proxy_behind_since = None;
+        } else if now < *self.proxy_behind_since.get_or_insert(now) + PROXY_PATIENCE {
+            return false;
         }
-        false
+        let behind = self.behind(net);
+        if behind.is_empty() && !untold {
+            self.unsent_since = None;
+        } else if now < *self.unsent_since.get_or_insert(now) + STALLED {
+            return false;
+        }
+        self.owes_proxy = untold;
+        for name in &behind {
+            self.arrears.add_waiting(name);
+        }
+        true
+    }
+
+    /// When publishers have waited for long enough.
+    pub fn patience_due(&self) -> Option<Instant> {
+        let proxy = self.proxy_behind_since.map(|since| since + PROXY_PATIENCE);
+        proxy.into_iter().chain(self.unsent_since.map(|since| since + STALLED)).min()
     }
 
     /// The link to a frontend is cut.

@@ -14,8 +14,8 @@ pub enum Part {
     Proxy,
     /// The handler.
     Handler,
-    /// The outbound process and the backends behind it.
-    Backend,
+    /// The outbound process.
+    Outbound,
 }
 
 /// What a link is for.
@@ -97,6 +97,7 @@ impl Net {
                 (Part::Frontend(_), Part::Handler | Part::Proxy) => &[Lane::Stream, Lane::Published][..],
                 (Part::Proxy, Part::Frontend(_)) => &[Lane::First],
                 (Part::Handler, Part::Proxy) => &[Lane::Accept],
+                (Part::Outbound, Part::Proxy) => &[Lane::Stream],
                 _ => &[],
             };
             let Some(name) = self.names.get(&from) else { return };
@@ -296,14 +297,15 @@ fn of_predecessors(link: &VecDeque<Message>) -> usize {
 fn lanes(from: Part, to: Part) -> Vec<Lane> {
     match (from, to) {
         (Part::Frontend(_), Part::Frontend(_)) => Vec::new(),
-        (Part::Frontend(_), Part::Backend) | (Part::Backend, Part::Frontend(_)) => Vec::new(),
-        (Part::Backend, Part::Handler) | (Part::Handler, Part::Backend) => Vec::new(),
+        (Part::Frontend(_), Part::Outbound) | (Part::Outbound, Part::Frontend(_)) => Vec::new(),
+        (Part::Outbound, Part::Handler) | (Part::Handler, Part::Outbound) => Vec::new(),
         (Part::Proxy, Part::Handler) | (Part::Handler, Part::Proxy) => {
             vec![Lane::Stream, Lane::Accept, Lane::Inspect, Lane::Control, Lane::Told]
         }
         (Part::Proxy, Part::Frontend(_)) => vec![Lane::Stream, Lane::First],
         (Part::Frontend(_), _) => vec![Lane::Stream, Lane::Published],
-        (Part::Backend, Part::Proxy) => vec![Lane::Published],
+        (Part::Outbound, Part::Proxy) => vec![Lane::Stream, Lane::First],
+        (Part::Proxy, Part::Outbound) => vec![Lane::Stream, Lane::Published],
         _ => vec![Lane::Stream],
     }
 }

@@ -46,7 +46,7 @@ impl Links for Sockets<'_> {
     }
 
     fn open_origin(&mut self, packet: &Packet<'_>) -> bool {
-        self.net.send(Part::Proxy, Part::Backend, Lane::First, packet.encode(None, &mut self.writer)).is_some()
+        self.net.send(Part::Proxy, Part::Outbound, Lane::First, packet.encode(None, &mut self.writer)).is_some()
     }
 
     fn open_zmq(&mut self, _spec: &str, _packet: &Packet<'_>) -> bool {
@@ -84,14 +84,15 @@ impl Links for Sockets<'_> {
 }
 
 impl Proxy {
-    /// A proxy that asks so many frontends for the WebSockets of its predecessor.
-    pub fn new(name: &str, frontends: usize, now: Instant) -> Self {
-        let routes: &[u8] = b"* backend:80\n*,proto=ws backend:80,over_http\n";
+    /// A proxy that asks so many frontends for the WebSockets of its predecessor. `router_resp`: the outbound process answers by ROUTER.
+    pub fn new(name: &str, frontends: usize, router_resp: bool, now: Instant) -> Self {
+        let routes: &[u8] = b"* backend:80\n*,proto=ws backend:80,over_http\n*,path_beg=/direct,proto=ws backend:80\n";
         let (routes, problems) = Table::parse(routes, "routes", &());
         assert!(problems.is_empty(), "{problems:?}");
         let config = Config {
             max_open_requests: 1_000,
             recover_wait: RECOVER_WAIT,
+            router_resp,
             session_queue_bytes: 1_000_000,
             session_queue_time: Duration::from_secs(5),
             max_message_size: 1_000_000,
@@ -152,7 +153,9 @@ impl Proxy {
 
     /// A process is there. A frontend is seen by ROUTER, or can be asked, as its subscription says.
     pub fn on_joined(&mut self, from: Part, name: &[u8], lane: Lane, now: Instant, net: &mut Net) {
-        if from == Part::Handler {
+        if from == Part::Outbound {
+            self.engine.outbound_joined(name, now, &mut Sockets { net, writer: Writer::new(1024) });
+        } else if from == Part::Handler {
             self.recovering.on_handler_joined(now);
         } else {
             self.note_frontend(name, if lane == Lane::Stream { Change::Linked } else { Change::Able }, net);
@@ -199,8 +202,8 @@ impl Proxy {
                 }
             }
             // What was sent to it may be lost.
-            (Part::Backend, Lane::First) => self.engine.outbound_left(b"", now, sockets),
-            (Part::Backend, _) => self.engine.outbound_left(name, now, sockets),
+            (Part::Outbound, Lane::First) => self.engine.outbound_left(b"", now, sockets),
+            (Part::Outbound, _) => self.engine.outbound_left(name, now, sockets),
             _ => self.engine.client_instance_left(name, now, sockets),
         }
         self.greet_handler(now, net);

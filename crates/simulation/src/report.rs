@@ -26,6 +26,14 @@ pub struct Report {
     pub taken_up: u64,
     /// Clients that handlers have closed because they were slow, or something waited for them with a predecessor.
     pub closed: u64,
+    /// Requests to backends on connections that had waited.
+    pub reused: u64,
+    /// Those among them that were sent again.
+    pub repeated: u64,
+    /// WebSockets that a proxy's successor has claimed from an outbound process.
+    pub adopted: u64,
+    /// Requests that a backend has broken off, or let wait.
+    pub hurt: usize,
     /// A checksum of all that went over the links, in order.
     pub trace: u64,
 }
@@ -44,5 +52,9 @@ impl Report {
         self.refused += other.refused;
         self.taken_up += other.taken_up;
         self.closed += other.closed;
+        self.reused += other.reused;
+        self.repeated += other.repeated;
+        self.adopted += other.adopted;
+        self.hurt += other.hurt;
     }
 }

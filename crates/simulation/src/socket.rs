@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use wire::websocket::{Event, Header, Opcode, Reader, Role, mask, write_close};
 
-use crate::conversations::ANSWERED;
+use crate::conversations::{ANSWERED, answer_to};
+use crate::direct::padding;
 use crate::facts::{Facts, Item};
 
 /// The client's mask. Any will do.
@@ -15,6 +16,10 @@ const MASK: [u8; 4] = [1, 2, 3, 4];
 pub struct Socket {
     /// How its backend calls it.
     pub name: String,
+    /// How the [`facts`](crate::facts) call it.
+    pub known_as: String,
+    /// Its backend speaks WebSocket, so that every byte must come once.
+    pub is_direct: bool,
     reader: Reader,
     buffer: Vec<u8>,
     message: Vec<u8>,
@@ -47,6 +52,8 @@ impl Socket {
     pub fn new(name: &str) -> Self {
         Socket {
             name: name.to_string(),
+            known_as: name.to_string(),
+            is_direct: false,
             reader: Reader::new(Role::Client, u64::MAX, false),
             buffer: Vec::new(),
             message: Vec::new(),
@@ -61,11 +68,17 @@ impl Socket {
         }
     }
 
+    /// The same with a backend that speaks WebSocket.
+    pub fn direct(name: &str, known_as: &str) -> Self {
+        Socket { known_as: known_as.to_string(), is_direct: true, ..Socket::new(name) }
+    }
+
     /// Sends the next message; the last one if `bye`, whose answer is a close.
     pub fn say(&mut self, bye: bool) {
         self.sent += 1;
         self.is_leaving |= bye;
-        let mut content = format!("{}{}", self.sent, if bye { ",bye" } else { "" }).into_bytes();
+        let padding = if self.is_direct { format!(",{}", padding(self.sent)) } else { String::new() };
+        let mut content = format!("{}{padding}{}", self.sent, if bye { ",bye" } else { "" }).into_bytes();
         let header = Header { key: Some(MASK), ..Header::whole(Opcode::Text) };
         self.output.extend_from_slice(&header.encode(content.len()));
         mask(&mut content, MASK, 0);
@@ -136,6 +149,11 @@ impl Socket {
         if let Some(answer) = message.strip_prefix("answer,") {
             let number = answer.split(',').next().and_then(|number| number.parse().ok()).expect("answers have numbers");
             assert!(number <= self.sent, "an answer to message {number}, where {} were sent", self.sent);
+            if self.is_direct {
+                let last = self.answered.last().copied().unwrap_or(0);
+                assert_eq!(number, last + ANSWERED, "answers of {} come once and in order", self.name);
+                assert_eq!(answer_to(number).strip_prefix("m:"), Some(message), "an answer is not what was sent");
+            }
             self.answered.insert(number);
             return;
         }
@@ -143,7 +161,7 @@ impl Socket {
         assert!(global > self.last, "item {global} comes after {}: the order of publishing is lost", self.last);
         self.last = global;
         let last = self.channels.entry(channel.to_string()).or_default();
-        let before = facts.subscribed(&self.name, channel).map_or(number, |known| known.max(*last));
+        let before = facts.subscribed(&self.known_as, channel).map_or(number, |known| known.max(*last));
         let gap = number > before + 1 && !facts.may_be_missed(channel, number - 1);
         assert!(!gap && number > *last, "of channel {channel}, item {number} comes after {last} ({before} are known)");
         *last = number;
@@ -151,7 +169,7 @@ impl Socket {
 
     /// What has not come, though nobody has more to send.
     pub fn missing(&self, facts: &Facts) -> Vec<String> {
-        let items = facts.subscriptions(&self.name).filter_map(|(channel, known)| {
+        let items = facts.subscriptions(&self.known_as).filter_map(|(channel, known)| {
             let last = self.channels.get(channel).copied().unwrap_or(0);
             let latest = facts.published(channel);
             let lacks = latest > known && last != latest && !facts.may_be_missed(channel, latest);

@@ -18,11 +18,23 @@ pub enum Weather {
     Proxies,
     /// Proxies and handlers die, one at a time or close after each other.
     Successors,
+    /// Backends refuse connections, close them, break off and are slow; outbound processes die.
+    Backends,
 }
 
 impl Weather {
     /// Whether servers can leave records with a frontend, and hear the end of its links.
     pub fn is_able(self, frontend: u8) -> bool {
-        frontend == 0 || matches!(self, Weather::Heirs | Weather::Proxies | Weather::Successors)
+        frontend == 0 || matches!(self, Weather::Heirs | Weather::Proxies | Weather::Successors | Weather::Backends)
+    }
+
+    /// Whether the outbound process answers proxies by ROUTER.
+    pub fn by_router(self) -> bool {
+        !matches!(self, Weather::Deadly)
+    }
+
+    /// Whether backends misbehave.
+    pub fn is_rough(self) -> bool {
+        matches!(self, Weather::Backends | Weather::Deadly | Weather::Stormy)
     }
 }

@@ -5,16 +5,19 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use simulation::{Report, Weather, World};
 
+/// Events and decisions of a run.
+const STEPS: usize = 700;
+
 /// Runs many seeds; a failure names its seed.
 fn run(weather: Weather) -> Report {
     let number = |name: &str| std::env::var(name).ok().and_then(|number| number.parse::<u64>().ok());
     let seeds = match number("SIMULATION_SEED") {
         Some(seed) => seed..seed + 1,
-        None => 0..number("SIMULATION_SEEDS").unwrap_or(300),
+        None => 0..number("SIMULATION_SEEDS").unwrap_or(150),
     };
     let mut all = Report::default();
     for seed in seeds {
-        match catch_unwind(AssertUnwindSafe(|| World::new(seed, weather).run(400))) {
+        match catch_unwind(AssertUnwindSafe(|| World::new(seed, weather).run(STEPS))) {
             Ok(report) => all.add(&report),
             Err(_) => panic!("seed {seed} of {weather:?} failed; SIMULATION_SEED={seed} repeats it"),
         }
@@ -26,14 +29,14 @@ fn run(weather: Weather) -> Report {
 /// A run in which nothing happens would prove nothing.
 fn much_has_happened(report: &Report) {
     let one_seed = std::env::var_os("SIMULATION_SEED").is_some();
-    assert!(one_seed || (report.answered > 1_000 && report.held > 500), "too little happens: {report:?}");
+    assert!(one_seed || (report.answered > 500 && report.held > 200), "too little happens: {report:?}");
 }
 
 /// Nothing that an engine does may depend on the addresses or the random keys of its tables.
 #[test]
 fn a_seed_is_one_run() {
     for seed in 0..50 {
-        let run = || World::new(seed, Weather::Stormy).run(400);
+        let run = || World::new(seed, Weather::Stormy).run(STEPS);
         assert_eq!(run(), run(), "seed {seed}");
     }
 }
@@ -65,19 +68,30 @@ fn a_storm_leaves_nothing_behind_either() {
 fn handlers_die_and_their_heirs_go_on_with_every_client() {
     let report = run(Weather::Heirs);
     much_has_happened(&report);
-    assert!(std::env::var_os("SIMULATION_SEED").is_some() || report.taken_up > 200, "few have an heir: {report:?}");
+    assert!(std::env::var_os("SIMULATION_SEED").is_some() || report.taken_up > 80, "few have an heir: {report:?}");
 }
 
 #[test]
 fn proxies_die_and_cost_held_clients_nothing() {
     let report = run(Weather::Proxies);
     much_has_happened(&report);
-    assert!(std::env::var_os("SIMULATION_SEED").is_some() || report.deaths > 200, "few proxies die: {report:?}");
+    assert!(
+        std::env::var_os("SIMULATION_SEED").is_some() || report.deaths > 150 && report.adopted > 50,
+        "few proxies die: {report:?}"
+    );
 }
 
 #[test]
 fn proxies_and_handlers_die_close_after_each_other() {
     let report = run(Weather::Successors);
     much_has_happened(&report);
-    assert!(std::env::var_os("SIMULATION_SEED").is_some() || report.deaths > 300, "few of them die: {report:?}");
+    assert!(std::env::var_os("SIMULATION_SEED").is_some() || report.deaths > 250, "few of them die: {report:?}");
+}
+
+#[test]
+fn backends_that_break_off_hurt_only_those_who_have_asked_them() {
+    let report = run(Weather::Backends);
+    much_has_happened(&report);
+    let much = report.hurt > 250 && report.deaths > 100 && report.repeated > 0;
+    assert!(std::env::var_os("SIMULATION_SEED").is_some() || much, "little goes wrong: {report:?}");
 }

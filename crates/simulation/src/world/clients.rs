@@ -77,7 +77,8 @@ impl World {
 
     /// Begins a request if the client has none.
     fn ask(&mut self, id: u32) {
-        let ask = match self.random.below(17) {
+        let ask = match self.random.below(20) {
+            17.. => Ask::Direct(self.some_channels()),
             13.. => Ask::Socket(self.some_channels()),
             10.. => Ask::Reliable,
             0..2 => Ask::Plain(self.random.below(6_000)),
@@ -92,7 +93,7 @@ impl World {
             return;
         }
         let Some(frontend) = self.frontends.get_mut(&client.frontend) else { return };
-        let head = client.ask(ask, self.deaths);
+        let head = client.ask(ask, Deaths { troubles: self.backend.troubles, ..self.deaths });
         self.report.asked += 1;
         frontend.push(id, &head, now, net);
     }
@@ -121,26 +122,41 @@ impl World {
         let (bytes, connection) = frontend.pull(id, most, now, net);
         moved |= !bytes.is_empty();
         if let Some((ask, code)) = client.on_bytes(&bytes, &self.facts) {
+            let since = Deaths { troubles: self.backend.troubles, ..self.deaths }.since(client.deaths_before);
             // A frontend may notice the death of a handler later.
-            let deaths = Deaths { handlers: self.deaths.handlers, ..self.deaths.since(client.deaths_before) };
+            let deaths = Deaths { handlers: self.deaths.handlers, ..since };
+            let is_hurt = self.backend.has_hurt(&client.tag) || deaths.troubles > 0;
             self.report.answered += 1;
             self.report.refused += usize::from(code == 502);
-            assert!(may_be_answered(self.weather, &ask, code, deaths), "{ask:?} is answered with {code}, {deaths:?}");
+            assert!(
+                may_be_answered(self.weather, &ask, code, is_hurt, deaths),
+                "{ask:?} {} is answered with {code}, {deaths:?}",
+                client.tag
+            );
         }
         if connection != Connection::Open {
             if let Some(ask) = &client.ask {
                 let is_late = frontend.is_late(id);
                 let leaves = client.socket.as_ref().is_some_and(Socket::is_leaving_by_itself);
                 self.report.cut += usize::from(!leaves);
-                self.report.held_cut += usize::from(client.begun && ask.is_held() && !is_late);
+                // What the backend has for a reliable one at once, no handler has held.
+                let is_held = ask.is_held() && *ask != Ask::Reliable;
+                self.report.held_cut += usize::from(client.begun && is_held && !is_late);
+                if self.traces {
+                    eprintln!("client {id} is cut off, begun {}: {ask:?}", client.begun);
+                }
                 let is_hasty = self.proxy.as_ref().is_some_and(|proxy| proxy.is_hasty);
                 let may_be_restarted = self.may_be_restarted || self.handler.is_blind || is_hasty;
+                let deaths = Deaths { troubles: self.backend.troubles, ..self.deaths }.since(client.deaths_before);
+                let is_hurt = self.backend.has_hurt(&client.tag) || deaths.troubles > 0;
                 let may_be = match &client.socket {
                     Some(socket) => {
-                        let is_known = self.facts.subscriptions(&socket.name).next().is_some();
-                        is_late || may_end(self.weather, socket, may_be_restarted, is_known)
+                        let is_known = self.facts.subscriptions(&socket.known_as).next().is_some();
+                        let deaths_borne = if socket.is_direct { 0 } else { RETRIES };
+                        let is_hurt = is_hurt || deaths.outbounds > deaths_borne;
+                        is_late || may_end(self.weather, socket, may_be_restarted, is_known, is_hurt)
                     }
-                    None => is_late || may_be_cut(self.weather, ask, client.begun),
+                    None => is_late || may_be_cut(self.weather, ask, client.begun, is_hurt || deaths.outbounds > 0),
                 };
                 let how = client.socket.as_ref().map(|socket| (&socket.name, socket.closed));
                 assert!(
@@ -161,7 +177,7 @@ impl World {
         if let Some(socket) = &client.socket
             && socket.closed.is_none_or(|closed| closed.code != RESTARTED)
         {
-            self.gone.push(socket.name.clone());
+            self.gone.push((socket.name.clone(), socket.known_as.clone()));
         }
         Some(client)
     }
@@ -175,14 +191,15 @@ impl World {
     }
 }
 
-/// Whether a request may be answered with such a status if so many servers have died meanwhile.
-fn may_be_answered(weather: Weather, ask: &Ask, code: u16, deaths: Deaths) -> bool {
+/// Whether a request may be answered with such a status if so many servers have died meanwhile. `is_hurt`: its backend may have broken it
+/// off.
+fn may_be_answered(weather: Weather, ask: &Ask, code: u16, is_hurt: bool, deaths: Deaths) -> bool {
     let by_proxies = || match ask {
         // Done twice, it may do something else than done once.
         Ask::Upload(_) | Ask::Both(_) => deaths.proxies > 0,
         // The handler may have been giving it back to the proxy.
         Ask::Reliable => deaths.proxies > 0,
-        Ask::Plain(_) | Ask::Stream(_) | Ask::Poll(_) | Ask::Socket(_) => deaths.proxies > RETRIES,
+        Ask::Plain(_) | Ask::Stream(_) | Ask::Poll(_) | Ask::Socket(_) | Ask::Direct(_) => deaths.proxies > RETRIES,
     };
     match weather {
         _ if code == 200 => true,
@@ -193,29 +210,40 @@ fn may_be_answered(weather: Weather, ask: &Ask, code: u16, deaths: Deaths) -> bo
         Weather::Successors => {
             code == 502 && by_proxies() || matches!(code, 500 | 502) && ask.is_held() && deaths.handlers > 0
         }
+        Weather::Backends => {
+            let by_outbounds = match ask {
+                // Handshakes are not sent again that an outbound process has perhaps not taken.
+                Ask::Upload(_) | Ask::Both(_) | Ask::Direct(_) | Ask::Socket(_) => deaths.outbounds > 0,
+                _ => deaths.outbounds > RETRIES,
+            };
+            code == 502 && (is_hurt || by_outbounds)
+        }
         _ => true,
     }
 }
 
-/// Whether the response to a request may be broken off, or never begin.
-fn may_be_cut(weather: Weather, ask: &Ask, begun: bool) -> bool {
+/// Whether the response to a request may be broken off, or never begin. `is_hurt`: its backend may have broken it off, or its outbound
+/// process has died.
+fn may_be_cut(weather: Weather, ask: &Ask, begun: bool, is_hurt: bool) -> bool {
     match weather {
         Weather::Fair => matches!(ask, Ask::Stream(_)),
         Weather::Proxies => begun,
+        Weather::Backends => begun && (is_hurt || matches!(ask, Ask::Stream(_))),
         _ => true,
     }
 }
 
 /// Whether a WebSocket may end. `may_be_restarted`: a handler has begun to publish before the proxy had named its WebSockets, or the
 /// proxy has named some before the frontends had named all to it.
-/// `is_known`: a handler has subscribed it to something.
-fn may_end(weather: Weather, socket: &Socket, may_be_restarted: bool, is_known: bool) -> bool {
+/// `is_known`: a handler has subscribed it to something. `is_hurt`: its backend may have broken off what it was asked.
+fn may_end(weather: Weather, socket: &Socket, may_be_restarted: bool, is_known: bool, is_hurt: bool) -> bool {
     // Only its proxy could have finished the message.
-    let torn = socket.closed.is_some_and(|closed| closed.torn);
+    let torn = socket.closed.is_some_and(|closed| closed.torn) && !socket.is_direct;
     let restarted = socket.closed.is_some_and(|closed| closed.code == RESTARTED);
     socket.is_leaving_by_itself()
         || match weather {
             Weather::Fair => false,
+            Weather::Backends => is_hurt,
             Weather::Heirs => torn,
             // Of one that has just been opened the handler has not heard by the proxy that died, and may have published since.
             Weather::Proxies => torn || restarted && !is_known,

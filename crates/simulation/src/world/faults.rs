@@ -4,10 +4,10 @@
 use std::time::Duration;
 
 use super::{FRONTENDS, World};
-use crate::backend::Backend;
 use crate::frontend::Frontend;
 use crate::handler::Handler;
 use crate::net::{Lane, Part};
+use crate::outbound::Outbound;
 use crate::proxy::Proxy;
 use crate::weather::Weather;
 
@@ -16,9 +16,16 @@ const PROXY_AWAY: usize = 2_000;
 
 impl World {
     pub(super) fn fault(&mut self) {
-        let rarity = if matches!(self.weather, Weather::Proxies | Weather::Successors) { 4 } else { 8 };
+        let rarity = match self.weather {
+            Weather::Proxies | Weather::Successors => 4,
+            Weather::Backends => 2,
+            _ => 8,
+        };
         if !self.random.once_in(rarity) {
             return;
+        }
+        if self.weather.is_rough() && self.random.once_in(2) {
+            return self.backend.misbehave(&mut self.wires, &mut self.random);
         }
         let halts = match self.weather {
             Weather::Fair => return,
@@ -27,6 +34,7 @@ impl World {
             Weather::Heirs => return self.replace(Part::Handler),
             Weather::Proxies => return self.replace(Part::Proxy),
             Weather::Successors => return self.replace_server(),
+            Weather::Backends => return self.replace(Part::Outbound),
             Weather::Stormy => self.random.once_in(2),
         };
         match halts {
@@ -69,7 +77,7 @@ impl World {
         match self.random.below(5) {
             0 => Part::Proxy,
             1 => Part::Handler,
-            2 => Part::Backend,
+            2 => Part::Outbound,
             _ => Part::Frontend(self.random.below(usize::from(FRONTENDS)) as u8),
         }
     }
@@ -90,12 +98,19 @@ impl World {
         self.report.taken_up += self.handler.taken_up();
     }
 
+    /// Notes what this outbound process has done.
+    pub(super) fn count_outbound(&mut self) {
+        self.report.reused += self.outbound.counters().reused;
+        self.report.repeated += self.outbound.counters().repeated;
+        self.report.adopted += self.outbound.counters().adopted;
+    }
+
     /// There is a proxy again.
     pub(super) fn start_proxy(&mut self) {
         self.proxy_due = None;
         let name = format!("proxy_{}", self.births);
         self.births += 1;
-        self.proxy = Some(Proxy::new(&name, self.frontends.len(), self.now));
+        self.proxy = Some(Proxy::new(&name, self.frontends.len(), self.weather.by_router(), self.now));
         self.net.join(Part::Proxy, name.as_bytes());
     }
 
@@ -108,7 +123,7 @@ impl World {
                 _ => self.net.lose_turn(part, |_, _| false),
             },
             Part::Proxy => {
-                let links = [Part::Frontend(0), Part::Frontend(1), Part::Backend, Part::Handler];
+                let links = [Part::Frontend(0), Part::Frontend(1), Part::Outbound, Part::Handler];
                 let served = self.random.below(2 * links.len()).min(links.len());
                 self.net.lose_turn(part, |to, _| links[served..].contains(&to));
             }
@@ -157,13 +172,15 @@ impl World {
                 self.may_be_restarted |= self.handler.is_blind;
                 let file = self.handler.file();
                 self.handler = Handler::new(name.as_bytes(), self.frontends.len(), &file, false, now);
-                self.order.iter_mut().for_each(|order| order.given = None);
+                self.order.iter_mut().for_each(|order| order.is_given = false);
                 name
             }
-            Part::Backend => {
+            Part::Outbound => {
                 let name = format!("outbound_{number}");
-                let former = std::mem::replace(&mut self.backend, Backend::new(b""));
-                self.backend = former.succeed(name.as_bytes());
+                self.count_outbound();
+                self.deaths.outbounds += 1;
+                self.wires.close_all();
+                self.outbound = Outbound::new(&name, now);
                 name
             }
         };

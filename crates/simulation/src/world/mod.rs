@@ -12,26 +12,26 @@ use crate::backend::Backend;
 use crate::client::{Ask, Client, Deaths};
 use crate::facts::Facts;
 use crate::frontend::Frontend;
-use crate::handler::Handler;
+use crate::handler::{Handler, Subscribed};
 use crate::net::{Lane, Message, Net, Part};
+use crate::outbound::Outbound;
 use crate::proxy::Proxy;
 use crate::random::Random;
 use crate::report::Report;
 use crate::weather::Weather;
+use crate::wires::Wires;
 
 const CHANNELS: [&str; 3] = ["a", "b", "c"];
 const FRONTENDS: u8 = 2;
 const CLIENTS: usize = 8;
 /// How long a link may take nothing before it is cut.
 const STUCK: Duration = Duration::from_millis(500);
-/// How long a publisher waits for a frontend that does not keep up, as in the handler's worker.
-const STALLED: Duration = Duration::from_millis(200);
 
 /// Items that are repeated until they are acknowledged.
 struct Order {
     items: Vec<String>,
-    /// The handler that is there has got it, at this time.
-    given: Option<Instant>,
+    /// The handler that is there has got it.
+    is_given: bool,
 }
 
 /// See the module.
@@ -51,11 +51,13 @@ pub struct World {
     /// Servers that have died.
     deaths: Deaths,
     handler: Handler,
+    outbound: Outbound,
+    wires: Wires,
     backend: Backend,
     clients: BTreeMap<u32, Client>,
     next_client: u32,
     /// Names of WebSockets whose clients have gone.
-    gone: Vec<String>,
+    gone: Vec<(String, String)>,
     /// A handler that has died had begun to publish before the proxy had named its WebSockets, or a proxy that has died had named some
     /// before the frontends had named all to it.
     may_be_restarted: bool,
@@ -78,7 +80,7 @@ impl World {
         let mut net = Net::default();
         net.join(Part::Proxy, b"proxy_0");
         net.join(Part::Handler, b"handler_0");
-        net.join(Part::Backend, b"outbound_0");
+        net.join(Part::Outbound, b"outbound_0");
         let strict = weather == Weather::Fair;
         let frontends = (0..FRONTENDS).map(|index| {
             let name = format!("frontend_{index}_0");
@@ -97,11 +99,13 @@ impl World {
             traces: std::env::var_os("SIMULATION_TRACE").is_some(),
             net,
             frontends,
-            proxy: Some(Proxy::new("proxy_0", asked, now)),
+            proxy: Some(Proxy::new("proxy_0", asked, weather.by_router(), now)),
             proxy_due: None,
             deaths: Deaths::default(),
             handler: Handler::new(b"handler_0", asked, b"", strict, now),
-            backend: Backend::new(b"outbound_0"),
+            outbound: Outbound::new("outbound_0", now),
+            wires: Wires::default(),
+            backend: Backend::new(weather.is_rough()),
             clients: BTreeMap::new(),
             next_client: 0,
             gone: Vec::new(),
@@ -138,12 +142,17 @@ impl World {
                 assert!(missing.is_empty(), "client {id} has not got everything: {missing:?}");
             }
             if let Some(socket) = &client.socket {
-                let heard = self.backend.conversations.heard(&socket.name);
+                let heard = match socket.is_direct {
+                    true => self.backend.directs.heard(&socket.name).unwrap_or(0),
+                    false => self.backend.conversations.heard(&socket.name),
+                };
                 assert_eq!(heard, socket.sent, "the backend has not heard everything of client {id}");
             }
         }
         self.report.held = self.handler.held();
         self.count_handler();
+        self.count_outbound();
+        self.report.hurt = self.backend.hurt();
         let clients: Vec<u32> = self.clients.keys().copied().collect();
         clients.into_iter().for_each(|client| self.hang_up(client));
         self.settle(Duration::from_secs(130));
@@ -151,17 +160,18 @@ impl World {
             assert_eq!(frontend.sessions(), 0, "frontend {index} has sessions without clients");
         }
         assert_eq!(
-            (self.proxy.as_ref().map_or(0, Proxy::len), self.backend.len()),
+            (self.proxy.as_ref().map_or(0, Proxy::len), self.outbound.len()),
             (0, 0),
-            "the proxy or the backend has requests without clients"
+            "the proxy or the outbound process has requests without clients"
         );
+        assert_eq!((self.outbound.connections(), self.wires.ids()), (0, Vec::new()), "connections are left");
         assert_eq!(self.handler.held(), 0, "the handler holds requests without clients");
         assert_eq!(self.handler.websockets(), 0, "the handler knows WebSockets without clients");
-        if !matches!(self.weather, Weather::Halting | Weather::Deadly | Weather::Stormy) {
-            for name in &self.gone {
+        if !matches!(self.weather, Weather::Halting | Weather::Deadly | Weather::Stormy | Weather::Backends) {
+            for (name, known_as) in &self.gone {
                 // One that no handler has heard of was perhaps being closed when its proxy died.
-                let is_known = self.facts.subscriptions(name).next().is_some();
-                let is_told = self.backend.conversations.is_over(name);
+                let is_known = self.facts.subscriptions(known_as).next().is_some();
+                let is_told = self.backend.conversations.is_over(name) || self.backend.directs.is_over(name);
                 assert!(is_told || !is_known, "the backend has not heard of the end of {name}");
             }
         }
@@ -169,7 +179,7 @@ impl World {
         let Report { cut, held_cut, closed, .. } = self.report;
         let unseen = match self.weather {
             Weather::Heirs => cut,
-            Weather::Proxies | Weather::Successors => held_cut,
+            Weather::Proxies | Weather::Successors | Weather::Backends => held_cut,
             _ => 0,
         };
         assert!(unseen as u64 <= closed, "{unseen} clients were cut off, but handlers know of {closed} only");
@@ -183,6 +193,7 @@ impl World {
         for client in self.clients.values_mut() {
             client.lazy = false;
         }
+        self.backend.calm();
         self.settle(Duration::from_secs(20));
     }
 
@@ -193,8 +204,8 @@ impl World {
             self.attend_to_publisher();
             let ready = self.ready();
             if !ready.is_empty() {
-                let key = ready[self.random.below(ready.len())];
-                self.deliver(key);
+                let next = ready[self.random.below(ready.len())];
+                self.go_on_with(next);
                 continue;
             }
             let ids: Vec<u32> = self.clients.keys().copied().collect();
@@ -217,8 +228,8 @@ impl World {
             0..60 => {
                 let ready = self.ready();
                 if !ready.is_empty() {
-                    let key = ready[self.random.below(ready.len())];
-                    self.deliver(key);
+                    let next = ready[self.random.below(ready.len())];
+                    self.go_on_with(next);
                 }
             }
             60..80 => self.client_acts(),
@@ -247,8 +258,8 @@ impl World {
             if ready.is_empty() {
                 return;
             }
-            let key = ready[self.random.below(ready.len())];
-            self.deliver(key);
+            let next = ready[self.random.below(ready.len())];
+            self.go_on_with(next);
         }
     }
 
@@ -256,11 +267,11 @@ impl World {
         let mut due: Vec<Instant> = self.resumes.values().copied().collect();
         due.extend(self.proxy_due);
         due.extend(self.death_due.map(|(_, due)| due));
-        due.extend(self.order.as_ref().and_then(|order| order.given).map(|given| given + STALLED));
+        due.extend(self.order.as_ref().and_then(|_| self.handler.patience_due()).filter(|due| *due > self.now));
         let parts = [
             (Part::Proxy, self.proxy.as_ref().and_then(Proxy::next_due)),
             (Part::Handler, self.handler.next_due()),
-            (Part::Backend, self.backend.next_due()),
+            (Part::Outbound, self.outbound.next_due()),
         ];
         due.extend(parts.into_iter().filter(|(part, _)| self.runs(*part)).filter_map(|(_, due)| due));
         for (index, frontend) in &mut self.frontends {
@@ -295,8 +306,8 @@ impl World {
             self.net.end_turn(Part::Handler);
             self.handler.on_timer(now, &mut self.net);
         }
-        if self.runs(Part::Backend) {
-            self.backend.on_timer(now, &mut self.net);
+        if self.runs(Part::Outbound) {
+            self.outbound.on_timer(now, &mut self.net, &mut self.wires);
         }
         for (index, frontend) in &mut self.frontends {
             if !self.net.stopped.contains(&Part::Frontend(*index)) {
@@ -345,8 +356,8 @@ impl World {
                 }
             }
             (Part::Handler, Message::Packet(bytes)) if lane == Lane::Control => {
-                for (name, channel) in self.handler.on_control(&bytes, now, net) {
-                    self.facts.subscribe(name, channel);
+                for Subscribed { name, cid, channel } in self.handler.on_control(&bytes, now, net) {
+                    self.facts.subscribe(name, cid, channel);
                 }
             }
             (Part::Handler, Message::Packet(bytes)) if from == Part::Proxy && lane == Lane::Stream => {
@@ -367,18 +378,58 @@ impl World {
             }
             (Part::Handler, Message::Left(name)) => self.handler.on_gone(from, &name, lane, now, net),
             (Part::Handler, Message::Room(name)) => self.handler.on_room(&name, now, net),
-            (Part::Backend, Message::Packet(bytes)) => self.backend.on_packet(lane, &bytes, now, net),
-            (Part::Backend, Message::Left(name)) => self.backend.on_left(&name),
-            (_, Message::Room(_) | Message::Joined(_) | Message::Recovery(..)) => {}
+            (Part::Outbound, message) => {
+                let (outbound, wires) = (&mut self.outbound, &mut self.wires);
+                match message {
+                    Message::Packet(bytes) => outbound.on_packet(lane, &bytes, now, net, wires),
+                    Message::Left(name) => outbound.on_left(&name, lane, now, net, wires),
+                    Message::Room(name) => outbound.on_room(&name, lane, now, net, wires),
+                    Message::Joined(_) | Message::Recovery(..) => {}
+                }
+            }
         }
     }
 
-    /// Links that have something for a process that takes it.
-    fn ready(&self) -> Vec<(Part, Part, Lane)> {
-        let mut ready = self.net.ready();
-        if self.handler.is_recovering() {
-            ready.retain(|key| *key != (Part::Proxy, Part::Handler, Lane::Accept));
+    /// What can go on.
+    fn ready(&self) -> Vec<Next> {
+        let is_waiting = |key: &(Part, Part, Lane)| *key == (Part::Proxy, Part::Handler, Lane::Accept);
+        let links = self.net.ready().into_iter().filter(|key| !self.handler.is_recovering() || !is_waiting(key));
+        let mut ready: Vec<Next> = links.map(Next::Link).collect();
+        ready.extend(self.backend.ready(&self.wires).into_iter().map(Next::Backend));
+        if self.runs(Part::Outbound) {
+            ready.extend(self.wires.news().into_iter().map(Next::News));
+            ready.extend((!self.wires.askers.is_empty()).then_some(Next::Addresses));
+            ready.extend(self.outbound.has_unread().then_some(Next::Unread));
         }
         ready
     }
+
+    fn go_on_with(&mut self, next: Next) {
+        if self.traces && !matches!(next, Next::Link(_)) {
+            eprintln!("{:?} {next:?}", self.now.duration_since(self.origin));
+        }
+        let (now, net, wires) = (self.now, &mut self.net, &mut self.wires);
+        match next {
+            Next::Link(key) => self.deliver(key),
+            Next::Backend(id) => self.backend.act(id, wires, &mut self.random),
+            Next::News(number) => self.outbound.on_news(number, now, net, wires),
+            Next::Addresses => self.outbound.on_addresses(now, net, wires),
+            Next::Unread => self.outbound.go_on(now, net, wires),
+        }
+    }
+}
+
+/// Something that can go on.
+#[derive(Clone, Copy, Debug)]
+enum Next {
+    /// A link has something for a process that takes it.
+    Link((Part, Part, Lane)),
+    /// The backend has something to do on this connection.
+    Backend(u32),
+    /// Something is news about a connection of the outbound process.
+    News(usize),
+    /// The outbound process has asked for addresses.
+    Addresses,
+    /// It has not read all that it could.
+    Unread,
 }

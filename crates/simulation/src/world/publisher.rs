@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 //! A publisher that waits for its answer, and repeats what it has none for.
 
-use super::{CHANNELS, Order, STALLED, World};
+use super::{CHANNELS, Order, World};
 use crate::net::Part;
 
 impl World {
@@ -31,7 +31,7 @@ impl World {
             let response = format!(r#"{{"http-response":{{"body":"{id},{id};"}}}}"#);
             items.push(format!(r#"J{{"channel":"r","id":"{id}","prev-id":"{prev}","formats":{response}}}"#));
         }
-        self.order = Some(Order { items, given: None });
+        self.order = Some(Order { items, is_given: false });
         self.attend_to_publisher();
     }
 
@@ -42,12 +42,11 @@ impl World {
         if self.net.stopped.contains(&Part::Handler) || self.handler.is_recovering() {
             return;
         }
-        let given = *order.given.get_or_insert_with(|| {
+        if !std::mem::replace(&mut order.is_given, true) {
             self.net.end_turn(Part::Handler);
             self.handler.publish(&order.items, self.now, &mut self.net);
-            self.now
-        });
-        if self.handler.acknowledges(self.now >= given + STALLED, &self.net) {
+        }
+        if self.handler.acknowledges(self.now, &self.net) {
             self.net.end_turn(Part::Handler);
             self.order = None;
         }
