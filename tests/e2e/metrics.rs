@@ -155,6 +155,19 @@ fn what_a_frontend_does_not_take_are_bytes_in_a_queue() {
 }
 
 #[test]
+fn what_a_client_does_not_take_are_bytes_in_a_queue() {
+    let watched = Watched::start("");
+    let _stream = watched.hold("room");
+    let item = format!(r#"J{{"channel":"room","formats":{{"http-stream":{{"content":"{}"}}}}}}"#, "x".repeat(60_000));
+    let queued = "pushpin_queue_bytes{process=\"frontend\",queue=\"clients\"}";
+    // The kernel takes some megabytes first.
+    until("something waits", || {
+        publish::push(&watched.suite, item.as_bytes());
+        watched.scrape().get(queued).is_some_and(|bytes| *bytes > 0.0)
+    });
+}
+
+#[test]
 fn the_page_is_pushpins_with_its_prefix_on_a_unix_socket_too() {
     let [port] = free_ports();
     let settings = format!(

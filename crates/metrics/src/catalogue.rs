@@ -114,8 +114,15 @@ const ENDED: &[(&str, &str)] = &[
 
 const QUEUES: &[(&str, &str)] = &[
     ("frontends", "For the links to frontends: of the proxy and of the handler."),
-    ("proxies", "For the links to proxies: of the frontend, and of the handler for WebSockets."),
-    ("backends", "For the links to outbound processes, of the proxy."),
+    ("clients", "What clients have not taken, in the frontend; what several of them wait for counts for each."),
+    (
+        "proxies",
+        "For the links to proxies: of the frontend, of the outbound process, and of the handler for WebSockets.",
+    ),
+    (
+        "backends",
+        "For the links to outbound processes, of the proxy; what backends have not taken, in the outbound process.",
+    ),
     ("publishing", "Contents of items that wait to be published, in the handler."),
 ];
 

@@ -35,7 +35,8 @@ impl Worker {
         page.add(&REPLAY_BYTES, &[], self.core.exchanges.kept_bytes());
         page.add(&RECOVER_BYTES, &[], self.core.exchanges.recovery_bytes());
         self.core.exchanges.response_times().write(page, &CLIENT_RESPONSE, &[]);
-        page.add(&QUEUE_BYTES, &["proxies"], self.core.links.waiting_bytes());
+        let unsent: usize = self.clients.iter().map(|(_, client)| client.unsent()).sum();
+        page.add_each(&QUEUE_BYTES, [("clients", unsent as u64), ("proxies", self.core.links.waiting_bytes() as u64)]);
         page.add(&DRAINING, &[], self.predecessors.sessions());
         page.add(&MALFORMED, &[], counters.malformed);
         page.add_warnings(|totals| {

@@ -144,6 +144,12 @@ impl Engine {
         (self.connections.len(), self.connections.idle())
     }
 
+    /// Bytes that connections to backends have not taken.
+    pub fn unsent(&self) -> usize {
+        let socket = |exchange: &Exchange| exchange.socket.as_ref().map_or(0, |socket| socket.pending().len());
+        self.exchanges.iter().map(|(_, exchange)| exchange.upload.pending().len() + socket(exchange)).sum()
+    }
+
     /// Bytes of WebSockets that are kept for a successor of their proxy.
     pub fn kept_bytes(&self) -> usize {
         self.adoptions.bytes()

@@ -40,6 +40,11 @@ pub(super) struct Links {
 }
 
 impl Links {
+    /// Bytes that requesters have not taken.
+    pub(super) fn waiting_bytes(&self) -> usize {
+        self.stream.load().bytes + self.out.load().bytes
+    }
+
     /// Binds the sockets and adds them to the reactor.
     pub(super) fn bind(
         reactor: &mut Reactor,

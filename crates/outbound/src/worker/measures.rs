@@ -4,7 +4,7 @@
 use metrics::Page;
 use metrics::catalogue::{
     BACKEND_CONNECTIONS, BACKEND_ERRORS, BACKEND_OPEN, BACKEND_RECOVER_BYTES, BACKEND_REQUESTS, BACKEND_RESPONSE,
-    BACKEND_REUSED,
+    BACKEND_REUSED, QUEUE_BYTES,
 };
 
 use super::Worker;
@@ -27,6 +27,8 @@ impl Worker {
                 ("repeated", counters.repeated),
             ],
         );
+        let proxies = self.links.waiting_bytes();
+        page.add_each(&QUEUE_BYTES, [("proxies", proxies as u64), ("backends", self.engine.unsent() as u64)]);
         counters.response.write(page, &BACKEND_RESPONSE, &[]);
         page.add_warnings(|totals| {
             self.links.warnings.add_to(totals);
