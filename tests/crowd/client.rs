@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
-//! A client that knows which message must come next, and what may end its connection. It does no I/O.
+//! A client that knows which message must come next, and comes back when its connection has ended. It does no I/O.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::faults::{Fault, Faults};
 use crate::frames;
 use crate::hearing::{Hearing, messages};
 use crate::http::{Head, take_chunk, take_message};
 use crate::news::{News, To};
 
-/// Who has heard nothing for so long, although there was something to hear, is deaf.
-const DEAF: Duration = Duration::from_secs(10);
+/// Who has heard nothing for so long, although there was something to hear, is deaf. A part that has died often is started again after 5 s,
+/// and its successor may die as well before it serves.
+const DEAF: Duration = Duration::from_secs(20);
 /// Between two messages of a WebSocket's client.
 const PACE: Duration = Duration::from_millis(900);
 /// Before it comes back.
@@ -28,30 +28,22 @@ pub enum Kind {
     Poll,
     /// A WebSocket to a backend that speaks HTTP.
     OverHttp,
-    /// A WebSocket to a backend that speaks WebSocket as well. It comes back when it has been closed, and may be.
+    /// A WebSocket to a backend that speaks WebSocket as well.
     Direct,
     /// The same to the test route.
     TestSocket,
 }
 
 impl Kind {
+    pub const ALL: [Kind; 6] =
+        [Kind::Stream, Kind::TestStream, Kind::Poll, Kind::OverHttp, Kind::Direct, Kind::TestSocket];
+
     /// The channels that it is subscribed to. The test route has one for everybody.
     pub fn hears(self) -> &'static [To] {
         match self {
             Kind::Stream | Kind::OverHttp | Kind::Direct => &[To::Held, To::Pushed, To::Subscribed],
             Kind::TestStream | Kind::TestSocket => &[To::Held],
             Kind::Poll => &[To::Polls],
-        }
-    }
-
-    /// What may end its connection, or its request.
-    fn ends_with(self) -> &'static [Fault] {
-        match self {
-            Kind::Stream | Kind::TestStream => &[],
-            Kind::Poll => &[Fault::Proxy],
-            Kind::OverHttp => &[Fault::Both],
-            Kind::Direct => &[Fault::Outbound, Fault::Both],
-            Kind::TestSocket => &[Fault::Proxy, Fault::Both],
         }
     }
 
@@ -68,13 +60,23 @@ enum State {
     Open,
 }
 
-/// What went wrong, or was allowed to.
+/// A connection that has ended, or a request that was answered wrongly.
+pub struct Closing {
+    /// When the connection or the request began.
+    pub since: Instant,
+    /// When it ended.
+    pub at: Instant,
+    /// How it ended.
+    pub why: String,
+    /// The last message before.
+    pub last: usize,
+}
+
+/// What has happened to a client besides what it has heard.
 #[derive(Default)]
 pub struct Tally {
-    /// Why it was closed, or answered wrongly, when it had to stay.
-    pub closed: Vec<String>,
-    /// How often it was when it might.
-    pub comebacks: usize,
+    /// Ends of its connections.
+    pub closings: Vec<Closing>,
     /// From such an end until it was served again, in milliseconds.
     pub away: Vec<u128>,
     /// How often it heard nothing, or got no answer.
@@ -86,7 +88,6 @@ pub struct Client {
     pub kind: Kind,
     pub index: usize,
     pub news: Arc<News>,
-    faults: Arc<Faults>,
     begin: Instant,
     state: State,
     /// How many connections there were.
@@ -105,16 +106,18 @@ pub struct Client {
     pub said: usize,
     pub answers: Hearing,
     say_at: Instant,
+    /// How long its connections stay on the average, and when it leaves this one.
+    stay: Duration,
+    leave_at: Option<Instant>,
     pub tally: Tally,
 }
 
 impl Client {
-    pub fn new(kind: Kind, index: usize, news: Arc<News>, faults: Arc<Faults>, begin: Instant) -> Self {
+    pub fn new(kind: Kind, index: usize, stay: Duration, news: Arc<News>, begin: Instant) -> Self {
         Client {
             kind,
             index,
             news,
-            faults,
             begin,
             state: State::Away(begin),
             life: 0,
@@ -126,6 +129,8 @@ impl Client {
             said: 0,
             answers: Hearing::default(),
             say_at: begin,
+            stay,
+            leave_at: None,
             tally: Tally::default(),
         }
     }
@@ -167,6 +172,9 @@ impl Client {
     pub fn connect(&mut self, now: Instant, out: &mut Vec<u8>) {
         (self.state, self.since, self.heard_at) = (State::Opening, now, now);
         self.life += 1;
+        // From half of it to one and a half.
+        let share = 500 + (self.index * 7919 + self.life * 104_729) % 1000;
+        self.leave_at = Some(now + self.stay * share as u32 / 1000).filter(|_| !self.stay.is_zero());
         let ms = self.milliseconds(now);
         self.hearings.iter_mut().for_each(|hearing| hearing.since = ms);
         let (index, life) = (self.index, self.life);
@@ -300,18 +308,25 @@ impl Client {
         Ok(())
     }
 
+    /// Whether it leaves its connection now.
+    pub fn leaves(&mut self, now: Instant) -> bool {
+        let leaves = self.is_open() && self.leave_at.is_some_and(|at| at <= now) && !self.has_enough();
+        if leaves {
+            self.away(now);
+        }
+        leaves
+    }
+
     /// Its connection is over.
     pub fn closed(&mut self, why: &str, now: Instant) {
-        let excused = self.kind.ends_with().iter().any(|fault| self.faults.since(*fault, self.since));
-        match excused {
-            true => self.tally.comebacks += 1,
-            false => {
-                let (ms, last) = (self.milliseconds(now), self.last());
-                let (kind, index) = (self.kind, self.index);
-                self.tally.closed.push(format!("{kind:?} {index} after {ms} ms and message {last}: {why}"));
-            }
-        }
+        let closing = Closing { since: self.since, at: now, why: why.to_string(), last: self.last() };
+        self.tally.closings.push(closing);
         self.closed_at.get_or_insert(now);
+        self.away(now);
+    }
+
+    /// It has no connection from now on, and comes back soon.
+    fn away(&mut self, now: Instant) {
         self.state = State::Away(now + PAUSE);
         self.text.clear();
         (self.said, self.answers) = (0, Hearing::default());

@@ -84,6 +84,10 @@ impl Crowd {
                 }
             }
             let Some(connected) = socket else { continue };
+            if client.leaves(now) {
+                *socket = None;
+                continue;
+            }
             let ticked = client.tick(now, &mut connected.output);
             if let Err(why) = ticked.and(connected.write().map_err(|error| error.to_string())) {
                 client.closed(&why, now);

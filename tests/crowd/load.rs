@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::client::Kind;
+use crate::trouble::Part;
 
 /// See the module.
 pub struct Load {
@@ -22,13 +23,28 @@ pub struct Load {
     websockets: usize,
     /// `CHAOS_PACE`: milliseconds between two messages when all is well.
     pub pace: Duration,
+    /// `CHAOS_STAY`: seconds that a connection stays on the average before its client leaves it. 0: as long as it may.
+    pub stay: Duration,
+    /// `CHAOS_PARTS`: to which parts something is done, of `handler,proxy,outbound,frontend`.
+    pub parts: Vec<Part>,
     /// `CHAOS_PROGRAMS`: where the suite's programs are, if not where this test was built.
     pub programs: Option<PathBuf>,
+    /// `CHAOS_PUSHPIN`: the runner of Pushpin's own suite, which is tried instead.
+    pub pushpin: Option<PathBuf>,
 }
 
 fn number(name: &str, default: u64) -> u64 {
     let Ok(text) = env::var(name) else { return default };
     text.parse().unwrap_or_else(|_| panic!("{name}={text} is not a number"))
+}
+
+fn parts() -> Vec<Part> {
+    let Ok(names) = env::var("CHAOS_PARTS") else { return Part::ALL.to_vec() };
+    let part = |name: &str| {
+        let part = Part::ALL.into_iter().find(|part| part.name() == name);
+        part.unwrap_or_else(|| panic!("CHAOS_PARTS={names}: {name} is no part"))
+    };
+    names.split(',').map(part).collect()
 }
 
 impl Load {
@@ -41,7 +57,10 @@ impl Load {
             polls: number("CHAOS_POLLS", 50) as usize,
             websockets: number("CHAOS_WEBSOCKETS", 100) as usize,
             pace: Duration::from_millis(number("CHAOS_PACE", 40)),
+            stay: Duration::from_secs(number("CHAOS_STAY", 0)),
+            parts: parts(),
             programs: env::var_os("CHAOS_PROGRAMS").map(PathBuf::from),
+            pushpin: env::var_os("CHAOS_PUSHPIN").map(PathBuf::from),
         }
     }
 
@@ -62,6 +81,8 @@ impl fmt::Display for Load {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Load { seed, time, streams, polls, websockets, pace, .. } = self;
         write!(f, "CHAOS_SEED={seed} CHAOS_SECONDS={} CHAOS_STREAMS={streams} CHAOS_POLLS={polls} ", time.as_secs())?;
-        write!(f, "CHAOS_WEBSOCKETS={websockets} CHAOS_PACE={}", pace.as_millis())
+        write!(f, "CHAOS_WEBSOCKETS={websockets} CHAOS_PACE={} CHAOS_STAY={} ", pace.as_millis(), self.stay.as_secs())?;
+        let names: Vec<&str> = self.parts.iter().map(|part| part.name()).collect();
+        write!(f, "CHAOS_PARTS={}", names.join(","))
     }
 }

@@ -87,6 +87,19 @@ impl Channel {
         self.published.lock().unwrap().clone()
     }
 
+    /// When a message was sent for the first time.
+    pub fn sent(&self, number: usize) -> Option<Instant> {
+        let published = self.published.lock().unwrap();
+        number.checked_sub(1).and_then(|index| published.get(index)).map(|published| published.sent)
+    }
+
+    /// The first message that was not acknowledged at a moment.
+    pub fn first_after(&self, moment: Instant) -> Option<usize> {
+        let published = self.published.lock().unwrap();
+        let index = published.partition_point(|published| published.acknowledged <= moment);
+        (index < published.len()).then_some(index + 1)
+    }
+
     /// When the message behind this one was published, if it has been.
     pub fn next_came(&self, number: usize) -> Option<Instant> {
         self.published.lock().unwrap().get(number).map(|published| published.acknowledged)

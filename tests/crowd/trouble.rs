@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use pushpin_tests::client;
-use pushpin_tests::suite::{Stopped, Suite, is_alive};
+use pushpin_tests::suite::{Stopped, is_alive};
 use pushpin_tests::until;
 use simulation::random::Random;
 
-use crate::faults::{Fault, Faults};
+use crate::site::Site;
 
 /// A part of the suite.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -23,10 +23,10 @@ pub enum Part {
     Frontend,
 }
 
-const PARTS: [Part; 4] = [Part::Handler, Part::Proxy, Part::Outbound, Part::Frontend];
-
 impl Part {
-    fn name(self) -> &'static str {
+    pub const ALL: [Part; 4] = [Part::Handler, Part::Proxy, Part::Outbound, Part::Frontend];
+
+    pub fn name(self) -> &'static str {
         match self {
             Part::Handler => "handler",
             Part::Proxy => "proxy",
@@ -48,39 +48,51 @@ pub enum Deed {
 }
 
 /// Something that has happened.
+#[derive(Clone, Copy)]
 pub struct Event {
     pub part: Part,
     pub deed: Deed,
     pub at: Instant,
     /// From when on it could serve again: its successor ran, or it went on.
     pub runs: Instant,
+    /// From when on requests were answered again.
+    pub over: Instant,
+}
+
+impl Event {
+    /// The process has ended, and left what it knew to its successor.
+    pub fn is_end(&self) -> bool {
+        matches!(self.deed, Deed::Kill | Deed::Terminate)
+    }
 }
 
 /// See the module.
 pub struct Trouble {
     random: Random,
-    suite: Arc<Suite>,
-    faults: Arc<Faults>,
+    site: Arc<Site>,
+    /// What it is done to.
+    parts: Vec<Part>,
     begin: Instant,
 }
 
 impl Trouble {
     /// What follows from a seed.
-    pub fn new(seed: u64, suite: Arc<Suite>, faults: Arc<Faults>, begin: Instant) -> Self {
-        Trouble { random: Random::new(seed), suite, faults, begin }
+    pub fn new(seed: u64, site: Arc<Site>, parts: Vec<Part>, begin: Instant) -> Self {
+        Trouble { random: Random::new(seed), site, parts, begin }
     }
 
     /// Waits a moment and does something, to two parts at once now and then. It ends when all can serve again.
     pub fn next(&mut self) -> Vec<Event> {
         thread::sleep(Duration::from_millis(100 + self.random.below(1400) as u64));
-        let first = self.random.below(PARTS.len());
-        let second = (first + 1 + self.random.below(PARTS.len() - 1)) % PARTS.len();
-        let parts = if self.random.once_in(5) { vec![first, second] } else { vec![first] };
-        let deeds: Vec<(Part, Deed)> = parts.into_iter().map(|part| (PARTS[part], self.deed(PARTS[part]))).collect();
+        let count = self.parts.len();
+        let first = self.random.below(count);
+        let second = (first + 1 + self.random.below(count - 1)) % count;
+        let chosen = if self.random.once_in(5) && count > 1 { vec![first, second] } else { vec![first] };
+        let chosen: Vec<Part> = chosen.into_iter().map(|index| self.parts[index]).collect();
+        let deeds: Vec<(Part, Deed)> = chosen.into_iter().map(|part| (part, self.deed(part))).collect();
         let pause = Duration::from_millis(50 + self.random.below(1500) as u64);
         let names: Vec<String> = deeds.iter().map(|(part, deed)| format!("{deed:?} {}", part.name())).collect();
         println!("{:6} ms: {}", self.begin.elapsed().as_millis(), names.join(" and "));
-        self.expect_faults(&deeds);
         let mut events = thread::scope(|scope| {
             let doers: Vec<_> =
                 deeds.iter().map(|(part, deed)| scope.spawn(|| self.run(*part, *deed, pause))).collect();
@@ -88,9 +100,10 @@ impl Trouble {
         });
         // What was sent to one that has ended is answered by then.
         until("requests are answered", || {
-            client::get(self.suite.port, "/any/channel").is_ok_and(|r| r.head.status == 200)
+            client::get(self.site.ports().clients, "/any/channel").is_ok_and(|r| r.head.status == 200)
         });
-        self.faults.end();
+        let over = Instant::now();
+        events.iter_mut().for_each(|event| event.over = over);
         events.sort_by_key(|event| event.at);
         events
     }
@@ -104,26 +117,17 @@ impl Trouble {
         }
     }
 
-    fn expect_faults(&self, deeds: &[(Part, Deed)]) {
-        let ends = |part: Part| deeds.iter().any(|(other, deed)| *other == part && *deed != Deed::Stop);
-        if ends(Part::Proxy) {
-            self.faults.begin(Fault::Proxy);
-        }
-        if ends(Part::Outbound) {
-            self.faults.begin(Fault::Outbound);
-        }
-        // The handler's successor does not wait for the proxy for longer than a second.
-        if ends(Part::Handler) && deeds.contains(&(Part::Proxy, Deed::Stop)) {
-            self.faults.begin(Fault::Both);
-        }
-    }
-
     /// Does it, and waits until the part serves again.
     fn run(&self, part: Part, deed: Deed, pause: Duration) -> Event {
         // One that has died several times within seconds is started again only after a while.
-        until("the part runs", || !self.suite.pids(part.name()).is_empty());
-        let old = self.suite.pids(part.name());
-        let signal = |signal| old.iter().for_each(|pid| kill(Pid::from_raw(*pid), signal).unwrap());
+        until("the part runs", || !self.site.pids(part).is_empty());
+        let old = self.site.pids(part);
+        // Pushpin's have ended if one of the others has.
+        let signal = |signal| {
+            old.iter().for_each(|pid| {
+                let _ = kill(Pid::from_raw(*pid), signal);
+            });
+        };
         let at = Instant::now();
         match deed {
             Deed::Stop => {
@@ -133,17 +137,15 @@ impl Trouble {
             }
             Deed::Kill => signal(Signal::SIGKILL),
             Deed::Terminate => signal(Signal::SIGTERM),
-            Deed::Replace => {
-                let output = self.suite.run_with(&["ctl", "restart", part.name()]);
-                assert!(output.status.success(), "{output:?}");
-            }
+            Deed::Replace => self.site.replace_frontends(),
         }
         if deed != Deed::Stop {
             until("there is a successor", || {
-                let new = self.suite.pids(part.name());
+                let new = self.site.pids(part);
                 new.len() >= old.len() && !old.iter().any(|pid| is_alive(*pid))
             });
         }
-        Event { part, deed, at, runs: Instant::now() }
+        let runs = Instant::now();
+        Event { part, deed, at, runs, over: runs }
     }
 }
