@@ -52,7 +52,7 @@ impl Load {
     pub fn chosen() -> Self {
         Load {
             seed: number("CHAOS_SEED", std::process::id().into()),
-            time: Duration::from_secs(number("CHAOS_SECONDS", 40)),
+            time: Duration::from_secs(number("CHAOS_SECONDS", 120)),
             streams: number("CHAOS_STREAMS", 200) as usize,
             polls: number("CHAOS_POLLS", 50) as usize,
             websockets: number("CHAOS_WEBSOCKETS", 100) as usize,

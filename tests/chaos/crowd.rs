@@ -9,6 +9,7 @@ use mio::net::TcpStream;
 use mio::{Events, Poll, Token};
 
 use crate::client::Client;
+use crate::news::To;
 use crate::socket::Socket;
 
 const TICK: Duration = Duration::from_millis(20);
@@ -20,6 +21,15 @@ const ARRIVING: usize = 50;
 pub struct Presence {
     pub open: AtomicUsize,
     pub satisfied: AtomicUsize,
+    /// By [`To`]: the last message that all have who are to hear them.
+    heard: [AtomicUsize; 4],
+}
+
+impl Presence {
+    /// Whether all have these messages, by [`To`], or later ones.
+    pub fn have_heard(&self, numbers: [usize; 4]) -> bool {
+        self.heard.iter().zip(numbers).all(|(heard, number)| heard.load(Ordering::SeqCst) >= number)
+    }
 }
 
 /// See the module.
@@ -51,6 +61,12 @@ impl Crowd {
                 let count = |of: fn(&Client) -> bool| self.places.iter().filter(|(client, _)| of(client)).count();
                 presence.open.store(count(Client::is_open), Ordering::SeqCst);
                 presence.satisfied.store(count(Client::has_enough), Ordering::SeqCst);
+                for to in To::ALL {
+                    let hearers = self.places.iter().filter(|(client, _)| client.kind.hears().contains(&to));
+                    let last = |client: &Client| if client.is_open() { client.hearing(to).last() } else { 0 };
+                    let heard = hearers.map(|(client, _)| last(client)).min();
+                    presence.heard[to as usize].store(heard.unwrap_or(usize::MAX), Ordering::SeqCst);
+                }
                 tick_at = Instant::now() + TICK;
             }
         }
