@@ -75,7 +75,7 @@ pub fn failure(client: &Client, limits: &Limits<'_>, begin: Instant) -> Option<S
         let [since, at] = [since, at].map(|time| time.duration_since(begin).as_millis());
         format!("closed after {at} ms, of which it was open since {since} ms, and message {last}: {why}; ")
     });
-    let rows = kind.hears().iter().map(|to| row(client, *to, limits));
+    let rows = kind.hears().iter().map(|to| row(client, *to, limits, begin));
     Some(format!(
         "{kind:?} {index}: {}{}answers: lost {:?}, {} said, {} answered; {} times deaf",
         closed.collect::<String>(),
@@ -87,12 +87,23 @@ pub fn failure(client: &Client, limits: &Limits<'_>, begin: Instant) -> Option<S
     ))
 }
 
-fn row(client: &Client, to: To, limits: &Limits<'_>) -> String {
+fn row(client: &Client, to: To, limits: &Limits<'_>, begin: Instant) -> String {
     let hearing = client.hearing(to);
     let lost: Vec<_> =
-        hearing.lost.iter().filter(|number| !limits.may_be_lost(client.kind, to, **number)).take(20).collect();
+        hearing.lost.iter().copied().filter(|number| !limits.may_be_lost(client.kind, to, *number)).collect();
+    let ms = |number| client.news.channel(to).sent(number).map(|sent| sent.duration_since(begin).as_millis());
+    // Rows of them, with the times at which the first and the last of each were sent, and when the next one came.
+    let rows = lost.chunk_by(|a, b| a + 1 == *b).filter_map(|row| {
+        let (first, last) = (*row.first()?, *row.last()?);
+        let next = hearing.arrivals.get(last).copied().flatten();
+        Some(format!(
+            "{first} to {last}, sent at {:?} to {:?} ms, before what came at {next:?} ms",
+            ms(first),
+            ms(last)
+        ))
+    });
+    let (lost, last) = (rows.collect::<Vec<_>>(), hearing.last());
     let Hearing { repeated, disordered, .. } = hearing;
-    let last = hearing.last();
     format!("{to:?}: lost {lost:?}, repeated {repeated:?}, out of order {disordered:?}, last {last}; ")
 }
 

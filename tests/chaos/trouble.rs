@@ -135,6 +135,7 @@ impl<'a> Trouble<'a> {
             assert!(begin.elapsed() < PATIENCE, "waited in vain until all clients have messages again");
             thread::sleep(Duration::from_millis(10));
         }
+        println!("{:6} ms: clients have messages again", self.begin.elapsed().as_millis());
         self.spell += 1;
         Some(Instant::now())
     }
