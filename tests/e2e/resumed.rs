@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use nix::sys::signal::Signal;
-use pushpin_tests::client::Client;
+use pushpin_tests::client::{Client, get};
 use pushpin_tests::origin::{Origin, respond};
 use pushpin_tests::suite::{Stopped, Suite, is_alive};
 use pushpin_tests::{publish, until};
@@ -318,4 +318,30 @@ fn without_recovery_they_are_closed_with_1012_as_before() {
     let mut client = open(&suite, "c");
     suite.kill("proxy");
     assert!(client.rest().unwrap().starts_with(b"\x88\x11\x03\xf4service restart"));
+}
+
+#[test]
+fn a_handler_that_is_asked_to_hold_something_as_it_begins_hears_the_next_proxy() {
+    let backend = Backend::start();
+    let routes = format!("*,path_beg=/test test\n* 127.0.0.1:{},over_http", backend.origin.port);
+    let mut suite = Suite::prepare(&routes, "[runner]\nrecover_wait=10\n");
+    suite.launch();
+    let mut client = open(&suite, "c");
+    // Its successor finds a question of the proxy.
+    let stopped = Stopped::new(suite.pid("handler"));
+    let mut held = Client::connect(suite.port).unwrap();
+    held.get("/test/stream?channel=d").unwrap();
+    // The proxy has that when it has answered what came behind it.
+    assert_eq!(get(suite.port, "/later").unwrap().head.status, 200);
+    // It answers none as long as it waits for the frontend.
+    let frontend = Stopped::new(suite.pid("frontend"));
+    suite.kill("handler");
+    drop(stopped);
+    until("there is a successor", || suite.logs().matches("http control server").count() == 2);
+    let old = suite.pid("proxy");
+    suite.kill("proxy");
+    until("the proxy has ended", || !is_alive(old));
+    drop(frontend);
+    send_to(&suite, "c", "hello");
+    assert_eq!(hear(&mut client), "hello");
 }

@@ -12,13 +12,16 @@ use rpc::{Call, RequestData};
 use wire::request_id;
 use zhttp::Id;
 
-use super::{MESSAGES_A_TURN, Worker};
+use super::{ACCEPT, MESSAGES_A_TURN, Worker};
 use crate::context::Context;
 use crate::take_over::accept::{self, Accept};
 use crate::take_over::admission::{Decision, Prepared};
 
 /// How long the proxy need not ask `inspect` again, in ms, unless clients share requests: there are no sessions to tell of.
 const INSPECT_AGAIN: u64 = 10_000;
+
+/// Requests to hold that are kept while those of a predecessor are taken up. Others wait on their links.
+const MAX_EARLY: usize = 1024;
 
 impl Worker {
     pub(super) fn take_inspects(&mut self) {
@@ -37,8 +40,11 @@ impl Worker {
     }
 
     pub(super) fn take_accepts(&mut self, now: Instant) {
-        for _ in 0..MESSAGES_A_TURN {
-            let Some((envelope, message)) = self.accept.recv() else { return };
+        if self.recovering.is_under_way() {
+            return self.keep_accepts();
+        }
+        for _ in 0..MESSAGES_A_TURN + self.early.len() {
+            let Some((envelope, message)) = self.early.pop_front().or_else(|| self.accept.recv()) else { return };
             let Ok(request) = Call::decode(&message) else {
                 self.outputs.warnings.warn("accept", now, "a request of the proxy is skipped: it is malformed");
                 continue;
@@ -64,6 +70,16 @@ impl Worker {
                 self.engine.take_over(prepared, &mut Context::new(now, &mut self.outputs));
             }
         }
+    }
+
+    /// Takes requests off their link, for later: the end of a link is noticed behind all that came by it, and only then we connect to
+    /// the next proxy.
+    fn keep_accepts(&mut self) {
+        while self.early.len() < MAX_EARLY {
+            let Some(request) = self.accept.recv() else { return };
+            self.early.push_back(request);
+        }
+        self.reactor.pause(ACCEPT, true);
     }
 
     fn decide(&mut self, request: &Call<'_>, now: Instant) -> (Vec<u8>, Option<Prepared>) {

@@ -14,6 +14,7 @@ mod publishing;
 mod recovering;
 mod telling;
 
+use std::collections::VecDeque;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
@@ -22,7 +23,7 @@ use rpc::command::ZmqUris;
 use rpc::ws_control;
 use settings::Handler;
 use transport::{
-    Change, Dealer, Envelope, Event, Feed, Incoming, Options, Publisher, Pull, Push, Reactor, Replier, Router,
+    Change, Dealer, Envelope, Event, Feed, Incoming, Message, Options, Publisher, Pull, Push, Reactor, Replier, Router,
     Subscriber, Waker,
 };
 use zhttp::{Packet, recovery};
@@ -69,6 +70,8 @@ const SECOND: Duration = Duration::from_secs(1);
 pub struct Worker {
     reactor: Reactor,
     accept: Replier,
+    /// Requests to hold that came before those of a predecessor were taken up.
+    early: VecDeque<(Envelope, Message)>,
     inspect: Replier,
     /// Responses to requests of our own, from proxies that do not answer through ROUTER.
     internal_in: Subscriber,
@@ -193,7 +196,7 @@ impl Worker {
         let recovering = Recovering::new(if settings.recover_wait.is_zero() { 0 } else { frontends }, now);
         let arrears = ArrearsFile::open((!settings.recover_wait.is_zero()).then(|| settings.arrears.clone()));
         if recovering.is_under_way() {
-            [ACCEPT, COMMAND].into_iter().for_each(|socket| reactor.pause(socket, true));
+            reactor.pause(COMMAND, true);
         }
         let limits = Limits {
             subscriptions: settings.connection_subscription_max,
@@ -229,6 +232,7 @@ impl Worker {
         Ok(Worker {
             reactor,
             accept,
+            early: VecDeque::new(),
             inspect,
             pull: pull.transpose()?,
             command: command.transpose()?,
@@ -305,7 +309,7 @@ impl Worker {
         if has(INSPECT) {
             self.take_inspects();
         }
-        if has(ACCEPT) {
+        if has(ACCEPT) || !self.early.is_empty() {
             self.take_accepts(now);
         }
         self.outputs.send_control_overflow();
