@@ -13,6 +13,8 @@ const AFTERMATH: Duration = Duration::from_secs(1);
 const LATE: Duration = Duration::from_millis(4500);
 /// A request that is to be held waits 8 s for a handler.
 const UNHELD: Duration = Duration::from_secs(7);
+/// The successor of a frontend waits 8 s for sessions that wait themselves for the successor of a server.
+const UNMOVED: Duration = Duration::from_secs(8);
 /// What lies in queues when all is well is not older.
 const QUEUED: Duration = Duration::from_secs(1);
 
@@ -80,6 +82,9 @@ impl Spell<'_> {
     fn may_end(&self, kind: Kind, closing: &Closing) -> Option<&'static str> {
         let (handler, proxy, outbound) =
             (self.has_end(Part::Handler), self.has_end(Part::Proxy), self.has_end(Part::Outbound));
+        if self.has_left_clients() {
+            return Some("a frontend was replaced without them, since they waited for a server for more than 8 s");
+        }
         match kind {
             Kind::Stream | Kind::TestStream => None,
             Kind::Poll if proxy => Some("their request was under way as a proxy ended"),
@@ -100,6 +105,12 @@ impl Spell<'_> {
             }
             _ => None,
         }
+    }
+
+    /// A frontend was replaced that has left its clients where they were, and a handler or proxy ended.
+    fn has_left_clients(&self) -> bool {
+        let waits = self.has_end(Part::Handler) || self.has_end(Part::Proxy);
+        waits && self.events.iter().any(|event| event.deed == Deed::Replace && event.runs - event.at > UNMOVED)
     }
 
     fn is_unheld(&self) -> bool {
@@ -166,6 +177,15 @@ mod tests {
         let outbound = (Part::Outbound, Deed::Stop, 5000, 6500);
         let direct = ending(&[outbound, (Part::Proxy, Deed::Kill, 5100, 5200)], 6600, "");
         assert_eq!(direct, [Kind::Poll, Kind::Direct, Kind::TestSocket]);
+    }
+
+    #[test]
+    fn everybody_may_end_with_a_frontend_that_was_replaced_while_a_server_was_away_for_long() {
+        let handler = (Part::Handler, Deed::Kill, 5000, 10_000);
+        for (runs, all) in [(14_500, 6), (12_500, 0)] {
+            let replaced = (Part::Frontend, Deed::Replace, 6000, runs);
+            assert_eq!(ending(&[handler, replaced], 15_000, "").len(), all);
+        }
     }
 
     #[test]

@@ -29,7 +29,7 @@ mod sum;
 mod told;
 mod trouble;
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -72,13 +72,15 @@ fn nothing_is_lost_whatever_dies() {
     let clients = clients.map(|(index, kind)| Client::new(*kind, index, load.stay, news.clone(), begin)).collect();
     let crowd = Crowd::new(ports.clients, clients);
     let presence = Presence::default();
+    // Clients may not notice its end, so it is later than theirs.
+    let backend_is_over = AtomicBool::new(false);
     let history = Mutex::new(History::default());
     let (mut growth, mut accidents) = (Vec::new(), Vec::new());
     let clients = thread::scope(|scope| {
         // Threads of a scope end before a panic goes on.
-        let _stop = StopsAtEnd(&news, &site);
+        let _stop = StopsAtEnd { news: &news, site: &site, backend: &backend_is_over };
         scope.spawn(|| site.keep());
-        scope.spawn(|| backend.run(|| news.is_stopped()));
+        scope.spawn(|| backend.run(|| backend_is_over.load(Ordering::SeqCst)));
         let crowd = scope.spawn(|| crowd.run(&presence, || news.is_stopped()));
         until("all clients are there", || presence.open.load(Ordering::SeqCst) == kinds.len());
         for to in [To::Held, To::Pushed, To::Subscribed] {
@@ -133,12 +135,17 @@ fn nothing_is_lost_whatever_dies() {
 }
 
 /// Ends all threads that publish or listen.
-struct StopsAtEnd<'a>(&'a News, &'a Site);
+struct StopsAtEnd<'a> {
+    news: &'a News,
+    site: &'a Site,
+    backend: &'a AtomicBool,
+}
 
 impl Drop for StopsAtEnd<'_> {
     fn drop(&mut self) {
-        self.0.stop();
-        self.1.end();
+        self.news.stop();
+        self.site.end();
+        self.backend.store(true, Ordering::SeqCst);
     }
 }
 
