@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 //! What is due: deadlines of clients, keep-alives and expiry of exchanges, credits of quiet sessions.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use zhttp::session::client::Outgoing;
 use zhttp::{Bulk, Kind};
@@ -10,9 +10,6 @@ use super::Worker;
 use crate::client::deadlines::Late;
 use crate::exchange::Over;
 use crate::uplink::Refused;
-
-/// The end of a server is told so long at most after the first packet that it does not take.
-const MOMENT: Duration = Duration::from_millis(100);
 
 impl Worker {
     pub(super) fn attend_to_timers(&mut self, now: Instant) {
@@ -31,25 +28,21 @@ impl Worker {
         self.end_refused(now);
     }
 
-    /// Ends the sessions that a packet was refused for. One that a successor of its server may go on with has a moment, in which the
+    /// Ends the sessions that a packet was refused for. One that a successor of its server may go on with has time, in which the
     /// end of that may be told.
     fn end_refused(&mut self, now: Instant) {
         let mut refused = self.core.links.take_refused();
-        if refused.is_empty() && self.doubtful.is_empty() {
-            return;
-        }
         let exchanges = &mut self.core.exchanges;
         let doubtful = &mut self.doubtful;
         refused.retain(|refused| {
             let may_go_on =
                 exchanges.find(refused.id.as_bytes()).is_some_and(|exchange| exchange.kept.record.is_some());
             if may_go_on {
-                doubtful.push((*refused, now + MOMENT));
+                doubtful.add(*refused, now);
             }
             !may_go_on
         });
-        let is_due = |(_, due): &mut (Refused, Instant)| *due <= now;
-        refused.extend(doubtful.extract_if(.., is_due).map(|(refused, _)| refused).filter(|refused| {
+        refused.extend(doubtful.take_due(now).into_iter().filter(|refused| {
             let exchange = exchanges.find(refused.id.as_bytes());
             exchange.is_some_and(|exchange| exchange.server() == refused.server)
         }));

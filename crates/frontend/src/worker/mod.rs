@@ -17,6 +17,7 @@
 
 mod clients;
 mod departed;
+mod doubtful;
 mod drain;
 mod due;
 mod giving;
@@ -39,6 +40,7 @@ use wire::request_id::RequestIds;
 use zhttp::session::client::Outgoing;
 use zhttp::{Bulk, Kind};
 
+use self::doubtful::Doubtful;
 use self::drain::Drain;
 use self::giving::DOOR;
 use self::timers::SlotTimers;
@@ -52,7 +54,7 @@ use crate::exchange::Exchanges;
 use crate::replay;
 use crate::transplant::record::Question;
 use crate::transplant::relay::Predecessors;
-use crate::uplink::{Links, Refused};
+use crate::uplink::Links;
 
 const RESPONSES: usize = 0;
 const STREAM: usize = 1;
@@ -101,8 +103,7 @@ pub struct Worker {
     clients: Slab<Client>,
     core: Core,
     client_timers: SlotTimers,
-    /// Sessions that a packet was refused for, and that a successor of their server may go on with, until then.
-    doubtful: Vec<(Refused, Instant)>,
+    doubtful: Doubtful,
     exchange_timers: SlotTimers,
     /// Clients to be attended to at the end of the turn.
     dirty: Vec<usize>,
@@ -258,7 +259,7 @@ impl Worker {
             clients: Slab::with_capacity(most),
             core: Core { config, exchanges, links: Links::new(&specs.instance, requests, stream) },
             client_timers: SlotTimers::new(most, now),
-            doubtful: Vec::new(),
+            doubtful: Doubtful::default(),
             exchange_timers: SlotTimers::new(2 * most, now),
             dirty: Vec::new(),
             unread: Vec::new(),

@@ -37,7 +37,12 @@ impl Worker {
                     }
                 }
                 Some(Incoming::Change(Change::Left(peer, reason))) => self.on_left(&peer, reason, now),
-                Some(Incoming::Change(_)) => {}
+                Some(Incoming::Change(Change::Room(peer))) => {
+                    if let Some(peer) = self.core.links.peers.find(&peer) {
+                        self.doubtful.on_room(peer, now);
+                    }
+                }
+                Some(Incoming::Change(Change::Joined(_))) => {}
                 None => return,
             }
         }
