@@ -140,6 +140,8 @@ pub struct Cohort {
     pub like: Likeness,
     /// What it is doing.
     pub state: State,
+    /// Its long-polls are on their way back to the proxy, and stay no longer than that takes.
+    leaving: bool,
     /// The page that is being fetched.
     pub page: Option<Box<Page>>,
     /// The request for it.
@@ -169,6 +171,7 @@ impl Cohort {
             members: Vec::new(),
             like,
             state,
+            leaving: false,
             page: None,
             fetch: None,
             again: None,
@@ -186,7 +189,7 @@ impl Cohort {
 
     /// Whether another hold with the same position may join.
     fn is_open(&self) -> bool {
-        matches!(self.state, State::Holding | State::Waiting { .. })
+        !self.leaving && matches!(self.state, State::Holding | State::Waiting { .. })
     }
 
     /// Judges a message; `true` if the position has changed. Each has a number, by which a repeated question is known.

@@ -134,6 +134,12 @@ impl Cohorts {
         }
     }
 
+    /// The long-polls of a cohort go back to the proxy. It takes no more messages, so that others who are held meanwhile do not join it.
+    pub fn send_back(&mut self, key: CohortKey) {
+        self.close(key);
+        self.table.get_mut(key).into_iter().for_each(|cohort| cohort.leaving = true);
+    }
+
     /// Adds a member.
     pub fn join(&mut self, key: CohortKey, hold: HoldKey) -> Option<Membership> {
         let cohort = self.table.get_mut(key)?;

@@ -50,6 +50,8 @@ impl Engine {
             return self.fetch_page(key, cx);
         }
         let serial = cohort.serial;
+        self.audience.cohorts.send_back(key);
+        let Some(cohort) = self.audience.cohorts.get(key) else { return };
         let waits = |&&member: &&HoldKey| matches!(&self.audience.holds[member].kind, Kind::Response(poll) if poll.offered.is_none());
         let members: Vec<HoldKey> = cohort.members.iter().filter(waits).take(BATCH + 1).copied().collect();
         if members.len() > BATCH {

@@ -51,6 +51,24 @@ fn a_message_that_comes_while_a_poll_is_on_its_way_back_is_not_taken_for_one_tha
 }
 
 #[test]
+fn a_poll_that_comes_while_others_like_it_are_on_their_way_back_is_held_by_itself() {
+    for (id, prev, expected) in [(2, 1, "f 2#2 200 OK \"2\""), (5, 4, "f 2#2 handoff-start")] {
+        let mut desk = Desk::new(LIMITS);
+        desk.poll("f", "1", "c; prev-id=1");
+        desk.publish_item(&item(3, 2));
+        desk.turn();
+        assert_eq!(desk.pass(TICK), ["f 1#2 handoff-start"]);
+        // Its backend has been asked since, and knows of no message either.
+        desk.known = &[("c", "3")];
+        desk.hold("f", &["2"], &[("Grip-Hold", "response"), ("Grip-Channel", "c; prev-id=1")], "none");
+        desk.publish_item(&item(id, prev));
+        let (told, later) = (desk.turn(), desk.pass(TICK));
+        assert_eq!([told, later].concat(), [expected]);
+        assert_eq!(desk.proceed("f", "1"), ["give back 1#2/3 c=1"]);
+    }
+}
+
+#[test]
 fn a_message_that_says_nothing_of_the_one_before_is_the_first() {
     for prev in ["", ",\"prev-id\":\"\""] {
         let mut desk = Desk::new(LIMITS);
