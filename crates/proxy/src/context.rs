@@ -159,7 +159,7 @@ impl Shared {
             instance: instance.as_bytes().to_vec(),
             peers: Peers::default(),
             outbounds: Vec::new(),
-            signatures: Signatures::new(&config),
+            signatures: Signatures::new(&config.sig_iss, config.sig_key.as_ref()),
             upstream: config.upstream_key.as_ref().and_then(|key| verifying_key(key).ok()),
             statistics: Statistics::new(
                 config.stats_connection_ttl.map_or(Telling::Maxima(config.stats_connections_max_ttl), Telling::Each),

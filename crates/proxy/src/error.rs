@@ -9,6 +9,10 @@ use routes::Route;
 use crate::request::headers::target_name;
 use crate::response::answer::Answer;
 
+/// Headers that a response may have for Pushpin's own frontends. With more they drop the packet, and their client waits for
+/// a response that never comes (ZHTTP, size limits).
+pub(crate) const MAX_FOREIGN_HEADERS: usize = 64;
+
 /// Whose fault it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
@@ -67,10 +71,7 @@ pub enum ProxyError {
     #[error("the backend's answer failed ({0})")]
     Broken(String),
     /// The frontend, one of Pushpin's, can not take the backend's headers.
-    #[error(
-        "a response with more than {} headers, which this frontend can't take",
-        crate::exchange::MAX_FOREIGN_HEADERS
-    )]
+    #[error("a response with more than {} headers, which this frontend can't take", MAX_FOREIGN_HEADERS)]
     TooManyHeaders,
     /// No outbound process has taken the request in time.
     #[error("no outbound process has taken the request for {} s", crate::handler::TIMEOUT.as_secs())]

@@ -13,10 +13,12 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_macros))]
 
+mod files;
 mod line;
 mod options;
 mod rule;
 pub mod table;
 
-pub use rule::{ClientCertificate, Jsonp, JsonpMode, Protocol, Route, Target, TargetKind};
-pub use table::{ById, Files, Problem, Table};
+pub use files::{ClientCertificate, Files};
+pub use rule::{Jsonp, JsonpMode, Protocol, Route, Target, TargetKind};
+pub use table::{ById, Problem, Table};

@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use settings::keys::Key;
 
+use crate::files::{ClientCertificate, Files};
 use crate::line::Section;
 use crate::options;
-use crate::table::Files;
 
 const NO_TARGET: &str = "must specify condition and at least one target";
 
@@ -124,15 +124,6 @@ pub struct Target {
     pub client: Option<Arc<ClientCertificate>>,
     /// Permissions of the socket files that are made for a ZeroMQ target on `ipc:`; none: as the proxy's own.
     pub ipc_file_mode: Option<u32>,
-}
-
-/// A certificate for backends that want to know who connects, in PEM.
-#[derive(Clone, PartialEq, Eq)]
-pub struct ClientCertificate {
-    /// The certificate, and those between it and its authority.
-    pub chain: String,
-    /// Its private key.
-    pub key: String,
 }
 
 impl fmt::Debug for ClientCertificate {

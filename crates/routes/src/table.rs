@@ -5,46 +5,9 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use settings::keys::Key;
-
-use crate::rule::{ClientCertificate, Protocol, Route};
+use crate::files::Files;
+use crate::rule::{Protocol, Route};
 use crate::{line, rule};
-
-/// Reads what lines name: files are the caller's business.
-pub trait Files {
-    /// A key as it is written in a line: `base64:...`, `file:...` or the secret itself.
-    ///
-    /// # Errors
-    /// It can not be read, or is of no use.
-    fn key(&self, text: &str) -> Result<Option<Key>, String>;
-
-    /// The text of a file with certificates or keys.
-    ///
-    /// # Errors
-    /// It can not be read.
-    fn pem(&self, file: &str) -> Result<String, String>;
-
-    /// Whether a backend can be shown a certificate and its key.
-    ///
-    /// # Errors
-    /// One of them is damaged, or they do not belong together.
-    fn pair(&self, pair: &ClientCertificate) -> Result<(), String>;
-}
-
-/// No files: there is no key, and no certificate.
-impl Files for () {
-    fn key(&self, _: &str) -> Result<Option<Key>, String> {
-        Ok(None)
-    }
-
-    fn pem(&self, file: &str) -> Result<String, String> {
-        Err(format!("{file} is not there"))
-    }
-
-    fn pair(&self, _: &ClientCertificate) -> Result<(), String> {
-        Ok(())
-    }
-}
 
 /// Something wrong with a routes file, as `file:line: what`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -178,8 +141,11 @@ impl Table {
 
 #[cfg(test)]
 mod tests {
+    use settings::keys::Key;
+
     use super::*;
     use crate::TargetKind;
+    use crate::files::ClientCertificate;
 
     struct NoKeys;
 

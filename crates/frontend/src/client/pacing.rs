@@ -8,10 +8,8 @@
 
 use std::time::{Duration, Instant};
 
-use serde::{Deserialize, Serialize};
-
 use super::deadlines::{Deadlines, Late};
-use crate::transplant::record::{PacingRecord, age, before};
+use crate::transplant::record::{PacingRecord, Wait, age, before};
 
 /// Bytes of a client that are read and thrown away in one turn, once its last response is under way.
 const DISCARD: usize = 65_536;
@@ -89,16 +87,6 @@ pub struct Pacing {
     pub ended: bool,
     /// The end of what the client sent has been read.
     pub drained: bool,
-}
-
-/// Stages by what is waited for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Wait {
-    Idle,
-    Head,
-    Body,
-    Server,
-    Closing,
 }
 
 #[derive(Debug)]

@@ -15,6 +15,7 @@ use wire::http1::{BodyDecoder, BodyError, BodyFraming, RequestHead, Version, par
 use zhttp::session::Violation;
 use zhttp::{Packet, PeerId};
 
+use super::refusal::Refusal;
 use super::response::{BadResponse, Response, Terms};
 use super::shared_body::SharedBody;
 use crate::client::pacing::Stage;
@@ -101,15 +102,6 @@ pub enum Fault {
     /// It sent what can not be a frame.
     #[error("{0}")]
     Frame(#[from] BadFrame),
-}
-
-/// Why a request was refused, for the log.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
-    /// Status of the error page.
-    pub code: u16,
-    /// Its text, without line end.
-    pub reason: String,
 }
 
 impl Http1 {

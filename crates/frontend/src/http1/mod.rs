@@ -8,6 +8,7 @@
 
 pub mod connection;
 pub mod page;
+pub mod refusal;
 pub mod response;
 pub mod shared_body;
 

@@ -13,7 +13,6 @@ use serde::{Deserialize, Serialize};
 use wire::websocket::Standing;
 use zhttp::session::RestoreError;
 
-use crate::client::pacing::Wait;
 use crate::http1::response::{Response, Terms};
 use crate::websocket::lanes::Lanes;
 
@@ -218,6 +217,16 @@ pub struct PacingRecord {
     pub(crate) lag: Option<(Duration, Duration, u64)>,
     pub(crate) wait: Wait,
     pub(crate) used: bool,
+}
+
+/// Stages by what is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Wait {
+    Idle,
+    Head,
+    Body,
+    Server,
+    Closing,
 }
 
 /// A session.

@@ -17,7 +17,6 @@ use zhttp::{Packet, Peers};
 use super::record::*;
 use super::talk::{Giving, Taking, TalkError};
 use crate::client::Client;
-use crate::client::pacing::Wait;
 use crate::context::Config;
 use crate::exchange::Exchanges;
 use crate::http1::response::{Response, Terms};

@@ -13,7 +13,7 @@ use super::{extension, handshake};
 use crate::client::output::{Header, Output, Piece};
 use crate::context::Context;
 use crate::http1::SharedBody;
-use crate::http1::connection::Refusal;
+use crate::http1::refusal::Refusal;
 use crate::http1::response::BadResponse;
 use crate::transplant::record::{FrameRecord, RecordError, WebSocketRecord};
 

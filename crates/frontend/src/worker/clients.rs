@@ -17,7 +17,7 @@ use crate::client::Client;
 use crate::client::io::Io;
 use crate::client::pacing::{Ending, Reading};
 use crate::exchange::Owed;
-use crate::http1::connection::Refusal;
+use crate::http1::refusal::Refusal;
 
 /// Reads from one client in a turn.
 const READS_A_TURN: usize = 4;

@@ -13,8 +13,9 @@ use crate::context::Context;
 use crate::hold::{Hold, Kind};
 use crate::notice::Notice;
 use crate::subscribe::audience::Audience;
+use crate::subscribe::channels::SocketKey;
 use crate::subscribe::channels::{GroupKey, Mode};
-use crate::websocket::table::{SocketKey, Sockets};
+use crate::websocket::table::Sockets;
 
 impl Inquiry {
     /// Whether it is for a hold of its group.

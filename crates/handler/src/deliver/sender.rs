@@ -19,7 +19,7 @@ use crate::links::Links;
 use crate::notice::Notice;
 use crate::subscribe::audience::{Audience, Closing};
 use crate::subscribe::channels::HoldKey;
-use crate::websocket::outbox::Reply;
+use crate::websocket::reply::Reply;
 
 /// In the key of a packet that is the last of its response.
 const LAST: PieceKey = (usize::MAX, 0);

@@ -13,10 +13,10 @@ use crate::context::Context;
 use crate::hold::{Hold, Kind as HoldKind};
 use crate::notice::Notice;
 use crate::subscribe::audience::Audience;
+use crate::subscribe::channels::SocketKey;
 use crate::websocket::cid::Cid;
-use crate::websocket::outbox::Reply;
+use crate::websocket::reply::Reply;
 use crate::websocket::session::{Lane, Look, MAX_META};
-use crate::websocket::table::SocketKey;
 
 /// The status with which a connection is closed that can not go on.
 const CANNOT_GO_ON: i32 = 1011;

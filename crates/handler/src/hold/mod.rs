@@ -26,8 +26,8 @@ use crate::cohort::table::Membership;
 use crate::context::{Address, Way};
 use crate::fetch::Ask;
 use crate::subscribe::channels::Place;
+use crate::subscribe::channels::SocketKey;
 use crate::subscribe::few::Few;
-use crate::websocket::table::SocketKey;
 
 use self::push::PushHold;
 use self::queue::Queue;

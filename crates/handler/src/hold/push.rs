@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use crate::websocket::table::SocketKey;
+use crate::subscribe::channels::SocketKey;
 
 /// What the lane of a WebSocket has beside its numbers and credits.
 pub struct PushHold {

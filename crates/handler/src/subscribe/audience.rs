@@ -15,7 +15,8 @@ use crate::fetch::Ask;
 use crate::hold::table::Holds;
 use crate::links::Links;
 use crate::statistics::notes::Notes;
-use crate::websocket::outbox::{Outbox, Reply};
+use crate::websocket::outbox::Outbox;
+use crate::websocket::reply::Reply;
 use crate::websocket::table::Sockets;
 
 /// How exactly the end of a subscription that lingers is kept.

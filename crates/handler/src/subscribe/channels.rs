@@ -16,10 +16,11 @@ use grip::HoldMode;
 use super::classes::{Class, Standing};
 use super::few::Few;
 use crate::tables::{Numbers, Table};
-use crate::websocket::table::SocketKey;
 
 /// A hold's index in the table of holds.
 pub type HoldKey = u32;
+/// A WebSocket's index in the table.
+pub type SocketKey = u32;
 /// A channel's index in this table.
 pub type ChannelKey = u32;
 /// A cohort's index in the table of [cohorts](crate::cohort).

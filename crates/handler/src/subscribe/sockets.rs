@@ -10,10 +10,10 @@ use super::audience::{Audience, Closing};
 use super::channels::{Kin, Mode};
 use super::classes::{Authority, Class, Wish};
 use crate::context::Context;
+use crate::subscribe::channels::SocketKey;
 use crate::websocket::kind::Kind;
-use crate::websocket::outbox::Reply;
+use crate::websocket::reply::Reply;
 use crate::websocket::session::Subscription;
-use crate::websocket::table::SocketKey;
 
 impl Audience {
     /// The number of a WebSocket's subscription to a channel.

@@ -10,6 +10,7 @@
 pub mod cid;
 pub mod kind;
 pub mod outbox;
+pub mod reply;
 pub mod sent;
 pub mod session;
 pub mod table;

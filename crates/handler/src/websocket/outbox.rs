@@ -5,13 +5,14 @@
 //! is told so as soon as it names one of them again.
 
 use std::collections::HashSet;
-use std::rc::Rc;
 
 use bytes::Bytes;
 use grip::item::WsType;
+
 use rpc::ws_control::{Item, Kind, Mark, Packet};
 
 use super::cid::Cid;
+use super::reply::Reply;
 use super::sent::{self, Hole};
 use crate::context::{Context, Sent};
 
@@ -21,39 +22,6 @@ pub const MAX_ITEMS: usize = 128;
 pub const MAX_BYTES: usize = 256 * 1024;
 /// What an item takes beside its message and the WebSocket's id, about.
 const ITEM: usize = 80;
-
-/// What the proxy is told of a WebSocket.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Reply {
-    /// An item has come.
-    Ack(Box<[u8]>),
-    /// The WebSocket is not known, or can not go on.
-    Cancel,
-    /// A message for the client.
-    Send {
-        /// Its type.
-        kind: WsType,
-        /// Its content; a ping may have none.
-        content: Option<Bytes>,
-        /// It waits for others, and the proxy says under this number when it has left.
-        number: Option<u64>,
-    },
-    /// Tell when the client has been sent nothing for so many seconds, or each time they have passed; none: never.
-    KeepAliveSetup(Option<(u32, bool)>),
-    /// Close the connection.
-    Close {
-        /// Status, if any.
-        code: Option<i32>,
-        /// Text.
-        reason: Rc<str>,
-        /// The client has its close from us.
-        told: bool,
-    },
-    /// Ask the backend.
-    Refresh,
-    /// End the connection to the backend.
-    Detach,
-}
 
 impl Reply {
     /// Whether it is missed by a client whose proxy has ended with it.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rpc::ws_control::Mark;
 
 use super::cid::Cid;
-use super::outbox::Reply;
+use super::reply::Reply;
 
 /// For how long something is remembered: what a proxy had for longer without passing it on, it did not get rid of.
 const AGE: Duration = Duration::from_secs(10);

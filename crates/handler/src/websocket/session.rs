@@ -13,7 +13,7 @@ use zhttp::Id;
 
 use super::cid::Cid;
 use super::kind::Kind;
-use super::outbox::Reply;
+use super::reply::Reply;
 use crate::subscribe::channels::{HoldKey, Place};
 use crate::subscribe::few::Few;
 

@@ -10,12 +10,9 @@ use zhttp::{PeerId, Wheel};
 use super::cid::Cid;
 use super::kind::{Kind, Kinds};
 use super::session::{Lane, Socket};
-use crate::subscribe::channels::HoldKey;
+use crate::subscribe::channels::{HoldKey, SocketKey};
 use crate::subscribe::classes::Standings;
 use crate::tables::{Numbers, Table};
-
-/// A WebSocket's index in the table.
-pub type SocketKey = u32;
 
 /// How exact timeouts are.
 const TICK: Duration = Duration::from_millis(50);

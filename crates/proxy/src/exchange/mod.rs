@@ -44,7 +44,7 @@ use crate::response::cross_origin::Fitting;
 use crate::sharing::{GroupId, Part};
 use crate::statistics::{self, Arrival};
 use hold::Instruct;
-pub(crate) use origin_side::{MAX_FOREIGN_HEADERS, failure, open};
+pub(crate) use origin_side::{failure, open};
 
 /// How long a request that an outbound process may have taken with it into its end is waited for.
 const DOUBT: Duration = Duration::from_secs(1);

@@ -13,7 +13,7 @@ use super::{Exchange, Origin, Phase};
 use crate::access_log::Outcome;
 use crate::body::upload::KEEP;
 use crate::context::{Context, Cut, Links, Side};
-use crate::error::{ProxyError, Retry, only_asks};
+use crate::error::{MAX_FOREIGN_HEADERS, ProxyError, Retry, only_asks};
 use crate::handler::TIMEOUT;
 use crate::request::headers::{Additions, Circumstances, Rules, authority, claims_websocket_events, origin_uri};
 use crate::request::uri::Uri;
@@ -21,10 +21,6 @@ use crate::response::backend::{self, Traits};
 use crate::response::test_target;
 use crate::sharing::{Event, Part};
 use crate::statistics::{length, request_size, response_size};
-
-/// Headers that a response may have for Pushpin's own frontends. With more they drop the packet, and their client waits for
-/// a response that never comes (ZHTTP, size limits).
-pub(crate) const MAX_FOREIGN_HEADERS: usize = 64;
 
 /// The largest answer in one packet, in bytes (proxy, `zhttpreq` targets).
 const MAX_ANSWER: usize = 1_000_000;

@@ -7,8 +7,6 @@ use grip::signature::{KeyError, Signer, SigningKey, VerifyingKey};
 use routes::Route;
 use settings::keys::Key;
 
-use crate::context::Config;
-
 /// Grip-Sig tokens, made at most once a second for each issuer and key.
 pub struct Signatures {
     issuer: String,
@@ -19,14 +17,9 @@ pub struct Signatures {
 }
 
 impl Signatures {
-    /// Those that the settings ask for.
-    pub fn new(config: &Config) -> Self {
-        Signatures {
-            issuer: config.sig_iss.clone(),
-            key: config.sig_key.clone(),
-            general: signer(&config.sig_iss, config.sig_key.as_ref()),
-            by_route: HashMap::new(),
-        }
+    /// Those of an issuer with a key, where routes have none of their own.
+    pub fn new(issuer: &str, key: Option<&Key>) -> Self {
+        Signatures { issuer: issuer.into(), key: key.cloned(), general: signer(issuer, key), by_route: HashMap::new() }
     }
 
     /// The token for requests of a route, if they are signed.

@@ -88,9 +88,14 @@ pub(crate) fn read_command(body: &[u8]) -> Result<Step<'_>, Violation> {
             context => Step::Ping(context),
         },
         name if name == MOVED.as_bytes() => Step::Moved,
-        b"ERROR" => return Err(Violation::Refused(super::greeting::readable(rest))),
+        b"ERROR" => return Err(Violation::Refused(readable(rest))),
         _ => Step::Nothing,
     })
+}
+
+/// What a peer says, for people; a peer that says much is not quoted in full.
+pub(crate) fn readable(words: &[u8]) -> String {
+    String::from_utf8_lossy(&words[..words.len().min(64)]).into_owned()
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //! The opening of a connection: greeting and READY (ZMTP 3.0, greeting and NULL handshake).
 
 use super::Violation;
-use super::frame::write_command;
+use super::frame::{readable, write_command};
 use crate::role::Role;
 
 /// Length of a greeting.
@@ -84,11 +84,6 @@ pub(crate) fn read_ready(command: &[u8], ours: Role) -> Result<&[u8], Violation>
     }
     // Names that begin with a zero are ours to give, to peers that have none.
     if identity.len() > 255 || identity.first() == Some(&0) { Err(WRONG) } else { Ok(identity) }
-}
-
-/// What a peer says, for people; a peer that says much is not quoted in full.
-pub(crate) fn readable(words: &[u8]) -> String {
-    String::from_utf8_lossy(&words[..words.len().min(64)]).into_owned()
 }
 
 fn read_property<'a>(rest: &mut &'a [u8]) -> Option<(&'a [u8], &'a [u8])> {

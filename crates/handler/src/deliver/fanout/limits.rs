@@ -16,8 +16,8 @@ use crate::notice::Notice;
 use crate::order::rate::{Bucket, Limiter};
 use crate::subscribe::audience::Audience;
 use crate::subscribe::channels::HoldKey;
-use crate::websocket::outbox::Reply;
-use crate::websocket::table::SocketKey;
+use crate::subscribe::channels::SocketKey;
+use crate::websocket::reply::Reply;
 
 /// What one hold is to get, when deliveries are limited and wait for their turn.
 pub(in crate::deliver) enum Delivery {

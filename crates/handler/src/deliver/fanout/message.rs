@@ -9,8 +9,9 @@ use crate::deliver::inquiries::Inquiry;
 use crate::hold::Hold;
 use crate::order::owed::Owed;
 use crate::subscribe::audience::Audience;
+use crate::subscribe::channels::SocketKey;
 use crate::subscribe::channels::{ChannelKey, CohortKey, Group, GroupKey, Mode};
-use crate::websocket::table::{SocketKey, Sockets};
+use crate::websocket::table::Sockets;
 
 /// An item on its way.
 pub(in crate::deliver) struct Message<'a> {

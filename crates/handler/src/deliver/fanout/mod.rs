@@ -29,10 +29,10 @@ use crate::order::owed::Owed;
 use crate::order::rate::{Bucket, Limiter};
 use crate::statistics::notes::Published;
 use crate::subscribe::audience::Audience;
+use crate::subscribe::channels::SocketKey;
 use crate::subscribe::channels::{ChannelKey, CohortKey, HoldKey, Mode};
 use crate::subscribe::classes::Class;
 use crate::subscribe::counts::Counts;
-use crate::websocket::table::SocketKey;
 
 /// What has been delivered, and what has not.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

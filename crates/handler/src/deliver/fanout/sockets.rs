@@ -13,9 +13,9 @@ use super::limits::{Delivery, Receiver};
 use super::message::Message;
 use crate::context::Context;
 use crate::subscribe::audience::Audience;
+use crate::subscribe::channels::SocketKey;
 use crate::subscribe::channels::{ChannelKey, Group, GroupKey, Mode};
-use crate::websocket::outbox::Reply;
-use crate::websocket::table::SocketKey;
+use crate::websocket::reply::Reply;
 
 /// The status with which a connection is closed whose backend is to see what is wrong with a message.
 const UNFIT: i32 = 1011;

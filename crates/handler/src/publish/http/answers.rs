@@ -1,19 +1,25 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 //! What the control port answers, in the texts that clients know.
 
+use std::convert::Infallible;
+use std::pin::Pin;
+
 use bytes::Bytes;
 use http_body_util::{Either, Full};
+use hyper::body::Body;
 use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use hyper::{Response, StatusCode};
 use serde::Serialize;
 use serde_json::json;
 
-use super::batch::Answers;
 use crate::deliver::fate::Fate;
 use crate::publish::submission::Outcome;
 
+/// The answers to the lines of a batch, as they come.
+pub type Lines = Pin<Box<dyn Body<Data = Bytes, Error = Infallible>>>;
+
 /// An answer: whole, or for a batch in lines.
-pub type Answer = Response<Either<Full<Bytes>, Answers>>;
+pub type Answer = Response<Either<Full<Bytes>, Lines>>;
 
 /// The formats of answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,7 +82,7 @@ pub fn respond(status: StatusCode, kind: &'static str, text: impl Into<Bytes>) -
 }
 
 /// The answers to a batch.
-pub fn lines(answers: Answers) -> Answer {
+pub fn lines(answers: Lines) -> Answer {
     let mut response = Response::new(Either::Right(answers));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
     response

@@ -78,7 +78,9 @@ impl Batch {
     pub async fn answer(mut self) -> Answer {
         match self.publish_some().await {
             Some(Part { nothing_done: true, .. }) => answers::busy(&Outcome::NotBegun),
-            first => answers::lines(Answers { first: first.map(|part| part.encode()), step: Box::pin(step(self)) }),
+            first => {
+                answers::lines(Box::pin(Answers { first: first.map(|part| part.encode()), step: Box::pin(step(self)) }))
+            }
         }
     }
 
@@ -198,7 +200,7 @@ impl Part {
 type Step = Pin<Box<dyn Future<Output = Option<(Bytes, Batch)>>>>;
 
 /// Publishes some lines when the answers to those before have been taken.
-pub struct Answers {
+struct Answers {
     first: Option<Bytes>,
     step: Step,
 }
