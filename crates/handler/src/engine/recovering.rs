@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 //! After a start, the holds and WebSockets of a predecessor are taken up. Nothing is published or accepted before all frontends
-//! and the proxy have been heard, or for a second or two.
+//! and the proxy have been heard, or for a second.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -20,11 +20,8 @@ use crate::take_over::admission::{Decision, Prepared};
 use crate::take_over::arrears::Arrears;
 use crate::take_over::record::{self, PLACE};
 
-/// How long frontends are waited for.
+/// How long frontends are waited for, and a proxy that is there.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// How long a proxy that is there is waited for. One that has just started as well waits for frontends itself, as long as we do, before it
-/// names its WebSockets: with the same patience we would begin right before it does.
-const NAMING: Duration = Duration::from_secs(2);
 /// How long a proxy is waited for that is not there: it may have ended with our predecessor, and the runner waits 5 s before it starts one that
 /// has ended time and again. What is published before it names its WebSockets costs them their connections.
 const ABSENCE: Duration = Duration::from_secs(6);
@@ -106,8 +103,7 @@ impl Recovering {
 
     fn proxy_until(&self) -> Instant {
         match self.proxy_since {
-            // Requests that are to be held wait for us for 8 s.
-            Some(since) => (since + NAMING).min(self.since + ABSENCE + PATIENCE),
+            Some(since) => since.min(self.since + ABSENCE) + PATIENCE,
             None => self.since + ABSENCE,
         }
     }
