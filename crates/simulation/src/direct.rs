@@ -6,9 +6,10 @@
 
 use std::collections::BTreeMap;
 
-use wire::websocket::{Event, Header, Opcode, Reader, Role, write_close};
+use wire::websocket::{Header, Opcode, Role, write_close};
 
 use crate::conversations::{ANSWERED, answer_to, is_joining};
+use crate::messages::{Heard, Messages};
 
 /// The body of a client's message.
 pub fn padding(number: u64) -> String {
@@ -49,8 +50,7 @@ impl Directs {
         self.0.insert(name.to_string(), Known::default());
         let mut direct = Direct {
             name: name.to_string(),
-            reader: Reader::new(Role::Server, u64::MAX, false),
-            message: Vec::new(),
+            messages: Messages::of(Role::Server),
             close_sent: false,
             close_received: false,
         };
@@ -71,8 +71,7 @@ fn subscription(channel: &str) -> String {
 pub struct Direct {
     /// What the client knows it by.
     pub name: String,
-    reader: Reader,
-    message: Vec<u8>,
+    messages: Messages,
     close_sent: bool,
     close_received: bool,
 }
@@ -85,29 +84,16 @@ impl Direct {
 
     /// Bytes have come; what is to be said is added to `out`.
     pub fn on_bytes(&mut self, buffer: &mut Vec<u8>, out: &mut Vec<u8>, directs: &mut Directs) {
-        let mut used = 0;
-        loop {
-            let (count, event) = self.reader.read(&mut buffer[used..]).expect("frames are well-formed");
-            used += count;
-            match event {
-                None if count == 0 => break,
-                None => {}
-                Some(Event::Data { payload, end, .. }) => {
-                    self.message.extend_from_slice(payload);
-                    if end {
-                        let message = std::mem::take(&mut self.message);
-                        self.on_message(&String::from_utf8(message).expect("messages are text"), out, directs);
-                    }
-                }
-                Some(Event::Close(status)) => {
+        for heard in self.messages.read(buffer) {
+            match heard {
+                Heard::Message(message) => self.on_message(&message, out, directs),
+                Heard::Close { code, .. } => {
                     self.close_received = true;
                     directs.end(&self.name);
-                    self.close(status.map_or(1000, |(code, _)| code), out);
+                    self.close(code.unwrap_or(1000), out);
                 }
-                Some(event) => panic!("no client sends {event:?}"),
             }
         }
-        buffer.drain(..used);
     }
 
     fn on_message(&mut self, content: &str, out: &mut Vec<u8>, directs: &mut Directs) {

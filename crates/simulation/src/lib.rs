@@ -45,6 +45,7 @@ pub mod direct;
 pub mod facts;
 pub mod frontend;
 pub mod handler;
+pub mod messages;
 pub mod net;
 pub mod outbound;
 pub mod proxy;

@@ -3,11 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use wire::websocket::{Event, Header, Opcode, Reader, Role, mask, write_close};
+use wire::websocket::{Header, Opcode, Role, mask, write_close};
 
 use crate::conversations::{ANSWERED, answer_to};
 use crate::direct::padding;
 use crate::facts::{Facts, Item};
+use crate::messages::{Heard, Messages};
 
 /// The client's mask. Any will do.
 const MASK: [u8; 4] = [1, 2, 3, 4];
@@ -20,9 +21,8 @@ pub struct Socket {
     pub known_as: String,
     /// Its backend speaks WebSocket, so that every byte must come once.
     pub is_direct: bool,
-    reader: Reader,
+    messages: Messages,
     buffer: Vec<u8>,
-    message: Vec<u8>,
     /// What is to be sent.
     output: Vec<u8>,
     /// The last item that has come, of all channels and of each.
@@ -54,9 +54,8 @@ impl Socket {
             name: name.to_string(),
             known_as: name.to_string(),
             is_direct: false,
-            reader: Reader::new(Role::Client, u64::MAX, false),
+            messages: Messages::of(Role::Client),
             buffer: Vec::new(),
-            message: Vec::new(),
             output: Vec::new(),
             last: 0,
             channels: BTreeMap::new(),
@@ -115,31 +114,15 @@ impl Socket {
     /// Bytes have come.
     pub fn on_bytes(&mut self, bytes: &[u8], facts: &Facts) {
         self.buffer.extend_from_slice(bytes);
-        let mut buffer = std::mem::take(&mut self.buffer);
-        let mut used = 0;
-        loop {
-            let torn = self.reader.is_within_message();
-            let (count, event) = self.reader.read(&mut buffer[used..]).expect("frames are well-formed");
-            used += count;
-            match event {
-                None if count == 0 => break,
-                None => {}
-                Some(Event::Data { payload, end, .. }) => {
-                    self.message.extend_from_slice(payload);
-                    if end {
-                        let message = std::mem::take(&mut self.message);
-                        self.take_message(&String::from_utf8(message).expect("messages are text"), facts);
-                    }
-                }
-                Some(Event::Close(status)) => {
-                    self.closed = Some(Closed { code: status.map_or(0, |(code, _)| code), torn });
+        for heard in self.messages.read(&mut self.buffer) {
+            match heard {
+                Heard::Message(message) => self.take_message(&message, facts),
+                Heard::Close { code, torn } => {
+                    self.closed = Some(Closed { code: code.unwrap_or(0), torn });
                     self.answer_close();
                 }
-                Some(event) => panic!("nobody sends {event:?}"),
             }
         }
-        buffer.drain(..used);
-        self.buffer = buffer;
     }
 
     fn take_message(&mut self, message: &str, facts: &Facts) {
