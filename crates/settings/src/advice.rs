@@ -8,7 +8,7 @@ use crate::ini::Entry;
 use crate::keys::Key;
 use crate::model::Settings;
 use crate::original::Original;
-use crate::parts::Part;
+use crate::part::Part;
 use crate::raw::Raw;
 use crate::table::{self, SETTINGS, State};
 

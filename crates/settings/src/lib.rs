@@ -22,15 +22,18 @@ pub mod listen;
 pub mod log_level;
 pub mod model;
 pub mod original;
-pub mod parts;
+pub mod part;
 pub mod pushpin_conf;
 mod raw;
+mod reading;
 mod resolve;
 pub mod routes;
+mod services;
 mod source;
 pub mod specs;
 pub mod table;
 mod values;
+mod variables;
 
 pub use error::{Error, Warning};
 pub use listen::{Endpoint, LocalPort, Port};
@@ -38,7 +41,7 @@ pub use model::{
     Exposition, FirstSubscription, Frontend, Global, Handler, LogFormat, Outbound, Proxy, Runner, Settings, Statistics,
     Zmq,
 };
-pub use parts::Part;
+pub use part::Part;
 pub use raw::{HandedDownError, Raw};
 pub use source::{Origin, Source};
 

@@ -10,7 +10,7 @@ use crate::keys::Key;
 use crate::listen::{Endpoint, LocalPort, Port};
 use crate::log_level::LogLevels;
 use crate::original::Originals;
-use crate::parts::Part;
+use crate::part::Part;
 use crate::routes::RoutesSource;
 use crate::specs::{FrontendSpecs, OutboundSpecs};
 

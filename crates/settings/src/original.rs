@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use crate::parts::Part;
+use crate::part::Part;
 use crate::specs::{FrontendSpecs, OutboundSpecs};
 
 /// Programs of Pushpin's that do the work of a frontend or an outbound process.

@@ -10,7 +10,7 @@ use std::path::Path;
 use crate::error::Error;
 use crate::model::Settings;
 use crate::original::Original;
-use crate::parts::Part;
+use crate::part::Part;
 use crate::raw::Raw;
 use crate::routes::RoutesSource;
 use crate::source::Source;

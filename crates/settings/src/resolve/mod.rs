@@ -16,9 +16,10 @@ use crate::model::{
     Runner, Settings, Statistics, Zmq,
 };
 use crate::original::Original;
-use crate::parts::{self, Part, Services};
+use crate::part::Part;
 use crate::raw::Raw;
 use crate::routes::RoutesSource;
+use crate::services::Services;
 use crate::source::{Origin, Source};
 use crate::specs::{self, FrontendSpecs, OutboundSpecs};
 use crate::values::Values;
@@ -80,7 +81,7 @@ fn services(values: &Values, raw: &Raw) -> Result<Services, Error> {
         .iter()
         .any(|name| values.is_in_main_file(&format!("{name}_out_specs")));
     let installed = |original: Original| original.programs().iter().all(|key| raw.programs().contains_key(*key));
-    parts::named(&values.list(R, "services")?, elsewhere, installed).map_err(|e| values.error(R, "services", e))
+    Services::named(&values.list(R, "services")?, elsewhere, installed).map_err(|e| values.error(R, "services", e))
 }
 
 fn runner(values: &Values, frontend: &Frontend, services: &Services, raw: &Raw) -> Result<Runner, Error> {

@@ -2,7 +2,8 @@
 //! Other programs in place of our frontend and outbound process: where the file says that they are.
 
 use crate::error::Error;
-use crate::parts::{Part, Services};
+use crate::part::Part;
+use crate::services::Services;
 use crate::source::Source;
 use crate::specs::{FrontendSpecs, OutboundSpecs};
 use crate::values::Values;
