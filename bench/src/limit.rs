@@ -40,7 +40,7 @@ pub fn run(args: &LimitArgs) -> io::Result<()> {
     if args.follower {
         end_with_parent();
     }
-    let mut followers = Followers::start(args)?;
+    let mut followers = Followers::start(args.listen, args.publish, args.processes, args.coalesce)?;
     let shared = args.follower || args.processes > 1;
     let mut server = Server::bind(args.listen, shared, Holds::default())?;
     let listener = TcpListener::bind(args.publish)?;

@@ -13,6 +13,7 @@ use tokio::net::unix::pipe;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::child::{self, Ended, Handle, News};
+use crate::line;
 use crate::orphans::{Orphan, Stranger};
 
 /// Goes on with a process as service number `index`, called `name` in the log and started from `program`, which serves since then.
@@ -27,8 +28,8 @@ pub fn adopt(
     orphan: Orphan,
     news: mpsc::UnboundedSender<News>,
 ) -> io::Result<Handle> {
-    let (ours, theirs) = child::line()?;
-    let (read_orders, orders) = child::pipe()?;
+    let (ours, theirs) = line::line()?;
+    let (read_orders, orders) = line::pipe()?;
     let ((stdout, their_stdout), (stderr, their_stderr)) = (io::pipe()?, io::pipe()?);
     orphan.take([theirs.as_fd(), read_orders.as_fd(), their_stdout.as_fd(), their_stderr.as_fd()])?;
     let (stdout, stderr) = (receiver(stdout)?, receiver(stderr)?);

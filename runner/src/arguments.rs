@@ -2,13 +2,14 @@
 //! Command line of the runner.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 use settings::log_level::LogLevels;
 use settings::{Origin, Settings, Source};
 
 use crate::control::ctl::Ctl;
+use crate::instance;
 use crate::top::arguments::Options;
 
 const HELP: &str = "\
@@ -85,17 +86,6 @@ pub enum Command {
     Top(Options),
 }
 
-/// The configuration of the suite that was started with these options.
-pub fn source(config: Option<&Path>, id: Option<u16>) -> Source {
-    Source {
-        origin: Origin::find(config),
-        ipc_prefix: id.map(|id| format!("p{id}-")),
-        port_offset: id.map(|id| id * 10),
-        routes: Vec::new(),
-        supervised: true,
-    }
-}
-
 fn levels(text: &str) -> Result<LogLevels, String> {
     LogLevels::parse(text.split(','))
 }
@@ -112,7 +102,7 @@ impl Arguments {
 
     /// The configuration that they name.
     pub fn source(&self) -> Source {
-        Source { routes: self.route.clone(), ..source(self.config.as_deref(), self.id) }
+        Source { routes: self.route.clone(), ..instance::source(self.config.as_deref(), self.id) }
     }
 
     /// The runner's own log level.

@@ -18,7 +18,7 @@ use tokio::process::Command;
 use tokio::task::{JoinError, JoinHandle};
 use tokio::time::timeout;
 
-use crate::child;
+use crate::line;
 
 /// How long a program may take for an answer.
 pub const PATIENCE: Duration = Duration::from_secs(5);
@@ -108,7 +108,7 @@ impl Candidate {
     /// It can not replace the process that runs.
     pub async fn examine(&self, configuration: Arc<[u8]>, patience: Duration) -> Result<Fit, Unfit> {
         let version = self.version(patience).await?;
-        let (ours, theirs) = child::line().map_err(|reason| self.can_not_run(reason))?;
+        let (ours, theirs) = line::line().map_err(|reason| self.can_not_run(reason))?;
         let mut command = Command::new(&self.program);
         command.args(&self.arguments).stdin(theirs).env(RUNNER, std::process::id().to_string());
         // What it does not read is no mistake of ours.

@@ -2,15 +2,13 @@
 //! One running process: its start, its output, its signals and its end.
 
 use std::collections::VecDeque;
-use std::io::{self, PipeReader, PipeWriter, Write as _};
-use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
-use std::os::unix::net::UnixStream as StdUnixStream;
+use std::io::{self, PipeWriter, Write as _};
+use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Instant;
 
-use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use process::signals::hold_back;
@@ -24,10 +22,11 @@ use tokio::task::JoinHandle;
 use tracing::Level;
 
 use crate::candidates::{Fit, Unfit};
+use crate::line;
 use crate::listeners::{Listeners, Passed};
 use crate::originals::launch;
 use crate::output;
-use crate::services::{OWN_FILE, Program, Service};
+use crate::service::{OWN_FILE, Program, Service};
 use crate::systemd;
 
 /// A program that cannot be started.
@@ -157,8 +156,8 @@ pub fn start(
     }
     let spawn_error = |reason| SpawnError { name: service.name(), program: program.display().to_string(), reason };
     let own = service.program == Program::Own;
-    let passed = Passed::new(service.listeners(listeners)).map_err(spawn_error)?;
-    let (ours, theirs) = line().map_err(spawn_error)?;
+    let passed = Passed::new(listeners.of(service)).map_err(spawn_error)?;
+    let (ours, theirs) = line::line().map_err(spawn_error)?;
     let mut command = if own { Command::new(&program) } else { Command::new(OWN_FILE) };
     command.env(RUNNER, std::process::id().to_string()).stdout(Stdio::piped()).stderr(Stdio::piped());
     // What systemd wants to know, the runner tells it, and what it has kept is the runner's.
@@ -179,7 +178,7 @@ pub fn start(
     let mut orders = None;
     let mut read_orders = None;
     if own {
-        let (reader, writer) = pipe().map_err(spawn_error)?;
+        let (reader, writer) = line::pipe().map_err(spawn_error)?;
         command.env(ORDERS, reader.as_raw_fd().to_string());
         (orders, read_orders) = (Some(writer), Some(reader));
     }
@@ -237,21 +236,6 @@ fn other(command: &mut Command, program: &Path, service: &Service) -> io::Result
         command.stdout(file.try_clone()?).stderr(file);
     }
     Ok(())
-}
-
-/// Both ends of the pipe for orders: the one that a child started now keeps open, and ours, which does not block.
-pub(crate) fn pipe() -> io::Result<(PipeReader, PipeWriter)> {
-    let (reader, writer) = io::pipe()?;
-    fcntl(reader.as_fd(), FcntlArg::F_SETFD(FdFlag::empty()))?;
-    fcntl(writer.as_fd(), FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
-    Ok((reader, writer))
-}
-
-/// Both ends of the line to a child: ours, and what becomes its stdin.
-pub fn line() -> io::Result<(UnixStream, OwnedFd)> {
-    let (ours, theirs) = StdUnixStream::pair()?;
-    ours.set_nonblocking(true)?;
-    Ok((UnixStream::from_std(ours)?, theirs.into()))
 }
 
 /// The next thing that it tells, and of which kind that is; none at the end, or if it is nothing of the sort.

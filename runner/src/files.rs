@@ -9,10 +9,7 @@ use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg};
 use process::adoption;
-use settings::original::Original;
-use settings::{Part, Settings, specs};
-
-use crate::originals::mongrel2;
+use settings::{Settings, specs};
 
 /// A directory that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -77,7 +74,7 @@ impl RunFiles {
         }
         warn_of_strangers(&rundir);
         let lock = lock(&rundir, &settings.global.ipc_prefix)?;
-        let sockets = bound_specs(settings).iter().filter_map(|s| specs::ipc_path(s)).map(Path::to_path_buf).collect();
+        let sockets = settings.bound_specs().iter().filter_map(|s| specs::ipc_path(s)).map(Path::to_path_buf).collect();
         let socket_prefix = settings.global.ipc_prefix.clone();
         Ok(Self { rundir, logdir, prefix, socket_prefix, sockets, lock })
     }
@@ -164,30 +161,6 @@ fn lock(rundir: &Path, prefix: &str) -> Result<(PathBuf, Flock<fs::File>), Files
     let taken = |_| FilesError::Taken { rundir: rundir.into(), prefix: prefix.into() };
     let lock = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(taken)?;
     Ok((path, lock))
-}
-
-/// Every address that a process of the suite binds.
-fn bound_specs(settings: &Settings) -> Vec<String> {
-    let (proxy, handler) = (&settings.proxy, &settings.handler);
-    let mut specs = Vec::new();
-    for frontend in &settings.frontend.processes {
-        specs.extend([&frontend.out, &frontend.out_stream, &frontend.input].map(String::clone));
-    }
-    if settings.runner.originals.of(Part::Frontend) == Some(Original::Mongrel2) {
-        specs.extend(mongrel2::internal_specs(settings));
-    }
-    let outbound = &settings.outbound.specs;
-    specs.extend([&outbound.input, &outbound.in_stream, &outbound.out].map(String::clone));
-    let single = [&proxy.inspect_spec, &proxy.accept_spec, &proxy.retry_spec, &proxy.stats_spec, &proxy.command_spec];
-    specs.extend(single.map(String::clone));
-    let internal = [&proxy.intreq_in_spec, &proxy.intreq_in_stream_spec, &proxy.intreq_out_spec];
-    specs.extend(internal.map(String::clone));
-    specs.extend([&proxy.ws_control_in_spec, &proxy.ws_control_out_spec].map(String::clone));
-    specs.extend([&handler.push_in_spec, &handler.stats_spec, &handler.command_spec].into_iter().flatten().cloned());
-    if !handler.push_in_sub_connect {
-        specs.extend(handler.push_in_sub_specs.first().cloned());
-    }
-    specs
 }
 
 #[cfg(test)]

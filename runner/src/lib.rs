@@ -5,18 +5,18 @@
 //! sees none of the traffic. A process that dies is started again, and callers wait in the backlog of its socket meanwhile.
 //!
 //! # Layout
-//! - [`arguments`]: the command line.
+//! - [`arguments`]: the command line; [`instance`]: which suite it means.
 //! - [`configuration`]: what the files say, handed to the processes; read again on HUP.
 //! - [`check`]: what is wrong with it, told without starting anything.
-//! - [`services`]: which programs to start, with which arguments.
+//! - [`services`]: which programs to start, with which arguments; [`service`] is one of them.
 //! - [`originals`]: programs of Pushpin's in the place of ours, with the files that they read.
 //! - [`listeners`]: the sockets of the outside world.
 //! - [`supervise`]: the loop: start, restart, stop. [`asked`] are the signals to it, [`backoff`] decides
-//!   when to start again, [`child`] is one process.
+//!   when to start again, [`child`] is one process, [`line`] what connects it to the runner.
 //! - [`orphans`]: processes that a former runner has left behind; [`succession`] decides which of them go on, [`adopted`] is one that does.
 //! - [`candidates`]: programs that are to replace those that run; [`kept`] are those that may have to come back.
 //! - [`heartbeats`]: which processes hang.
-//! - [`control`]: what an operator asks of a running suite, `pushpin-runner ctl`.
+//! - [`control`]: what an operator asks of a running suite, `pushpin-runner ctl`; [`status`] is what it shows, in a [`table`].
 //! - [`vitals`]: how the processes are; [`observers`]: who asks for that over HTTP, metrics and health.
 //! - [`snapshot`]: everything at one moment; [`dashboard`]: the same in a browser, and [`top`] in a terminal, live.
 //! - [`systemd`]: what systemd is told.
@@ -37,17 +37,22 @@ pub mod control;
 pub mod dashboard;
 pub mod files;
 pub mod heartbeats;
+pub mod instance;
 pub mod kept;
+pub mod line;
 pub mod listeners;
 pub mod observers;
 pub mod originals;
 pub mod orphans;
 pub mod output;
+pub mod service;
 pub mod services;
 pub mod snapshot;
+pub mod status;
 pub mod succession;
 pub mod supervise;
 pub mod systemd;
+pub mod table;
 pub mod top;
 pub mod vitals;
 
@@ -92,10 +97,10 @@ pub fn main() -> ExitCode {
     }
     let arguments = Arguments::parse();
     if let Some(Command::Ctl(ctl)) = &arguments.command {
-        return control::ctl::run(&arguments, ctl);
+        return control::ctl::run(&arguments.source(), ctl);
     }
     if let Some(Command::Top(options)) = &arguments.command {
-        return top::arguments::start(&arguments, options);
+        return top::arguments::start(arguments.config.as_deref(), arguments.id, options);
     }
     if arguments.check {
         return check::run(&arguments);

@@ -16,7 +16,7 @@ use process::inherit::{self, ListenError};
 use process::local::{self, LocalError, LocalFile};
 use settings::{LocalPort, Part, Port, Settings};
 
-use crate::services::{Program, Service};
+use crate::service::{Program, Service};
 
 /// No socket to listen on, or none that can be.
 #[derive(Debug, thiserror::Error)]
@@ -219,6 +219,37 @@ impl Listeners {
     /// Those of the handler.
     pub fn handler(&self) -> &[Listener] {
         &self.handler
+    }
+
+    /// Those that this process serves.
+    pub fn of(&self, service: &Service) -> &[Listener] {
+        match service.part {
+            _ if service.program != Program::Own => &[],
+            Part::Frontend => self.frontend(service.number),
+            Part::Handler => self.handler(),
+            Part::Outbound | Part::Proxy => &[],
+        }
+    }
+
+    /// Where clients and publishers find it.
+    pub fn places(&self, service: &Service, settings: &Settings) -> Vec<String> {
+        let (runner, handler) = (&settings.runner, &settings.handler);
+        match service.part {
+            Part::Frontend if service.program == Program::Own => {
+                self.of(service).iter().map(|listener| listener.name.clone()).collect()
+            }
+            Part::Frontend => {
+                let ports = runner.http_ports.iter().chain(&runner.https_ports);
+                ports.map(|port| port.address.to_string()).collect()
+            }
+            Part::Handler => {
+                let http = handler.push_in_http.map(|address| format!("http://{address}"));
+                let subscribed = handler.push_in_sub_specs.iter().filter(|_| !handler.push_in_sub_connect).take(1);
+                let zmq = handler.push_in_spec.iter().chain(subscribed).chain(&handler.command_spec);
+                http.into_iter().chain(zmq.cloned()).collect()
+            }
+            Part::Proxy | Part::Outbound => Vec::new(),
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 //! The runner's loop: starts the services, starts again those that die, stops all when told to.
 //!
 //! - [`slot`]: one service and its processes; [`stopping`]: their end.
-//! - [`calls`]: what an operator asks in between; [`replacing`]: processes by new ones; [`upgrade`]: all, from the programs on disk.
+//! - [`calls`]: what an operator asks in between; [`replacing`]: processes by new ones; [`upgrade`]: all, from the programs on disk, as [`upgrading`] knows.
 //! - [`estate`]: processes that a former runner has left behind.
 //! - [`beside`]: processes that are started beside those that they replace.
 
@@ -13,6 +13,7 @@ mod replacing;
 mod slot;
 mod stopping;
 mod upgrade;
+mod upgrading;
 
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{ExitCode, ExitStatus};
@@ -38,7 +39,8 @@ use crate::listeners::Listeners;
 use crate::observers::Observers;
 use crate::originals;
 use crate::output;
-use crate::services::{self, Program};
+use crate::service::{self, Program};
+use crate::services;
 use crate::systemd::Systemd;
 use crate::vitals::Shared;
 
@@ -77,7 +79,7 @@ pub async fn run(
     let (news, mut told) = mpsc::unbounded_channel();
     let slots: Vec<_> = services::of(&configuration, arguments, files).into_iter().map(Slot::from).collect();
     let places =
-        slots.iter().map(|slot| (slot.service.name(), slot.service.places(&configuration.settings, listeners)));
+        slots.iter().map(|slot| (slot.service.name(), listeners.places(&slot.service, &configuration.settings)));
     let vitals = Shared::new(places);
     let _files = observers.serve(&vitals)?;
     if let Some(dashboard) = dashboard {
@@ -230,7 +232,7 @@ impl Supervisor<'_> {
     fn runs_now(&mut self, index: usize, handle: Handle) {
         let slot = &mut self.slots[index];
         self.files.write_pid(&slot.service.file_name, handle.pid);
-        let program = slot.kept.as_ref().map_or_else(|| services::describe(&handle.program), |kept| kept.describe());
+        let program = slot.kept.as_ref().map_or_else(|| service::describe(&handle.program), |kept| kept.describe());
         self.vitals.lock().start(index, handle.pid, program);
         slot.state = State::Running(handle);
         slot.hung = None;
@@ -345,7 +347,7 @@ impl Supervisor<'_> {
             return Err(StartError::Refused { name, code, reason: words });
         }
         if slot.is_hopeless(lived) {
-            let program = services::describe(&slot.program());
+            let program = service::describe(&slot.program());
             let hint = self.files.log(&slot.service.file_name).and_then(|file| output::last_error(&file));
             let hint = hint.map_or_else(|| "; its output says why".into(), |line| format!(": {line}"));
             return Err(StartError::Hopeless { name, program, reason: with_words(&reason, &words), hint });

@@ -10,8 +10,8 @@ use metrics::catalogue::{
 };
 use metrics::{FRESH, Metric, Page, Suite};
 
-use crate::control::status::{self, LastEnd, Status};
-use crate::services::{self, OWN_FILE};
+use crate::service::{self, OWN_FILE};
+use crate::status::{self, LastEnd, Status};
 
 /// What the supervisor knows and those who ask are told.
 #[derive(Clone)]
@@ -191,7 +191,7 @@ impl Vitals {
         let missing = self.missing(now);
         Status {
             version: env!("CARGO_PKG_VERSION").into(),
-            program: services::describe(OWN_FILE.as_ref()),
+            program: service::describe(OWN_FILE.as_ref()),
             config,
             pid: std::process::id(),
             uptime_seconds: seconds(self.since, time),

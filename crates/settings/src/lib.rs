@@ -13,6 +13,7 @@
 #![forbid(unsafe_code)]
 
 mod advice;
+mod bound;
 pub mod check;
 pub mod docs;
 mod error;

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use process::Failure;
+use settings::Source;
 
 use crate::NAME;
-use crate::arguments::Arguments;
 use crate::control::{Answer, Request, client};
 
 /// Longer than any step of what is asked may take.
@@ -71,16 +71,16 @@ pub enum Command {
     },
 }
 
-/// Does what was asked on the command line.
-pub fn run(arguments: &Arguments, ctl: &Ctl) -> ExitCode {
-    match converse(arguments, ctl) {
+/// Asks the runner with this configuration what the command line says.
+pub fn run(source: &Source, ctl: &Ctl) -> ExitCode {
+    match converse(source, ctl) {
         Ok(code) => code,
         Err(failure) => process::fail(NAME, failure),
     }
 }
 
-fn converse(arguments: &Arguments, ctl: &Ctl) -> Result<ExitCode, Failure> {
-    let path = client::socket(ctl.socket.as_deref(), &arguments.source())?;
+fn converse(source: &Source, ctl: &Ctl) -> Result<ExitCode, Failure> {
+    let path = client::socket(ctl.socket.as_deref(), source)?;
     let request = match &ctl.command {
         Command::Status { .. } => Request::Status,
         Command::Restart { component } => Request::Restart { component: component.clone() },

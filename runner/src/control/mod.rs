@@ -5,8 +5,6 @@
 //!
 //! - [`client`]: asks; [`ctl`]: the command line for it.
 //! - [`server`]: the socket.
-//! - [`status`]: how the suite is, and the table of it.
-//! - [`table`]: tables for people.
 //! - [`rolling`]: the order of a restart.
 //! - [`upgrade`]: what an upgrade has done, and the way back.
 
@@ -14,15 +12,13 @@ pub mod client;
 pub mod ctl;
 pub mod rolling;
 pub mod server;
-pub mod status;
-pub mod table;
 pub mod upgrade;
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
-pub use self::status::Status;
 use crate::snapshot::Snapshot;
+use crate::status::Status;
 
 /// What is asked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use crate::control::table;
+use crate::table;
 
 /// A process of a service.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

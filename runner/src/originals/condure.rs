@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use settings::Part;
 
 use super::{Context, option};
-use crate::services::Service;
+use crate::service::Service;
 
 pub(super) fn condure(context: &Context) -> Service {
     let mut arguments = common(context, "condure");

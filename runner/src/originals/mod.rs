@@ -19,7 +19,7 @@ use settings::{Part, Settings, pushpin_conf};
 
 use crate::configuration::Configuration;
 use crate::files::RunFiles;
-use crate::services::{Program, Service};
+use crate::service::{Program, Service};
 
 /// What Pushpin's programs need to know, as they are to be told it.
 struct Context<'a> {

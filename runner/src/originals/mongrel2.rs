@@ -5,11 +5,11 @@ use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::process::Command;
 
-use settings::{Part, Settings};
+use settings::Part;
 
 use super::{Context, display, option};
 use crate::files::FilesError;
-use crate::services::Service;
+use crate::service::Service;
 
 /// m2adapter's configuration.
 const ADAPTER: &str = "m2adapter.conf";
@@ -24,16 +24,6 @@ const DATABASE: &str = "mongrel2.sqlite";
 pub struct DatabaseError {
     program: String,
     reason: String,
-}
-
-/// The sockets between the two.
-pub fn internal_specs(settings: &Settings) -> Vec<String> {
-    let global = &settings.global;
-    let base = format!("ipc://{}/{}m2-", global.rundir.display(), global.ipc_prefix);
-    let ports = settings.runner.http_ports.iter().chain(&settings.runner.https_ports);
-    let names =
-        |port: &settings::Port| ["out", "in", "control"].map(|name| format!("{base}{name}-{}", port.address.port()));
-    ports.flat_map(names).collect()
 }
 
 pub(super) fn services(context: &Context) -> Vec<Service> {

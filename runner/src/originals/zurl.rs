@@ -4,7 +4,7 @@
 use settings::Part;
 
 use super::{Context, option};
-use crate::services::Service;
+use crate::service::Service;
 
 /// Its configuration.
 pub(super) const FILE: &str = "zurl.conf";

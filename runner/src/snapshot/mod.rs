@@ -20,7 +20,7 @@ use tokio::time::timeout;
 
 use self::inward::Handler;
 use self::usage::Usage;
-use crate::control::Status;
+use crate::status::Status;
 use crate::vitals::{Shared, Vitals};
 
 /// Channels that are shown.

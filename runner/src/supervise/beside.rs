@@ -12,7 +12,7 @@ use settings::Part;
 use super::{State, Supervisor, describe, with_words};
 use crate::child::{Ended, Handle, SpawnError};
 use crate::control::rolling::Event;
-use crate::services::Program;
+use crate::service::Program;
 
 /// A predecessor that has not ended so long after its time is killed.
 const GRACE: Duration = Duration::from_secs(10);

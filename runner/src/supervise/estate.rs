@@ -18,7 +18,8 @@ use crate::control::{Call, Request};
 use crate::files::RunFiles;
 use crate::listeners::{self, Given};
 use crate::orphans::{self, Orphan};
-use crate::services::{self, OWN_FILE, Program, Service};
+use crate::service::{OWN_FILE, Program, Service};
+use crate::services;
 use crate::succession::{self, Lot, Wanted};
 
 /// Processes that go on, each with what becomes of it.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 
 use super::Supervisor;
-use super::upgrade::Upgrading;
+use super::upgrading::Upgrading;
 use crate::control::rolling::{Action, Event, Failure, Rolling, Turn};
 use crate::control::{Answer, Call};
 
@@ -28,7 +28,7 @@ impl Replacing {
 
     /// When [`Event::Time`] is due.
     pub(super) fn deadline(&self) -> Option<tokio::time::Instant> {
-        let report = self.upgrade.as_ref().and_then(Upgrading::report_due);
+        let report = self.upgrade.as_ref().and_then(|upgrade| upgrade.report_due);
         self.rolling.as_ref().and_then(Rolling::deadline).or(report).map(Into::into)
     }
 

@@ -13,7 +13,7 @@ use super::beside::Leaving;
 use crate::backoff::Backoff;
 use crate::child::{Ended, Handle};
 use crate::kept::Kept;
-use crate::services::Service;
+use crate::service::Service;
 
 /// One service and how it is.
 pub(super) struct Slot {
@@ -111,7 +111,7 @@ pub(super) enum State {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::services::Program;
+    use crate::service::Program;
 
     fn slot(program: Program) -> Slot {
         let file_name = "pushpin-handler".into();

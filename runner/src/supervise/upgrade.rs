@@ -13,38 +13,16 @@ use settings::Part;
 
 use super::Supervisor;
 use super::replacing::Replacing;
+use super::upgrading::Upgrading;
 use crate::candidates::{self, Candidate, Fit, PATIENCE, Unfit};
 use crate::child::News;
-use crate::control::upgrade::{Upgrade, Version};
+use crate::control::upgrade::Version;
 use crate::control::{Answer, Call};
 use crate::kept::Kept;
-use crate::services::{OWN_FILE, Program, beside};
+use crate::service::{OWN_FILE, Program, beside};
 
 /// How long the report waits for what processes tell of themselves.
 const REPORT: Duration = Duration::from_secs(2);
-
-/// An upgrade that is under way.
-#[derive(Default)]
-pub(super) struct Upgrading {
-    ledger: Upgrade,
-    /// What ran before.
-    kept: BTreeMap<usize, Arc<Kept>>,
-    /// When the report is due at the latest.
-    report_due: Option<Instant>,
-    /// Why the way back ended.
-    stuck: Option<String>,
-}
-
-impl Upgrading {
-    /// When the report is due at the latest, if all that was to be done is done.
-    pub(super) fn report_due(&self) -> Option<Instant> {
-        self.report_due
-    }
-
-    fn goes_back(&self) -> bool {
-        self.ledger.reason().is_some()
-    }
-}
 
 impl Supervisor<'_> {
     /// Has the programs examined.

@@ -8,8 +8,8 @@ use std::process::{self as system, ExitCode};
 
 use clap::{Args, Parser};
 
-use crate::arguments::{Arguments as OfRunner, source};
 use crate::control::client::{self, AskError};
+use crate::instance;
 
 /// Name of the program.
 pub const NAME: &str = "pushpin-top";
@@ -57,18 +57,18 @@ impl Arguments {
     /// # Errors
     /// The configuration is not good.
     pub fn socket(&self) -> Result<PathBuf, AskError> {
-        client::socket(self.options.socket.as_deref(), &source(self.config.as_deref(), self.id))
+        client::socket(self.options.socket.as_deref(), &instance::source(self.config.as_deref(), self.id))
     }
 }
 
 /// Becomes `pushpin-top`: the one beside this program, else the first in `PATH`. Comes back only if there is none.
-pub fn start(arguments: &OfRunner, options: &Options) -> ExitCode {
+pub fn start(config: Option<&Path>, id: Option<u16>, options: &Options) -> ExitCode {
     let beside = std::env::current_exe().map(|own| own.with_file_name(NAME)).ok().filter(|path| path.is_file());
     let mut command = system::Command::new(beside.as_deref().unwrap_or(Path::new(NAME)));
-    if let Some(file) = &arguments.config {
+    if let Some(file) = config {
         command.arg("--config").arg(file);
     }
-    if let Some(id) = arguments.id {
+    if let Some(id) = id {
         command.arg("--id").arg(id.to_string());
     }
     if let Some(file) = &options.socket {

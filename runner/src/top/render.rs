@@ -13,8 +13,8 @@ use ratatui::text::{Line, Span};
 use super::tables::Table;
 use super::text;
 use super::view::{ChannelOrder, ProcessOrder, View};
-use crate::control::status::duration;
 use crate::snapshot::Counters;
+use crate::status::duration;
 
 /// Columns from which channels and losses stand side by side.
 const WIDE: u16 = 120;

@@ -11,7 +11,7 @@ use ratatui::{Frame, text::Text};
 
 use super::text;
 use super::view::{View, subscribers};
-use crate::control::status::duration;
+use crate::status::duration;
 
 /// Between columns.
 const SPACING: u16 = 2;

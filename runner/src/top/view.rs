@@ -199,10 +199,10 @@ pub(crate) mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::control::Status;
-    use crate::control::status::{LastEnd, Process};
     use crate::snapshot::usage::Usage;
     use crate::snapshot::{Channels, Counters, Gauges, Loss};
+    use crate::status::Status;
+    use crate::status::{LastEnd, Process};
 
     /// A suite with a bit of everything.
     pub(crate) fn snapshot() -> Snapshot {

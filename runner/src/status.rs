@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::control::table;
+use crate::table;
 
 /// The suite. Fields may be added, and keep their names and meanings.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
