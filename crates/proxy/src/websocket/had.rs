@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use rpc::ws_control::Mark;
+use zhttp::Run;
 
 /// Messages that are remembered.
 const MAX_MESSAGES: usize = 1024;
@@ -18,6 +19,17 @@ pub type Named = Rc<Mark<'static>>;
 pub fn named(mark: &Mark<'_>) -> Named {
     let (channel, id) = (mark.channel.clone().into_owned(), mark.id.clone().into_owned());
     Rc::new(Mark { run: mark.run, channel, id, first: 0, count: 0 })
+}
+
+/// As a packet says which message it has: nothing, and nothing is allocated, where nobody wants to know.
+pub fn run_items(mark: &Mark<'_>) -> Vec<u8> {
+    let mut items = Vec::new();
+    if let (Ok(channel), Ok(id), false) =
+        (std::str::from_utf8(&mark.channel), std::str::from_utf8(&mark.id), mark.id.is_empty())
+    {
+        Run::push(&mut items, channel, id);
+    }
+    items
 }
 
 /// See the module.

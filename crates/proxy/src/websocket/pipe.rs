@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
+use zhttp::{Kind, Packet};
 
 use super::had::Named;
 
@@ -50,6 +51,22 @@ impl Frame {
     /// A whole message.
     pub fn message(binary: bool, body: Bytes) -> Self {
         Frame::Data { binary, more: false, body }
+    }
+
+    /// The packet that carries a frame.
+    pub fn packet(&self) -> Packet<'_> {
+        match self {
+            Frame::Data { binary, more, body } => {
+                let content_type: &[u8] = if *binary { b"binary" } else { b"text" };
+                Packet { content_type: Some(content_type), more: *more, body, ..Packet::default() }
+            }
+            Frame::Ping(body) => Packet { kind: Kind::Ping, body, ..Packet::default() },
+            Frame::Pong(body) => Packet { kind: Kind::Pong, body, ..Packet::default() },
+            Frame::Close(None) => Packet { kind: Kind::Close, ..Packet::default() },
+            Frame::Close(Some(status)) => {
+                Packet { kind: Kind::Close, code: Some(status.code), body: &status.reason, ..Packet::default() }
+            }
+        }
     }
 
     /// Whether it is the end of something: see [`zhttp::retained`].

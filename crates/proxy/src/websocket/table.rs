@@ -12,7 +12,7 @@ use zhttp::session::{HandedOver, server};
 use zhttp::{Bulk, Ext, INITIAL_BODY, Id, Ids, Kind, Packet, PeerId, Run, Wheel};
 
 use super::control::{self, Items};
-use super::had::{Had, Named, named};
+use super::had::{Had, Named, named, run_items};
 use super::handshake::Forms;
 use super::pipe::Frame;
 use super::relay::{self, Arrival, Relay, Scene};
@@ -31,14 +31,6 @@ const MAX_ITEMS: usize = 128;
 const MAX_ITEM_BYTES: usize = 256 * 1024;
 /// Clients whose handler has gone are closed over this time, so that they do not all come back at once.
 const SPREAD: Duration = Duration::from_secs(1);
-/// The ids of WebSockets towards backends begin here, those of requests end below it.
-const FIRST_ORIGIN: u32 = 1 << 31;
-
-/// The number that stands in the ids of a relay towards its backend.
-pub fn origin_index(index: u32) -> u32 {
-    FIRST_ORIGIN | index
-}
-
 /// All WebSockets.
 pub struct Table {
     relays: Relays,
@@ -218,7 +210,7 @@ impl Table {
     }
 
     fn find_origin(&self, index: u32, serial: u64) -> Option<usize> {
-        let index = index.checked_sub(FIRST_ORIGIN)? as usize;
+        let index = relay::index_of_origin(index)? as usize;
         self.relays.get(index).is_some_and(|entry| entry.relay.is_origin(serial)).then_some(index)
     }
 
@@ -320,10 +312,10 @@ impl Table {
         items: &mut Items,
         cx: &mut Context<'_>,
     ) {
-        let of_run = named.map(|named| (named.run, relay::run_items(named)));
+        let of_run = named.map(|named| (named.run, run_items(named)));
         let run = of_run.as_ref().map(|(number, items)| Run { number: *number, items });
         let ext = Ext { run, ..Ext::MULTI };
-        let packet = Packet { from: &cx.shared.instance, ext, ..relay::packet(frame) };
+        let packet = Packet { from: &cx.shared.instance, ext, ..frame.packet() };
         let mut refused = Vec::new();
         together.drain(|peer, way, ids| {
             if !way.send(cx.shared.peers.name(peer), &Packet { ids, ..packet }, cx.links) {

@@ -7,7 +7,7 @@ use wire::request_id;
 use zhttp::Packet;
 
 use super::super::pipe::Frame;
-use super::{Relay, Scene};
+use super::state::{Relay, Scene};
 use crate::access_log::Line;
 use crate::context::{Context, Note};
 use crate::error::ProxyError;

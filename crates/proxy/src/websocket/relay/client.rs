@@ -7,11 +7,10 @@ use zhttp::session::server::{self, Outcome as Told, Outgoing};
 use zhttp::{Ext, Ids, Kind, Packet, Run};
 
 use super::super::control;
-use super::super::had::Named;
+use super::super::had::{Named, run_items};
 use super::super::pipe::{Frame, Status};
-use super::origin::Origin;
-use super::resume::run_items;
-use super::{Frontend, Phase, Relay, Scene};
+use super::side::Origin;
+use super::state::{Frontend, Phase, Relay, Scene};
 use crate::context::{Cut, Note, Side, Way};
 use crate::error::ProxyError;
 use crate::exchange::KeepAlive;
@@ -164,7 +163,7 @@ impl Relay {
     }
 
     fn send_frame(&mut self, frame: &Frame, named: Option<&Named>, at: u64, scene: &mut Scene<'_, '_>) {
-        let mut packet = packet(frame);
+        let mut packet = frame.packet();
         if let Frame::Close(_) = frame {
             self.client_closing.sent = true;
             if !self.is_counted() {
@@ -252,22 +251,6 @@ impl Relay {
                 server::Due::Expired => return self.client_left(scene),
                 server::Due::Spent => return self.abort(scene),
             }
-        }
-    }
-}
-
-/// The packet that carries a frame.
-pub fn packet(frame: &Frame) -> Packet<'_> {
-    match frame {
-        Frame::Data { binary, more, body } => {
-            let content_type: &[u8] = if *binary { b"binary" } else { b"text" };
-            Packet { content_type: Some(content_type), more: *more, body, ..Packet::default() }
-        }
-        Frame::Ping(body) => Packet { kind: Kind::Ping, body, ..Packet::default() },
-        Frame::Pong(body) => Packet { kind: Kind::Pong, body, ..Packet::default() },
-        Frame::Close(None) => Packet { kind: Kind::Close, ..Packet::default() },
-        Frame::Close(Some(status)) => {
-            Packet { kind: Kind::Close, code: Some(status.code), body: &status.reason, ..Packet::default() }
         }
     }
 }

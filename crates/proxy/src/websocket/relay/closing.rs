@@ -8,26 +8,10 @@ use zhttp::{Kind, Packet};
 
 use super::super::control;
 use super::super::pipe::{Frame, Status};
-use super::origin::Origin;
-use super::{CLOSE_WAIT, Frontend, Phase, Relay, Scene};
+use super::side::{Closing, Origin};
+use super::state::{CLOSE_WAIT, Frontend, Phase, Relay, Scene};
 use crate::access_log::Outcome;
 use crate::exchange::KeepAlive;
-
-/// The close frames of one side's connection.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Closing {
-    /// Ours has left.
-    pub sent: bool,
-    /// Theirs has come.
-    pub received: bool,
-}
-
-impl Closing {
-    /// Whether nothing can follow.
-    pub fn is_done(self) -> bool {
-        self.sent && self.received
-    }
-}
 
 impl Relay {
     /// Closes both sides, as the handler or we ourselves wish. A client that has been told already is not told again.

@@ -15,10 +15,9 @@ use zhttp::{Ext, INITIAL_BODY, Id, Ids, Kind, Packet, PeerId, Record, Run};
 
 use super::super::extension::Extension;
 use super::super::pipe::{Frame, Status};
-use super::super::table::origin_index;
-use super::closing::Closing;
-use super::origin::{Direct, Origin};
-use super::{Phase, Relay, Scene};
+use super::kept::{Claim, Counted};
+use super::side::{Closing, Direct, Origin, origin_index};
+use super::state::{Phase, Relay, Scene};
 use crate::context::Note;
 
 /// How long the outbound process may take to answer a claim.
@@ -29,49 +28,6 @@ const SPREAD_MS: u64 = 1000;
 const BACKEND_CLOSED: u8 = 1;
 /// The client has closed.
 const CLIENT_CLOSED: u8 = 2;
-
-/// Positions of both directions.
-#[derive(Debug, Default)]
-pub struct Counted {
-    /// All that has come of the backend's.
-    down: u64,
-    /// What the frontend has been sent of it, or needs not be.
-    shown: Received,
-    /// What the frontend has had of it.
-    had: Received,
-    /// All that has come of the client's.
-    up: u64,
-    /// What the outbound process has had of it.
-    taken: Received,
-    /// What the backend has told the handler in front of this position has been done.
-    handled: u64,
-    /// We have closed ourselves: positions mean nothing any more.
-    is_ours: bool,
-    /// The outbound process has not answered yet.
-    claim: Option<Box<Claim>>,
-}
-
-/// What is known of a WebSocket of a predecessor until its outbound process has answered.
-#[derive(Debug)]
-struct Claim {
-    positions: recovery::Counted,
-    /// The client is gone.
-    gone: bool,
-    outbound: PeerId,
-    is_sent: bool,
-}
-
-impl Counted {
-    /// What a predecessor has left, but for positions.
-    pub(super) fn of_predecessor(handled: u64, is_ours: bool) -> Self {
-        Counted { handled, is_ours, ..Counted::default() }
-    }
-
-    /// Whether both ends have all, so that nothing would have to be sent again.
-    fn is_settled(&self) -> bool {
-        self.is_ours || (self.had.position() >= self.down && self.taken.position() >= self.up)
-    }
-}
 
 impl Relay {
     pub(super) fn counted(&mut self) -> Option<&mut Counted> {
@@ -276,7 +232,7 @@ impl Relay {
 
     /// A WebSocket of a predecessor that nobody can go on with.
     pub fn close_restarted(&mut self, scene: &mut Scene<'_, '_>) {
-        self.send(0, super::packet(&Frame::Close(Some(Status::restarted()))), scene);
+        self.send(0, Frame::Close(Some(Status::restarted())).packet(), scene);
         self.over(scene);
     }
 

@@ -12,7 +12,7 @@ use zhttp::session::server::Outgoing;
 use super::super::control::{Control, Introduction, Progress};
 use super::super::had::Named;
 use super::super::pipe::{Frame, Status};
-use super::{Phase, Relay, Scene};
+use super::state::{Phase, Relay, Scene};
 use crate::context::Way;
 use crate::sockjs::framing;
 

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 //! The backend's side of a WebSocket.
 
-use std::time::Instant;
-
 use bytes::Bytes;
 use routes::{Route, Target, TargetKind};
 use zhttp::session::Protocol;
@@ -11,11 +9,8 @@ use zhttp::{Ext, Headers, INITIAL_BODY, Id, Ids, Kind, Packet, PeerId};
 
 use super::super::extension::Verdict;
 use super::super::pipe::{Frame, Status};
-use super::super::table::origin_index;
-use super::client::packet;
-use super::closing::Closing;
-use super::over_http::OverHttp;
-use super::{Frontend, Phase, Relay, Scene};
+use super::side::{Closing, Direct, Origin, origin_index};
+use super::state::{Frontend, Phase, Relay, Scene};
 use crate::context::{Cut, Side};
 use crate::error::{ProxyError, Retry};
 use crate::exchange::{KeepAlive, failure, open};
@@ -23,79 +18,6 @@ use crate::handler::TIMEOUT;
 use crate::request::headers::{Additions, Circumstances, Rules, authority, origin_uri, target_name};
 use crate::request::uri::Uri;
 use crate::statistics;
-
-/// Who is on the other side.
-pub enum Origin {
-    /// Nobody, yet or any more.
-    None,
-    /// The test backend, which sends back what it gets.
-    Test,
-    /// A backend that speaks WebSocket.
-    Direct(Box<Direct>),
-    /// A backend that is spoken to by requests.
-    OverHttp(Box<OverHttp>),
-}
-
-/// A WebSocket to a backend.
-pub struct Direct {
-    pub(super) serial: u64,
-    pub(super) session: Session,
-    /// When an outbound process must have answered at all.
-    pub(super) answer_by: Instant,
-    pub(super) closing: Closing,
-    /// The outbound process counts what passes.
-    pub(super) counts: bool,
-}
-
-impl Origin {
-    /// Whether there is nobody.
-    pub fn is_none(&self) -> bool {
-        matches!(self, Origin::None)
-    }
-
-    /// Whether the session with the backend's side has this number.
-    pub fn is(&self, serial: u64) -> bool {
-        match self {
-            Origin::Direct(direct) => direct.serial == serial,
-            Origin::OverHttp(over_http) => over_http.is(serial),
-            Origin::None | Origin::Test => false,
-        }
-    }
-
-    /// The close frames with it.
-    pub fn closing(&self) -> Option<Closing> {
-        match self {
-            Origin::Direct(direct) => Some(direct.closing),
-            Origin::OverHttp(over_http) => Some(over_http.closing()),
-            Origin::None | Origin::Test => None,
-        }
-    }
-
-    /// Whether the outbound process counts what passes.
-    fn count(&mut self, counts: bool) {
-        if let Origin::Direct(direct) = self {
-            direct.counts = counts;
-        }
-    }
-
-    /// The backend has closed.
-    fn close_received(&mut self) {
-        if let Origin::Direct(direct) = self {
-            direct.closing.received = true;
-        }
-    }
-
-    /// When it has something to do.
-    pub fn next_due(&self) -> Option<Instant> {
-        let direct = match self {
-            Origin::Direct(direct) => direct,
-            Origin::OverHttp(over_http) => return over_http.next_due(),
-            Origin::None | Origin::Test => return None,
-        };
-        let due = direct.session.next_due();
-        Some(if direct.session.is_answered() { due } else { due.min(direct.answer_by) })
-    }
-}
 
 impl Relay {
     /// Asks the present target.
@@ -381,7 +303,7 @@ impl Relay {
             let Some(to) = direct.session.send_body(leaving.frame.len()) else { return };
             direct.closing.sent |= matches!(leaving.frame, Frame::Close(_));
             self.count_sent_up(&leaving.frame, scene);
-            if !self.send_origin(to, packet(&leaving.frame), scene) {
+            if !self.send_origin(to, leaving.frame.packet(), scene) {
                 return self.cut_origin(scene);
             }
             self.grant_client(leaving.owed, scene);

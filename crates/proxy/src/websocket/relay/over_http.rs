@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 //! The backend's side of a WebSocket that goes over HTTP: sends the requests of the conversation, and passes its events on.
 
-use std::time::Instant;
-
 use bytes::Bytes;
 use routes::Route;
 use zhttp::session::client::{self, Grant, Outgoing};
@@ -12,10 +10,8 @@ use super::super::over_http::asking::{Asking, Bounds, Head, Step};
 use super::super::over_http::queue::Overflow;
 use super::super::over_http::{Ask, Conversation, Failure, Loss, MAX_REFUSAL, answer, request};
 use super::super::pipe::Status;
-use super::super::table::origin_index;
-use super::closing::Closing;
-use super::origin::Origin;
-use super::{Relay, Scene};
+use super::side::{Origin, OverHttp, origin_index};
+use super::state::{Relay, Scene};
 use crate::context::{Cut, Side};
 use crate::error::{ProxyError, Retry};
 use crate::exchange::{KeepAlive, failure, open};
@@ -26,45 +22,6 @@ use crate::statistics::request_size;
 
 /// While so much waits for the client, the backend is not asked for more. Nothing is dropped, so no setting is needed.
 const BACKLOG: usize = 200_000;
-
-/// A backend that is spoken to by requests.
-pub struct OverHttp {
-    pub(super) conversation: Conversation,
-    asking: Option<Box<Asking>>,
-}
-
-impl OverHttp {
-    /// A conversation without a request under way.
-    pub(super) fn new(conversation: Conversation) -> Self {
-        OverHttp { conversation, asking: None }
-    }
-
-    /// Whether the request under way has this number.
-    pub fn is(&self, serial: u64) -> bool {
-        self.asking.as_ref().is_some_and(|asking| asking.serial == serial)
-    }
-
-    /// Who has the request under way.
-    pub fn server(&self) -> Option<PeerId> {
-        self.asking.as_ref()?.session.server()
-    }
-
-    /// The close frames with it.
-    pub fn closing(&self) -> Closing {
-        Closing { sent: self.conversation.has_closed(), received: self.conversation.is_closed_by_backend() }
-    }
-
-    /// Gives up room that an idle conversation does not need.
-    pub fn rest(&mut self) {
-        self.conversation.rest();
-    }
-
-    /// When it has something to do.
-    pub fn next_due(&self) -> Option<Instant> {
-        let asking = self.asking.as_ref().map(|asking| asking.next_due());
-        asking.into_iter().chain(self.conversation.next_due()).min()
-    }
-}
 
 impl Relay {
     /// Begins a conversation with the present target.

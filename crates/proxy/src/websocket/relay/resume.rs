@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use routes::{ById, Protocol, Route, Table as Routes};
-use rpc::ws_control::Mark;
 use tnetstring::Writer;
 use zhttp::recovery::{Held, PROXY, Unread};
 use zhttp::{Ext, INITIAL_BODY, Ids, Kind, Packet, Record, Run};
@@ -18,53 +17,10 @@ use super::super::over_http::Conversation;
 use super::super::over_http::queue::Source;
 use super::super::pipe::Frame;
 use super::super::successor::{Legacy, read_said, write_said};
-use super::counted::Counted;
-use super::origin::Origin;
-use super::over_http::OverHttp;
-use super::{CLOSE_WAIT, Frontend, Phase, Relay, Scene};
+use super::kept::{Counted, Kept};
+use super::side::{Origin, OverHttp};
+use super::state::{CLOSE_WAIT, Frontend, Phase, Relay, Scene};
 use crate::request::uri::Uri;
-
-/// What is known of what the frontend keeps.
-#[derive(Debug, Default)]
-pub struct Kept {
-    /// The client's packets before this number have been taken, as the frontend knows, and of the message behind so many bytes.
-    position: (u32, u32),
-    /// That has changed.
-    moved: bool,
-    /// The record has.
-    changed: bool,
-    /// The last message of the handler that has left for the client.
-    pub(super) run: u64,
-    /// Where both ends stand, if they count.
-    pub(super) counted: Option<Box<Counted>>,
-    /// Packets of the client that a predecessor has got before us, and that are still to come.
-    repeated: u32,
-    /// The last packet was one of them.
-    is_repeated: bool,
-    /// Bytes of the next message that the backend has taken already.
-    taken: u32,
-    /// Bytes of those that the client may send again as its frontend knows.
-    granted: u32,
-}
-
-impl Kept {
-    /// Whether the record has changed since that was asked last.
-    pub(super) fn take_changed(&mut self) -> bool {
-        self.moved = false;
-        std::mem::take(&mut self.changed)
-    }
-}
-
-/// As a packet says which message it has: nothing, and nothing is allocated, where nobody wants to know.
-pub fn run_items(mark: &Mark<'_>) -> Vec<u8> {
-    let mut items = Vec::new();
-    if let (Ok(channel), Ok(id), false) =
-        (std::str::from_utf8(&mark.channel), std::str::from_utf8(&mark.id), mark.id.is_empty())
-    {
-        Run::push(&mut items, channel, id);
-    }
-    items
-}
 
 /// A number that other names do not have.
 fn fingerprint(instance: &[u8]) -> u64 {
