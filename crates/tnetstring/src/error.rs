@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 //! What can be wrong with a tnetstring.
 
-use crate::Kind;
+use crate::kind::Kind;
 
 /// Why a value could not be read or written.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -1,58 +1,11 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 //! Reading: one value at a time, borrowed from the packet it came in.
 
-use crate::Error;
+use crate::error::Error;
+use crate::kind::Kind;
 
 /// The longest length prefix that is read. Nine digits are more than any packet has, and cannot overflow.
 pub const MAX_LENGTH_DIGITS: usize = 9;
-
-/// What a value is, from the byte after its payload.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// `,` — any bytes, not necessarily text.
-    Bytes,
-    /// `#` — a decimal integer.
-    Int,
-    /// `^` — a decimal fraction.
-    Float,
-    /// `!` — `true` or `false`.
-    Bool,
-    /// `~` — nothing.
-    Null,
-    /// `]` — values one after the other.
-    List,
-    /// `}` — keys and values one after the other.
-    Map,
-}
-
-impl Kind {
-    /// The byte that marks this kind on the wire.
-    pub const fn type_byte(self) -> u8 {
-        match self {
-            Kind::Bytes => b',',
-            Kind::Int => b'#',
-            Kind::Float => b'^',
-            Kind::Bool => b'!',
-            Kind::Null => b'~',
-            Kind::List => b']',
-            Kind::Map => b'}',
-        }
-    }
-
-    #[inline]
-    pub(crate) const fn from_type_byte(byte: u8) -> Option<Kind> {
-        Some(match byte {
-            b',' => Kind::Bytes,
-            b'#' => Kind::Int,
-            b'^' => Kind::Float,
-            b'!' => Kind::Bool,
-            b'~' => Kind::Null,
-            b']' => Kind::List,
-            b'}' => Kind::Map,
-            _ => return None,
-        })
-    }
-}
 
 /// One value whose payload has not been looked at yet.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -14,7 +14,7 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 
 use crate::error::Error;
-use crate::socket::{Engine, Handle, Registration};
+use crate::socket::{Engine, Handle, Polled};
 
 /// Readiness reports taken from the system at once.
 const EVENTS_A_TURN: usize = 1024;
@@ -24,12 +24,6 @@ const RETRY: Duration = Duration::from_millis(2);
 const FIRST_SOCKET: usize = usize::MAX / 2 + 1;
 const TOKENS_A_SOCKET: usize = 1 << 32;
 const WAKE: Token = Token(usize::MAX - 1);
-
-/// A socket that a reactor can wait for.
-pub trait Polled {
-    /// What the reactor needs to know of it.
-    fn registration(&self) -> Registration;
-}
 
 /// Something to attend to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

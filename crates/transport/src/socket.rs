@@ -37,6 +37,12 @@ pub(crate) type Handle = Rc<Core>;
 /// A share in a socket, for the reactor.
 pub struct Registration(pub(crate) Handle);
 
+/// A socket that a reactor can wait for.
+pub trait Polled {
+    /// What the reactor needs to know of it.
+    fn registration(&self) -> Registration;
+}
+
 /// Has the engine do something that both know how to do.
 macro_rules! each {
     ($core:expr, $socket:ident => $do:expr) => {
@@ -321,7 +327,7 @@ macro_rules! socket_common {
             }
         }
 
-        impl $crate::reactor::Polled for $type {
+        impl $crate::socket::Polled for $type {
             fn registration(&self) -> $crate::socket::Registration {
                 $crate::socket::Registration(self.core.clone())
             }

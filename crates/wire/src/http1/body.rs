@@ -1,32 +1,9 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
-//! How bodies are framed, and taking the payload out of the frame.
+//! Takes the payload of a body out of its frame.
 
 use super::BodyError;
-use serde::{Deserialize, Serialize};
-
 use super::chunked::ChunkedDecoder;
-
-/// How the end of a body is told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum BodyFraming {
-    /// There is no body, and no field says so.
-    None,
-    /// `Content-Length`: this many bytes, possibly 0.
-    Length(u64),
-    /// `Transfer-Encoding: chunked`.
-    Chunked,
-    /// The body ends where the connection does. Only for responses.
-    UntilClose,
-}
-
-/// What one call of [`BodyDecoder::decode`] found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Decoded<'a> {
-    /// How many bytes of the input are dealt with: payload and what frames it.
-    pub consumed: usize,
-    /// Payload, a slice of the input.
-    pub payload: &'a [u8],
-}
+use super::framing::{BodyFraming, Decoded};
 
 /// Takes the payload out of the bytes of one body, however they were split by the network.
 #[derive(Clone, Debug)]

@@ -3,7 +3,8 @@
 
 use std::num::NonZeroUsize;
 
-use super::{BodyError, Decoded};
+use super::BodyError;
+use super::framing::Decoded;
 
 /// What ends the payload of a chunk.
 pub const CHUNK_SUFFIX: &[u8] = b"\r\n";

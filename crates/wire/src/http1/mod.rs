@@ -17,15 +17,17 @@ mod chunked;
 mod encode;
 mod error;
 mod fields;
+mod framing;
 mod limits;
 mod request;
 mod response;
 
-pub use body::{BodyDecoder, BodyFraming, Decoded};
+pub use body::BodyDecoder;
 pub use chunked::{CHUNK_SUFFIX, ChunkPrefix, LAST_CHUNK, chunk_prefix};
 pub use encode::{EncodeError, StatusLine, write_interim_response, write_request_head, write_response_head};
 pub use error::{BodyError, HeadError};
 pub use fields::{Field, Version, list_contains, parse_length};
+pub use framing::{BodyFraming, Decoded};
 pub use limits::{Limits, MAX_HEADERS};
 pub use request::{RequestHead, parse_request};
 pub use response::{ResponseHead, has_blank_line, parse_response};

@@ -7,7 +7,7 @@
 
 use tnetstring::{Item, Writer};
 
-use super::decode::{DecodeError, flag, number};
+use super::field::{DecodeError, flag, number};
 
 /// The field `ext`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

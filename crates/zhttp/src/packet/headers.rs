@@ -3,7 +3,7 @@
 
 use tnetstring::{Item, Kind as Type, Writer};
 
-use super::decode::DecodeError;
+use super::field::DecodeError;
 
 /// A list of headers, in order, duplicates and all.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

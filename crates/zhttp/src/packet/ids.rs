@@ -3,8 +3,8 @@
 
 use tnetstring::{Item, Kind as Type, Writer};
 
-use super::decode::{DecodeError, number};
 use super::encode::{entry, maybe};
+use super::field::{DecodeError, number};
 
 /// The sessions a packet is for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -12,13 +12,14 @@
 mod decode;
 mod encode;
 mod ext;
+mod field;
 mod headers;
 mod ids;
 #[cfg(test)]
 mod tests;
 
-pub use decode::DecodeError;
 pub use ext::{Ext, Record, Run};
+pub use field::DecodeError;
 pub use headers::Headers;
 pub use ids::Ids;
 
