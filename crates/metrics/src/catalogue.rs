@@ -180,7 +180,7 @@ catalogue! {
     CHANNELS: Gauge, "channels" [], HANDLER, "Channels that have subscribers, or had them a moment ago.";
     MESSAGES: Counter, "messages_total" ["input"], HANDLER, "Items that came to be published: by HTTP (http), the command socket (command), PULL (pull), SUB (sub).";
     MESSAGES_WAITING: Gauge, "messages_waiting" [], HANDLER, "Items that wait to be published.";
-    PUBLISH: Histogram, "publish_seconds" [], HANDLER, "Time from when items came by HTTP or the command socket until all that they led to was written to the links of frontends, or waits for clients or links that do not keep up.";
+    PUBLISH: Histogram, "publish_seconds" [], HANDLER, "Time from when a publish came (by PULL and SUB an item, by HTTP and the command socket all items of a request) until all that it led to was written to the links of frontends, or waits for clients or links that do not keep up.";
     DELIVERIES: Counter, "deliveries_total" ["mode"], HANDLER, "Deliveries, one for each message and receiver; those that filters keep back or limits drop are included.";
     DROPS: Counter, "drops_total" ["reason" = DROPPED], HANDLER, "Messages and deliveries that were kept back or dropped.";
     HOLDS_ENDED: Counter, "holds_ended_total" ["reason" = ENDED], HANDLER, "Holds that were ended for a reason that is neither the client's nor the backend's wish.";

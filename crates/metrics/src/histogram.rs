@@ -32,14 +32,14 @@ pub struct Histogram {
 }
 
 impl Histogram {
-    /// Counts one.
-    pub fn observe(&mut self, time: Duration) {
+    /// Counts so many that took this time each.
+    pub fn observe(&mut self, time: Duration, count: u64) {
         let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
         match BOUNDS.iter().position(|(bound, _)| micros <= *bound) {
-            Some(place) => self.counts[place] += 1,
-            None => self.longer += 1,
+            Some(place) => self.counts[place] += count,
+            None => self.longer += count,
         }
-        self.micros = self.micros.saturating_add(micros);
+        self.micros = self.micros.saturating_add(micros.saturating_mul(count));
     }
 
     /// Writes it down.
@@ -65,7 +65,7 @@ mod tests {
     fn counts_add_up() {
         let mut histogram = Histogram::default();
         for millis in [0, 1, 3, 70_000] {
-            histogram.observe(Duration::from_millis(millis));
+            histogram.observe(Duration::from_millis(millis), 1);
         }
         let mut page = Page::default();
         histogram.write(&mut page, &BACKEND_RESPONSE, &[]);

@@ -151,7 +151,7 @@ impl Exchanges {
     pub fn responds(&mut self, slot: u32, now: Instant) {
         let tick = self.tick(now);
         if let Some(begun) = self.slots.get_mut(slot as usize).and_then(|exchange| exchange.begun.take()) {
-            self.response_times.observe(TICK * tick.get().wrapping_sub(begun.get()));
+            self.response_times.observe(TICK * tick.get().wrapping_sub(begun.get()), 1);
         }
     }
 

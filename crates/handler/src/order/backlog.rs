@@ -8,6 +8,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::BuildHasher;
+use std::time::Instant;
 use std::vec;
 
 use foldhash::fast::RandomState;
@@ -32,7 +33,10 @@ pub struct Backlog<T> {
     claims: HashMap<u64, Claim, RandomState>,
     /// Orders in all lanes.
     orders: usize,
-    single: VecDeque<Item>,
+    /// Items that nobody waits for, and when they came.
+    single: VecDeque<(Item, Instant)>,
+    /// When those came that have been taken, and how many did then.
+    single_taken: Vec<(Instant, u64)>,
     /// Whether it is the turn of the single items; otherwise it is that of the first order.
     single_next: bool,
     /// Items taken in this turn.
@@ -74,6 +78,7 @@ impl<T> Default for Backlog<T> {
             claims: HashMap::default(),
             orders: 0,
             single: VecDeque::new(),
+            single_taken: Vec::new(),
             single_next: false,
             taken: 0,
             ordered: 0,
@@ -131,10 +136,10 @@ impl<T> Backlog<T> {
         lane
     }
 
-    /// Adds an item that nobody waits for.
-    pub fn push_single(&mut self, item: Item) {
+    /// Adds an item that nobody waits for, and that came at `since`.
+    pub fn push_single(&mut self, item: Item, since: Instant) {
         self.bytes += size(&item);
-        self.single.push_back(item);
+        self.single.push_back((item, since));
     }
 
     /// The next item to publish.
@@ -155,7 +160,12 @@ impl<T> Backlog<T> {
         }
         self.taken += 1;
         if self.single_next {
-            return self.single.pop_front();
+            let (item, since) = self.single.pop_front()?;
+            match self.single_taken.last_mut() {
+                Some((other, count)) if *other == since => *count += 1,
+                _ => self.single_taken.push((since, 1)),
+            }
+            return Some(item);
         }
         let lane = *self.turns.front()?;
         let order = self.lanes[lane].front_mut()?;
@@ -206,6 +216,11 @@ impl<T> Backlog<T> {
         self.finished.drain(..)
     }
 
+    /// When the items came that nobody waits for and that have been taken since the last call, and how many did then.
+    pub fn single_taken(&mut self) -> impl ExactSizeIterator<Item = (Instant, u64)> + '_ {
+        self.single_taken.drain(..)
+    }
+
     /// Orders that wait.
     pub fn orders(&self) -> usize {
         self.orders
@@ -252,6 +267,8 @@ fn size(item: &Item) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn items(channel: &str, count: usize) -> Vec<Item> {
@@ -306,10 +323,10 @@ mod tests {
 
     #[test]
     fn it_is_full_by_number_or_by_bytes_until_items_are_taken() {
-        let mut backlog: Backlog<()> = Backlog::default();
+        let (mut backlog, now) = (Backlog::<()>::default(), Instant::now());
         for _ in 0..MAX_ITEMS {
             assert!(!backlog.is_full());
-            backlog.push_single(items("a", 1).remove(0));
+            backlog.push_single(items("a", 1).remove(0), now);
         }
         assert!(backlog.is_full());
         backlog.take();
@@ -327,7 +344,7 @@ mod tests {
         backlog.push(items("a", SHARE + 1), 'a');
         backlog.push(items("b", 2), 'b');
         backlog.push([items("b", 1), items("a", 1)].concat(), 'c');
-        backlog.push_single(items("s", 1).remove(0));
+        backlog.push_single(items("s", 1).remove(0), Instant::now());
         let mut known = Vec::new();
         while let Some(item) = backlog.take() {
             known.push((item.channel, backlog.ticket().copied()));
@@ -340,6 +357,20 @@ mod tests {
             known[SHARE + 1..],
             [of("b", Some('b')), of("b", Some('b')), of("b", Some('c')), of("a", Some('c'))]
         );
+    }
+
+    #[test]
+    fn it_is_known_when_items_came_that_nobody_waits_for() {
+        let (mut backlog, now) = (Backlog::<()>::default(), Instant::now());
+        let later = now + Duration::from_millis(5);
+        for since in [now, now, later] {
+            backlog.push_single(items("a", 1).remove(0), since);
+        }
+        backlog.take();
+        assert_eq!(backlog.single_taken().collect::<Vec<_>>(), [(now, 1)]);
+        while backlog.take().is_some() {}
+        assert_eq!(backlog.single_taken().collect::<Vec<_>>(), [(now, 1), (later, 1)]);
+        assert_eq!(backlog.single_taken().len(), 0);
     }
 
     #[test]

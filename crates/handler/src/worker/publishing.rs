@@ -168,7 +168,7 @@ impl Worker {
                         Input::Pull => self.inputs.pull += 1,
                         Input::Sub => self.inputs.sub += 1,
                     }
-                    self.backlog.push_single(item);
+                    self.backlog.push_single(item, now);
                 }
                 Err(error) => {
                     let name = match input {
@@ -202,10 +202,17 @@ impl Worker {
     /// successor until it has named them.
     pub(super) fn answer_publishers(&mut self, now: Instant) {
         self.leaving.extend(self.backlog.finished());
-        if self.leaving.is_empty() {
+        let single = self.backlog.single_taken();
+        if self.leaving.is_empty() && single.len() == 0 {
             return;
         }
         self.reactor.flush();
+        // The time of the turn is from before the work.
+        let left = Instant::now();
+        single.for_each(|(since, count)| self.publish_times.observe(left.saturating_duration_since(since), count));
+        if self.leaving.is_empty() {
+            return;
+        }
         // A successor of ours would not know what of it the proxy has got.
         let behind_proxy = self.engine.goes_on_without_proxy() && self.outputs.has_for_proxy();
         if !behind_proxy && !self.engine.waits_for_names() {
@@ -220,10 +227,9 @@ impl Worker {
             return;
         }
         self.owe(behind.iter().map(|(name, _)| &name[..]), now);
-        // That of the turn was before the work.
         let done = Instant::now();
         for Ticket { by, since } in std::mem::take(&mut self.leaving) {
-            self.publish_times.observe(done.saturating_duration_since(since));
+            self.publish_times.observe(done.saturating_duration_since(since), 1);
             match by {
                 Publisher::Http(receipt) => receipt.complete(),
                 Publisher::Command(envelope, answer) => self.answer_command(&envelope, &answer),

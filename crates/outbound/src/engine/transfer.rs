@@ -172,7 +172,7 @@ impl Engine {
             exchange.asked = Some(cx.now);
         }
         if let Some(asked) = exchange.asked.filter(|_| found.head.is_some()) {
-            self.counters.response.observe(cx.now.saturating_duration_since(asked));
+            self.counters.response.observe(cx.now.saturating_duration_since(asked), 1);
         }
         exchange.leftover.clear();
         exchange.leftover.extend_from_slice(&input[found.consumed..]);
