@@ -3,9 +3,11 @@
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_macros))]
 
+mod peers;
 mod polls;
 mod recovering;
 mod sharing;
+mod timers;
 
 use std::collections::HashMap;
 use std::fmt::Display;
@@ -21,10 +23,10 @@ use rpc::retry::Retry;
 use slab::Slab;
 use tnetstring::Writer;
 use zhttp::session::server;
-use zhttp::{Bulk, Ext, INITIAL_BODY, Id, Ids, Kind, Packet, PeerId, Wheel};
+use zhttp::{Ext, INITIAL_BODY, Id, Ids, Kind, Packet, PeerId, Wheel};
 
-use crate::context::{Clients, Config, Context, Links, Note, Shared, Side, Way};
-use crate::exchange::{Exchange, KeepAlive};
+use crate::context::{Clients, Config, Context, Links, Note, Shared, Way};
+use crate::exchange::Exchange;
 use crate::handler::accept::Verdict;
 use crate::request::uri::Uri;
 use crate::sockjs::table::Event;
@@ -416,64 +418,6 @@ impl Engine {
         }
     }
 
-    /// An instance that had clients is gone.
-    pub fn client_instance_left(&mut self, name: &[u8], now: Instant, links: &mut dyn Links) {
-        let Some(peer) = self.shared.peers.find(name) else { return };
-        self.with_all(now, links, |exchange, context| {
-            if exchange.client_key().0 == peer {
-                exchange.client_left(context);
-            }
-        });
-        self.with_websockets(now, links, |websockets, context| websockets.client_instance_left(peer, context));
-        self.forget_cut(peer);
-    }
-
-    /// An outbound process is gone.
-    pub fn outbound_left(&mut self, name: &[u8], now: Instant, links: &mut dyn Links) {
-        let peer = self.shared.peers.find(name);
-        self.shared.outbounds.retain(|outbound| Some(*outbound) != peer);
-        self.with_all(now, links, |exchange, context| exchange.outbound_left(peer, context));
-        self.with_websockets(now, links, |websockets, context| websockets.outbound_left(peer, context));
-        if let Some(peer) = peer {
-            self.forget_cut(peer);
-        }
-    }
-
-    /// An outbound process has come.
-    pub fn outbound_joined(&mut self, name: &[u8], now: Instant, links: &mut dyn Links) {
-        let Some(peer) = self.shared.peers.intern(name) else { return };
-        self.shared.outbounds.push(peer);
-        self.with_websockets(now, links, |websockets, context| websockets.outbound_joined(context));
-    }
-
-    /// A backend that speaks ZHTTP itself is gone.
-    pub fn backend_left(&mut self, name: &[u8], now: Instant, links: &mut dyn Links) {
-        let Some(peer) = self.shared.peers.find(name) else { return };
-        self.with_all(now, links, |exchange, context| {
-            if exchange.is_at(peer) {
-                exchange.outbound_left(Some(peer), context);
-            }
-        });
-        self.with_websockets(now, links, |websockets, context| websockets.backend_left(peer, context));
-        self.forget_cut(peer);
-    }
-
-    /// A handler is gone, and with it what it was asked by `inspect`.
-    pub fn inspect_lost(&mut self, now: Instant, links: &mut dyn Links) {
-        self.with_all(now, links, Exchange::inspect_lost);
-    }
-
-    /// A handler is gone, and with it what it was asked by `accept`.
-    pub fn accept_lost(&mut self, now: Instant, links: &mut dyn Links) {
-        self.with_all(now, links, Exchange::accept_lost);
-        self.with_websockets(now, links, websocket::table::Table::handler_left);
-    }
-
-    /// A handler has come, and all that its predecessor said has been taken in.
-    pub fn handler_joined(&mut self, now: Instant, links: &mut dyn Links) {
-        self.with_websockets(now, links, websocket::table::Table::handler_joined);
-    }
-
     /// Whether a connection, `<instance>:<id>`, has a request under way, or is the name of a WebSocket.
     pub fn has_connection(&self, connection: &[u8]) -> bool {
         if self.websockets.has_connection(connection) {
@@ -518,96 +462,6 @@ impl Engine {
     /// What handlers are told.
     pub fn statistics(&mut self) -> &mut Statistics {
         &mut self.shared.statistics
-    }
-
-    /// When [`Engine::on_timer`] has something to do.
-    pub fn next_due(&self) -> Option<Instant> {
-        let own = [self.timers.next(), self.shared.statistics.next_due()];
-        let others = [self.websockets.next_due(), self.polls.next_due(), self.groups.next_due()];
-        own.into_iter().chain(others).flatten().min()
-    }
-
-    /// Does what is due.
-    pub fn on_timer(&mut self, now: Instant, links: &mut dyn Links) {
-        self.groups_wait = true;
-        self.exchange_timers(now, links);
-        self.groups_wait = false;
-        self.poll_timers(now, links);
-        self.group_timers(now, links);
-    }
-
-    fn exchange_timers(&mut self, now: Instant, links: &mut dyn Links) {
-        let mut clients: Bulk<Way> = Bulk::default();
-        let mut origins: Bulk<()> = Bulk::default();
-        while let Some(timer) = self.timers.pop(now) {
-            let Some(entry) = self.exchanges.get_mut(timer.index) else { continue };
-            if entry.exchange.serial() != timer.serial || entry.timer != Some(timer.due) {
-                continue;
-            }
-            entry.timer = None;
-            self.with_exchange(timer.index, now, links, |exchange, context| {
-                exchange.on_timer(context, &mut |keep_alive| match keep_alive {
-                    KeepAlive::Client { to, way, id } => clients.push(to.to, way, id, to.seq),
-                    KeepAlive::Origin { to, id } => origins.push(to.to, (), id, to.seq),
-                });
-            });
-        }
-        self.with_websockets(now, links, |websockets, context| {
-            websockets.on_timer(&mut clients, &mut origins, context);
-        });
-        if clients.is_empty() && origins.is_empty() {
-            return;
-        }
-        let shared = &self.shared;
-        let packet = Packet { from: &shared.instance, kind: Kind::KeepAlive, ext: Ext::MULTI, ..Packet::default() };
-        let (mut cut_clients, mut cut_origins) = (Vec::new(), Vec::new());
-        clients.drain(|peer, way, ids| {
-            if !way.send(shared.peers.name(peer), &Packet { ids, ..packet }, links) {
-                cut_clients.extend(ids.iter().flatten().filter_map(|(id, _)| Id::new(id)).map(|id| (peer, id)));
-            }
-        });
-        origins.drain(|peer, (), ids| {
-            if !links.to_origin(shared.peers.name(peer), &Packet { ids, ..packet }) {
-                cut_origins.extend(ids.iter().flatten().filter_map(|(id, _)| Id::parse_indexed(id)));
-            }
-        });
-        for key in cut_clients {
-            if let Some(index) = self.by_client.get(&key).copied() {
-                self.with_exchange(index, now, links, Exchange::cut_client);
-            } else {
-                self.with_websockets(now, links, |websockets, context| websockets.cut_client(&key, context));
-            }
-        }
-        for (index, serial) in cut_origins {
-            self.with_websockets(now, links, |websockets, context| websockets.cut_origin((index, serial), context));
-            let index = index as usize;
-            if self.exchanges.get(index).is_some_and(|entry| entry.exchange.is_origin(serial)) {
-                self.with_exchange(index, now, links, Exchange::cut_origin);
-            }
-        }
-    }
-
-    /// An instance takes packets again: it hears which sessions have ended in the meantime.
-    pub fn room(&mut self, name: &[u8], links: &mut dyn Links) {
-        let Some(peer) = self.shared.peers.find(name) else { return };
-        let shared = &mut self.shared;
-        shared.cut.retain(|cut| {
-            if cut.peer != peer {
-                return true;
-            }
-            let ids = Ids::One(cut.id.as_bytes(), None);
-            let packet = Packet { from: &shared.instance, ids, kind: Kind::Cancel, ..Packet::default() };
-            let name = shared.peers.name(peer);
-            // One that is not taken either is tried again the next time.
-            match cut.side {
-                Side::Client(way) => !way.send(name, &packet, links),
-                Side::Origin => !links.to_origin(name, &packet),
-            }
-        });
-    }
-
-    fn forget_cut(&mut self, peer: PeerId) {
-        self.shared.cut.retain(|cut| cut.peer != peer);
     }
 
     /// Tells everybody that the proxy stops, and forgets everything.
