@@ -1,17 +1,23 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
-//! What happens to the processes.
+//! What is done to the processes.
 
-use std::fmt;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use pushpin_tests::client;
-use pushpin_tests::suite::{Stopped, Suite};
+use pushpin_tests::suite::{Stopped, is_alive};
 use pushpin_tests::until;
 use simulation::random::Random;
+
+use crate::crowd::Presence;
+use crate::load::Load;
+use crate::news::{News, To};
+use crate::site::Site;
+
+/// How long it may take until all clients have messages again.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A part of the suite.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -19,36 +25,19 @@ pub enum Part {
     Handler,
     Proxy,
     Outbound,
+    Frontend,
 }
 
-const PARTS: [Part; 3] = [Part::Handler, Part::Proxy, Part::Outbound];
-
 impl Part {
-    fn name(self) -> &'static str {
+    pub const ALL: [Part; 4] = [Part::Handler, Part::Proxy, Part::Outbound, Part::Frontend];
+
+    pub fn name(self) -> &'static str {
         match self {
             Part::Handler => "handler",
             Part::Proxy => "proxy",
             Part::Outbound => "outbound",
+            Part::Frontend => "frontend",
         }
-    }
-}
-
-/// How often the state of each part has changed: it is ending, or there is a successor.
-#[derive(Default)]
-pub struct Deaths([AtomicUsize; 3]);
-
-impl Deaths {
-    pub fn of(&self, part: Part) -> usize {
-        self.0[part as usize].load(Ordering::SeqCst)
-    }
-
-    /// Whether a part has been ending at some time since its count was this.
-    pub fn since(&self, part: Part, count: usize) -> bool {
-        count % 2 == 1 || self.of(part) > count
-    }
-
-    fn change(&self, part: Part) {
-        self.0[part as usize].fetch_add(1, Ordering::SeqCst);
     }
 }
 
@@ -57,96 +46,137 @@ impl Deaths {
 pub enum Deed {
     Kill,
     Terminate,
+    /// It does nothing for a while.
     Stop,
+    /// Successors take over its clients. This is for frontends only.
+    Replace,
 }
 
 /// Something that has happened.
+#[derive(Clone, Copy)]
 pub struct Event {
     pub part: Part,
     pub deed: Deed,
     pub at: Instant,
-    /// From when on it could be served again: its successor ran, or it went on.
+    /// From when on it could serve again: its successor ran, or it went on.
     pub runs: Instant,
+    /// Those that happened before clients had recovered from the one before have the same number.
+    pub spell: usize,
 }
 
-impl fmt::Display for Event {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?} {}", self.deed, self.part.name())
+/// All that has happened.
+#[derive(Default)]
+pub struct History {
+    /// In the order in which it did.
+    pub events: Vec<Event>,
+    /// When clients had recovered from each spell.
+    pub recoveries: Vec<Instant>,
+}
+
+impl Event {
+    /// The process has ended, and left what it knew to its successor.
+    pub fn is_end(&self) -> bool {
+        matches!(self.deed, Deed::Kill | Deed::Terminate)
     }
 }
 
 /// See the module.
-pub struct Trouble {
+pub struct Trouble<'a> {
     random: Random,
-    suite: Arc<Suite>,
-    deaths: Arc<Deaths>,
+    site: &'a Site,
+    /// What it is done to.
+    parts: Vec<Part>,
+    begin: Instant,
+    news: &'a News,
+    presence: &'a Presence,
+    spell: usize,
 }
 
-impl Trouble {
+impl<'a> Trouble<'a> {
     /// What follows from a seed.
-    pub fn new(seed: u64, suite: Arc<Suite>, deaths: Arc<Deaths>) -> Self {
-        Trouble { random: Random::new(seed), suite, deaths }
+    pub fn new(load: &Load, site: &'a Site, news: &'a News, presence: &'a Presence, begin: Instant) -> Self {
+        Trouble { random: Random::new(load.seed), parts: load.parts.clone(), site, news, presence, begin, spell: 0 }
     }
 
-    /// Waits a moment and does something, to two parts at once now and then. It ends when all can serve again.
+    /// Waits a moment and does something, to two parts at once now and then. It ends when all run again.
     pub fn next(&mut self) -> Vec<Event> {
         thread::sleep(Duration::from_millis(100 + self.random.below(1400) as u64));
-        let first = PARTS[self.random.below(3)];
-        let second = PARTS[(first as usize + 1 + self.random.below(2)) % 3];
-        let parts = if self.random.once_in(5) { vec![first, second] } else { vec![first] };
-        let deeds: Vec<Deed> = parts.iter().map(|_| self.deed()).collect();
+        let count = self.parts.len();
+        let first = self.random.below(count);
+        let second = (first + 1 + self.random.below(count - 1)) % count;
+        let chosen = if self.random.once_in(5) && count > 1 { vec![first, second] } else { vec![first] };
+        let chosen: Vec<Part> = chosen.into_iter().map(|index| self.parts[index]).collect();
+        let deeds: Vec<(Part, Deed)> = chosen.into_iter().map(|part| (part, self.deed(part))).collect();
         let pause = Duration::from_millis(50 + self.random.below(1500) as u64);
-        let before = self.suite.children();
-        let (mut events, mut stopped) = (Vec::new(), Vec::new());
-        let parts_end = deeds.iter().any(|deed| *deed != Deed::Stop);
-        for (part, deed) in parts.into_iter().zip(deeds) {
-            let at = Instant::now();
-            match deed {
-                // The handler's successor does not wait for it for longer than a second.
-                Deed::Stop if part == Part::Proxy && parts_end => {
-                    self.deaths.change(part);
-                    stopped.push(Stopped::new(self.suite.pid(part.name())));
-                }
-                Deed::Stop => stopped.push(Stopped::new(self.suite.pid(part.name()))),
-                Deed::Kill => self.end(part, Signal::SIGKILL),
-                Deed::Terminate => self.end(part, Signal::SIGTERM),
-            }
-            events.push(Event { part, deed, at, runs: at });
-        }
-        if !stopped.is_empty() {
-            thread::sleep(pause);
-            stopped.clear();
-        }
-        for event in &mut events {
-            let name = format!("pushpin-{}", event.part.name());
-            let name = &name[..name.len().min(15)];
-            if event.deed != Deed::Stop {
-                until("there is a successor", || {
-                    self.suite.children().get(name).is_some_and(|pid| before.get(name) != Some(pid))
-                });
-            }
-            event.runs = Instant::now();
-        }
+        let names: Vec<String> = deeds.iter().map(|(part, deed)| format!("{deed:?} {}", part.name())).collect();
+        println!("{:6} ms: {}", self.begin.elapsed().as_millis(), names.join(" and "));
+        let mut events = thread::scope(|scope| {
+            let doers: Vec<_> =
+                deeds.iter().map(|(part, deed)| scope.spawn(|| self.run(*part, *deed, pause))).collect();
+            doers.into_iter().map(|doer| doer.join().unwrap()).collect::<Vec<Event>>()
+        });
         // What was sent to one that has ended is answered by then.
-        let port = self.suite.port;
-        until("requests are answered", || client::get(port, "/poll?0").is_ok_and(|r| r.head.status == 200));
-        for event in events.iter().filter(|event| self.deaths.of(event.part) % 2 == 1) {
-            self.deaths.change(event.part);
-        }
-        println!("{}", events.iter().map(|event| event.to_string()).collect::<Vec<_>>().join(" and "));
+        until("requests are answered", || {
+            client::get(self.site.ports().clients, "/any/channel").is_ok_and(|r| r.head.status == 200)
+        });
+        events.sort_by_key(|event| event.at);
         events
     }
 
-    fn deed(&mut self) -> Deed {
+    /// Waits until all clients have messages that are published from now on, and tells when that is; but now and then not, so that what happens
+    /// next comes in the middle of it.
+    pub fn recover(&mut self) -> Option<Instant> {
+        if self.random.once_in(4) {
+            return None;
+        }
+        let next = To::ALL.map(|to| self.news.channel(to).newest() + 1);
+        let begin = Instant::now();
+        while !self.presence.have_heard(next) {
+            assert!(begin.elapsed() < PATIENCE, "waited in vain until all clients have messages again");
+            thread::sleep(Duration::from_millis(10));
+        }
+        println!("{:6} ms: clients have messages again", self.begin.elapsed().as_millis());
+        self.spell += 1;
+        Some(Instant::now())
+    }
+
+    fn deed(&mut self, part: Part) -> Deed {
         match self.random.below(4) {
+            _ if part == Part::Frontend => Deed::Replace,
             0 => Deed::Stop,
             1 => Deed::Terminate,
             _ => Deed::Kill,
         }
     }
 
-    fn end(&self, part: Part, signal: Signal) {
-        self.deaths.change(part);
-        self.suite.send(part.name(), signal);
+    /// Does it, and waits until the part serves again.
+    fn run(&self, part: Part, deed: Deed, pause: Duration) -> Event {
+        // One that has died several times within seconds is started again only after a while.
+        until("the part runs", || !self.site.pids(part).is_empty());
+        let old = self.site.pids(part);
+        // Pushpin's have ended if one of the others has.
+        let signal = |signal| {
+            old.iter().for_each(|pid| {
+                let _ = kill(Pid::from_raw(*pid), signal);
+            });
+        };
+        let at = Instant::now();
+        match deed {
+            Deed::Stop => {
+                let stopped: Vec<Stopped> = old.iter().map(|pid| Stopped::new(*pid)).collect();
+                thread::sleep(pause);
+                drop(stopped);
+            }
+            Deed::Kill => signal(Signal::SIGKILL),
+            Deed::Terminate => signal(Signal::SIGTERM),
+            Deed::Replace => self.site.replace_frontends(),
+        }
+        if deed != Deed::Stop {
+            until("there is a successor", || {
+                let new = self.site.pids(part);
+                new.len() >= old.len() && !old.iter().any(|pid| is_alive(*pid))
+            });
+        }
+        Event { part, deed, at, runs: Instant::now(), spell: self.spell }
     }
 }

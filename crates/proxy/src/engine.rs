@@ -23,7 +23,7 @@ use rpc::retry::Retry;
 use slab::Slab;
 use tnetstring::Writer;
 use zhttp::session::server;
-use zhttp::{Ext, INITIAL_BODY, Id, Ids, Kind, Packet, PeerId, Wheel};
+use zhttp::{INITIAL_BODY, Id, Ids, Kind, Packet, PeerId, Wheel};
 
 use crate::context::{Clients, Config, Context, Links, Note, Shared, Way};
 use crate::exchange::Exchange;
