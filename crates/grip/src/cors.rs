@@ -20,17 +20,17 @@ pub struct Cors {
 }
 
 impl Cors {
-    /// Reads the headers of a request.
+    /// Reads the headers of a request. One without a value asks for nothing.
     pub fn of<'a>(request: impl Iterator<Item = (&'a [u8], &'a [u8])>) -> Self {
         let mut cors = Cors::default();
         let mut headers: Vec<&[u8]> = Vec::new();
-        for (name, value) in request {
+        for (name, value) in request.filter(|(_, value)| !value.trim_ascii().is_empty()) {
             if name.eq_ignore_ascii_case(b"Origin") {
                 cors.origin.get_or_insert_with(|| value.into());
             } else if name.eq_ignore_ascii_case(b"Access-Control-Request-Method") {
                 cors.method.get_or_insert_with(|| value.into());
             } else if name.eq_ignore_ascii_case(b"Access-Control-Request-Headers") {
-                headers.extend(elements(value));
+                headers.extend(elements(value).filter(|element| !element.is_empty()));
             }
         }
         cors.headers = (!headers.is_empty()).then(|| headers.join(&b", "[..]).into());
@@ -127,6 +127,19 @@ mod tests {
             "Max-Age: 3600",
         ];
         assert_eq!(got, wanted);
+    }
+
+    #[test]
+    fn what_has_no_value_asks_for_nothing() {
+        let request = [
+            ("Origin", ""),
+            ("Access-Control-Request-Method", " "),
+            ("Access-Control-Request-Headers", " , "),
+            ("Access-Control-Request-Headers", "X-A,, X-B"),
+        ];
+        let got = missing(&request, &[]);
+        assert_eq!(got[0], "Allow-Methods: OPTIONS, HEAD, GET, POST, PUT, DELETE");
+        assert_eq!((&*got[1], &*got[3]), ("Allow-Headers: X-A, X-B", "Allow-Origin: *"));
     }
 
     #[test]

@@ -65,6 +65,18 @@ def test_cors_answers_the_requested_method_and_headers(aco, origin):
     assert origin.next_request().method == "OPTIONS", "a preflight is still proxied"
 
 
+def test_cors_request_headers_without_a_value_ask_for_nothing(aco):
+    empty = [("Origin", ""), ("Access-Control-Request-Method", ""), ("Access-Control-Request-Headers", " , ")]
+    resp = get(aco, "/", empty, method="OPTIONS")
+    assert (resp.header("Access-Control-Allow-Origin"), resp.header("Access-Control-Allow-Methods")) == ("*", METHODS)
+    assert resp.header("Access-Control-Allow-Headers") is None
+
+
+def test_cors_allowed_headers_have_no_empty_ones(aco):
+    resp = get(aco, "/", [("Access-Control-Request-Headers", "X-A,, X-B ,")], method="OPTIONS")
+    assert resp.header("Access-Control-Allow-Headers") == "X-A, X-B"
+
+
 def test_cors_keeps_what_the_origin_set(aco, origin):
     origin.on("/own", Response(200, [("Access-Control-Allow-Origin", "http://own"), ("Access-Control-Max-Age", "5")], "x"))
     resp = get(aco, "/own", [("Origin", "http://site.test")])
@@ -169,6 +181,23 @@ def test_jsonp_custom_parameter_names(aco, origin):
     assert (req.target, req.body, req.header("Content-Type")) == ("/", b"{}", "application/json")
 
 
+def test_jsonp_without_the_body_parameter_has_no_content_type(aco, origin):
+    get(aco, "/?jcb=zz", host="custom.test")
+    req = origin.next_request()
+    assert (req.method, req.body, req.header("Content-Type")) == ("POST", b"", None)
+
+
+def test_jsonp_parameter_names_may_be_percent_encoded(aco, origin):
+    assert unwrap(get(aco, "/x?%63allback=cb&a=1"))["code"] == 200
+    assert origin.next_request().target == "/x?a=1"
+
+
+def test_jsonp_keeps_cache_control(aco, origin):
+    origin.on("/c", Response(200, [("Cache-Control", "no-store"), ("Content-Type", "application/json")], "1\n"))
+    for host in ("basic.test", "example.com"):
+        assert get(aco, "/c?callback=cb", host=host).header("Cache-Control") == "no-store"
+
+
 def test_jsonp_default_callback_is_used_when_only_a_body_is_given(aco):
     assert get(aco, "/?bp=%7B%7D", host="custom.test").body == b"/**/dcb(ok);\n"
 
@@ -184,10 +213,22 @@ def test_jsonp_on_response_hold(aco, origin):
     assert (value["code"], value["reason"], value["body"], value["headers"]["X-P"]) == (201, "Created", "data\n", "p")
 
 
+def test_jsonp_on_response_hold_keeps_the_other_headers(aco, origin):
+    channel = new_channel()
+    origin.on("/p", hold_response(channel, "t\n", [("Cache-Control", "no-cache"), ("Set-Cookie", "a=b"), ("Set-Cookie", "c=d")]))
+    with open_poll(aco, "/p?callback=cb", channel) as c:
+        send_response(aco, channel, {"headers": {"X-P": "p", "Content-Type": "a/b"}, "body": "data\n"})
+        resp = c.read_head()
+        resp.body = c.read_rest()
+    assert (resp.header("Cache-Control"), resp.header("Set-Cookie"), resp.header("X-P")) == ("no-cache", "a=b, c=d", "p")
+    assert unwrap(resp)["headers"]["Content-Type"] == "a/b"
+
+
 def test_jsonp_does_not_apply_to_stream_holds(aco, origin):
     channel = new_channel()
     origin.on("/s", hold_stream(channel, "hi\n"))
-    c, head = open_stream(aco, "/s?callback=cb", channel)
+    c, head = open_stream(aco, "/s?callback=cb", channel, [("Origin", "http://s")])
     with c:
+        assert head.header("Access-Control-Allow-Origin") == "http://s"
         assert head.header("Content-Type") == "text/plain"
         assert c.read_text("hi\n") == "hi\n"

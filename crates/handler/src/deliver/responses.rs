@@ -96,7 +96,11 @@ pub fn respond(
         headers.extend(missing.iter().map(|(name, value)| (*name, &**value)));
         if let Some(CrossOrigin::Jsonp(_)) = terms.cross_origin {
             (code, reason) = (StatusCode::OK, b"OK");
-            headers = vec![(b"Content-Type", CONTENT_TYPE)];
+            // Those that are about the body are not about the script.
+            headers.retain(|(name, _)| {
+                ![&b"Content-Type"[..], b"Content-Encoding"].iter().any(|n| n.eq_ignore_ascii_case(name))
+            });
+            headers.push((b"Content-Type", CONTENT_TYPE));
         }
         let more = *len < body.len();
         let start = Start { code, reason, headers: &headers, body: &body[..*len], more };

@@ -19,7 +19,7 @@ pub struct Head {
 }
 
 impl Head {
-    /// The same, fit for scripts of other sites. A stream is no script, whatever was asked for.
+    /// The same, fit for scripts of other sites.
     pub fn for_others(mut self, cross_origin: Option<&CrossOrigin>) -> Self {
         if let Some(CrossOrigin::Cors(cors)) = cross_origin {
             let missing = cors.missing(self.headers.iter());

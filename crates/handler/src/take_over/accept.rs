@@ -3,6 +3,7 @@
 //!
 //! `rpc` says what is in a call; here is what of it is looked at.
 
+use grip::HoldMode;
 use grip::cors::Cors;
 use grip::cross_origin::CrossOrigin;
 use grip::instruct::BackendResponse;
@@ -131,6 +132,16 @@ impl<'a> Accept<'a> {
             is_taken_up: false,
         })
     }
+
+    /// What makes the response fit for scripts of other sites: requests that share an answer have asked for the same. A
+    /// stream is no script, whatever was asked for, but scripts may read it.
+    pub fn cross_origin(&self, mode: HoldMode) -> Option<CrossOrigin> {
+        let own = self.requests.first()?.cross_origin.clone()?;
+        match (mode, own) {
+            (HoldMode::Stream, CrossOrigin::Jsonp(_)) => cors(self.members.as_ref()?).map(CrossOrigin::Cors),
+            (_, own) => Some(own),
+        }
+    }
 }
 
 /// The headers of the request are looked at only if they are needed.
@@ -139,9 +150,12 @@ fn cross_origin(request: &rpc::RequestState<'_>, members: Option<&Members<'_>>) 
         let extended = request.jsonp_extended_response;
         return Some(CrossOrigin::Jsonp(Jsonp { callback: callback.to_vec().into(), extended }));
     }
-    let data = members.filter(|_| request.auto_cross_origin)?.data;
-    let data: rpc::RequestData<'_> = tnetstring::from_item(data).ok()?;
-    Some(CrossOrigin::Cors(Cors::of(data.headers.0.into_iter())))
+    cors(members.filter(|_| request.auto_cross_origin)?).map(CrossOrigin::Cors)
+}
+
+fn cors(members: &Members<'_>) -> Option<Cors> {
+    let data: rpc::RequestData<'_> = tnetstring::from_item(members.data).ok()?;
+    Some(Cors::of(data.headers.0.into_iter()))
 }
 
 /// The requests are ours.

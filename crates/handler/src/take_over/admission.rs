@@ -207,8 +207,7 @@ impl Admission {
             }
             _ => Vec::new(),
         };
-        // Requests that share an answer have asked for the same.
-        let cross_origin = accept.requests.first().and_then(|request| request.cross_origin.clone());
+        let cross_origin = accept.cross_origin(mode);
         let (terms, opening) = match mode {
             HoldMode::Response => (self.recent.response(instruct, body, cross_origin), None),
             HoldMode::Stream if accept.response_sent => (self.recent.stream(instruct), None),

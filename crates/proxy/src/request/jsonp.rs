@@ -37,7 +37,7 @@ pub fn read(packet: &Packet<'_>, uri: &Uri<'_>, rules: &routes::Jsonp) -> Result
     }
     let query = uri.query.strip_prefix(b"?").unwrap_or_default();
     let items = || query.split(|&byte| byte == b'&').filter(|item| !item.is_empty());
-    let find = |name: &str| items().map(split).find(|(key, _)| *key == name.as_bytes()).map(|(_, value)| value);
+    let find = |name: &str| items().map(split).find(|(key, _)| is_named(key, name)).map(|(_, value)| value);
     let wanted = find(&rules.callback);
     let configured = rules.body.as_deref();
     let default = rules.default_callback.as_deref().filter(|_| configured.is_some_and(|body| find(body).is_some()));
@@ -55,16 +55,17 @@ pub fn read(packet: &Packet<'_>, uri: &Uri<'_>, rules: &routes::Jsonp) -> Result
         None => Vec::new(),
     };
     let body_name = configured.unwrap_or("_body");
-    let body = match find(body_name) {
+    let found = find(body_name);
+    let body = match found {
         Some(value) => decoded(value).ok_or(Invalid(if configured.is_some() { "body" } else { "_body" }))?,
         None => Vec::new(),
     };
-    if configured.is_some() {
+    if configured.is_some() && found.is_some() {
         given.retain(|(name, _)| !name.eq_ignore_ascii_case(b"Content-Type"));
         given.push((b"Content-Type".to_vec(), b"application/json".to_vec()));
     }
-    let ours = [rules.callback.as_bytes(), b"_method", b"_headers", body_name.as_bytes()];
-    let rest: Vec<&[u8]> = items().filter(|item| !ours.contains(&split(item).0)).collect();
+    let ours = [&*rules.callback, "_method", "_headers", body_name];
+    let rest: Vec<&[u8]> = items().filter(|item| !ours.iter().any(|name| is_named(split(item).0, name))).collect();
     let mut query = Vec::new();
     if !rest.is_empty() {
         query.push(b'?');
@@ -107,6 +108,11 @@ fn split(item: &[u8]) -> (&[u8], &[u8]) {
         Some(at) => (&item[..at], &item[at + 1..]),
         None => (item, b""),
     }
+}
+
+/// Whether a key of the query means this parameter, written as it is or with `%xx`.
+fn is_named(key: &[u8], name: &str) -> bool {
+    key == name.as_bytes() || (key.contains(&b'%') && decoded(key).is_some_and(|key| key == name.as_bytes()))
 }
 
 fn is_replaced(name: &[u8]) -> bool {
@@ -203,6 +209,14 @@ mod tests {
         let meant = ask("?bp=%7B%7D", &rules).unwrap().unwrap();
         assert_eq!((&*meant.jsonp.callback, &meant.body[..]), (&b"dcb"[..], &b"{}"[..]));
         assert_eq!(lines(&meant)[0], "Content-Type: application/json");
+        let meant = ask("?callback=cb&_body=x", &rules).unwrap().unwrap();
+        assert_eq!((&meant.body[..], &*lines(&meant)[0]), (&b""[..], "Host: h:81"));
+    }
+
+    #[test]
+    fn names_of_parameters_may_be_encoded() {
+        let meant = ask("?%63allback=cb&%5fbody=x&%zz=1", &rules(JsonpMode::Extended)).unwrap().unwrap();
+        assert_eq!((&meant.body[..], &meant.query[..]), (&b"x"[..], &b"?%zz=1"[..]));
     }
 
     #[test]

@@ -62,10 +62,9 @@ impl Fitting {
         if let Some((code, reason, headers)) = head {
             self.packing = Some(jsonp.begin(code, reason, headers.iter(), &mut out));
             outer.push((&b"Content-Type"[..], CONTENT_TYPE.to_vec()));
-            if !more {
-                let kept = headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case(b"Cache-Control"));
-                outer.extend(kept.map(|(name, value)| (name, value.to_vec())));
-            }
+            // How long it may be kept does not depend on what it is packed in.
+            let kept = headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case(b"Cache-Control"));
+            outer.extend(kept.map(|(name, value)| (name, value.to_vec())));
         }
         self.packing.as_mut()?.piece(body, !more, &mut out);
         if head.is_some() && !more {
@@ -92,7 +91,7 @@ mod tests {
         assert_eq!(headers[2].1, b"11");
         let mut fitting = of();
         let Some(Fitted::Script { headers, body }) = fitting.fit(head, b"1", true) else { panic!() };
-        assert_eq!((headers.len(), &body[..]), (1, &b"/**/cb(1"[..]));
+        assert_eq!((headers.len(), &body[..]), (2, &b"/**/cb(1"[..]));
         let Some(Fitted::Script { headers, body }) = fitting.fit(None, b"2", false) else { panic!() };
         assert_eq!((headers.len(), &body[..], fitting.owed), (0, &b"2);\n"[..], 2));
     }
