@@ -163,11 +163,31 @@ def test_xhr_refusal_of_the_backend_is_the_answer(sock_suite, woh):
 @pytest.mark.parametrize("body", ["", "not json", '{"a": 1}', "[1]"])
 def test_xhr_send_of_something_invalid(sock_suite, woh, body):
     x, _ = opened(sock_suite, woh)
-    assert x.post("xhr_send", body).status == 400
+    resp = x.post("xhr_send", body)
+    assert (resp.status, resp.body) == (400, b"Payload expected\n")
 
 
-def test_xhr_send_to_an_unknown_session(sock_suite):
-    assert Xhr(sock_suite, new_channel("s")).send("x").status == 404
+@pytest.mark.parametrize("body", ['["x"]', "", "[1]"])
+def test_xhr_send_to_an_unknown_session(sock_suite, body):
+    assert Xhr(sock_suite, new_channel("s")).post("xhr_send", body).status == 404
+
+
+def test_xhr_send_to_a_session_that_the_backend_has_closed_says_so(sock_suite, woh):
+    x, _ = opened(sock_suite, woh)
+    x.send("q")
+    woh.next().reply(close(4001, "over"))
+    assert x.poll() == 'c[4001,"over"]\n'
+    # A client whose message crosses the end must not take it for a failure of the network.
+    resp = x.send("late")
+    assert (resp.status, resp.body) == (200, b'c[4001,"over"]\n')
+
+
+def test_xhr_send_of_half_a_surrogate_pair(sock_suite, woh):
+    x, _ = opened(sock_suite, woh)
+    resp = x.post("xhr_send", '["cut \\ud83d"]')
+    assert (resp.status, resp.body) == (200, b"ok")
+    kind, data = woh.next().events[0]
+    assert kind == "TEXT" and data.startswith(b"cut ")
 
 
 def test_second_poll_is_refused(sock_suite, woh):

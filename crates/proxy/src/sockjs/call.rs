@@ -43,8 +43,8 @@ pub struct Caller {
 pub enum Verb {
     /// What the backend has to say; the function that a script wants it in.
     Receive(Option<Box<[u8]>>),
-    /// These messages are for the backend.
-    Send(Vec<Bytes>),
+    /// These messages are for the backend; none if what came are no messages.
+    Send(Option<Vec<Bytes>>),
 }
 
 impl Verb {
@@ -54,8 +54,7 @@ impl Verb {
     /// What is answered instead.
     pub fn read(method: &[u8], transport: &[u8], query: &[u8], body: &[u8]) -> Result<Self, Page> {
         let bad = || text(400, "Bad Request", "Bad Request\n");
-        let payload = || text(400, "Bad Request", "Payload expected");
-        let messages = |document: &[u8]| strings(document).map(Verb::Send).ok_or_else(payload);
+        let messages = |document: &[u8]| Ok(Verb::Send(strings(document)));
         match (method, transport) {
             (b"POST", b"xhr") => Ok(Verb::Receive(None)),
             (b"GET" | b"POST", b"jsonp") => {
@@ -67,7 +66,7 @@ impl Verb {
             }
             (b"POST", b"xhr_send") => messages(body),
             (b"POST", b"jsonp_send") => messages(&member(body, b"d").unwrap_or_else(|| body.to_vec())),
-            (b"GET", b"jsonp_send") => messages(&member(query, b"d").ok_or_else(payload)?),
+            (b"GET", b"jsonp_send") => messages(&member(query, b"d").unwrap_or_default()),
             _ => Err(text(404, "Not Found", "Not Found\n")),
         }
     }
@@ -98,10 +97,10 @@ mod tests {
     fn transports_say_what_is_asked_for() {
         assert_eq!(read("POST", "xhr", "", ""), Ok(Verb::Receive(None)));
         assert_eq!(read("GET", "jsonp", "?c=a.b", ""), Ok(Verb::Receive(Some(b"a.b"[..].into()))));
-        assert_eq!(read("POST", "xhr_send", "", "[\"a\",\"\"]"), Ok(Verb::Send(vec!["a".into(), "".into()])));
-        assert_eq!(read("POST", "jsonp_send", "", "d=%5B%22a%22%5D"), Ok(Verb::Send(vec!["a".into()])));
+        assert_eq!(read("POST", "xhr_send", "", "[\"a\",\"\"]"), Ok(Verb::Send(Some(vec!["a".into(), "".into()]))));
+        assert_eq!(read("POST", "jsonp_send", "", "d=%5B%22a%22%5D"), Ok(Verb::Send(Some(vec!["a".into()]))));
         for body in ["", "x", "{\"a\":1}", "[1]"] {
-            assert_eq!(read("POST", "xhr_send", "", body), Err(400));
+            assert_eq!(read("POST", "xhr_send", "", body), Ok(Verb::Send(None)));
         }
     }
 

@@ -101,9 +101,12 @@ impl Framing {
     }
 }
 
-/// The messages in a JSON array of strings.
+/// The messages in a JSON array of strings. Browsers write half of a character that was cut as they have it.
 pub fn strings(document: &[u8]) -> Option<Vec<Bytes>> {
-    let strings: Vec<String> = serde_json::from_slice(document).ok()?;
+    let strings: Vec<String> = serde_json::from_slice(document).ok().or_else(|| {
+        // Only what is no JSON by the letter is read the long way.
+        serde_json::from_value(grip::json::parse(document).ok()?).ok()
+    })?;
     Some(strings.into_iter().map(Bytes::from).collect())
 }
 
@@ -126,6 +129,7 @@ mod tests {
         assert_eq!(framing.take(br#"["a", "#, true), Ok(None));
         assert_eq!(framing.take(br#""b\n"]"#, false), Ok(Some((vec!["a".into(), "b\n".into()], 12))));
         assert_eq!(framing.take(b"", false), Ok(Some((vec![], 0))));
+        assert_eq!(framing.take(br#"["x\ud83d"]"#, false), Ok(Some((vec!["x\u{fffd}".into()], 11))));
         for wrong in [&b"hello"[..], b"[1]", b"{}", b"\"a\"", b"[\"a\""] {
             assert_eq!(framing.take(wrong, false), Err(FramingError::NotStrings));
         }

@@ -46,7 +46,7 @@ impl Page {
         if self.headers.iter().all(|(name, _)| !name.eq_ignore_ascii_case(CACHE_CONTROL)) {
             self.headers.push((CACHE_CONTROL.into(), b"no-store, no-cache, must-revalidate, max-age=0".to_vec()));
         }
-        let origin = headers.get("Origin").unwrap_or(b"*").to_vec();
+        let origin = headers.get("Origin").filter(|origin| !origin.is_empty()).unwrap_or(b"*").to_vec();
         self.headers.push((b"Access-Control-Allow-Origin"[..].into(), origin));
         self.headers.push((b"Access-Control-Allow-Credentials"[..].into(), b"true".to_vec()));
         self

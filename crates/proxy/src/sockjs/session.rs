@@ -158,20 +158,27 @@ impl Session {
         self.deliver(now, acts);
     }
 
-    /// The client has messages for the backend.
-    pub fn send(&mut self, caller: Caller, messages: Vec<Bytes>, acts: &mut Vec<Act>) {
-        let refusal = match self.phase {
-            _ if self.sender.is_some() => "Already sending",
-            _ if messages.iter().map(Bytes::len).sum::<usize>() > MAX_SEND => {
-                acts.push(Act::Warn(Excess::Request));
-                "Message too large"
+    /// The client has messages for the backend, or something that is none.
+    pub fn send(&mut self, caller: Caller, messages: Option<Vec<Bytes>>, acts: &mut Vec<Act>) {
+        // A message may cross the end: who sends it must not take that for a failure of the network.
+        if let Phase::Closed(code, reason) = &self.phase {
+            return acts.push(Act::Answer(caller, page::frame(&closing(*code, reason), None)));
+        }
+        let refusal = match messages {
+            _ if self.phase != Phase::Open => {
+                return acts.push(Act::Answer(caller, page::text(404, "Not Found", "Not Found\n")));
             }
-            Phase::Open => {
+            None => "Payload expected\n",
+            Some(_) if self.sender.is_some() => "Already sending\n",
+            Some(messages) if messages.iter().map(Bytes::len).sum::<usize>() > MAX_SEND => {
+                acts.push(Act::Warn(Excess::Request));
+                "Message too large\n"
+            }
+            Some(messages) => {
                 self.outgoing.extend(messages);
                 self.sender = Some(caller);
                 return self.pump(acts);
             }
-            _ => return acts.push(Act::Answer(caller, page::text(404, "Not Found", "Not Found\n"))),
         };
         acts.push(Act::Answer(caller, page::text(400, "Bad Request", refusal)));
     }
@@ -244,10 +251,12 @@ impl Session {
                 if let Some(to) = self.link.send() {
                     acts.push(Act::Tell(to.seq, Word::Close));
                 }
-                self.phase = Phase::Closed(packet.code.unwrap_or(0), reason);
+                let code = packet.code.unwrap_or(0);
+                let frame = closing(code, &reason);
+                self.phase = Phase::Closed(code, reason);
                 self.due = now + AWAY;
                 let sender = self.sender.take();
-                acts.extend(sender.map(|caller| Act::Answer(caller, page::text(404, "Not Found", "Not Found\n"))));
+                acts.extend(sender.map(|caller| Act::Answer(caller, page::frame(&frame, None))));
                 self.deliver(now, acts);
             }
             // Nobody is there to answer a ping.
@@ -416,7 +425,11 @@ mod tests {
 
         fn send(&mut self, number: u64, messages: &[&'static str]) -> Vec<Act> {
             let mut acts = Vec::new();
-            self.session.send(caller(number), messages.iter().map(|text| Bytes::from(*text)).collect(), &mut acts);
+            self.session.send(
+                caller(number),
+                Some(messages.iter().map(|text| Bytes::from(*text)).collect()),
+                &mut acts,
+            );
             acts
         }
 
@@ -469,12 +482,19 @@ mod tests {
         assert_eq!(polls.send(6, &[]), [answer(6, "ok")]);
         let long = "x".repeat(96).leak();
         assert_eq!(polls.send(7, &[long]), [text(3, &long[..95], true)]);
-        assert_eq!(polls.send(8, &["x"]), [refusal(8, 400, "Bad Request", "Already sending")]);
+        assert_eq!(polls.send(8, &["x"]), [refusal(8, 400, "Bad Request", "Already sending\n")]);
         let credit = Packet { kind: Kind::Credit, credits: Some(10), ..Packet::default() };
         assert_eq!(polls.packet(credit), [text(4, "x", false), answer(7, "ok")]);
         let large = "x".repeat(MAX_SEND + 1).leak();
-        let refused = refusal(9, 400, "Bad Request", "Message too large");
+        let refused = refusal(9, 400, "Bad Request", "Message too large\n");
         assert_eq!(polls.send(9, &[large]), [Act::Warn(Excess::Request), refused]);
+    }
+
+    #[test]
+    fn what_are_no_messages_is_refused() {
+        let mut acts = Vec::new();
+        Polls::open().session.send(caller(1), None, &mut acts);
+        assert_eq!(acts, [refusal(1, 400, "Bad Request", "Payload expected\n")]);
     }
 
     #[test]
@@ -503,7 +523,7 @@ mod tests {
         for number in 2..4 {
             assert_eq!(polls.polled(), [answer(number, "c[4001,\"over\"]\n")]);
         }
-        assert_eq!(polls.send(9, &["x"]), [refusal(9, 404, "Not Found", "Not Found\n")]);
+        assert_eq!(polls.send(9, &["x"]), [answer(9, "c[4001,\"over\"]\n")]);
         assert_eq!((polls.wait(5), polls.session.is_over()), (vec![], true));
     }
 
