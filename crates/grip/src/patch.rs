@@ -276,20 +276,19 @@ fn remove(document: &mut Value, path: &[String], budget: &mut Budget) -> Result<
     }
 }
 
-/// Whether two values are equal; numbers are so if their whole parts are, in 32 bits.
+/// Whether two values are equal; numbers are so however they are written.
 fn equal(a: &Value, b: &Value) -> bool {
     match (a, b) {
-        (Value::Number(a), Value::Number(b)) => whole(a) == whole(b),
+        (Value::Number(a), Value::Number(b)) => match a.is_f64() || b.is_f64() {
+            true => a.as_f64() == b.as_f64(),
+            false => a == b,
+        },
         (Value::Array(a), Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| equal(a, b)),
         (Value::Object(a), Value::Object(b)) => {
             a.len() == b.len() && a.iter().all(|(key, a)| b.get(key).is_some_and(|b| equal(a, b)))
         }
         (a, b) => a == b,
     }
-}
-
-fn whole(number: &serde_json::Number) -> i32 {
-    number.as_i64().unwrap_or_else(|| number.as_f64().unwrap_or_default() as i64) as i32
 }
 
 #[cfg(test)]
@@ -341,10 +340,15 @@ mod tests {
     }
 
     #[test]
-    fn tests_look_deep_and_take_numbers_for_whole_ones() {
+    fn tests_look_deep_and_take_numbers_for_what_they_are() {
         let base = r#"{"a":[1,{"b":null}]}"#;
         let ok = |value: Value| patched(base, json!([{"op":"test","path":"/a","value":value}])).is_ok();
-        assert!(ok(json!([1, {"b": null}])) && ok(json!([1.9, {"b": null}])));
+        assert!(ok(json!([1, {"b": null}])) && ok(json!([1.0, {"b": null}])));
+        assert!(!ok(json!([1.9, {"b": null}])) && !ok(json!([4_294_967_297_u64, {"b": null}])));
+        assert!(
+            patched("[9007199254740993]", json!([{"op":"test","path":"/0","value":9_007_199_254_740_992_u64}]))
+                .is_err()
+        );
         assert!(!ok(json!([2, {"b": null}])) && !ok(json!([1])) && !ok(json!("x")));
     }
 

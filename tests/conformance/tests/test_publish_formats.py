@@ -162,9 +162,10 @@ def test_body_patch_is_applied_to_the_body_of_the_hold(suite, channel, poll, ops
     assert (resp.status, json.loads(resp.body), resp.body[-1:]) == (200, wanted, b"\n")
 
 
-def test_body_patch_that_does_not_apply_gives_no_document(suite, channel, poll):
+@pytest.mark.parametrize("path,value", [("/b", "other"), ("/a/0", 1.5)])
+def test_body_patch_that_does_not_apply_gives_no_document(suite, channel, poll, path, value):
     """1.36 answers 502, 2.0 an empty 200; the unpatched document must not be sent."""
-    send_response(suite, channel, {"body-patch": [{"op": "test", "path": "/b", "value": "other"}]})
+    send_response(suite, channel, {"body-patch": [{"op": "test", "path": path, "value": value}]})
     resp = finish(poll)
     assert (resp.status, resp.body) in [(502, b"Error while proxying to origin.\n"), (200, b"")]
 
