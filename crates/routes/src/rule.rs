@@ -257,7 +257,7 @@ pub(crate) fn route(
         },
         prefix: text("prefix").unwrap_or_default(),
         orig_headers: condition.has("orig_headers"),
-        as_host: text("as_host"),
+        as_host: text("as_host").map(|host| told_host("as_host", &host)).transpose()?,
         path_remove,
         path_prepend,
         debug: condition.has("debug"),
@@ -306,8 +306,35 @@ fn jsonp(condition: &Section) -> Result<Jsonp, String> {
 
 fn header(text: &str) -> Result<(String, String), String> {
     match text.split_once(':') {
+        Some((name, _)) if !name.is_empty() && !name.bytes().all(is_of_token) => {
+            Err(format!("`{name}` can not be the name of a header"))
+        }
+        Some((name, value)) if value.contains(|c: char| c.is_ascii_control() && c != '\t') => {
+            Err(format!("the value of the header `{name}` has control characters"))
+        }
         Some((name, value)) if !name.is_empty() => Ok((name.into(), value.trim_start_matches(' ').into())),
         _ => Err(format!("header must be in the form \"name: value\", not `{text}`")),
+    }
+}
+
+/// What names of headers consist of (RFC 9110, 5.6.2).
+fn is_of_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+/// The host that backends are told. With another no request could be sent.
+fn told_host(option: &str, text: &str) -> Result<String, String> {
+    let (host, port) = match text.rsplit_once(':') {
+        Some(parts) if !text.ends_with(']') => parts,
+        _ => (text, "80"),
+    };
+    let is_host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+        Some(address) => address.parse::<Ipv6Addr>().is_ok(),
+        None => host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=".contains(&byte)),
+    };
+    match is_host && !host.is_empty() && port.parse::<u16>().is_ok() {
+        true => Ok(text.into()),
+        false => Err(format!("{option} must be a host or host:port, not `{text}`")),
     }
 }
 
@@ -319,7 +346,7 @@ fn target(section: &Section, files: &dyn Files) -> Result<Target, String> {
         trusted: !section.has("untrusted"),
         trust_connect_host: section.has("trust_connect_host"),
         insecure: section.has("insecure"),
-        host: text("host").map(String::from),
+        host: text("host").map(|host| told_host("host", host)).transpose()?,
         subscriptions: section.each("sub").filter(|c| !c.is_empty()).map(String::from).collect(),
         over_http: section.has("over_http"),
         one_event: section.has("one_event"),

@@ -269,6 +269,17 @@ mod tests {
         assert!(problem("* host:0").contains("target invalid port"));
         assert!(problem("* host").contains("target bad format"));
         assert!(problem("*,header=x o:1").contains("header"));
+        assert!(problem("*,header=\"A B: x\" o:1").contains("`A B` can not be the name of a header"));
+        assert!(problem("*,header=A:\u{1} o:1").contains("control characters"));
+        for host in ["a b", "h:x", "h:99999", ":80", "[::g]", "a:b:1", "h/x"] {
+            assert!(problem(&format!("*,as_host=\"{host}\" o:1")).contains("as_host must be a host"), "{host}");
+            assert!(problem(&format!("* o:1,host=\"{host}\"")).contains("host must be a host"), "{host}");
+        }
+        for host in ["h", "h_x.test:1", "[::1]", "[::1]:80", "1.2.3.4"] {
+            assert!(
+                Table::parse(format!("*,as_host={host} o:1,host={host}").as_bytes(), "routes", &NoKeys).1.is_empty()
+            );
+        }
         for mode in ["rw", "888", "1777", "-1"] {
             let text = problem(&format!("* zhttp/ipc://x,ipc_file_mode={mode}"));
             assert!(text.contains("must be octal digits such as 660"), "{text}");

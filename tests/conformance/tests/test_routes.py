@@ -140,6 +140,13 @@ def test_header_option_adds_or_replaces(start_suite, origin):
     assert (req.header_values("X-One"), req.header_values("X-Two")) == (["1"], ["a, b"])
 
 
+def test_header_option_can_be_x_forwarded_for(start_suite, origin):
+    """It stands in the place of the client's, and the rule is applied to it."""
+    suite = start_suite(routes=["*,header=X-Forwarded-For:192.0.2.1 127.0.0.1:{port}"], proxy={"x_forwarded_for": "append"})
+    get(suite, headers=[("X-Forwarded-For", "198.51.100.1")])
+    assert origin.next_request().header_values("X-Forwarded-For") == ["192.0.2.1, 127.0.0.1"]
+
+
 def test_header_option_with_empty_value_removes(start_suite, origin):
     suite = start_suite(routes=["*,header=User-Agent: 127.0.0.1:{port}"])
     get(suite, headers=[("User-Agent", "ua/1"), ("X-A", "kept")])

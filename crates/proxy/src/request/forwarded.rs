@@ -5,10 +5,19 @@ use grip::header::{elements, first};
 use settings::model::ForwardedFor;
 use zhttp::Headers;
 
-/// The new value of X-Forwarded-For, or `None` for none: the client's values by `rule`, then the peer's address if the
-/// rule appends it.
-pub fn forwarded_for(headers: Headers<'_>, rule: &ForwardedFor, peer: Option<&[u8]>) -> Option<Vec<u8>> {
-    let mut values: Vec<&[u8]> = headers.values("X-Forwarded-For").flat_map(elements).collect();
+/// The new value of X-Forwarded-For, or `None` for none: the client's values by `rule`, or what the route has `set` in their
+/// place, then the peer's address if the rule appends it.
+pub fn forwarded_for(
+    headers: Headers<'_>,
+    set: Option<&str>,
+    rule: &ForwardedFor,
+    peer: Option<&[u8]>,
+) -> Option<Vec<u8>> {
+    let mut values: Vec<&[u8]> = match set {
+        Some("") => Vec::new(),
+        Some(value) => elements(value.as_bytes()).collect(),
+        None => headers.values("X-Forwarded-For").flat_map(elements).collect(),
+    };
     if let Some(keep) = rule.truncate {
         values.drain(..values.len().saturating_sub(keep));
     }
@@ -55,7 +64,7 @@ mod tests {
 
     fn xff(sent: &[&[u8]], truncate: Option<usize>, append: bool) -> Option<String> {
         let pairs: Vec<(&[u8], &[u8])> = sent.iter().map(|value| (&b"x-forwarded-for"[..], *value)).collect();
-        forwarded_for(Headers::Pairs(&pairs), &ForwardedFor { truncate, append }, PEER)
+        forwarded_for(Headers::Pairs(&pairs), None, &ForwardedFor { truncate, append }, PEER)
             .map(|value| String::from_utf8(value).unwrap())
     }
 
@@ -70,6 +79,15 @@ mod tests {
         assert_eq!(xff(&[b"1.1.1.1, 2.2.2.2, 3.3.3.3"], Some(2), true).unwrap(), "2.2.2.2, 3.3.3.3, 127.0.0.1");
         assert_eq!(xff(&[b"1.1.1.1"], Some(0), false), None);
         assert_eq!(xff(&[b"1.1.1.1"], Some(0), true).unwrap(), "127.0.0.1");
+    }
+
+    #[test]
+    fn what_the_route_sets_stands_in_the_place_of_the_client_s() {
+        let pairs = [(&b"X-Forwarded-For"[..], &b"1.1.1.1"[..])];
+        let rule = ForwardedFor { truncate: Some(1), append: true };
+        let with = |set| forwarded_for(Headers::Pairs(&pairs), Some(set), &rule, PEER).unwrap();
+        assert_eq!(with("2.2.2.2, 3.3.3.3"), b"3.3.3.3, 127.0.0.1");
+        assert_eq!(with(""), b"127.0.0.1");
     }
 
     #[test]

@@ -123,6 +123,8 @@ impl Additions {
             }
         }
         let rule = what.rules.forwarded_for(what.trusted);
+        let set = what.route.headers.iter().rfind(|(name, _)| name.eq_ignore_ascii_case("X-Forwarded-For"));
+        let set = set.map(|(_, value)| &**value);
         let marked = if !what.trusted && what.route.orig_headers {
             let copied = headers.iter().filter(|(name, _)| what.rules.is_copied(name));
             copied.map(|(name, _)| [MARK, name].concat()).collect()
@@ -134,8 +136,8 @@ impl Additions {
             marked,
             cdn_loop: (!what.rules.cdn_loop.is_empty()).then(|| forwarded::cdn_loop(headers, &what.rules.cdn_loop)),
             grip_last: what.inspected.map(grip_last).unwrap_or_default(),
-            forwarded_for: (seen.forwarded_for || rule.append)
-                .then(|| forwarded::forwarded_for(headers, rule, what.peer))
+            forwarded_for: (seen.forwarded_for || set.is_some() || rule.append)
+                .then(|| forwarded::forwarded_for(headers, set, rule, what.peer))
                 .flatten(),
         }
     }
