@@ -439,12 +439,14 @@ impl Engine {
         let mut number = 0..;
         for (_, entry) in &self.exchanges {
             let id = entry.exchange.connection_id(&shared.peers);
-            entry
-                .exchange
-                .with_arrival(&id, |arrival| shared.statistics.meet(&arrival, number.next().unwrap_or(0), all, now));
+            entry.exchange.with_arrival(&id, &shared.config.rules, |arrival| {
+                shared.statistics.meet(&arrival, number.next().unwrap_or(0), all, now)
+            });
         }
         for relay in self.websockets.relays() {
-            relay.with_arrival(|arrival| shared.statistics.meet(&arrival, number.next().unwrap_or(0), all, now));
+            relay.with_arrival(&shared.config.rules, |arrival| {
+                shared.statistics.meet(&arrival, number.next().unwrap_or(0), all, now)
+            });
         }
     }
 

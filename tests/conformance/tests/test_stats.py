@@ -130,6 +130,27 @@ def test_http_connection_packets(suite, origin, stats):
     assert "type" not in end
 
 
+@pytest.mark.parametrize("rule,wanted", [("", "192.0.2.7"), ("truncate:0,append", "127.0.0.1")], ids=["default", "truncated"])
+def test_connection_packets_have_the_address_that_the_rule_trusts(start_suite, origin, rule, wanted):
+    suite = start_suite(routes=["* 127.0.0.1:{port}"], proxy={"x_forwarded_for": rule})
+    stats, channel = Stats(suite, "conn "), new_channel()
+    origin.on("/stream", hold_stream(channel, "hi\n"))
+    c, _ = open_stream(suite, "/stream", channel, [("X-Forwarded-For", "192.0.2.7, 192.0.2.8")])
+    assert stats.wait("conn", type="http")["peer-address"] == wanted
+    c.close()
+    stats.close()
+
+
+def test_request_without_a_route_is_nobodys(start_suite, origin):
+    suite = start_suite(routes=["a.test 127.0.0.1:{port}"])
+    stats = Stats(suite)
+    for host in ("b.test", "a.test"):
+        with Connection(suite.http_port) as c:
+            c.request("GET", "/x", host=host)
+    assert stats.wait("counts")["requests-received"] == 1
+    stats.close()
+
+
 def test_message_packet_counts_receivers(suite, origin, stats):
     channel = new_channel()
     origin.on("/stream", hold_stream(channel, "hi\n"))

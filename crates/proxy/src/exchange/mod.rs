@@ -37,7 +37,8 @@ use crate::body::upload::Upload;
 use crate::context::{Context, Cut, Note, Side, Way};
 use crate::error::ProxyError;
 use crate::handler::TIMEOUT;
-use crate::request::headers::target_name;
+use crate::request::forwarded;
+use crate::request::headers::{Rules, target_name};
 use crate::request::uri::{Scheme, Uri};
 use crate::response::answer::Answer;
 use crate::response::cross_origin::Fitting;
@@ -503,11 +504,13 @@ impl Exchange {
     /// Notes for statistics that the client is here.
     pub fn note_arrival(&mut self, request: &Packet<'_>, context: &mut Context<'_>) {
         context.shared.arrivals.http += u64::from(!self.retry);
-        if !context.shared.statistics.is_heard() {
+        // What no route is for was no request of anybody's.
+        if !context.shared.statistics.is_heard() || self.route.is_none() {
             return;
         }
         let id = self.connection_id(&context.shared.peers);
-        context.shared.statistics.begin(&self.arrival(&id, request), context.now);
+        let arrival = self.arrival(&id, request, &context.shared.config.rules);
+        context.shared.statistics.begin(&arrival, context.now);
         if !self.retry {
             let (method, uri) = (request.method.unwrap_or_default(), request.uri.unwrap_or_default());
             self.count(context, |report| {
@@ -518,16 +521,20 @@ impl Exchange {
     }
 
     /// The client as statistics see it.
-    pub fn with_arrival<R>(&self, id: &[u8], act: impl FnOnce(Arrival<'_>) -> R) -> R {
-        act(self.arrival(id, &Packet::decode(&self.request).unwrap_or_default()))
+    pub fn with_arrival<R>(&self, id: &[u8], rules: &Rules, act: impl FnOnce(Arrival<'_>) -> R) -> R {
+        act(self.arrival(id, &Packet::decode(&self.request).unwrap_or_default(), rules))
     }
 
-    fn arrival<'a>(&'a self, id: &'a [u8], request: &Packet<'a>) -> Arrival<'a> {
+    fn arrival<'a>(&'a self, id: &'a [u8], request: &Packet<'a>, rules: &Rules) -> Arrival<'a> {
         Arrival {
             id,
             kind: ConnKind::Http,
             route: self.route_id(),
-            peer_address: request.peer_address,
+            peer_address: forwarded::logical_address(
+                request.headers,
+                rules.forwarded_for(self.trusted),
+                request.peer_address,
+            ),
             secure: self.scheme.is_secure(),
             again: self.retry,
         }

@@ -11,7 +11,8 @@ use super::state::{Relay, Scene};
 use crate::access_log::Line;
 use crate::context::{Context, Note};
 use crate::error::ProxyError;
-use crate::request::headers::target_name;
+use crate::request::forwarded;
+use crate::request::headers::{Rules, target_name};
 use crate::statistics;
 
 impl Relay {
@@ -43,16 +44,25 @@ impl Relay {
     }
 
     /// The client as statistics see it.
-    pub fn with_arrival<R>(&self, act: impl FnOnce(statistics::Arrival<'_>) -> R) -> R {
-        self.with_request(|this, packet| act(this.arrival(&this.name.text(), packet)))
+    pub fn with_arrival<R>(&self, rules: &Rules, act: impl FnOnce(statistics::Arrival<'_>) -> R) -> R {
+        self.with_request(|this, packet| act(this.arrival(&this.name.text(), packet, rules)))
     }
 
-    pub(super) fn arrival<'a>(&'a self, name: &'a Text, request: &Packet<'a>) -> statistics::Arrival<'a> {
+    pub(super) fn arrival<'a>(
+        &'a self,
+        name: &'a Text,
+        request: &Packet<'a>,
+        rules: &Rules,
+    ) -> statistics::Arrival<'a> {
         statistics::Arrival {
             id: name,
             kind: ConnKind::Ws,
             route: self.route_id(),
-            peer_address: request.peer_address,
+            peer_address: forwarded::logical_address(
+                request.headers,
+                rules.forwarded_for(self.trusted),
+                request.peer_address,
+            ),
             secure: self.scheme.is_secure(),
             again: false,
         }
@@ -64,7 +74,9 @@ impl Relay {
         if !scene.cx.shared.statistics.is_heard() {
             return;
         }
-        scene.cx.shared.statistics.begin(&self.arrival(&self.name.text(), request), scene.cx.now);
+        let name = self.name.text();
+        let arrival = self.arrival(&name, request, &scene.cx.shared.config.rules);
+        scene.cx.shared.statistics.begin(&arrival, scene.cx.now);
         self.count(scene, |report| {
             let uri = request.uri.unwrap_or_default();
             report.client_header_bytes_received += statistics::request_size(b"GET", uri, request.headers);
@@ -74,7 +86,8 @@ impl Relay {
     /// Notes for statistics that a client of a predecessor is here.
     pub fn note_return(&self, request: &Packet<'_>, scene: &mut Scene<'_, '_>) {
         let name = self.name.text();
-        let arrival = statistics::Arrival { again: true, ..self.arrival(&name, request) };
+        let arrival =
+            statistics::Arrival { again: true, ..self.arrival(&name, request, &scene.cx.shared.config.rules) };
         scene.cx.shared.statistics.begin(&arrival, scene.cx.now);
     }
 
