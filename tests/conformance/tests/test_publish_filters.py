@@ -150,6 +150,18 @@ def test_message_with_other_content_filters_is_not_delivered(suite, origin, chan
             pass
 
 
+def test_debug_route_ends_a_stream_and_says_what_a_filter_has_against_a_message(start_suite, origin, channel):
+    suite = start_suite(routes=["*,debug 127.0.0.1:{port}"])
+    with stream(suite, origin, channel, "var-subst", meta="user=alice") as c:
+        send_stream(suite, channel, "1 %(user)s;")
+        assert c.read_text("1 alice;") == "1 alice;"
+        publish_item(suite, channel, {"http-stream": {"content": "x", "content-filters": ["build-id"]}})
+        assert c.read_rest() == b"\n\ncontent filter mismatch: subscription=var-subst message=build-id\n"
+    with stream(suite, origin, channel, "var-subst", meta="user=alice") as c:
+        send_stream(suite, channel, "2 %(nobody)s;")
+        assert c.read_rest() == b"\n\nfilter error: var-subst: No such variable 'nobody' at position 11\n"
+
+
 def test_build_id_in_the_initial_response_and_messages(suite, origin, channel):
     origin.on("/s", hold_stream(f"{channel}; prev-id=7; filter=build-id", "%(7)I\n", [("Grip-Set-Meta", f'id_format="<%({channel})s>"'), ("Grip-Link", "</s>; rel=next")]))
     with Connection(suite.http_port) as c:

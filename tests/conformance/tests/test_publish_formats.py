@@ -170,6 +170,17 @@ def test_body_patch_that_does_not_apply_gives_no_document(suite, channel, poll, 
     assert (resp.status, resp.body) in [(502, b"Error while proxying to origin.\n"), (200, b"")]
 
 
+def test_failure_of_a_body_patch_has_no_headers_of_the_hold(suite, origin, channel):
+    origin.on("/p", hold_response(channel, "{}", [("Cache-Control", "max-age=60"), ("ETag", '"1"')], "application/json"))
+    with open_poll(suite, "/p", channel) as c:
+        send_response(suite, channel, {"body-patch": [{"op": "remove", "path": "/b"}]})
+        resp = finish(c)
+    # 2.0 answers 200 with the hold's headers and without a body.
+    if resp.status != 200:
+        assert (resp.status, resp.header("ETag"), resp.header("Cache-Control")) == (502, None, None)
+        assert resp.header("Content-Type") == "text/plain"
+
+
 def test_body_wins_over_body_patch(suite, channel, poll):
     send_response(suite, channel, {"body": "plain", "body-patch": [{"op": "remove", "path": "/b"}]})
     assert finish(poll).body == b"plain"

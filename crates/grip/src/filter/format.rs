@@ -37,8 +37,8 @@ pub enum FormatError {
     #[error("Content is larger than {MAX_FILLED} bytes when it is filled in")]
     TooLarge,
     /// What a directive stands for is not known.
-    #[error("{0}")]
-    Value(String),
+    #[error("{0} at position {1}")]
+    Value(String, usize),
 }
 
 /// A directive: its letter and its argument.
@@ -97,7 +97,7 @@ impl Formatter {
                     let at = self.position + length - 1;
                     let directive = Directive { letter, argument: argument.as_deref() };
                     let value = fill(directive).ok_or(FormatError::Unknown(letter, at))?;
-                    let value = value.map_err(FormatError::Value)?;
+                    let value = value.map_err(|text| FormatError::Value(text, at))?;
                     if out.len() + value.len() > MAX_FILLED {
                         return Err(FormatError::TooLarge);
                     }

@@ -120,6 +120,9 @@ pub enum Reason {
     /// The backend has asked for an encoding that does not exist.
     #[error("unsupported encoding: {0}")]
     Encoding(String),
+    /// The id of the channels can not be made.
+    #[error("failed to render ID: {0}")]
+    NoId(FormatError),
     /// The backend has not said whom to ask.
     #[error("missing url value")]
     NoUrl,
@@ -246,11 +249,12 @@ fn build_id(subscriber: &Meta, channels: Option<&[(&str, Option<&str>)]>, conten
         None => None,
         Some(channels) => {
             let ids: HashMap<&[u8], _> = channels.iter().map(|(name, id)| (name.as_bytes(), *id)).collect();
-            Some(fill(id_format.as_bytes(), |directive| {
+            let id = fill(id_format.as_bytes(), |directive| {
                 let name = directive.argument.filter(|_| directive.letter == 's')?;
                 let id = ids.get(name).copied().flatten();
                 Some(id.map(|id| id.as_bytes().to_vec()).ok_or_else(|| no_such_variable(name)))
-            })?)
+            });
+            Some(id.map_err(Reason::NoId)?)
         }
     };
     let digit = |half: u8| b"0123456789abcdef"[usize::from(half)];
@@ -334,7 +338,10 @@ mod tests {
     fn var_subst_fills_in_what_the_backend_has_set() {
         let user = [("user", "bob")];
         assert_eq!(run(Filter::VarSubst, &user, &[], "hi %(user)s, 100%%"), Ok(Some("hi bob, 100%".into())));
-        assert_eq!(run(Filter::VarSubst, &user, &[], "%(x)s"), Err("var-subst: No such variable 'x'".into()));
+        assert_eq!(
+            run(Filter::VarSubst, &user, &[], "%(x)s"),
+            Err("var-subst: No such variable 'x' at position 4".into())
+        );
         assert_eq!(
             run(Filter::VarSubst, &user, &[], "%s"),
             Err("var-subst: Unknown directive 's' at position 1".into())
@@ -354,8 +361,14 @@ mod tests {
         let fails = |meta: &[(&str, &str)]| run(Filter::BuildId, meta, &[], "%I").unwrap_err();
         assert_eq!(fails(&[]), "build-id: no sub meta 'id_format'");
         assert_eq!(fails(&[("id_format", "x"), ("id_encoding", "rot13")]), "build-id: unsupported encoding: rot13");
-        assert_eq!(fails(&[("id_format", "%(b)s")]), "build-id: No such variable 'b'");
-        assert_eq!(fails(&[("id_format", "%(c)s")]), "build-id: No such variable 'c'");
+        assert_eq!(
+            fails(&[("id_format", "%(b)s")]),
+            "build-id: failed to render ID: No such variable 'b' at position 4"
+        );
+        assert_eq!(
+            fails(&[("id_format", "%(c)s")]),
+            "build-id: failed to render ID: No such variable 'c' at position 4"
+        );
     }
 
     #[test]
@@ -364,7 +377,7 @@ mod tests {
         let twice = [Filter::BuildId, Filter::SkipSelf, Filter::BuildId];
         assert_eq!(&response(&twice, &subscriber, b"%(x)I %%").unwrap()[..], b"x %");
         let error = response(&[Filter::BuildId], &subscriber, b"%I").unwrap_err();
-        assert_eq!(error.to_string(), "build-id: No ID specified and no default ID in context");
+        assert_eq!(error.to_string(), "build-id: No ID specified and no default ID in context at position 1");
         assert_eq!(&response(&[Filter::VarSubst], &subscriber, b"%(x)s").unwrap()[..], b"%(x)s");
     }
 

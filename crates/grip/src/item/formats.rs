@@ -64,6 +64,8 @@ pub struct HttpResponse {
     pub headers: Headers<'static>,
     /// Names of headers that no client is to see, though they were published or are the backend's.
     pub hidden: Box<[Box<[u8]>]>,
+    /// Headers that a backend has given are no part of it.
+    pub alone: bool,
     /// The content.
     pub body: ResponseBody,
     /// The content filters that the receiving subscription must have.
@@ -76,6 +78,9 @@ impl HttpResponse {
         &'s self,
         own: impl IntoIterator<Item = (&'s [u8], &'s [u8])>,
     ) -> Vec<(&'s [u8], &'s [u8])> {
+        if self.alone {
+            return self.headers.iter().collect();
+        }
         let mut headers = self.headers.over(own);
         if !self.hidden.is_empty() {
             let hidden = Names::new(self.hidden.iter().map(|name| &**name));
@@ -213,7 +218,7 @@ fn read_http_response(node: Node<'_>) -> Result<Action<HttpResponse>, Malformed>
     let pairs = pairs.map(|(name, value)| (Cow::Owned(name), Cow::Owned(value))).collect();
     let headers = Headers::new(pairs).map_err(unsendable)?;
     let body = read_response_body(node)?;
-    Ok(Action::Send(HttpResponse { code, reason, headers, hidden, body, content_filters }))
+    Ok(Action::Send(HttpResponse { code, reason, headers, hidden, alone: false, body, content_filters }))
 }
 
 /// Names in `Grip-Expose-Headers`. What is published with it goes out without these headers: the contrary of what the name says,

@@ -75,6 +75,7 @@ fn a_full_item_is_read() {
             reason: Reason::new(&b"Created"[..], StatusCode::OK).unwrap(),
             headers,
             hidden: [].into(),
+            alone: false,
             body: ResponseBody::Whole(Bytes::from_static(b"hello\n")),
             content_filters: None,
         }))

@@ -41,7 +41,7 @@ impl Target {
 /// The body of [`failure`].
 pub const FAILURE: Bytes = Bytes::from_static(b"Error while proxying to origin.\n");
 
-/// The head of an answer to those whose own can not be made.
+/// The head of an answer to those whose own can not be made. Of theirs nothing is in it: it would be about another body.
 pub fn failure() -> HttpResponse {
     let (code, content_type) = (StatusCode::BAD_GATEWAY, (b"Content-Type".into(), b"text/plain".into()));
     HttpResponse {
@@ -49,6 +49,7 @@ pub fn failure() -> HttpResponse {
         reason: Reason::of(code),
         headers: Headers::new(vec![content_type]).unwrap_or_default(),
         hidden: Box::default(),
+        alone: true,
         body: ResponseBody::Whole(FAILURE),
         content_filters: None,
     }

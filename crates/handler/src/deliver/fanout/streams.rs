@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 //! Published content for streams (publishing, http-stream).
 
+use bytes::Bytes;
 use grip::item::HttpStream;
 use grip::{Action, HoldMode};
 
@@ -60,6 +61,7 @@ impl Fanout {
         cx: &mut Context<'_>,
     ) {
         let mut unchanged = None;
+        let mut told = Vec::new();
         for at in 0..audience.channels.channel(channel).groups.len() {
             let key = audience.channels.channel(channel).groups[at];
             let group = audience.channels.group_at(key);
@@ -67,9 +69,16 @@ impl Fanout {
                 continue;
             }
             let class = group.kin.class.as_deref();
-            let content = self.evaluate(class, message, &stream.content_filters, &stream.content, cx);
-            let Some(content) = content else { continue };
             let own = group.streams.iter().filter(|&&key| message.is_owed_to(&audience.holds[key]));
+            let content = match self.judge_content(class, message, &stream.content_filters, &stream.content, cx) {
+                Ok(Some(content)) => content,
+                Ok(None) => continue,
+                Err(reason) => {
+                    let text = Bytes::from(format!("\n\n{reason}\n"));
+                    told.extend(own.filter(|&&key| audience.holds[key].debug).map(|&key| (key, text.clone())));
+                    continue;
+                }
+            };
             if message.owed.is_some() || (message.answer.is_some() && now) {
                 let streams: Vec<HoldKey> = own.copied().collect();
                 // What was published before comes first.
@@ -95,6 +104,20 @@ impl Fanout {
             };
             unchanged = unchanged.or(same.then_some(piece));
             self.runs.extend(key, piece, &mut audience.channels);
+        }
+        self.end_unfit(told, audience, cx);
+    }
+
+    /// Ends streams whose clients may know what is wrong, and tells them.
+    fn end_unfit(&mut self, told: Vec<(HoldKey, Bytes)>, audience: &mut Audience, cx: &mut Context<'_>) {
+        if told.is_empty() {
+            return;
+        }
+        // What was published before comes first.
+        self.runs.flush(&mut self.sender, audience, cx);
+        for (key, text) in told {
+            audience.holds[key].enqueue(text);
+            self.sender.end(key, &mut audience.holds);
         }
     }
 }
