@@ -324,7 +324,7 @@ fn what_can_not_be_ends_the_connection_and_is_named_only_with_debug() {
         let told = desk.told();
         match debug {
             true => {
-                assert_eq!(told, [["c Close 1011 \"filter error: var-subst: No such variable 'none' at position 6\""]])
+                assert_eq!(told, [["c Close 1011 \"filter error: var-subst: No such variable 'none' at position 7\""]])
             }
             false => assert!(told.is_empty(), "{told:?}"),
         }
