@@ -3,7 +3,8 @@
 //!
 //! `NAME.crt` and `NAME.key` in the directory of certificates are for the site of that name, `_.PARENT.crt` for all names one
 //! level below, `default_PORT.crt` for everybody else on that port. Files are looked at when a client comes, at most once a
-//! second for each name, and read again when they have changed. A pair that can not be used leaves the one before in force.
+//! second for each name, and read again when they have changed. A pair that can not be used leaves the one before in force,
+//! and the log says so once.
 
 #![forbid(unsafe_code)]
 
@@ -11,9 +12,10 @@ mod expiry;
 
 use std::collections::HashMap;
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use rustls::ServerConfig;
 use rustls::crypto::CryptoProvider;
@@ -21,11 +23,14 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
+use settings::plain_file;
 
 /// How long a pair is used without a look at its files.
 const FRESH: Duration = Duration::from_secs(1);
 /// Names that are remembered.
 const MAX_NAMES: usize = 10_000;
+/// Bytes that a file may have.
+const MAX_FILE: u64 = 1 << 20;
 
 /// Why a pair of files can not be used.
 #[derive(Debug, thiserror::Error)]
@@ -59,12 +64,20 @@ pub struct Certificates {
     known: Mutex<HashMap<String, Known>>,
 }
 
+/// When certificate and key, or their permissions, were changed; one that is not there has no time.
+type Changed = [Option<(i64, i64)>; 2];
+const NO_FILES: Changed = [None; 2];
+
+/// A name for which there are files, or have been.
 #[derive(Debug)]
 struct Known {
-    pair: Arc<CertifiedKey>,
+    /// None if no pair of this name could be used yet.
+    pair: Option<Arc<CertifiedKey>>,
     /// In seconds since 1970.
     expires: Option<i64>,
-    changed: Option<(SystemTime, SystemTime)>,
+    changed: Changed,
+    /// Whether the files as they are could be used.
+    good: bool,
     looked_at: Instant,
 }
 
@@ -124,55 +137,61 @@ impl Certificates {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
         if let Some(entry) = known.get(name).filter(|entry| now.duration_since(entry.looked_at) < FRESH) {
-            return Some(entry.pair.clone());
+            return entry.pair.clone();
         }
         let changed = self.changed(name);
-        if let Some(entry) = known.get_mut(name) {
-            entry.looked_at = now;
-            // Files that are gone, or half replaced, do not take away what worked.
-            if changed.is_none() || changed == entry.changed {
-                return Some(entry.pair.clone());
-            }
-        } else if changed.is_none() || known.len() >= MAX_NAMES {
+        if !known.contains_key(name) && (changed == NO_FILES || known.len() >= MAX_NAMES) {
             return None;
         }
-        match self.read(name) {
+        let none = Known { pair: None, expires: None, changed: NO_FILES, good: false, looked_at: now };
+        let entry = known.entry(name.to_owned()).or_insert(none);
+        entry.looked_at = now;
+        let same = std::mem::replace(&mut entry.changed, changed) == changed;
+        if same && entry.good {
+            return entry.pair.clone();
+        }
+        let read = self.read(name);
+        entry.good = read.is_ok();
+        match read {
             Ok(pair) => {
-                if known.contains_key(name) {
+                if entry.pair.as_ref().is_some_and(|before| before.cert != pair.cert) {
                     tracing::info!("the certificate {name} has changed and is used from now on");
                 }
-                let pair = Arc::new(pair);
-                let expires = pair.cert.first().and_then(|der| expiry::not_after(der));
-                known.insert(name.to_owned(), Known { pair: pair.clone(), expires, changed, looked_at: now });
-                Some(pair)
+                entry.expires = pair.cert.first().and_then(|der| expiry::not_after(der));
+                entry.pair = Some(Arc::new(pair));
             }
+            Err(_) if same => {}
+            // Files that are gone, or half replaced, do not take away what worked.
             Err(error) => {
-                let before = known.get_mut(name).map(|entry| {
-                    entry.changed = changed;
-                    entry.pair.clone()
-                });
-                let kept = if before.is_some() { "; the one before stays in use" } else { "" };
+                let kept = if entry.pair.is_some() { "; the one before stays in use" } else { "" };
                 tracing::error!("a certificate can not be used: {error}{kept}");
-                before
             }
         }
+        entry.pair.clone()
     }
 
-    fn changed(&self, name: &str) -> Option<(SystemTime, SystemTime)> {
-        let time = |extension| fs::metadata(self.file(name, extension)).and_then(|file| file.modified()).ok();
-        Some((time("crt")?, time("key")?))
+    fn changed(&self, name: &str) -> Changed {
+        let time =
+            |extension| fs::metadata(self.file(name, extension)).ok().map(|file| (file.ctime(), file.ctime_nsec()));
+        ["crt", "key"].map(time)
     }
 
     fn read(&self, name: &str) -> Result<CertifiedKey, CertificateError> {
-        let path = self.file(name, "crt");
+        let read = |path: &Path| {
+            let reason =
+                |reason: std::io::Error| CertificateError::File { path: path.into(), reason: reason.to_string() };
+            plain_file::read(path, MAX_FILE).map_err(reason)
+        };
         let error = |path: &Path, reason: String| CertificateError::File { path: path.into(), reason };
-        let chain = CertificateDer::pem_file_iter(&path).and_then(|chain| chain.collect::<Result<Vec<_>, _>>());
+        let path = self.file(name, "crt");
+        let chain = CertificateDer::pem_slice_iter(&read(&path)?).collect::<Result<Vec<_>, _>>();
         let chain = chain.map_err(|reason| error(&path, reason.to_string()))?;
         if chain.is_empty() {
             return Err(error(&path, "there is no certificate in it".into()));
         }
         let key_path = self.file(name, "key");
-        let key = PrivateKeyDer::from_pem_file(&key_path).map_err(|reason| error(&key_path, reason.to_string()))?;
+        let key = PrivateKeyDer::from_pem_slice(&read(&key_path)?);
+        let key = key.map_err(|reason| error(&key_path, reason.to_string()))?;
         CertifiedKey::from_der(chain, key, &self.provider).map_err(|reason| CertificateError::Pair { path, reason })
     }
 }
@@ -245,7 +264,7 @@ mod tests {
         let look_again = || {
             for entry in certificates.known.lock().unwrap().values_mut() {
                 entry.looked_at -= FRESH;
-                entry.changed = None;
+                entry.good = false;
             }
             certificates.find("a.com").map(|pair| pair.cert[0].to_vec())
         };
@@ -261,5 +280,75 @@ mod tests {
         fs::remove_file(directory.path().join("a.com.crt")).unwrap();
         assert_eq!(look_again().as_ref(), Some(&second));
         assert!(certificates.find("b.com").is_none());
+    }
+
+    #[test]
+    fn a_pair_that_can_not_be_used_is_told_once_each_time_it_changes() {
+        let directory = tempfile::tempdir().unwrap();
+        write(directory.path(), "a.com", "a.com");
+        let certificates = Certificates::new(directory.path());
+        let look_again = || {
+            certificates.known.lock().unwrap().values_mut().for_each(|entry| entry.looked_at -= FRESH);
+            certificates.find("a.com").is_some()
+        };
+        let path = |extension| directory.path().join(format!("a.com.{extension}"));
+        let log = Log::default();
+        tracing::subscriber::with_default(log.clone(), || {
+            assert!(look_again());
+            for (step, told) in [
+                (&(|| fs::remove_file(path("key")).unwrap()) as &dyn Fn(), "a.com.key: No such file"),
+                (&|| fs::remove_file(path("crt")).unwrap(), "a.com.crt: No such file"),
+                (&|| nix::unistd::mkfifo(&path("crt"), nix::sys::stat::Mode::S_IRWXU).unwrap(), "regular file"),
+            ] {
+                step();
+                assert!((0..5).all(|_| look_again()));
+                let lines = std::mem::take(&mut *log.0.lock().unwrap());
+                assert!(matches!(&lines[..], [line] if line.contains(told)), "{told}: {lines:?}");
+            }
+            // Not even for those that never could be used.
+            fs::write(directory.path().join("b.com.crt"), "nonsense").unwrap();
+            for _ in 0..5 {
+                assert!(certificates.find("b.com").is_none());
+                look_again();
+            }
+            assert_eq!(log.0.lock().unwrap().len(), 1);
+            write(directory.path(), "b.com", "b.com");
+            look_again();
+            assert!(certificates.find("b.com").is_some());
+        });
+    }
+
+    /// Keeps what is logged.
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<String>>>);
+
+    impl tracing::Subscriber for Log {
+        fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
+            true
+        }
+
+        fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+            tracing::span::Id::from_u64(1)
+        }
+
+        fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+
+        fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+        fn event(&self, event: &tracing::Event<'_>) {
+            struct Text(String);
+            impl tracing::field::Visit for Text {
+                fn record_debug(&mut self, _: &tracing::field::Field, value: &dyn std::fmt::Debug) {
+                    self.0 += &format!("{value:?}");
+                }
+            }
+            let mut text = Text(String::new());
+            event.record(&mut text);
+            self.0.lock().unwrap().push(text.0);
+        }
+
+        fn enter(&self, _: &tracing::span::Id) {}
+
+        fn exit(&self, _: &tracing::span::Id) {}
     }
 }

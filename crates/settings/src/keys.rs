@@ -7,6 +7,11 @@ use std::path::Path;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, Engine as _, GeneralPurpose, GeneralPurposeConfig};
 
+use crate::plain_file;
+
+/// Bytes that a file with a key or certificates may have.
+const MAX_FILE: u64 = 1 << 20;
+
 /// A key to sign or verify with.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Key {
@@ -26,7 +31,7 @@ pub trait KeyFiles {
 impl KeyFiles for Path {
     fn read(&self, name: &str) -> Result<String, String> {
         let path = self.join(name);
-        std::fs::read_to_string(&path).map_err(|e| format!("can't read {}: {e}", path.display()))
+        plain_file::read_text(&path, MAX_FILE).map_err(|e| format!("can't read {}: {e}", path.display()))
     }
 }
 

@@ -24,6 +24,7 @@ pub mod log_level;
 pub mod model;
 pub mod original;
 pub mod part;
+pub mod plain_file;
 pub mod pushpin_conf;
 mod raw;
 mod reading;

@@ -8,13 +8,14 @@
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use routes::{ClientCertificate, Files, Problem, Table};
 use rustls::pki_types::pem::{self, PemObject as _};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use settings::keys::{Key, KeyFiles};
+use settings::plain_file;
 use settings::routes::RoutesSource;
 
 use crate::request::signatures::signing_key;
@@ -25,6 +26,8 @@ const QUIET: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Bytes of a file with a certificate or its key.
 const MAX_PEM: usize = 65_536;
+/// Bytes that the file may have.
+const MAX_FILE: u64 = 64 << 20;
 /// Mistakes that one line in the log tells of.
 const TOLD: usize = 10;
 
@@ -40,7 +43,8 @@ pub struct RoutesFile {
 /// What tells one version of the file from another.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Stamp {
-    modified: SystemTime,
+    /// Of the content or of the permissions: it may be that only now it can be read.
+    changed: (i64, i64),
     inode: u64,
     length: u64,
 }
@@ -107,7 +111,11 @@ impl RoutesFile {
     fn look(&self) -> Option<Stamp> {
         use std::os::unix::fs::MetadataExt;
         let metadata = std::fs::metadata(self.path()?).ok()?;
-        Some(Stamp { modified: metadata.modified().ok()?, inode: metadata.ino(), length: metadata.len() })
+        Some(Stamp {
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+            inode: metadata.ino(),
+            length: metadata.len(),
+        })
     }
 
     /// Whether the file has changed, and has been left alone since.
@@ -166,7 +174,7 @@ fn read(source: &RoutesSource) -> Result<(Table, Vec<Problem>), String> {
         RoutesSource::BuiltIn => parse(settings::BUILT_IN_ROUTES.as_bytes(), &file, Path::new("")),
         RoutesSource::Lines(lines) => parse(lines.join("\n").as_bytes(), &file, Path::new("")),
         RoutesSource::File(path) => {
-            let text = std::fs::read(path)
+            let text = plain_file::read(path, MAX_FILE)
                 .map_err(|reason| format!("unable to open routes file: {}: {reason}", path.display()))?;
             parse(&text, &file, path.parent().unwrap_or(Path::new("")))
         }
@@ -246,6 +254,18 @@ mod tests {
         let files = Files::new();
         assert_eq!(files.routes("* o:1\nbroken\n*,path_beg=/x,future o:2\n").load().len(), 2);
         assert_eq!(RoutesFile::new(RoutesSource::File("/nowhere/routes".into())).load().len(), 0);
+    }
+
+    #[test]
+    fn a_pipe_in_the_place_of_the_file_is_not_waited_for() {
+        let files = Files::new();
+        let mut routes = files.routes("* o:1\n");
+        routes.load();
+        let path = files.directory.path().join("routes");
+        std::fs::remove_file(&path).unwrap();
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert!(routes.reload().is_none());
+        assert_eq!(RoutesFile::new(RoutesSource::File(path)).load().len(), 0);
     }
 
     #[test]
