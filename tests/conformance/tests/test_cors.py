@@ -231,4 +231,5 @@ def test_jsonp_does_not_apply_to_stream_holds(aco, origin):
     with c:
         assert head.header("Access-Control-Allow-Origin") == "http://s"
         assert head.header("Content-Type") == "text/plain"
+        assert head.header("Access-Control-Allow-Origin") == "http://s"
         assert c.read_text("hi\n") == "hi\n"

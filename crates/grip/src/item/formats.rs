@@ -153,6 +153,8 @@ pub enum WsType {
 const RESPONSE: &str = "'http-response'";
 const STREAM: &str = "'http-stream'";
 const WS: &str = "'ws-message'";
+/// Bytes that the content of a ping or pong may have.
+pub(crate) const MAX_CONTROL: usize = 125;
 
 impl Formats {
     /// Reads the formats of an item, from `formats` or, if that is absent, from the item itself.
@@ -276,6 +278,8 @@ fn read_ws_message(node: Node<'_>) -> Result<WsMessage, Malformed> {
         Action::Refresh => return Ok(WsMessage::Refresh),
         Action::Close => {
             let code = node.number_member("code", WS, 0..=i64::from(i32::MAX))?.map(|code| code as u64);
+            // Clients would take one that no frame may have for a breach of the protocol.
+            let code = code.filter(|code| matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999));
             let reason = node.string_member("reason", WS)?.unwrap_or_default().into_owned();
             return Ok(WsMessage::Close { code, reason });
         }
@@ -307,5 +311,17 @@ fn read_ws_message(node: Node<'_>) -> Result<WsMessage, Malformed> {
             _ => return Err(Malformed::Missing(WS.into(), "'content' or 'content-bin'")),
         },
     };
-    Ok(WsMessage::Send(WsSend { kind: named.unwrap_or(implied), content, content_filters }))
+    let kind = named.unwrap_or(implied);
+    fits(kind, content.as_deref().unwrap_or_default())
+        .map_err(|reason| Malformed::other(format!("{WS} cannot be sent: {reason}")))?;
+    Ok(WsMessage::Send(WsSend { kind, content, content_filters }))
+}
+
+/// Whether a message of this kind may have this content (RFC 6455, 5.5 and 5.6). Clients close their connection otherwise.
+fn fits(kind: WsType, content: &[u8]) -> Result<(), &'static str> {
+    match kind {
+        WsType::Ping | WsType::Pong if content.len() > MAX_CONTROL => Err("a ping or pong has more than 125 bytes"),
+        WsType::Text if std::str::from_utf8(content).is_err() => Err("text is not UTF-8"),
+        WsType::Ping | WsType::Pong | WsType::Text | WsType::Binary => Ok(()),
+    }
 }

@@ -230,6 +230,26 @@ fn a_ping_needs_no_content() {
 }
 
 #[test]
+fn what_no_frame_can_have_is_refused_or_left_out() {
+    for kind in ["ping", "pong"] {
+        let item = |length| {
+            format!(r#"{{"channel":"c","ws-message":{{"type":"{kind}","content":"{}"}}}}"#, "x".repeat(length))
+        };
+        assert!(json(&item(125)).is_ok());
+        assert!(error(&item(126)).contains("'ws-message' cannot be sent: a ping or pong has more than 125 bytes"));
+    }
+    let text = r#"{"channel":"c","ws-message":{"type":"text","content-bin":"/w=="}}"#;
+    assert!(error(text).contains("'ws-message' cannot be sent: text is not UTF-8"));
+    assert!(json(&text.replace("text", "binary")).is_ok());
+    let codes = [(1000, true), (1001, true), (4999, true), (0, false), (999, false), (1005, false), (1015, false)];
+    for (code, sent) in codes.into_iter().chain([(2999, false), (5000, false), (70_000, false)]) {
+        let item = json(&format!(r#"{{"channel":"c","ws-message":{{"action":"close","code":{code}}}}}"#)).unwrap();
+        let Some(WsMessage::Close { code: read, .. }) = item.formats.ws_message else { panic!() };
+        assert_eq!(read, sent.then_some(code));
+    }
+}
+
+#[test]
 fn a_request_is_valid_as_a_whole_or_not_at_all() {
     let text = |body: &str| from_request(body.as_bytes()).unwrap_err().to_string();
     assert_eq!(text("x"), "Body is not valid JSON.");

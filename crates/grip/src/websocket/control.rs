@@ -8,6 +8,7 @@ use bytes::Bytes;
 use serde_json::Value as Json;
 
 use crate::item::WsType;
+use crate::item::formats::MAX_CONTROL;
 use crate::json;
 use crate::tree::{Malformed, Node, decode_base64};
 
@@ -94,6 +95,9 @@ pub enum ControlError {
     /// The type of the message that it carries does not exist.
     #[error("{MESSAGE} contains 'message-type' with unknown value")]
     UnknownMessageType,
+    /// Clients would close their connection.
+    #[error("{MESSAGE} has a ping or pong of more than 125 bytes")]
+    LongPing,
 }
 
 impl Control {
@@ -163,6 +167,9 @@ fn carried(node: Node<'_>) -> Result<Option<Message>, ControlError> {
         (None, Some(content)) => content.into_owned().into_bytes(),
         (None, None) => return Ok(None),
     };
+    if matches!(kind, WsType::Ping | WsType::Pong) && content.len() > MAX_CONTROL {
+        return Err(ControlError::LongPing);
+    }
     Ok(Some(Message { kind, content: content.into() }))
 }
 
@@ -232,6 +239,10 @@ mod tests {
             ),
             (r#"{"type":"set-meta","name":""}"#, "grip control packet contains 'name' with invalid value"),
             (r#"{"type":"send-delayed"}"#, "grip control packet does not contain 'content' or 'content-bin'"),
+            (
+                &format!(r#"{{"type":"send-delayed","message-type":"ping","content":"{}"}}"#, "x".repeat(126)),
+                "grip control packet has a ping or pong of more than 125 bytes",
+            ),
             (
                 r#"{"type":"keep-alive","content":"x","message-type":"x"}"#,
                 "grip control packet contains 'message-type' with unknown value",

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 //! Responses that are instructions: collected, then handed to the handler together with the client.
 
+use grip::cors::Cors;
+use grip::cross_origin::CrossOrigin;
 use rpc::accept::Accept;
 use rpc::stats::ConnMax;
 use rpc::{RequestData, RequestState, ResponseData};
@@ -16,6 +18,7 @@ use crate::request::forwarded::logical_address;
 use crate::request::headers::{Additions, origin_uri, target_name};
 use crate::request::uri::Uri;
 use crate::response::backend::{self, INSTRUCT_LIMIT};
+use crate::response::cross_origin::Fitting;
 
 /// Credits that a handler gets with a client if it is Pushpin's, in bytes: twice what its own frontend gives.
 const FOREIGN_WINDOW: u32 = 16_384;
@@ -94,7 +97,10 @@ impl Exchange {
         context: &mut Context<'_>,
     ) {
         // A stream is no script, whatever was asked for.
-        self.fitting = self.fitting.take().filter(|fitting| fitting.jsonp().is_none());
+        if self.fitting.as_ref().is_some_and(|fitting| fitting.jsonp().is_some()) {
+            let cors = self.with_request(|_, packet| Cors::of(packet.headers.iter()));
+            self.fitting = Some(Box::new(Fitting::new(CrossOrigin::Cors(cors))));
+        }
         self.phase = if more { Phase::Preceding } else { Phase::Completing };
         self.relay(head, body, true, context);
         if !more && matches!(self.phase, Phase::Completing) {

@@ -80,10 +80,11 @@ impl Availability {
         self.countdown.get_or_insert(now + TIMEOUT);
     }
 
-    /// An answer has come, of any sort. `again` is what the handler says about being asked again.
+    /// An answer has come, of any sort. `again` is what the handler says about being asked again: zero if it wants to be asked
+    /// each time.
     pub fn answered(&mut self, again: Option<Duration>, now: Instant) {
         self.available = true;
-        self.quiet_until = again.map(|again| now + again);
+        self.quiet_until = again.filter(|again| !again.is_zero()).map(|again| now + again);
         self.is_foreign = again.is_none();
         self.next_probe = None;
         self.countdown = (self.outstanding > 0).then(|| now + TIMEOUT);
@@ -125,12 +126,14 @@ mod tests {
     fn a_handler_that_answers_is_asked_and_waited_for() {
         let mut availability = Availability::default();
         let now = Instant::now();
-        for _ in 0..3 {
+        for (again, foreign) in [(None, true), (Some(Duration::ZERO), false), (None, true)] {
             assert_eq!(availability.decide(false, now), Ask::Wait);
             availability.asked(now);
             availability.done_waiting();
-            availability.answered(None, now);
+            availability.answered(again, now);
+            assert_eq!(availability.is_foreign(), foreign);
         }
+        assert_eq!(availability.decide(false, now), Ask::Wait);
     }
 
     #[test]

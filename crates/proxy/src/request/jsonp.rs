@@ -50,6 +50,10 @@ pub fn read(packet: &Packet<'_>, uri: &Uri<'_>, rules: &routes::Jsonp) -> Result
         Some(value) => decoded(value).filter(|method| is_printable(method)).ok_or(Invalid("_method"))?,
         None => rules.default_method.as_bytes().to_vec(),
     };
+    // The frontend refuses it, because what a backend answered would be a tunnel and no response.
+    if method == b"CONNECT" {
+        return Err(Invalid("_method"));
+    }
     let mut given = match find("_headers") {
         Some(value) => decoded(value).and_then(|json| headers_of(&json)).ok_or(Invalid("_headers"))?,
         None => Vec::new(),
@@ -198,7 +202,7 @@ mod tests {
         let all = "?callback=cb&_method=PUT&_body=a%20b&_headers=%7B%22X-A%22:%221%22,%22host%22:%22evil%22%7D";
         let meant = ask(all, &rules).unwrap().unwrap();
         assert_eq!((&meant.method[..], &meant.query[..], &meant.body[..]), (&b"PUT"[..], &b""[..], &b"a b"[..]));
-        assert_eq!(lines(&meant)[0], "X-A: 1");
+        assert_eq!(lines(&meant), ["X-A: 1", "Host: h:81", "Accept: */*", "Cookie: c"]);
     }
 
     #[test]
@@ -228,6 +232,7 @@ mod tests {
             ("?callback=alert(1)//", "callback"),
             ("?callback=c&_method=", "_method"),
             ("?callback=c&_method=a%20b", "_method"),
+            ("?callback=c&_method=CONNE%43T", "_method"),
             ("?callback=c&_headers=zz", "_headers"),
             ("?callback=c&_headers=%7B%22a%22:1%7D", "_headers"),
             ("?callback=c&_headers=%7B%22a%22:%22x%5Cny%22%7D", "_headers"),

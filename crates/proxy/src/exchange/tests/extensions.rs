@@ -125,7 +125,8 @@ fn the_coding_of_a_body_is_not_named_when_zurl_has_taken_it_off() {
 
 #[test]
 fn bodies_keep_their_coding_only_if_a_handler_of_ours_may_get_them() {
-    for (again, coded) in [(None, false), (Some(("inspect-again", Value::Int(60_000))), true)] {
+    for (again, coded) in [(None, false), (Some(60_000), true), (Some(0), true)] {
+        let again = again.map(|again| ("inspect-again", Value::Int(again)));
         let mut bench = Bench::asking(ROUTES);
         request(&mut bench, b"1", Ext::MULTI, false);
         bench.sent();
@@ -141,7 +142,8 @@ fn bodies_keep_their_coding_only_if_a_handler_of_ours_may_get_them() {
 
 #[test]
 fn a_handler_of_pushpins_gets_a_small_window_with_a_client() {
-    for (again, credits) in [(None, 16_384), (Some(("inspect-again", Value::Int(60_000))), 65_536)] {
+    for (again, credits) in [(None, 16_384), (Some(60_000), 65_536), (Some(0), 65_536)] {
+        let again = again.map(|again| ("inspect-again", Value::Int(again)));
         let mut bench = Bench::asking(ROUTES);
         request(&mut bench, b"1", Ext { adopt: true, ..Ext::MULTI }, false);
         bench.sent();

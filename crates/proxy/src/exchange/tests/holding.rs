@@ -131,6 +131,27 @@ fn a_large_stream_reaches_the_client_first_and_is_held_afterwards() {
 }
 
 #[test]
+fn a_large_stream_is_no_script_and_scripts_of_other_sites_may_read_it() {
+    let mut bench = Bench::new("*,aco origin:80");
+    let headers: &[(&[u8], &[u8])] = &[(b"Origin", b"https://s")];
+    let uri = Some(&b"http://h/?callback=f"[..]);
+    bench.request(Packet {
+        uri,
+        headers: zhttp::Headers::Pairs(headers),
+        credits: Some(1_000_000),
+        ..Packet::default()
+    });
+    bench.sent();
+    bench.origin(grip_response("stream", &[b'x'; 150_000], true));
+    let sent = bench.raw();
+    let [Sent::Client(message), ..] = &sent[..] else { panic!() };
+    let packet = Packet::decode(message).unwrap();
+    assert_eq!(packet.body.len(), 150_000);
+    let allowed = packet.headers.iter().find(|(name, _)| name == b"Access-Control-Allow-Origin");
+    assert_eq!(allowed.map(|(_, value)| value), Some(&b"https://s"[..]));
+}
+
+#[test]
 fn a_large_response_hold_is_an_error() {
     let mut bench = Bench::new("*,debug origin:80");
     bench.request(Packet::default());
