@@ -158,6 +158,7 @@ fn those_without_a_lane_are_reached_by_the_proxy() {
     let meta = format!(r#"{{"type":"set-meta","name":"u","value":"{}"}}"#, "x".repeat(126));
     let filtered = r#"{"type":"subscribe","channel":"y","filters":["var-subst"]}"#;
     desk.control(vec![grip("a", &meta), after(1, grip("a", filtered))]);
+    desk.turn();
     desk.message("y", r#"{"type":"ping","content":"%(u)s"}"#);
     assert_eq!((desk.turn().len(), desk.told().concat().len()), (0, 1));
 }
