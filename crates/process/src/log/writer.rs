@@ -9,6 +9,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd as _;
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -57,7 +58,9 @@ impl Output {
 }
 
 pub(super) fn append(path: &Path) -> io::Result<File> {
-    File::options().append(true).create(true).open(path)
+    // A named pipe that is opened for reading as well does not wait for its reader.
+    let is_pipe = std::fs::metadata(path).is_ok_and(|file| file.file_type().is_fifo());
+    File::options().append(true).read(is_pipe).create(true).open(path)
 }
 
 /// Takes lines and never waits.
@@ -234,6 +237,18 @@ mod tests {
             Writer::start(Output::Stdout(file), limit, Lines::default()).unwrap(),
             File::from(std::os::fd::OwnedFd::from(reader)),
         )
+    }
+
+    #[test]
+    fn a_named_pipe_is_not_waited_for_and_its_reader_gets_what_was_written_before_it_came() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log");
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let mut output = append(&path).unwrap();
+        io::Write::write_all(&mut output, b"line\n").unwrap();
+        let mut line = [0; 5];
+        File::open(&path).unwrap().read_exact(&mut line).unwrap();
+        assert_eq!(&line, b"line\n");
     }
 
     #[test]
