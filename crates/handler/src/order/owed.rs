@@ -30,6 +30,10 @@ impl Owed {
         run != u64::MAX && proxy.is_none_or(|proxy| self.is_after(proxy, run))
     }
 
+    fn has(&self, frontend: PeerId) -> bool {
+        self.0.iter().any(|(peer, _)| *peer == frontend)
+    }
+
     fn is_after(&self, frontend: PeerId, run: u64) -> bool {
         self.0.iter().find(|(peer, _)| *peer == frontend).is_none_or(|(_, number)| run < *number)
     }
@@ -64,19 +68,33 @@ pub struct Sent {
     frontends: HashMap<PeerId, Had>,
     /// The last run.
     run: u64,
+    /// Holds are not taken up any more.
+    is_over: bool,
 }
 
 impl Sent {
-    /// A frontend has had a message.
+    /// A frontend has had a message. Once holds are not taken up any more, that matters only for messages that are known already:
+    /// others are ours, and a proxy names them again and again.
     pub fn note(&mut self, frontend: PeerId, run: u64, channel: &str, id: &str, now: Instant) {
-        self.until = Some(now + PATIENCE);
         self.run = self.run.max(run);
-        self.messages.entry((channel.to_string(), id.to_string())).or_default().0.push((frontend, run));
+        let message = (channel.to_string(), id.to_string());
+        if self.is_over {
+            self.forget_old(now);
+            if let Some(Owed(had)) = self.messages.get_mut(&message).filter(|owed| !owed.has(frontend)) {
+                had.push((frontend, run));
+            }
+            return;
+        }
+        self.until = Some(now + PATIENCE);
+        self.messages.entry(message).or_default().0.push((frontend, run));
         self.frontends.entry(frontend).or_default().latest.push((run, channel.to_string(), id.to_string()));
     }
 
     /// A channel's last message, as a frontend knows it.
     pub fn note_last(&mut self, frontend: PeerId, run: u64, channel: &str, id: &str) {
+        if self.is_over {
+            return;
+        }
         let last = &mut self.frontends.entry(frontend).or_default().last;
         last.insert(channel.to_string(), (run, id.to_string()));
     }
@@ -106,8 +124,9 @@ impl Sent {
         }
     }
 
-    /// The ids of all channels' last messages, by the frontend that is farthest.
+    /// The ids of all channels' last messages, by the frontend that is farthest. Holds are not taken up any more.
     pub fn take_last(&mut self) -> impl Iterator<Item = (String, String)> + use<> {
+        self.is_over = true;
         let mut all: HashMap<String, (u64, String)> = HashMap::new();
         for (channel, last) in std::mem::take(&mut self.frontends).into_values().flat_map(|had| had.last) {
             if all.get(&channel).is_none_or(|(known, _)| *known < last.0) {
@@ -119,12 +138,15 @@ impl Sent {
 
     /// Who is owed a message that is published now, if it is a repeated one. It is so once: then it is known as any other.
     pub fn take(&mut self, channel: &str, id: &str, now: Instant) -> Option<Owed> {
+        self.forget_old(now);
         self.until?;
+        self.messages.remove(&(channel.to_string(), id.to_string()))
+    }
+
+    fn forget_old(&mut self, now: Instant) {
         if self.until.is_some_and(|until| until <= now) {
             (self.messages, self.until) = (HashMap::new(), None);
-            return None;
         }
-        self.messages.remove(&(channel.to_string(), id.to_string()))
     }
 }
 
@@ -152,6 +174,25 @@ mod tests {
         let a = peers.intern(b"a").unwrap();
         sent.note(a, 7, "c", "1", now);
         assert_eq!(sent.take("c", "1", now + PATIENCE), None);
+    }
+
+    #[test]
+    fn proxies_that_come_one_after_the_other_leave_nothing_behind() {
+        let (mut peers, mut sent, now) = (Peers::default(), Sent::default(), Instant::now());
+        let [a, b] = [&b"a"[..], b"b"].map(|name| peers.intern(name).unwrap());
+        sent.note(a, 7, "c", "1", now);
+        assert_eq!(sent.take_last().count(), 0);
+        for run in 8..1000 {
+            let successor = peers.intern(run.to_string().as_bytes()).unwrap();
+            sent.note(successor, run, "c", &run.to_string(), now);
+            sent.note_last(successor, 0, "c", &run.to_string());
+        }
+        (0..2).for_each(|_| sent.note(b, 7, "c", "1", now));
+        assert_eq!((sent.messages.len(), sent.frontends.len(), sent.run()), (1, 0, 999));
+        // The successor has it too.
+        assert_eq!(sent.take("c", "1", now), Some(Owed(vec![(a, 7), (b, 7)])));
+        sent.note(b, 1000, "c", "x", now + PATIENCE);
+        assert_eq!((sent.messages.len(), sent.until), (0, None));
     }
 
     #[test]
