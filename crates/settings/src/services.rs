@@ -25,12 +25,13 @@ impl Services {
         elsewhere: bool,
         installed: impl Fn(Original) -> bool,
     ) -> Result<Self, String> {
-        let mut found = Vec::new();
+        let (mut found, mut own) = (Vec::new(), Vec::new());
         let mut services = Self::default();
         for name in names {
             let name = name.strip_prefix("pushpin-").unwrap_or(name);
             if let Some(part) = Part::named(name) {
                 found.push(part);
+                own.push((part, name));
                 continue;
             }
             let original = Original::named(name).ok_or_else(|| {
@@ -43,6 +44,11 @@ impl Services {
                 }
             } else if let Err(other) = services.originals.put(original) {
                 return Err(format!("{} and {} do the same; name one of them", other.name(), original.name()));
+            }
+        }
+        for (part, name) in own {
+            if let Some(other) = services.originals.of(part) {
+                return Err(format!("{} and {name} do the same; name one of them", other.name()));
             }
         }
         if found.contains(&Part::Proxy) && !elsewhere {
@@ -102,6 +108,9 @@ mod tests {
         let error = services(&["condure", "mongrel2"], &[Original::Condure, Original::Mongrel2]).unwrap_err();
         assert_eq!(error, "condure and mongrel2 do the same; name one of them");
         assert!(services(&["connmgr", "zurl"], &[Original::Connmgr, Original::Zurl]).is_ok());
+        let error = services(&["frontend", "condure"], &[Original::Condure]).unwrap_err();
+        assert_eq!(error, "condure and frontend do the same; name one of them");
+        assert!(services(&["frontend", "condure"], &[]).is_ok());
     }
 
     #[test]

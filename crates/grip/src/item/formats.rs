@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use bytes::Bytes;
 
 use super::ITEM;
+use crate::MAX_FILTERS;
 use crate::head::{Headers, Names, Reason, StatusCode, is_for_the_hop};
 use crate::header::elements;
 use crate::tree::{Malformed, Node};
@@ -197,7 +198,12 @@ fn read_content_filters(node: Node<'_>, format: &'static str) -> Result<Option<V
         Some(name) => Ok(name.into_owned()),
         None => Err(Malformed::other("content-filters contains element with wrong type")),
     };
-    list.into_iter().map(name).collect::<Result<_, _>>().map(Some)
+    let names: Vec<String> = list.into_iter().map(name).collect::<Result<_, _>>()?;
+    if names.len() > MAX_FILTERS {
+        // No subscription can have as many, so it would reach nobody.
+        return Err(Malformed::other(format!("content-filters contains more than {MAX_FILTERS} elements")));
+    }
+    Ok(Some(names))
 }
 
 fn read_http_response(node: Node<'_>) -> Result<Action<HttpResponse>, Malformed> {

@@ -127,6 +127,10 @@ fn each_mistake_has_the_text_that_publishers_know() {
             "'http-stream' contains 'content-filters' with wrong type",
         ),
         (
+            r#"{"channel":"c","http-stream":{"content":"x","content-filters":["a","b","c","d","e","f"]}}"#,
+            "content-filters contains more than 5 elements",
+        ),
+        (
             r#"{"channel":"c","http-stream":{"content-filters":[1]}}"#,
             "content-filters contains element with wrong type",
         ),

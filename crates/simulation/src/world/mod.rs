@@ -246,7 +246,11 @@ impl World {
             self.deliver_all();
         }
         let most = if long { 5_000 } else { 20 };
-        let later = self.now + Duration::from_millis(self.random.below(most) as u64);
+        let mut later = self.now + Duration::from_millis(self.random.below(most) as u64);
+        if long && self.runs(Part::Outbound) {
+            // Nor does a process that runs sleep for seconds while the second address of a backend is to be tried.
+            later = self.outbound.next_due().map_or(later, |due| due.clamp(self.now, later));
+        }
         let next = self.next_due().map_or(later, |due| due.clamp(self.now, later));
         self.now = if self.random.once_in(2) { next } else { later };
         self.on_timer();
