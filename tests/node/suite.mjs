@@ -2,6 +2,7 @@
 // The suite, started by its runner in a directory and on ports of its own.
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
+import { randomInt } from 'node:crypto';
 import { once } from 'node:events';
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
@@ -10,12 +11,21 @@ import { join, resolve } from 'node:path';
 
 export const PATIENCE = 30_000;
 
+const given = new Set();
+
+/** One that nothing listens on. It is none of those from which the kernel takes one for each connection, so that it stays free. */
 export async function freePort() {
-    const server = createServer().listen(0, '127.0.0.1');
-    await once(server, 'listening');
-    const { port } = server.address();
-    server.close();
-    return port;
+    for (;;) {
+        const port = randomInt(20_000, 32_000);
+        if (given.has(port)) continue;
+        const server = createServer().listen(port, '127.0.0.1');
+        const isFree = await new Promise((go) => server.once('listening', () => go(true)).once('error', () => go(false)));
+        if (!isFree) continue;
+        server.close();
+        await once(server, 'close');
+        given.add(port);
+        return port;
+    }
 }
 
 export async function until(what, condition) {

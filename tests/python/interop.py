@@ -18,17 +18,11 @@ import urllib.request
 import gripcontrol
 import pubcontrol
 
+from suite import free_ports
+
 HERE = pathlib.Path(__file__).resolve().parent
 PROGRAMS = pathlib.Path(sys.argv[1]).resolve()
 PATIENCE = 60
-
-
-def free_ports(count):
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [s.getsockname()[1] for s in sockets]
-    for s in sockets:
-        s.close()
-    return ports
 
 
 def until(what, condition):

@@ -3,6 +3,7 @@
 
 import contextlib
 import pathlib
+import random
 import socket
 import subprocess
 import sys
@@ -13,9 +14,14 @@ HERE = pathlib.Path(__file__).resolve().parent
 PATIENCE = 30
 
 
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as s:
-        return s.getsockname()[1]
+def free_ports(count):
+    """Such that nothing listens on. They are none of those from which the kernel takes one for each connection, so that they stay free."""
+    ports = set()
+    while len(ports) < count:
+        port = random.randrange(20_000, 32_000)
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            ports.add(port)
+    return list(ports)
 
 
 def until_open(port):
@@ -34,7 +40,7 @@ def suite_before(programs, site, routes):
     and the publish port. `routes` has `{site}` for the site's address."""
     programs = pathlib.Path(programs).resolve()
     with tempfile.TemporaryDirectory() as directory:
-        port, site_port, publish = free_port(), free_port(), free_port()
+        port, site_port, publish = free_ports(3)
         directory = pathlib.Path(directory)
         (directory / "routes").write_text(routes.format(site=f"127.0.0.1:{site_port}") + "\n")
         (directory / "pushpin.conf").write_text(f"""[global]
