@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
 """Grip-Link next: pages fetched by the proxy itself and appended to the client's stream."""
 
+import contextlib
 import threading
 
 import pytest
@@ -224,3 +225,22 @@ def test_prev_id_in_step_is_delivered_without_fetching(suite, origin, channel):
         send_stream(suite, channel, "2\n", id="2", prev_id="1")
         send_stream(suite, channel, "3\n", id="3", prev_id="2")
         assert c.read_text("2\n3\n") == "2\n3\n"
+
+
+def test_many_streams_in_the_same_place_do_not_ask_one_by_one(suite, origin, channel):
+    """1.36 asks some six times for each page of 500 streams, since those that come together share a request."""
+    count = 200
+    answer = hold_stream(f"{channel}; prev-id=1", "hi\n", [("Grip-Link", "</next>; rel=next; timeout=2")])
+    following = hold_stream(f"{channel}; prev-id=1", "page\n", [("Grip-Link", "</next>; rel=next; timeout=60")])
+    origin.on("/s", answer)
+    origin.on("/next", following)
+    with contextlib.ExitStack() as opened:
+        clients = [opened.enter_context(Connection(suite.http_port)) for _ in range(count)]
+        for c in clients:
+            c.start("GET", "/s")
+            c.read_head()
+            assert c.read_text("hi\n") == "hi\n"
+        for c in clients:
+            assert c.read_text("page\n", timeout=20) == "page\n"
+    asked = sum(r.path == "/next" for r in origin.log)
+    assert asked < count / 4, f"{asked} requests for one page"
