@@ -9,6 +9,8 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 
+use wire::http1::is_token;
+
 use crate::reason::default_reason;
 
 /// Why a head can not be sent.
@@ -102,7 +104,7 @@ impl<'a> Headers<'a> {
     /// A name is no token, or a value has control characters other than tabs.
     pub fn new(pairs: Vec<Pair<'a>>) -> Result<Self, Unsendable> {
         for (name, value) in &pairs {
-            if name.is_empty() || !name.iter().copied().all(is_token_byte) {
+            if !is_token(name) {
                 return Err(Unsendable::HeaderName(excerpt(name)));
             }
             if !is_field_text(value) {
@@ -195,10 +197,6 @@ pub(crate) fn excerpt(text: &[u8]) -> String {
 
 fn is_field_text(text: &[u8]) -> bool {
     text.iter().all(|&byte| byte == b'\t' || !byte.is_ascii_control())
-}
-
-fn is_token_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use std::net::Ipv6Addr;
 use std::sync::Arc;
 
 use settings::keys::Key;
+use wire::http1::is_token;
 
 use crate::files::{ClientCertificate, Files};
 use crate::line::Section;
@@ -306,7 +307,7 @@ fn jsonp(condition: &Section) -> Result<Jsonp, String> {
 
 fn header(text: &str) -> Result<(String, String), String> {
     match text.split_once(':') {
-        Some((name, _)) if !name.is_empty() && !name.bytes().all(is_of_token) => {
+        Some((name, _)) if !name.is_empty() && !is_token(name.as_bytes()) => {
             Err(format!("`{name}` can not be the name of a header"))
         }
         Some((name, value)) if value.contains(|c: char| c.is_ascii_control() && c != '\t') => {
@@ -315,11 +316,6 @@ fn header(text: &str) -> Result<(String, String), String> {
         Some((name, value)) if !name.is_empty() => Ok((name.into(), value.trim_start_matches(' ').into())),
         _ => Err(format!("header must be in the form \"name: value\", not `{text}`")),
     }
-}
-
-/// What names of headers consist of (RFC 9110, 5.6.2).
-fn is_of_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 /// The host that backends are told. With another no request could be sent.

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 //! What a client offers in `Sec-WebSocket-Extensions`, and what it is answered (RFC 6455, section 9.1; RFC 7692).
 
+use wire::http1::is_token;
+
 /// The answer to a client that gets compression. Each message stands alone, both ways: one compressed message is the same
 /// for all clients, and a connection between two messages keeps no window.
 pub const ANSWER: &str = "permessage-deflate; server_no_context_takeover; client_no_context_takeover";
@@ -69,11 +71,6 @@ fn parameter(part: &[u8]) -> Result<(&[u8], Option<&[u8]>), Malformed> {
     let (name, value) = (part[..at].trim_ascii(), part[at + 1..].trim_ascii());
     let value = value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\"")).unwrap_or(value);
     if is_token(name) && is_token(value) { Ok((name, Some(value))) } else { Err(Malformed) }
-}
-
-/// RFC 9110, section 5.6.2. A quoted value must be one as well (RFC 6455, section 9.1), so no separator stands in quotes.
-fn is_token(text: &[u8]) -> bool {
-    !text.is_empty() && text.iter().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte))
 }
 
 fn split(text: &[u8], at: u8) -> impl Iterator<Item = &[u8]> {

@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
+use wire::websocket::{MAX_CONTROL, is_sendable};
 
 use super::ITEM;
 use crate::MAX_FILTERS;
@@ -154,8 +155,6 @@ pub enum WsType {
 const RESPONSE: &str = "'http-response'";
 const STREAM: &str = "'http-stream'";
 const WS: &str = "'ws-message'";
-/// Bytes that the content of a ping or pong may have.
-pub(crate) const MAX_CONTROL: usize = 125;
 
 impl Formats {
     /// Reads the formats of an item, from `formats` or, if that is absent, from the item itself.
@@ -285,7 +284,7 @@ fn read_ws_message(node: Node<'_>) -> Result<WsMessage, Malformed> {
         Action::Close => {
             let code = node.number_member("code", WS, 0..=i64::from(i32::MAX))?.map(|code| code as u64);
             // Clients would take one that no frame may have for a breach of the protocol.
-            let code = code.filter(|code| matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999));
+            let code = code.filter(|&code| u16::try_from(code).is_ok_and(is_sendable));
             let reason = node.string_member("reason", WS)?.unwrap_or_default().into_owned();
             return Ok(WsMessage::Close { code, reason });
         }

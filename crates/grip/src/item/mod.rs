@@ -4,7 +4,7 @@
 //! An item has the same message in up to three formats, one for each way a client may be held. Input comes from the
 //! HTTP endpoint, the PULL and SUB sockets and the command socket; the handler fans the result out.
 
-pub(crate) mod formats;
+mod formats;
 #[cfg(test)]
 mod tests;
 

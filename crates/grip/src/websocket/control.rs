@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::Value as Json;
+use wire::websocket::MAX_CONTROL;
 
 use crate::item::WsType;
-use crate::item::formats::MAX_CONTROL;
 use crate::json;
 use crate::tree::{Malformed, Node, decode_base64};
 

@@ -86,15 +86,7 @@ fn append(out: &mut Vec<u8>, item: Item<'_>) {
     out.extend_from_slice(item.payload.len().to_string().as_bytes());
     out.push(b':');
     out.extend_from_slice(item.payload);
-    out.push(match item.kind {
-        Kind::Bytes => b',',
-        Kind::Int => b'#',
-        Kind::Float => b'^',
-        Kind::Bool => b'!',
-        Kind::Null => b'~',
-        Kind::List => b']',
-        Kind::Map => b'}',
-    });
+    out.push(item.kind.type_byte());
 }
 
 /// The packet by which `instance` gives a request back, with the session as it is now, the last messages that the client has,

@@ -178,7 +178,8 @@ fn ends_line(text: &[u8]) -> bool {
     memchr::memchr3(b'\r', b'\n', 0, text).is_some()
 }
 
-fn is_token(text: &[u8]) -> bool {
+/// Whether this is a token (RFC 9110, section 5.6.2), as names of headers and methods are.
+pub fn is_token(text: &[u8]) -> bool {
     !text.is_empty() && text.iter().all(|&byte| TOKEN[usize::from(byte)])
 }
 

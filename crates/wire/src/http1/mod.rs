@@ -24,7 +24,7 @@ mod response;
 
 pub use body::BodyDecoder;
 pub use chunked::{CHUNK_SUFFIX, ChunkPrefix, LAST_CHUNK, chunk_prefix};
-pub use encode::{EncodeError, StatusLine, write_interim_response, write_request_head, write_response_head};
+pub use encode::{EncodeError, StatusLine, is_token, write_interim_response, write_request_head, write_response_head};
 pub use error::{BodyError, HeadError};
 pub use fields::{Field, Version, list_contains, parse_length};
 pub use framing::{BodyFraming, Decoded};

@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use grip::websocket::events::{self, Event, EventError, Events};
+use wire::websocket::is_sendable;
 
 use self::answer::Answer;
 use self::queue::{Offer, Overflow, Queue, Source};
@@ -430,7 +431,7 @@ impl Conversation {
     /// get what they have sent themselves, or nothing.
     fn status_for_client(&self, status: Option<events::Status>) -> Option<Status> {
         let events::Status { code, reason } = status?;
-        if matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999) {
+        if is_sendable(code) {
             return Some(Status { code, reason });
         }
         let ours = self.close.as_ref()?.status.as_ref()?;
