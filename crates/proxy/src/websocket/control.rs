@@ -195,7 +195,7 @@ impl Control {
 
     /// Tells a successor of the handler all that it needs to know.
     pub fn announce(&mut self, cid: &[u8], introduction: &Introduction<'_>, now: Instant, items: &mut Items) {
-        let Some(record) = self.record.take() else { return };
+        let Some(mut record) = self.record.take() else { return };
         // A handler that does not know how far the client is may have answered nothing, and is told all again that lasts.
         self.unanswered = None;
         let mut named = Item { run: Some(record.run), ..introduction.item(cid) };
@@ -204,12 +204,14 @@ impl Control {
             named.req_id = self.request(cid, Kind::Here, now).req_id;
         }
         items.push(named);
-        for said in record.iter() {
+        record.repeat(|said| {
+            let number = self.next_request;
             match said {
                 Said::Channel(channel) => self.ask_to_subscribe(cid, channel, None, now, items),
                 Said::Instruction(message) => self.pass_on(cid, message, None, now, items),
             }
-        }
+            number
+        });
         self.keep_alive_at = now + FIRST_KEEP_ALIVE;
         self.record = Some(record);
     }
@@ -235,10 +237,14 @@ impl Control {
         }
     }
 
-    /// Passes on a control message of the backend.
+    /// Passes on a control message of the backend; to a handler that is not told yet of the WebSocket, with that.
     pub fn instruct(&mut self, cid: &[u8], message: &[u8], progress: Progress, now: Instant, items: &mut Items) {
+        let waits = self.naming == Naming::Due;
         if let Some(record) = &mut self.record {
-            record.instruct(message);
+            record.instruct(message, (!waits).then_some(self.next_request));
+        }
+        if waits {
+            return;
         }
         let after = self.raise_barrier(progress);
         self.pass_on(cid, message, after, now, items);
@@ -249,10 +255,13 @@ impl Control {
         items.push(Item { message: Some(message.to_vec().into()), after, ..request });
     }
 
-    /// Subscribes the WebSocket to a channel of the target.
+    /// Subscribes the WebSocket to a channel of the target, with the same exception.
     pub fn subscribe(&mut self, cid: &[u8], channel: &str, progress: Progress, now: Instant, items: &mut Items) {
         if let Some(record) = &mut self.record {
             record.subscribe(channel);
+        }
+        if self.naming == Naming::Due {
+            return;
         }
         let after = self.raise_barrier(progress);
         self.ask_to_subscribe(cid, channel, after, now, items);
@@ -263,16 +272,20 @@ impl Control {
         items.push(Item { channel: Some(channel.as_bytes().to_vec().into()), after, ..request });
     }
 
-    /// The handler has answered a request.
-    pub fn on_ack(&mut self, number: &[u8]) {
-        self.known = true;
-        let number = std::str::from_utf8(number).ok().and_then(|number| number.parse().ok());
-        if number.is_some_and(|number| self.naming == Naming::Asked(number)) {
+    /// The handler has answered a request. Whether a successor of this proxy needs to know.
+    pub fn on_ack(&mut self, number: &[u8]) -> bool {
+        let is_first = !std::mem::replace(&mut self.known, true);
+        let Some(number) = std::str::from_utf8(number).ok().and_then(|number| number.parse().ok()) else {
+            return is_first;
+        };
+        if self.naming == Naming::Asked(number) {
             self.naming = Naming::Done;
         }
         if let Some(unanswered) = &mut self.unanswered {
-            unanswered.retain(|(waiting, _)| Some(*waiting) != number);
+            unanswered.retain(|(waiting, _)| *waiting != number);
         }
+        let is_done = self.record.as_mut().is_some_and(|record| record.answered(number));
+        is_first || is_done
     }
 
     /// The handler wants to be told when the client has been sent nothing for so long; zero: no more. `jitter` spreads those of
@@ -411,16 +424,23 @@ mod tests {
     }
 
     #[test]
-    fn nobody_answers_what_was_said_before_the_handler_was_told_which_websocket_that_is() {
+    fn nothing_is_said_of_a_websocket_before_the_handler_is_told_which_that_is() {
         let (now, mut items) = (Instant::now(), Items::new());
         let said = std::iter::empty();
         let mut control = Control::resume(said, true, 7, 100, now);
+        let detach = br#"{"type":"detach"}"#;
+        control.instruct(b"c", detach, CLEAR, now, &mut items);
         control.instruct(b"c", br#"{"type":"subscribe","channel":"x"}"#, CLEAR, now, &mut items);
-        items.clear();
+        control.subscribe(b"c", "y", CLEAR, now, &mut items);
+        assert_eq!(items, [], "who does not know it would end it");
         control.announce(b"c", &INTRODUCTION, now + Duration::from_secs(1), &mut items);
         let requests: Vec<_> = items.iter().filter_map(|item| item.req_id.as_deref()).collect();
-        assert_eq!(requests, [b"101", b"102"]);
-        requests.iter().for_each(|number| control.on_ack(number));
+        assert_eq!(requests, [b"100", b"101", b"102", b"103"]);
+        assert_eq!(items[1].message.as_deref(), Some(&detach[..]));
+        assert!(control.on_ack(b"101") && !control.on_ack(b"101"), "it need not be said again");
+        for number in requests {
+            control.on_ack(number);
+        }
         assert!(control.is_named() && control.on_timer(b"c", now + Duration::from_secs(20), &mut Items::new()));
     }
 

@@ -25,6 +25,8 @@ enum About {
     Meta(Box<str>),
     KeepAlive,
     Session,
+    /// Nothing that lasts: it is said again until the handler has answered the request of this number.
+    Once(Option<u64>),
 }
 
 /// See the module.
@@ -49,8 +51,9 @@ impl Record {
         self.put(About::Route(channel.into()), Some(Said::Channel(channel.into())), false);
     }
 
-    /// Notes a control message, if it has an effect that lasts. What can not be read has none.
-    pub fn instruct(&mut self, message: &[u8]) {
+    /// Notes a control message, which the handler is asked under this number to act by, or will be. What can not be read has no
+    /// effect.
+    pub fn instruct(&mut self, message: &[u8], number: Option<u64>) {
         let mut asks = false;
         let (about, lasts) = match Control::read(message) {
             Ok(Control::Subscribe { channel, filters }) => {
@@ -62,19 +65,39 @@ impl Record {
             Ok(Control::SetMeta { name, value }) => (About::Meta(name.into()), value.is_some()),
             Ok(Control::KeepAlive(keep_alive)) => (About::KeepAlive, keep_alive.is_some()),
             Ok(Control::Session { id }) => (About::Session, id.is_some()),
-            Ok(Control::Detach | Control::SendDelayed { .. } | Control::FlushDelayed) | Err(_) => return,
+            Ok(Control::Detach | Control::SendDelayed { .. } | Control::FlushDelayed) => {
+                return self.push(About::Once(number), Said::Instruction(message.into()), asks);
+            }
+            Err(_) => return,
         };
         self.put(about, lasts.then(|| Said::Instruction(message.into())), asks);
     }
 
+    /// The handler has answered the request of this number. Whether that makes a difference.
+    pub fn answered(&mut self, number: u64) -> bool {
+        let at = self.entries.iter().position(|entry| entry.about == About::Once(Some(number)));
+        at.is_some_and(|at| {
+            self.remove(at);
+            true
+        })
+    }
+
     fn put(&mut self, about: About, said: Option<Said>, asks: bool) {
         if let Some(at) = self.entries.iter().position(|entry| entry.about == about) {
-            self.bytes -= weight(&self.entries.remove(at).said);
+            self.remove(at);
         }
         if let Some(said) = said {
-            self.bytes += weight(&said);
-            self.entries.push(Entry { about, said, asks });
+            self.push(about, said, asks);
         }
+    }
+
+    fn push(&mut self, about: About, said: Said, asks: bool) {
+        self.bytes += weight(&said);
+        self.entries.push(Entry { about, said, asks });
+    }
+
+    fn remove(&mut self, at: usize) {
+        self.bytes -= weight(&self.entries.remove(at).said);
     }
 
     /// Gives up room for further entries.
@@ -88,7 +111,7 @@ impl Record {
         for said in said {
             match said {
                 Said::Channel(channel) => record.subscribe(&channel),
-                Said::Instruction(message) => record.instruct(&message),
+                Said::Instruction(message) => record.instruct(&message, None),
             }
         }
         record
@@ -102,6 +125,16 @@ impl Record {
     /// What is to be said again, in order.
     pub fn iter(&self) -> impl Iterator<Item = &Said> {
         self.entries.iter().map(|entry| &entry.said)
+    }
+
+    /// Says all of it again, in order; `say` gives the number of the request.
+    pub fn repeat(&mut self, mut say: impl FnMut(&Said) -> u64) {
+        for entry in &mut self.entries {
+            let number = say(&entry.said);
+            if let About::Once(asked) = &mut entry.about {
+                *asked = Some(number);
+            }
+        }
     }
 }
 
@@ -134,16 +167,35 @@ mod tests {
         let meta = |value| format!(r#"{{"type":"set-meta","name":"user","value":{value}}}"#);
         let session = r#"{"type":"session","id":"s"}"#.to_string();
         for message in [&plain, &meta(r#""x""#), &session, &filtered, &meta(r#""y""#)] {
-            record.instruct(message.as_bytes());
+            record.instruct(message.as_bytes(), None);
         }
-        for message in [r#"{"type":"detach"}"#, r#"{"type":"send-delayed","message-type":"text","content":"x"}"#, "{"] {
-            record.instruct(message.as_bytes());
-        }
+        record.instruct(b"{", None);
         assert_eq!(said(&record), ["a".to_string(), session, filtered, meta(r#""y""#)]);
-        record.instruct(br#"{"type":"unsubscribe","channel":"a"}"#);
-        record.instruct(br#"{"type":"set-meta","name":"user"}"#);
-        record.instruct(br#"{"type":"session"}"#);
+        record.instruct(br#"{"type":"unsubscribe","channel":"a"}"#, None);
+        record.instruct(br#"{"type":"set-meta","name":"user"}"#, None);
+        record.instruct(br#"{"type":"session"}"#, None);
         assert_eq!(said(&record), ["a"]);
+    }
+
+    #[test]
+    fn what_does_not_last_is_kept_in_its_place_until_it_has_been_answered() {
+        let mut record = Record::default();
+        let delayed = r#"{"type":"send-delayed","message-type":"text","content":"x"}"#;
+        let flush = r#"{"type":"flush-delayed"}"#;
+        record.instruct(delayed.as_bytes(), Some(1));
+        record.subscribe("a");
+        record.instruct(flush.as_bytes(), Some(3));
+        record.instruct(delayed.as_bytes(), None);
+        assert_eq!(said(&record), [delayed, "a", flush, delayed]);
+        assert!(record.answered(1) && !record.answered(1) && !record.answered(2));
+        let mut number = 10;
+        record.repeat(|_| {
+            number += 1;
+            number
+        });
+        assert!(!record.answered(3) && record.answered(12) && record.answered(13));
+        assert_eq!(said(&record), ["a"]);
+        assert_eq!(record.bytes, weight(&Said::Channel("a".into())));
     }
 
     #[test]
@@ -151,14 +203,14 @@ mod tests {
         let mut record = Record::default();
         let about = |verb: &str, number: &usize| format!(r#"{{"type":"{verb}","channel":"{number}"}}"#);
         let count = (0..).take_while(|number| {
-            record.instruct(about("subscribe", number).as_bytes());
+            record.instruct(about("subscribe", number).as_bytes(), None);
             record.is_enough()
         });
         let count = count.count();
         assert!((40..100).contains(&count), "{count}");
-        record.instruct(about("unsubscribe", &0).as_bytes());
+        record.instruct(about("unsubscribe", &0).as_bytes(), None);
         assert!(record.is_enough());
-        record.instruct(br#"{"type":"subscribe","channel":"1","filters":["skip-self","http-check"]}"#);
+        record.instruct(br#"{"type":"subscribe","channel":"1","filters":["skip-self","http-check"]}"#, None);
         assert!(!record.is_enough());
     }
 }

@@ -537,6 +537,8 @@ proptest! {
                 6 => if !world.die(a, b) {
                     return Ok(());
                 },
+                // Until then it has heard of no WebSocket of this proxy's.
+                7 => world.engine.handler_joined(world.now, &mut world.wire),
                 way => (0..=a).for_each(|_| _ = world.move_one(way % 4)),
             }
             pieces += usize::from(step == 6);
@@ -547,6 +549,7 @@ proptest! {
             return Ok(());
         }
         world.settle();
+        world.engine.handler_joined(world.now, &mut world.wire);
         prop_assert_eq!(without_news(&world.front.heard), world.passed, "{} deaths", pieces);
         prop_assert_eq!(&world.out.heard, &world.front.said);
         let mut last = None;

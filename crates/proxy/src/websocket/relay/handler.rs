@@ -55,9 +55,7 @@ impl Relay {
         let Some(control) = &mut self.control else { return number };
         match item.kind {
             ItemKind::Ack => {
-                let was_known = control.is_known();
-                control.on_ack(number.unwrap_or_default());
-                if !was_known {
+                if control.on_ack(number.unwrap_or_default()) {
                     self.note_change(true);
                 }
                 return None;
