@@ -3,6 +3,7 @@
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_macros))]
 
+mod departed;
 mod peers;
 mod polls;
 mod recovering;
@@ -48,6 +49,7 @@ pub struct Engine {
     groups_wait: bool,
     by_client: HashMap<(PeerId, Id), usize, RandomState>,
     timers: Wheel<Timer>,
+    departed: departed::Departed,
     /// What the clock showed when the engine was told the time in seconds since 1970.
     epoch: (Instant, u64),
 }
@@ -79,6 +81,7 @@ impl Engine {
             exchanges: Slab::new(),
             by_client: HashMap::default(),
             timers: Wheel::new(TICK, now),
+            departed: departed::Departed::default(),
             epoch: (now, unix),
         }
     }
@@ -309,6 +312,9 @@ impl Engine {
                 let cancel = Packet { kind: Kind::Cancel, ids: Ids::One(id, None), ..Packet::default() };
                 links.to_origin(packet.from, &Packet { from: &self.shared.instance, ..cancel });
             }
+        }
+        if let Some(peer) = from {
+            self.departed.heard(peer, now);
         }
     }
 

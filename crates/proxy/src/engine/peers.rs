@@ -23,13 +23,14 @@ impl Engine {
         self.forget_cut(peer);
     }
 
-    /// An outbound process is gone.
+    /// An outbound process is gone; without a name, it is not known which.
     pub fn outbound_left(&mut self, name: &[u8], now: Instant, links: &mut dyn Links) {
-        let peer = self.shared.peers.find(name);
+        let peer = self.shared.peers.intern(name);
         self.shared.outbounds.retain(|outbound| Some(*outbound) != peer);
         self.with_all(now, links, |exchange, context| exchange.outbound_left(peer, context));
         self.with_websockets(now, links, |websockets, context| websockets.outbound_left(peer, context));
         if let Some(peer) = peer {
+            self.departed.note(peer);
             self.forget_cut(peer);
         }
     }
@@ -37,13 +38,34 @@ impl Engine {
     /// An outbound process has come.
     pub fn outbound_joined(&mut self, name: &[u8], now: Instant, links: &mut dyn Links) {
         let Some(peer) = self.shared.peers.intern(name) else { return };
+        self.departed.remove(peer);
         self.shared.outbounds.push(peer);
         self.with_websockets(now, links, |websockets, context| websockets.outbound_joined(context));
     }
 
     /// A backend that speaks ZHTTP itself is gone.
     pub fn backend_left(&mut self, name: &[u8], now: Instant, links: &mut dyn Links) {
-        let Some(peer) = self.shared.peers.find(name) else { return };
+        let Some(peer) = self.shared.peers.intern(name) else { return };
+        self.departed.note(peer);
+        self.end_all_at(peer, now, links);
+    }
+
+    /// A backend that speaks ZHTTP itself has come.
+    pub fn backend_joined(&mut self, name: &[u8]) {
+        if let Some(peer) = self.shared.peers.find(name) {
+            self.departed.remove(peer);
+        }
+    }
+
+    /// Ends what processes have got by speaking after their end.
+    pub(super) fn departed_timer(&mut self, now: Instant, links: &mut dyn Links) {
+        for peer in self.departed.take_due(now) {
+            self.end_all_at(peer, now, links);
+        }
+    }
+
+    /// Ends all that this process has.
+    fn end_all_at(&mut self, peer: PeerId, now: Instant, links: &mut dyn Links) {
         self.with_all(now, links, |exchange, context| {
             if exchange.is_at(peer) {
                 exchange.outbound_left(Some(peer), context);

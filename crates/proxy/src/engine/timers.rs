@@ -12,7 +12,7 @@ use crate::exchange::{Exchange, KeepAlive};
 impl Engine {
     /// When [`Engine::on_timer`] has something to do.
     pub fn next_due(&self) -> Option<Instant> {
-        let own = [self.timers.next(), self.shared.statistics.next_due()];
+        let own = [self.timers.next(), self.shared.statistics.next_due(), self.departed.next_due()];
         let others = [self.websockets.next_due(), self.polls.next_due(), self.groups.next_due()];
         own.into_iter().chain(others).flatten().min()
     }
@@ -22,6 +22,7 @@ impl Engine {
         self.groups_wait = true;
         self.exchange_timers(now, links);
         self.groups_wait = false;
+        self.departed_timer(now, links);
         self.poll_timers(now, links);
         self.group_timers(now, links);
     }

@@ -463,7 +463,7 @@ impl Worker {
                             engine.backend_left(&name, now, sockets);
                         }
                         Some(Incoming::Change(Change::Room(name))) => engine.room(&name, sockets),
-                        Some(Incoming::Change(Change::Joined(_))) => {}
+                        Some(Incoming::Change(Change::Joined(name))) => engine.backend_joined(&name),
                     }
                 }
                 Some(Source::Answers(index)) => {

@@ -285,6 +285,24 @@ fn what_a_dead_outbound_process_may_have_had_is_waited_for_one_second() {
 }
 
 #[test]
+fn what_an_outbound_process_takes_up_with_its_last_word_is_lost_with_it() {
+    let mut bench = Bench::new("* origin:80");
+    bench.request(Packet::default());
+    bench.sent();
+    bench.outbound_leaves();
+    // It comes by PUB, behind the end of the other link.
+    bench.origin(Packet { kind: Kind::KeepAlive, ..Packet::default() });
+    bench.wait(Duration::from_millis(1010));
+    assert_eq!(bench.sent(), ["client: keep-alive", "open: data +200000"]);
+    // Another one may have its name, and have been told of after its first word.
+    bench.origin(Packet { kind: Kind::KeepAlive, ..Packet::default() });
+    bench.engine.outbound_joined(b"out", bench.now, &mut bench.recorded);
+    bench.wait(Duration::from_millis(1010));
+    bench.origin(ok(b"answer", false));
+    assert_eq!(bench.sent(), ["client: data 200 [6]"]);
+}
+
+#[test]
 fn an_error_has_its_reason_in_the_log_and_a_request_its_duration() {
     let mut bench = Bench::new("* origin:80");
     bench.request(Packet::default());
