@@ -11,6 +11,9 @@ pub struct Uuid {
 /// One as others see it.
 pub type Text = [u8; 36];
 
+/// Length of the shortest form.
+pub const BYTES: usize = 16;
+
 /// Where groups of digits begin, behind a dash.
 const DASHES: [usize; 4] = [8, 13, 18, 23];
 
@@ -53,6 +56,16 @@ impl Uuid {
         Some(Uuid::of(bits))
     }
 
+    /// In the shortest form, in which many stand one behind the other.
+    pub fn bytes(self) -> [u8; BYTES] {
+        (u128::from(self.high) << 64 | u128::from(self.low)).to_be_bytes()
+    }
+
+    /// Reads what [`Uuid::bytes`] has written, many times; what is too short at the end is none.
+    pub fn parse_many(bytes: &[u8]) -> impl Iterator<Item = Self> {
+        bytes.as_chunks().0.iter().map(|one| Uuid::of(u128::from_be_bytes(*one)))
+    }
+
     /// Its random bits, for a table of those that we have made ourselves.
     pub fn bits(self) -> u64 {
         self.high ^ self.low
@@ -69,6 +82,10 @@ mod tests {
         let text = uuid.text();
         assert_eq!(text.escape_ascii().to_string(), "01234567-89ab-4def-8123-456789abcdef");
         assert_eq!(Uuid::parse(&text), Some(uuid));
+        let other = Uuid::random(7);
+        let many = [uuid.bytes(), other.bytes()].concat();
+        assert_eq!(Uuid::parse_many(&many).collect::<Vec<_>>(), [uuid, other]);
+        assert_eq!(Uuid::parse_many(&many[..31]).collect::<Vec<_>>(), [uuid]);
         assert_eq!(Uuid::random(u128::MAX).text().escape_ascii().to_string(), "ffffffff-ffff-4fff-bfff-ffffffffffff");
     }
 

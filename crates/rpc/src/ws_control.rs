@@ -20,6 +20,9 @@ pub struct Packet<'a> {
     /// The proxy has named all its WebSockets, as it does for a handler that has just come.
     #[serde(default, rename = "named-all", skip_serializing_if = "is_false")]
     pub named_all: bool,
+    /// The proxy takes items for many WebSockets at once; said with `named_all` (ours).
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub many: bool,
     /// The handler knows what that means. Pushpin's says nothing.
     #[serde(default, rename = "takes-up", skip_serializing_if = "is_false")]
     pub takes_up: bool,
@@ -170,6 +173,9 @@ pub struct Item<'a> {
     /// The client has been told already (ours).
     #[serde(default, skip_serializing_if = "is_false")]
     pub told: bool,
+    /// The message is for these WebSockets as well: the shortest forms of their UUIDs (ours).
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub also: Option<Octets<'a>>,
 }
 
 /// A client's session.
@@ -222,6 +228,7 @@ impl<'a> Item<'a> {
             lane: None,
             after: None,
             told: false,
+            also: None,
         }
     }
 }

@@ -33,6 +33,9 @@ impl Engine {
     pub fn on_control(&mut self, packet: &Packet<'_>, cx: &mut Context<'_>) {
         // What was published before comes first, for those who were subscribed then.
         self.fanout.flush(&mut self.audience, cx);
+        if packet.named_all {
+            self.audience.outbox.joins = packet.many;
+        }
         for item in &packet.items {
             self.on_control_item(item, cx);
         }

@@ -5,10 +5,12 @@
 //! is told so as soon as it names one of them again.
 
 use std::collections::HashSet;
+use std::iter;
 
 use bytes::Bytes;
 use grip::item::WsType;
 
+use rpc::uuid::{self, Uuid};
 use rpc::ws_control::{Item, Kind, Mark, Packet};
 
 use super::cid::Cid;
@@ -76,11 +78,32 @@ fn name(kind: WsType) -> &'static str {
     }
 }
 
+/// What is said to a WebSocket.
+struct Saying {
+    cid: Cid,
+    reply: Reply,
+    /// Others that get the same, each in the shortest form of its UUID.
+    also: Vec<u8>,
+}
+
+impl Saying {
+    fn item<'a>(&'a self, written: &'a uuid::Text) -> Item<'a> {
+        let also = (!self.also.is_empty()).then(|| (&*self.also).into());
+        Item { also, ..self.reply.item(self.cid.text(written)) }
+    }
+
+    fn receivers(&self) -> impl Iterator<Item = Cid> {
+        iter::once(self.cid.clone()).chain(Uuid::parse_many(&self.also).map(Cid::Uuid))
+    }
+}
+
 /// See the module.
 #[derive(Default)]
 pub struct Outbox {
-    items: Vec<(Cid, Reply)>,
+    items: Vec<Saying>,
     bytes: usize,
+    /// The proxy takes items for many WebSockets at once.
+    pub joins: bool,
     /// The WebSockets of packets that were lost.
     lost: Vec<Cid>,
     /// The proxy is told which message an item is of, because it may have to tell a successor.
@@ -130,15 +153,35 @@ impl Outbox {
     }
 
     fn add(&mut self, cid: &Cid, reply: Reply, cx: &mut Context<'_>) {
+        if self.joins_last(cid, &reply) {
+            return;
+        }
         let bytes = cid.len() + reply.len();
         // `refresh` is a command of its own to the proxy, because Pushpin 1.36 skips a packet with an item that it does not know.
-        let apart = |(_, other): &(_, Reply)| (*other == Reply::Refresh) != (reply == Reply::Refresh);
+        let apart = |other: &Saying| (other.reply == Reply::Refresh) != (reply == Reply::Refresh);
         if self.items.len() == MAX_ITEMS || self.bytes + bytes > MAX_BYTES || self.items.last().is_some_and(apart) {
             self.flush(cx);
         }
         self.bytes += bytes;
         self.mark();
-        self.items.push((cid.clone(), reply));
+        self.items.push(Saying { cid: cid.clone(), reply, also: Vec::new() });
+    }
+
+    /// Adds the receiver to those of the last item, if that is of the same message and says the same.
+    fn joins_last(&mut self, cid: &Cid, reply: &Reply) -> bool {
+        let (Cid::Uuid(uuid), Reply::Send { number: None, .. }, true) = (cid, reply, self.joins) else { return false };
+        let count = self.items.len();
+        let (Some(last), Some(mark), Some(named)) = (self.items.last_mut(), self.marks.last(), &self.named) else {
+            return false;
+        };
+        let is_marked = mark.run == named.run && (mark.first + mark.count) as usize == count;
+        let is_same = is_marked && matches!(last.cid, Cid::Uuid(_)) && last.reply == *reply;
+        let joins = is_same && self.bytes + uuid::BYTES <= MAX_BYTES;
+        if joins {
+            last.also.extend(uuid.bytes());
+            self.bytes += uuid::BYTES;
+        }
+        joins
     }
 
     /// Items from now on are of this message. One without an id has a number only.
@@ -173,6 +216,7 @@ impl Outbox {
     /// to these WebSockets.
     pub fn proxy_left(&mut self, all: impl Iterator<Item = Cid>) {
         self.unnamed = all.collect();
+        self.joins = false;
     }
 
     /// A successor of the proxy has named a WebSocket: it can be told something again.
@@ -215,13 +259,12 @@ impl Outbox {
         if self.items.is_empty() {
             return;
         }
-        let written: Vec<_> = self.items.iter().map(|(cid, _)| cid.written()).collect();
-        let items = self.items.iter().zip(&written).map(|((cid, reply), written)| reply.item(cid.text(written)));
-        let items = items.collect();
+        let written: Vec<_> = self.items.iter().map(|saying| saying.cid.written()).collect();
+        let items = self.items.iter().zip(&written).map(|(saying, written)| saying.item(written)).collect();
         let marks = std::mem::take(&mut self.marks);
         if cx.actions.control(&Packet { items, marks, ..Packet::default() }) == Sent::Lost {
             // What acknowledges or ends concerns nobody who is still here.
-            self.lost.extend(self.items.iter().map(|(cid, _)| cid.clone()));
+            self.lost.extend(self.items.iter().flat_map(Saying::receivers));
         }
         self.items.clear();
         self.bytes = 0;

@@ -2,9 +2,10 @@
 //! What WebSockets have been sent by way of the proxy lately. What of it is lost with a proxy, its successor is sent again, who
 //! says how far each client is.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use foldhash::{HashMap, HashMapExt as _};
 use rpc::ws_control::Mark;
 
 use super::cid::Cid;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use handler::context::Sent;
 use proptest::prelude::*;
+use rpc::uuid::Uuid;
 use rpc::ws_control::{Item, Kind, Mark, Packet};
 
 use super::desk::{Desk, LIMITS};
@@ -92,6 +93,54 @@ fn a_packet_says_which_items_are_of_which_message() {
     let packet = Packet::decode(&packets[0]).unwrap();
     let marks: Vec<_> = packet.marks.iter().map(|mark| (mark.run, &mark.id[..], mark.first, mark.count)).collect();
     assert_eq!((packets.len(), marks), (1, vec![(1, &b"1"[..], 0, 2), (2, b"", 2, 2), (3, b"2", 4, 2)]));
+}
+
+#[test]
+fn a_proxy_that_takes_them_gets_one_item_for_all_websockets_of_a_message() {
+    let mut desk = Desk::new(LIMITS);
+    let names = [1, 2, 3].map(|number| Uuid::random(number).text());
+    let names = [&names[0][..], &names[1], &names[2], b"another"].map(|name| std::str::from_utf8(name).unwrap());
+    desk.sockets(&names, "c");
+    desk.told();
+    let publish = |desk: &mut Desk| -> Vec<(String, Vec<Uuid>)> {
+        for _ in 0..2 {
+            desk.publish_item(r#""channel":"c","formats":{"ws-message":{"content":"x"}}"#);
+        }
+        desk.engine.flush(&mut handler::context::Context::new(desk.now, &mut desk.out));
+        let [packet] = &std::mem::take(&mut desk.out.control)[..] else { panic!("not one packet") };
+        let packet = Packet::decode(packet).unwrap();
+        let marked: Vec<_> = packet.marks.iter().map(|mark| (mark.first, mark.count)).collect();
+        let half = packet.items.len() as u32 / 2;
+        assert_eq!(marked, [(0, half), (half, half)]);
+        let also = |item: &Item<'_>| item.also.iter().flat_map(|also| Uuid::parse_many(also)).collect();
+        packet.items.iter().map(|item| (line(item), also(item))).collect()
+    };
+    assert_eq!(publish(&mut desk).len(), 8);
+    for (many, expected) in [(true, 4), (false, 8)] {
+        let packet = Packet { named_all: true, many, ..Packet::default() };
+        desk.engine.on_control(&packet, &mut handler::context::Context::new(desk.now, &mut desk.out));
+        assert_eq!(publish(&mut desk).len(), expected);
+    }
+    let packet = Packet { named_all: true, many: true, ..Packet::default() };
+    desk.engine.on_control(&packet, &mut handler::context::Context::new(desk.now, &mut desk.out));
+    let [(first, also), (other, none), ..] = &publish(&mut desk)[..] else { panic!() };
+    assert_eq!(also[..], [Uuid::random(2), Uuid::random(3)]);
+    assert!(first.starts_with(names[0]) && other.starts_with("another") && none.is_empty(), "{first} {other}");
+    // Those that were lost are all told so when they are named again.
+    desk.out.links.push(("control".into(), Sent::Lost));
+    desk.message("c", r#"{"content":"z"}"#);
+    desk.engine.flush(&mut handler::context::Context::new(desk.now, &mut desk.out));
+    desk.out.links.clear();
+    for name in names {
+        desk.control(vec![item(Kind::KeepAlive, name)]);
+    }
+    let told = desk.told().concat();
+    assert!(names.iter().all(|name| told.contains(&format!("{name} Cancel"))), "{told:?}");
+    // A proxy that comes next has not said it yet.
+    desk.sockets(&names, "c");
+    desk.engine.proxy_left();
+    desk.engine.on_all_named();
+    assert_eq!(publish(&mut desk).len(), 8);
 }
 
 #[test]

@@ -60,7 +60,11 @@ impl Relays {
 
     /// One by its public name.
     pub fn find_name(&self, name: &[u8]) -> Option<usize> {
-        let name = Uuid::parse(name)?;
+        self.find_uuid(Uuid::parse(name)?)
+    }
+
+    /// The same, of a name that has been read.
+    pub fn find_uuid(&self, name: Uuid) -> Option<usize> {
         let is = |index: &u32| self.get(*index as usize).is_some_and(|entry| entry.relay.name() == name);
         self.by_name.find(name.bits(), is).map(|index| *index as usize)
     }

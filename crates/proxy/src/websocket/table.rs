@@ -55,6 +55,25 @@ pub struct Table {
     strangers_until: Option<Instant>,
 }
 
+/// What the handler says, and to which WebSockets of ours.
+struct Said<'p, 'a> {
+    item: &'p Item<'a>,
+    /// The message that it is of.
+    named: Option<Named>,
+    receivers: Vec<usize>,
+}
+
+impl Said<'_, '_> {
+    /// Whether both are the same message for clients.
+    fn is_like(&self, other: &Self) -> bool {
+        let [(a, run), (b, other_run)] =
+            [self, other].map(|said| (said.item, said.named.as_ref().map(|named| named.run)));
+        let are_sends =
+            a.kind == ItemKind::Send && b.kind == ItemKind::Send && a.req_id.is_none() && b.req_id.is_none();
+        are_sends && a.content_type == b.content_type && a.message == b.message && run == other_run
+    }
+}
+
 /// The timer of the WebSocket with this index, unless another one has been set since.
 struct Timer {
     index: u32,
@@ -226,40 +245,46 @@ impl Table {
         if packet.takes_up {
             (self.takes_up, self.successor_by) = (true, None);
         }
-        let mut of_items: Vec<(&Item<'_>, Option<Named>)> = packet.items.iter().map(|item| (item, None)).collect();
+        let mut of_items: Vec<Option<Named>> = vec![None; packet.items.len()];
         for mark in &packet.marks {
             self.had.note(mark);
             let named = named(mark);
             let (first, count) = (mark.first as usize, mark.count as usize);
-            of_items.iter_mut().skip(first).take(count).for_each(|(_, of)| *of = Some(named.clone()));
+            of_items.iter_mut().skip(first).take(count).for_each(|of| *of = Some(named.clone()));
         }
         let mut items = Items::new();
+        let mut rest: Vec<Said<'_, '_>> = Vec::with_capacity(packet.items.len());
         // An answer decides about what follows it.
-        of_items.retain(|(item, of)| match of {
-            None if item.kind == ItemKind::Ack => {
+        for (item, named) in packet.items.iter().zip(of_items) {
+            if item.kind == ItemKind::Ack && named.is_none() {
                 self.item(item, None, &mut items, cx);
-                false
+                continue;
             }
-            None => true,
-            Some(named) => self.is_new(item, named),
-        });
-        let mut rest = &of_items[..];
-        while let Some((first, named)) = rest.first() {
-            let run = |named: &Option<Named>| named.as_ref().map(|named| named.run);
-            let alike = |(item, other): &&(&Item<'_>, Option<Named>)| {
-                item.kind == ItemKind::Send
-                    && item.req_id.is_none()
-                    && item.content_type == first.content_type
-                    && item.message == first.message
-                    && run(other) == run(named)
-            };
-            let count = rest.iter().take_while(alike).count();
-            if count > 1 {
-                self.send_to_many(&rest[..count], named.as_ref(), &mut items, cx);
-                rest = &rest[count..];
+            let own = self.relays.find_name(&item.cid);
+            let is_own = self.is_new(own, item, named.as_ref());
+            let mut receivers: Vec<usize> = own.filter(|_| is_own).into_iter().collect();
+            for name in item.also.iter().flat_map(|also| Uuid::parse_many(also)) {
+                let index = self.relays.find_uuid(name);
+                match index {
+                    None => self.refuse(item, &name.text(), &mut items, cx),
+                    Some(index) if self.is_new(Some(index), item, named.as_ref()) => receivers.push(index),
+                    Some(_) => {}
+                }
+            }
+            if own.is_none() {
+                self.refuse(item, &item.cid, &mut items, cx);
+            }
+            if !receivers.is_empty() {
+                rest.push(Said { item, named, receivers });
+            }
+        }
+        for alike in rest.chunk_by(Said::is_like) {
+            let receivers = || alike.iter().flat_map(|said| &said.receivers).copied();
+            let Some(Said { item, named, .. }) = alike.first() else { continue };
+            if receivers().nth(1).is_some() {
+                self.send_to_many(item, named.as_ref(), receivers(), &mut items, cx);
             } else {
-                self.item(first, named.as_ref(), &mut items, cx);
-                rest = &rest[1..];
+                receivers().for_each(|index| self.item_for(index, item, named.as_ref(), &mut items, cx));
             }
         }
         tell(items, cx);
@@ -267,40 +292,37 @@ impl Table {
 
     /// Notes that a message has come for a WebSocket. A message for a client that had come before is of no use, nor is one that the
     /// handler will send again.
-    fn is_new(&mut self, item: &Item<'_>, named: &Named) -> bool {
-        let entry = self.relays.find_name(&item.cid).and_then(|index| self.relays.get_mut(index));
-        entry.is_none_or(|entry| {
-            entry.relay.is_named() && (entry.relay.note_run(named.run) || item.kind != ItemKind::Send)
-        })
+    fn is_new(&mut self, index: Option<usize>, item: &Item<'_>, named: Option<&Named>) -> bool {
+        let Some((entry, named)) = index.and_then(|index| self.relays.get_mut(index)).zip(named) else { return true };
+        entry.relay.is_named() && (entry.relay.note_run(named.run) || item.kind != ItemKind::Send)
     }
 
     /// The same message for several clients: it leaves in packets for many of them, if their credits allow.
     fn send_to_many(
         &mut self,
-        sends: &[(&Item<'_>, Option<Named>)],
+        first: &Item<'_>,
         named: Option<&Named>,
+        receivers: impl Iterator<Item = usize>,
         items: &mut Items,
         cx: &mut Context<'_>,
     ) {
-        let Some((first, _)) = sends.first() else { return };
         let frame = relay::message(first);
         let mut together: Bulk<Way> = Bulk::default();
         let mut apart = Vec::new();
-        for (item, _) in sends {
-            let relay = self.relays.find_name(&item.cid).and_then(|index| self.relays.get_mut(index));
-            let turn = relay.and_then(|entry| {
+        for index in receivers {
+            let turn = self.relays.get_mut(index).and_then(|entry| {
                 let turn = entry.relay.take_turn(frame.len(), named, cx.now)?;
                 entry.relay.count_sent(&frame, cx);
                 Some(turn)
             });
             match turn {
                 Some((to, way, id)) => together.push(to.to, way, id, to.seq),
-                None => apart.push(item),
+                None => apart.push(index),
             }
         }
         self.send_together(&frame, named, together, items, cx);
-        for item in apart {
-            self.item(item, named, items, cx);
+        for index in apart {
+            self.item_for(index, first, named, items, cx);
         }
     }
 
@@ -330,13 +352,28 @@ impl Table {
     }
 
     fn item(&mut self, item: &Item<'_>, named: Option<&Named>, items: &mut Items, cx: &mut Context<'_>) {
-        let Some(index) = self.relays.find_name(&item.cid) else {
-            let is_stranger = self.strangers_until.is_some_and(|until| cx.now < until);
-            if item.kind != ItemKind::Cancel && !is_stranger {
-                items.push(control::item(ItemKind::Cancel, &item.cid));
-            }
-            return;
-        };
+        match self.relays.find_name(&item.cid) {
+            Some(index) => self.item_for(index, item, named, items, cx),
+            None => self.refuse(item, &item.cid, items, cx),
+        }
+    }
+
+    /// An item is for a WebSocket that is not here.
+    fn refuse(&self, item: &Item<'_>, cid: &[u8], items: &mut Items, cx: &Context<'_>) {
+        let is_stranger = self.strangers_until.is_some_and(|until| cx.now < until);
+        if item.kind != ItemKind::Cancel && !is_stranger {
+            items.push(control::item(ItemKind::Cancel, cid));
+        }
+    }
+
+    fn item_for(
+        &mut self,
+        index: usize,
+        item: &Item<'_>,
+        named: Option<&Named>,
+        items: &mut Items,
+        cx: &mut Context<'_>,
+    ) {
         let jitter = self.relays.get(index).map_or(Duration::ZERO, |entry| self.jitter(entry.relay.serial()));
         let answer = self.with(index, items, cx, |relay, scene| relay.on_item(item, named, jitter, scene)).flatten();
         if let Some(number) = answer {
@@ -415,7 +452,7 @@ impl Table {
         let from = || Some((&*instance).into());
         send(&ws_control::Packet { from: from(), marks: self.had.marks(), ..Default::default() }, cx);
         self.with_all(cx, |relay, _, scene| relay.announce(scene));
-        send(&ws_control::Packet { from: from(), named_all: true, ..Default::default() }, cx);
+        send(&ws_control::Packet { from: from(), named_all: true, many: true, ..Default::default() }, cx);
     }
 
     /// Whether the handler that is there has been told of all.

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use rpc::uuid::Uuid;
 use rpc::ws_control::{self, Item, Kind as ItemKind};
 use zhttp::{Ext, Headers, Kind, Packet};
 
@@ -453,6 +454,30 @@ fn an_unknown_name_is_told_so_and_many_of_one_message_leave_in_one_packet() {
     items(&mut bench, vec![send(cid.clone().leak()), send(b"gone"), send(cid.leak())]);
     // Both for the same client here, so that one can count them.
     assert_eq!(bench.sent(), ["client: data [4]", "control: Cancel"]);
+}
+
+#[test]
+fn a_message_for_many_comes_to_each_and_what_is_not_here_is_told_so() {
+    let (mut bench, cid) = grip();
+    let [here, unknown] = [Uuid::parse(&cid).unwrap(), Uuid::random(9)].map(Uuid::bytes);
+    let send = |cid: &'static [u8], also: Vec<u8>| Item {
+        message: Some(b"news".into()),
+        also: Some(also.into()),
+        ..Item::new(ItemKind::Send, cid)
+    };
+    items(&mut bench, vec![send(b"gone", [unknown, here].concat())]);
+    assert_eq!(bench.sent(), ["client: data [4]", "control: Cancel, Cancel"]);
+    // Half a name at the end is none.
+    items(&mut bench, vec![send(cid.leak(), here[..9].to_vec())]);
+    assert_eq!(bench.sent(), ["client: data [4]"]);
+    // One that has had it is passed over.
+    let mark = |run| ws_control::Mark { run, channel: b"a".into(), id: b"m".into(), first: 0, count: 1 };
+    for (run, expected) in [(7, vec!["client: data [4]", "control: Cancel"]), (7, vec!["control: Cancel"])] {
+        let items = vec![send(b"gone", here.to_vec())];
+        let packet = ws_control::Packet { items, marks: vec![mark(run)], ..Default::default() }.encode().unwrap();
+        bench.engine.control_packet(&packet, bench.now, &mut bench.recorded);
+        assert_eq!(bench.sent(), expected);
+    }
 }
 
 #[test]
