@@ -7,7 +7,7 @@ use std::net::TcpStream;
 use pushpin_tests::client::{self, Client};
 use pushpin_tests::origin::{Origin, respond};
 use pushpin_tests::publish;
-use pushpin_tests::suite::{Suite, run};
+use pushpin_tests::suite::{Suite, program, run};
 use pushpin_tests::until;
 
 /// A backend that holds `/poll` on the channel c, and answers `/instruct` with one that can not be sent.
@@ -301,6 +301,15 @@ fn with_a_key_only_tokens_publish_and_only_to_their_channels() {
         let errors = String::from_utf8_lossy(&output.stderr);
         assert!(!output.status.success() && errors.contains(said), "{options:?}: {errors}");
     }
+    let as_libraries_have_it = |query: &str| {
+        let mut command = std::process::Command::new(program("pushpin-publish"));
+        command.args(["--no-eol", "c", "good"]).env("GRIP_URL", format!("{spec}/?{query}")).status().unwrap().success()
+    };
+    assert!(!as_libraries_have_it("iss=x&key=guess"));
+    assert!(as_libraries_have_it("iss=x&key=base64:c2VjcmV0"));
+    assert_eq!(client.response().unwrap().text(), "good");
+    client.get("/poll").unwrap();
+    until("the next one is held", || suite.logs().matches("channel=c\n").count() == 2);
     let output = publish_with(&["--bearer", "plain"], "good");
     assert!(output.status.success(), "{output:?}");
     // Nothing else came before it.

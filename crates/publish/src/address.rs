@@ -28,7 +28,7 @@ impl Address {
             (_, Some(rest)) => (true, rest),
             _ => return Err(wrong("it must begin with http:// or https://")),
         };
-        // What is behind `?` is for libraries (iss, key).
+        // What is behind `?` is for `credentials`.
         let rest = rest.split(['?', '#']).next().unwrap_or_default();
         let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
         if authority.contains('@') {

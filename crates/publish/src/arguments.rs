@@ -77,7 +77,8 @@ pub struct Arguments {
     pub report: bool,
 
     /// Where to publish: http://host:port, https://host, or a ZeroMQ address such as tcp://localhost:5560
-    /// [default: $GRIP_URL, else http://localhost:5561]
+    /// [default: $GRIP_URL, else http://localhost:5561]. `?iss=NAME&key=KEY` behind an address of HTTP makes a token, and `?key=TOKEN` is one, as
+    /// the libraries of GRIP have it
     #[arg(long)]
     pub spec: Option<String>,
 
@@ -97,7 +98,7 @@ impl Arguments {
         given.filter(|s| !s.is_empty()).unwrap_or_else(|| DEFAULT_SPEC.into())
     }
 
-    /// Value of the Authorization header.
+    /// Value of the Authorization header, if one of the options is to authenticate.
     pub fn authorization(&self) -> Result<Option<String>, Error> {
         match (&self.user, &self.bearer) {
             (Some(_), Some(_)) => Err(Error::Argument("only one authentication method can be specified".into())),

@@ -7,6 +7,7 @@
 
 pub mod address;
 pub mod arguments;
+pub mod credentials;
 pub mod http;
 pub mod item;
 pub mod push;
@@ -14,6 +15,7 @@ pub mod report;
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;
+use std::time::SystemTime;
 
 use clap::Parser as _;
 
@@ -66,6 +68,13 @@ fn publish(arguments: &Arguments) -> Result<Option<String>, Error> {
     }
     let item = item::build(arguments)?;
     if over_http {
+        if authorization.is_some() && !http::is_private(&spec)? {
+            return Err(Error::Argument("Authentication requires https, except on this machine (localhost)".into()));
+        }
+        // With what is in the address the libraries go everywhere too.
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let of_address = credentials::token(&spec, now.as_secs())?.map(|token| format!("Bearer {token}"));
+        let authorization = authorization.or(of_address);
         let mut body = serde_json::json!({"items": [item::to_json(&item)]});
         if arguments.report {
             body["report"] = true.into();

@@ -246,7 +246,9 @@ fn the_environment_says_where_if_nothing_else_does() {
     let url = format!("http://127.0.0.1:{}/realm?iss=x&key=y", listener.local_addr().unwrap().port());
     let server = thread::spawn(move || serve(&mut listener.accept().unwrap().0, PUBLISHED));
     assert!(run(&["c", "x"], b"", &[("GRIP_URL", &url)]).status.success());
-    assert!(server.join().unwrap().0.starts_with("POST /realm/publish/ HTTP/1.0\r\n"));
+    let head = server.join().unwrap().0;
+    assert!(head.starts_with("POST /realm/publish/ HTTP/1.0\r\n"));
+    assert!(head.contains("\r\nAuthorization: Bearer ey"), "{head}");
 }
 
 #[test]
