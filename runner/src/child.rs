@@ -232,7 +232,7 @@ fn other(command: &mut Command, program: &Path, service: &Service) -> io::Result
         command.arg(format!("--{name}={}", process::instance_id(&service.name())));
     }
     if let Some(file) = &service.output {
-        let file = std::fs::File::options().create(true).append(true).open(file)?;
+        let file = process::log::append(file)?;
         command.stdout(file.try_clone()?).stderr(file);
     }
     Ok(())
@@ -296,4 +296,33 @@ pub async fn last_words(errors: JoinHandle<VecDeque<String>>) -> VecDeque<String
     // What it left behind may hold the other end of the pipe open for ever; its last words do not.
     let last_words = tokio::time::timeout(std::time::Duration::from_millis(200), errors).await;
     last_words.ok().and_then(Result::ok).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_named_pipe_as_the_log_of_another_program_does_not_wait_for_its_reader() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log");
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let service = Service {
+            part: Part::Outbound,
+            number: 0,
+            program: crate::service::Program::Other("/usr/bin/zurl".into()),
+            file_name: "zurl".into(),
+            arguments: Vec::new(),
+            output: Some(path),
+            instance_option: None,
+        };
+        let (done, is_done) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let opened = other(&mut Command::new("true"), Path::new("/usr/bin/zurl"), &service);
+            done.send(opened.is_ok()).unwrap();
+        });
+        assert!(is_done.recv_timeout(Duration::from_secs(20)).unwrap());
+    }
 }

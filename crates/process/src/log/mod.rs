@@ -12,6 +12,8 @@ mod journal;
 mod line;
 mod writer;
 
+pub use writer::append;
+
 use std::io::{self, IsTerminal as _};
 use std::os::fd::AsFd as _;
 use std::path::PathBuf;

@@ -57,8 +57,11 @@ impl Output {
     }
 }
 
-pub(super) fn append(path: &Path) -> io::Result<File> {
-    // A named pipe that is opened for reading as well does not wait for its reader.
+/// Opens a file to append lines to it. A named pipe is opened for reading as well, and so does not wait for its reader.
+///
+/// # Errors
+/// It can not be opened, or made.
+pub fn append(path: &Path) -> io::Result<File> {
     let is_pipe = std::fs::metadata(path).is_ok_and(|file| file.file_type().is_fifo());
     File::options().append(true).read(is_pipe).create(true).open(path)
 }
