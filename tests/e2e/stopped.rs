@@ -78,7 +78,9 @@ fn websockets_are_published_to_while_the_proxy_is_stopped() {
     for client in &mut clients {
         let mut got = Vec::new();
         while !got.ends_with(b"\x81\x05hello\x88\x02\x0f\xa0") {
-            got.extend(client.some(1).unwrap());
+            let more = client.some(1).unwrap();
+            assert!(!more.is_empty(), "closed behind {}", got.escape_ascii());
+            got.extend(more);
         }
     }
     drop(stopped);
