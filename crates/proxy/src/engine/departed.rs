@@ -60,3 +60,39 @@ impl Departed {
         spoke
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use zhttp::Peers;
+
+    use super::*;
+
+    #[test]
+    fn those_that_have_spoken_after_their_end_are_told_once_unless_they_are_back() {
+        let (mut peers, mut departed, now) = (Peers::default(), Departed::default(), Instant::now());
+        let [a, b, c] = [b"a", b"b", b"c"].map(|name| peers.intern(name).unwrap());
+        departed.heard(a, now);
+        assert_eq!(departed.next_due(), None, "it has not gone");
+        for peer in [a, b, c] {
+            departed.note(peer);
+        }
+        departed.heard(a, now);
+        departed.heard(b, now + DOUBT / 2);
+        departed.heard(a, now + DOUBT / 2);
+        departed.remove(b);
+        assert_eq!((departed.next_due(), departed.take_due(now + DOUBT / 2)), (Some(now + DOUBT), vec![]));
+        assert_eq!((departed.take_due(now + DOUBT), departed.next_due()), (vec![a], None));
+    }
+
+    #[test]
+    fn so_many_are_remembered_and_no_more() {
+        let (mut peers, mut departed, now) = (Peers::default(), Departed::default(), Instant::now());
+        let all: Vec<_> = (0..=MOST).map(|number| peers.intern(number.to_string().as_bytes()).unwrap()).collect();
+        for peer in &all {
+            departed.note(*peer);
+            departed.note(*peer);
+        }
+        all.iter().for_each(|peer| departed.heard(*peer, now));
+        assert_eq!(departed.take_due(now + DOUBT), all[1..]);
+    }
+}
