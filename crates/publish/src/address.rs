@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 //! Where a publish port is: an address of HTTP.
 
+use std::net::IpAddr;
+
 use crate::Error;
 
 /// See the module.
@@ -66,6 +68,11 @@ impl Address {
                 .ok_or_else(|| wrong("the port is no number from 1 to 65535"))?,
         };
         Ok(Address { tls, host: host.into(), port, path: path.trim_end_matches('/').into() })
+    }
+
+    /// Whether nobody else can read what is sent there: by TLS, or because it stays on this machine.
+    pub fn is_private(&self) -> bool {
+        self.tls || self.host == "localhost" || self.host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
     }
 
     /// Host and port as in the header `Host`.

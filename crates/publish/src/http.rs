@@ -4,7 +4,7 @@
 //! One request of HTTP/1.0, as Pushpin's own tool sends it, so that the answer has no chunks.
 
 use std::io::{self, Read as _, Write};
-use std::net::{IpAddr, TcpStream, ToSocketAddrs as _};
+use std::net::{TcpStream, ToSocketAddrs as _};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -27,18 +27,8 @@ pub struct Answer {
     pub body: String,
 }
 
-/// Whether nobody else can read what is sent to the address `spec`: it is for TLS, or stays on this machine.
-///
-/// # Errors
-/// It is no address.
-pub fn is_private(spec: &str) -> Result<bool, Error> {
-    let address = Address::parse(spec)?;
-    Ok(address.tls || is_this_machine(&address.host))
-}
-
-/// Posts `body` to `/publish/` below the address `spec`, and waits for the answer.
-pub fn post(spec: &str, body: &str, authorization: Option<&str>) -> Result<Answer, Error> {
-    let address = Address::parse(spec)?;
+/// Posts `body` to `/publish/` below an address, and waits for the answer.
+pub fn post(address: &Address, body: &str, authorization: Option<&str>) -> Result<Answer, Error> {
     let mut head = format!(
         "POST {}/publish/ HTTP/1.0\r\nHost: {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n",
         address.path,
@@ -53,7 +43,7 @@ pub fn post(spec: &str, body: &str, authorization: Option<&str>) -> Result<Answe
     }
     let request = format!("{head}\r\n{body}");
     let failed = |error: io::Error| Error::Connection(told(&error));
-    let tcp = Timed { stream: connect(&address).map_err(failed)?, deadline: Instant::now() + TIMEOUT };
+    let tcp = Timed { stream: connect(address).map_err(failed)?, deadline: Instant::now() + TIMEOUT };
     let answer = match address.tls {
         false => exchange(tcp, request.as_bytes()),
         true => secure(tcp, &address.host).and_then(|tls| exchange(tls, request.as_bytes())),
@@ -133,10 +123,6 @@ fn told(error: &io::Error) -> String {
         io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => "no answer in time".into(),
         _ => error.to_string(),
     }
-}
-
-fn is_this_machine(host: &str) -> bool {
-    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 /// A connection with a time by which everything must be over.

@@ -19,6 +19,7 @@ use std::time::SystemTime;
 
 use clap::Parser as _;
 
+use crate::address::Address;
 use crate::arguments::Arguments;
 
 /// Name of the program.
@@ -68,7 +69,8 @@ fn publish(arguments: &Arguments) -> Result<Option<String>, Error> {
     }
     let item = item::build(arguments)?;
     if over_http {
-        if authorization.is_some() && !http::is_private(&spec)? {
+        let address = Address::parse(&spec)?;
+        if authorization.is_some() && !address.is_private() {
             return Err(Error::Argument("Authentication requires https, except on this machine (localhost)".into()));
         }
         // With what is in the address the libraries go everywhere too.
@@ -79,7 +81,7 @@ fn publish(arguments: &Arguments) -> Result<Option<String>, Error> {
         if arguments.report {
             body["report"] = true.into();
         }
-        let answer = http::post(&spec, &body.to_string(), authorization.as_deref())?;
+        let answer = http::post(&address, &body.to_string(), authorization.as_deref())?;
         return Ok(arguments.report.then(|| report::summary(&answer.body)));
     }
     let message = tnetstring::to_vec(&item).map_err(|e| Error::Argument(e.to_string()))?;
