@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
 """The official Python clients and django-eventstream, unchanged, with the suite. Argument: the directory of the programs."""
 
+import functools
 import http.client
 import json
 import os
@@ -18,18 +19,12 @@ import urllib.request
 import gripcontrol
 import pubcontrol
 
-from suite import free_ports
+from suite import free_ports, is_open, until as until_within
 
 HERE = pathlib.Path(__file__).resolve().parent
 PROGRAMS = pathlib.Path(sys.argv[1]).resolve()
 PATIENCE = 60
-
-
-def until(what, condition):
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, f"waited in vain until {what}"
-        time.sleep(0.02)
+until = functools.partial(until_within, patience=PATIENCE)
 
 
 class Suite:
@@ -60,17 +55,12 @@ command_spec=tcp://127.0.0.1:{self.command}
         site = [sys.executable, HERE / "site_with_events.py", str(self.site), str(self.publish), f"{directory}/events.db"]
         self.start(site, "site.out")
         until("the suite has started", lambda: " started\n" in (self.directory / "runner.out").read_text())
-        until("the site answers", lambda: self.answers(self.site))
+        until("the site answers", lambda: is_open(self.site))
 
     def start(self, command, output):
         with open(self.directory / output, "w") as out:
             process = subprocess.Popen(command, cwd=self.directory, stdout=out, stderr=out)
         self.processes.append(process)
-
-    @staticmethod
-    def answers(port):
-        with socket.socket() as s:
-            return s.connect_ex(("127.0.0.1", port)) == 0
 
     def handler(self):
         """The process id of the handler, a child of the runner."""
@@ -88,7 +78,7 @@ command_spec=tcp://127.0.0.1:{self.command}
     def kill_handler(self):
         old = self.handler()
         os.kill(old, signal.SIGKILL)
-        until("there is another handler", lambda: self.handler() not in (None, old) and self.answers(self.publish))
+        until("there is another handler", lambda: self.handler() not in (None, old) and is_open(self.publish))
 
     def send(self, channel, data, skip=""):
         query = urllib.parse.urlencode({"channel": channel, "data": data, "skip": skip})

@@ -10,12 +10,11 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 import urllib.error
 import urllib.parse
 import urllib.request
 
-from suite import PATIENCE, free_ports, until_open
+from suite import PATIENCE, configure, free_ports, until, until_open
 
 PROGRAMS, PROMETHEUS = (pathlib.Path(argument).resolve() for argument in sys.argv[1:3])
 FILES = pathlib.Path(__file__).resolve().parents[2] / "examples" / "monitoring"
@@ -45,14 +44,6 @@ def is_ready(port):
         return urllib.request.urlopen(f"http://127.0.0.1:{port}/-/ready", timeout=PATIENCE).status == 200
 
 
-def until(what, condition):
-    deadline = time.monotonic() + PATIENCE
-    while not (result := condition()):
-        assert time.monotonic() < deadline, f"waited in vain until {what}"
-        time.sleep(0.1)
-    return result
-
-
 def publish(port, text):
     item = {"channel": "test", "formats": {"http-stream": {"content": text}}}
     body = json.dumps({"items": [item]}).encode()
@@ -72,22 +63,7 @@ def running(directory, *command):
 
 def watch(directory):
     http, control, scraped, asked = free_ports(4)
-    (directory / "routes").write_text("* test\n")
-    (directory / "pushpin.conf").write_text(f"""[global]
-rundir={directory}/run
-[runner]
-http_port=127.0.0.1:{http}
-logdir={directory}/log
-[proxy]
-routesfile=routes
-[handler]
-push_in_http_addr=127.0.0.1
-push_in_http_port={control}
-push_in_spec=ipc://{directory}/pull
-push_in_sub_specs=ipc://{directory}/sub
-command_spec=ipc://{directory}/command
-prometheus_port=127.0.0.1:{scraped}
-""")
+    configure(directory, http, control, "* test", f"prometheus_port=127.0.0.1:{scraped}")
     shutil.copy(FILES / "alerts.yml", directory)
     (directory / "prometheus.yml").write_text(f"""global: {{scrape_interval: 500ms, evaluation_interval: 500ms}}
 rule_files: [alerts.yml]

@@ -24,26 +24,28 @@ def free_ports(count):
     return list(ports)
 
 
-def until_open(port):
-    deadline = time.monotonic() + PATIENCE
-    while True:
-        with socket.socket() as s:
-            if s.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        assert time.monotonic() < deadline, f"waited in vain for port {port}"
+def until(what, condition, patience=PATIENCE):
+    """Waits until a condition holds, and gives its result."""
+    deadline = time.monotonic() + patience
+    while not (result := condition()):
+        assert time.monotonic() < deadline, f"waited in vain until {what}"
         time.sleep(0.02)
+    return result
 
 
-@contextlib.contextmanager
-def suite_before(programs, site, routes):
-    """Runs a program of this directory, which gets its port and the publish port, behind the suite. Gives the suite's port
-    and the publish port. `routes` has `{site}` for the site's address."""
-    programs = pathlib.Path(programs).resolve()
-    with tempfile.TemporaryDirectory() as directory:
-        port, site_port, publish = free_ports(3)
-        directory = pathlib.Path(directory)
-        (directory / "routes").write_text(routes.format(site=f"127.0.0.1:{site_port}") + "\n")
-        (directory / "pushpin.conf").write_text(f"""[global]
+def is_open(port):
+    with socket.socket() as s:
+        return s.connect_ex(("127.0.0.1", port)) == 0
+
+
+def until_open(port):
+    until(f"somebody listens on port {port}", lambda: is_open(port))
+
+
+def configure(directory, port, publish, routes, handler=""):
+    """Writes the files of a suite that keeps all that it has in a directory; `handler` has further settings of that part."""
+    (directory / "routes").write_text(routes + "\n")
+    (directory / "pushpin.conf").write_text(f"""[global]
 rundir={directory}/run
 [runner]
 http_port=127.0.0.1:{port}
@@ -57,7 +59,19 @@ push_in_http_port={publish}
 push_in_spec=ipc://{directory}/pull
 push_in_sub_specs=ipc://{directory}/sub
 command_spec=ipc://{directory}/command
+{handler}
 """)
+
+
+@contextlib.contextmanager
+def suite_before(programs, site, routes):
+    """Runs a program of this directory, which gets its port and the publish port, behind the suite. Gives the suite's port
+    and the publish port. `routes` has `{site}` for the site's address."""
+    programs = pathlib.Path(programs).resolve()
+    with tempfile.TemporaryDirectory() as directory:
+        port, site_port, publish = free_ports(3)
+        directory = pathlib.Path(directory)
+        configure(directory, port, publish, routes.format(site=f"127.0.0.1:{site_port}"))
         commands = [
             [programs / "pushpin-runner", f"--config={directory}/pushpin.conf"],
             [sys.executable, HERE / site, str(site_port), str(publish)],
